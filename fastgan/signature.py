@@ -1,0 +1,147 @@
+"""What a model's inputs and outputs are: latent, label, image, mask or noise, and in which range.
+
+`fastgan.export` states this in the file's metadata (`signature_metadata`). Files from elsewhere
+state nothing, so it is guessed from types, shapes, names and the last activation
+(`signature_guess`), and the guesses are marked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # onnx_ir takes 0.4 s to import, and `fastgan.export` needs only the types here
+    import onnx_ir as ir
+
+InputKind = Literal["latent", "label", "image", "mask", "noise", "tensor"]
+OutputKind = Literal["image", "tensor"]
+Distribution = Literal["normal", "uniform", "uniform_symmetric", "hypersphere"]
+Shape = tuple[int | str | None, ...]
+Range = tuple[float, float]
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = ("int64", "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of the graph.
+
+    Attributes:
+        shape: as declared, batch first; a name where the size is open. () where not even the rank
+            is declared.
+        dtype: NumPy's name of the element type, such as "float32".
+        distribution: what a latent or noise input is drawn from: "normal" is N(0, 1), "uniform"
+            is [0, 1), "uniform_symmetric" is [-1, 1), "hypersphere" is uniform on a sphere.
+        classes: how many classes a label has. An integer label is a class index, one per sample;
+            a floating-point one is one-hot, [batch, classes].
+        range: the values that an image or mask input is made of.
+        guessed: whether the file says nothing of this input.
+    """
+
+    name: str
+    kind: InputKind
+    shape: Shape
+    dtype: str = "float32"
+    distribution: Distribution | None = None
+    classes: int | None = None
+    range: Range | None = None
+    guessed: bool = False
+
+    def __str__(self) -> str:
+        return _line(self, self.distribution, f"{self.classes} classes" if self.classes else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of the graph; the attributes are those of `Input`.
+
+    Attributes:
+        range: the lowest and the highest value that stand for black and white.
+        guessed: whether neither the file nor the last activation tells the range.
+    """
+
+    name: str
+    kind: OutputKind
+    shape: Shape
+    dtype: str = "float32"
+    range: Range = (-1.0, 1.0)
+    guessed: bool = False
+
+    def __str__(self) -> str:
+        return _line(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of a model, in the graph's order.
+
+    Attributes:
+        class_names: the name of each class of the label; empty where the file gives none.
+    """
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    class_names: tuple[str, ...] = ()
+
+    def first(self, kind: InputKind) -> Input | None:
+        """The first input of a kind, or None."""
+        return next((i for i in self.inputs if i.kind == kind), None)
+
+    @property
+    def latent(self) -> Input | None:
+        """The first latent input, or None."""
+        return self.first("latent")
+
+    @property
+    def label(self) -> Input | None:
+        """The label input, or None."""
+        return self.first("label")
+
+    @property
+    def image(self) -> Input | None:
+        """The first image input, or None."""
+        return self.first("image")
+
+    @property
+    def frozen_batch(self) -> int | None:
+        """The batch size that the inputs declare, or None where it is open."""
+        batched = [i for i in self.inputs if i.kind not in ("noise", "tensor") and i.shape]
+        return next((i.shape[0] for i in batched if isinstance(i.shape[0], int)), None)
+
+    def describe(self) -> str:
+        """One line per input and output, for people."""
+        lines = ["inputs", *(f"  {i}" for i in self.inputs)]
+        lines += ["outputs", *(f"  {o}" for o in self.outputs)]
+        if self.class_names:
+            lines.append("classes: " + ", ".join(self.class_names))
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.describe()
+
+
+def of(model: ir.Model) -> Signature:
+    """What the inputs and outputs of `model` are: what its metadata says, and else a guess.
+
+    A graph input that is also an initializer has a value already, and is not an input here.
+
+    Raises:
+        ModelFileError: the metadata is malformed, contradicts the graph, or is of a later version;
+            or an input or output is not a tensor.
+    """
+    from fastgan import signature_guess, signature_metadata
+
+    return signature_metadata.correct(signature_guess.guess(model.graph), model)
+
+
+def _line(port: Input | Output, *notes: str | None) -> str:
+    parts = [f"{port.name:<12} {port.kind:<7} {port.dtype} {shape_text(port.shape)}"]
+    parts += [note for note in notes if note]
+    if port.range is not None and port.kind != "tensor":
+        parts.append(f"range [{port.range[0]:g}, {port.range[1]:g}]")
+    return ", ".join(parts) + (" (guessed)" if port.guessed else "")
+
+
+def shape_text(shape: Shape) -> str:
+    return "[" + ", ".join(str(size) for size in shape) + "]" if shape else "of unknown shape"

@@ -1,0 +1,210 @@
+"""What a model file states of its inputs and outputs, read and written.
+
+It is one JSON document under the key `fastgan.signature` of the model's `metadata_props`:
+
+    {"version": 1,
+     "inputs":  [{"name": "z", "kind": "latent", "distribution": "normal"},
+                 {"name": "y", "kind": "label", "classes": 10},
+                 {"name": "x", "kind": "image", "range": [-1, 1]}],
+     "outputs": [{"name": "output", "kind": "image", "range": [-1, 1]}],
+     "class_names": ["zero", "one", "two", "..."]}
+
+Shapes and types are the graph's own. Everything but `version`, `name` and `kind` is optional, an
+input or output that is not listed is guessed, and keys that are not known here are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
+
+from fastgan.errors import ModelFileError
+from fastgan.signature import (
+    FLOATS,
+    INTEGERS,
+    Distribution,
+    Input,
+    InputKind,
+    Output,
+    OutputKind,
+    Range,
+    Signature,
+    shape_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx_ir as ir
+
+KEY = "fastgan.signature"
+VERSION = 1
+
+_Fields = dict[str, Any]
+_Port = TypeVar("_Port", Input, Output)
+
+
+def dump(signature: Signature) -> str:
+    """The document that states `signature`."""
+
+    def entry(port: Input | Output) -> _Fields:
+        fields = ("name", "kind", "distribution", "classes", "range")
+        stated = {field: getattr(port, field, None) for field in fields}
+        return {field: value for field, value in stated.items() if value is not None}
+
+    document: _Fields = {
+        "version": VERSION,
+        "inputs": [entry(i) for i in signature.inputs],
+        "outputs": [entry(o) for o in signature.outputs],
+    }
+    if signature.class_names:
+        document["class_names"] = list(signature.class_names)
+    return json.dumps(document)
+
+
+def correct(guess: Signature, model: ir.Model) -> Signature:
+    """The guessed signature, with what the metadata of `model` states in its place.
+
+    Raises:
+        ModelFileError: the metadata is malformed, contradicts the graph, or is of a later version.
+    """
+    text = model.metadata_props.get(KEY)
+    if text is None:
+        return guess
+    stated = _read(text)
+    _check_names("inputs", stated.inputs, guess.inputs)
+    _check_names("outputs", stated.outputs, guess.outputs)
+    signature = Signature(
+        tuple(_correct_input(i, stated.inputs.get(i.name)) for i in guess.inputs),
+        tuple(_correct_output(o, stated.outputs.get(o.name)) for o in guess.outputs),
+        stated.class_names,
+    )
+    classes = signature.label.classes if signature.label else None
+    if stated.class_names and classes not in (None, len(stated.class_names)):
+        _fail("class_names", f"{len(stated.class_names)} names", f"{classes}, one per class")
+    return signature
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    inputs: dict[str, _Fields]
+    outputs: dict[str, _Fields]
+    class_names: tuple[str, ...]
+
+
+def _fail(field: str, found: str, needed: str) -> NoReturn:
+    instead = "export the model again, or remove the metadata"
+    raise ModelFileError(f"metadata {KEY}, {field}", found[:200], needed, instead)
+
+
+def _read(text: str) -> _Stated:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        _fail("the document", f"no JSON ({error})", "a JSON object")
+    if not isinstance(document, dict):
+        _fail("the document", f"a JSON {type(document).__name__}", "a JSON object")
+    version = document.get("version")
+    if type(version) is not int or version < 1:
+        _fail("version", repr(version), f"a whole number from 1 to {VERSION}")
+    if version > VERSION:
+        _fail("version", str(version), f"at most {VERSION}; a later fastgan wrote this file")
+    class_names = document.get("class_names", [])
+    if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
+        _fail("class_names", repr(class_names), "a list of strings")
+    return _Stated(
+        _read_ports(document, "inputs", get_args(InputKind)),
+        _read_ports(document, "outputs", get_args(OutputKind)),
+        tuple(class_names),
+    )
+
+
+def _read_ports(document: _Fields, group: str, kinds: tuple[str, ...]) -> dict[str, _Fields]:
+    entries = document.get(group, [])
+    if not isinstance(entries, list):
+        _fail(group, repr(entries), "a list of objects")
+    ports: dict[str, _Fields] = {}
+    for index, entry in enumerate(entries):
+        where = f"{group}[{index}]"
+        if not isinstance(entry, dict):
+            _fail(where, repr(entry), "an object")
+        name, kind = entry.get("name"), entry.get("kind")
+        if not isinstance(name, str) or name in ports:
+            _fail(f"{where}.name", repr(name), "a string that no other entry has")
+        if kind not in kinds:
+            _fail(f"{where}.kind", repr(kind), "one of " + ", ".join(kinds))
+        readers: dict[str, Callable[[str, object], object]] = {"range": _read_range}
+        if group == "inputs":
+            readers |= {"distribution": _read_distribution, "classes": _read_classes}
+        given = {key: entry[key] for key in readers if entry.get(key) is not None}
+        ports[name] = {key: readers[key](f"{where}.{key}", value) for key, value in given.items()}
+        ports[name]["kind"] = kind
+    return ports
+
+
+def _read_distribution(where: str, value: object) -> object:
+    if value not in get_args(Distribution):
+        _fail(where, repr(value), "one of " + ", ".join(get_args(Distribution)))
+    return value
+
+
+def _read_classes(where: str, value: object) -> int:
+    if type(value) is not int or not 1 <= value < 2**31:
+        _fail(where, repr(value), "a whole number of classes, at least 1")
+    return value
+
+
+def _read_range(where: str, value: object) -> Range:
+    numbers = value if isinstance(value, list) else []
+    finite = all(type(n) in (int, float) and abs(n) < 1e30 for n in numbers)  # false for NaN
+    if len(numbers) != 2 or not finite or not numbers[0] < numbers[1]:
+        _fail(where, repr(value), "[lowest, highest], two finite numbers")
+    return float(numbers[0]), float(numbers[1])
+
+
+def _check_names(
+    group: str, stated: dict[str, _Fields], ports: tuple[Input, ...] | tuple[Output, ...]
+) -> None:
+    names = [port.name for port in ports]
+    for name in stated:
+        if name not in names:
+            known = ", ".join(repr(n) for n in names) or "none"
+            _fail(group, f"the name {name!r}", f"a name among the graph's {group}: {known}")
+
+
+def _correct_input(guess: Input, fields: _Fields | None) -> Input:
+    if fields is None:
+        return guess
+    if guess.kind != fields["kind"]:  # what was guessed for another kind is void
+        guess = replace(guess, distribution=None, classes=None, range=None)
+    stated = replace(guess, **fields, guessed=False)
+    if stated.kind in ("latent", "noise") and stated.distribution is None:
+        stated = replace(stated, distribution="normal")
+    if stated.kind == "label" and stated.dtype in FLOATS and len(stated.shape) == 2:
+        width = stated.shape[1]
+        if stated.classes is None and isinstance(width, int):
+            stated = replace(stated, classes=width)
+    _check_against_graph(stated)
+    return stated
+
+
+def _correct_output(guess: Output, fields: _Fields | None) -> Output:
+    if fields is None:
+        return guess
+    return replace(guess, **fields, guessed=guess.guessed and "range" not in fields)
+
+
+def _check_against_graph(port: Input) -> None:
+    where, rank = f"input {port.name!r}", len(port.shape)
+    found = f"{port.kind!r} for {port.dtype} {shape_text(port.shape)}"
+    if port.kind in ("latent", "noise") and port.dtype not in FLOATS:
+        _fail(where, found, "a floating-point input")
+    if port.kind in ("image", "mask") and rank not in (0, 4):
+        _fail(where, found, "rank 4, [batch, channels, height, width]")
+    if port.kind == "label":
+        one_hot = port.dtype in FLOATS and rank == 2
+        if not one_hot and not (port.dtype in INTEGERS and rank <= 2):
+            _fail(where, found, "class indices [batch], or one-hot [batch, classes]")
+        if one_hot and isinstance(port.shape[1], int) and port.classes != port.shape[1]:
+            _fail(where, f"{port.classes} classes", f"{port.shape[1]}, the width of the one-hot")
