@@ -129,12 +129,12 @@ def _activation_bounds(node: ir.Node) -> Range | None:
 
 def _number(value: ir.Value | None) -> float | None:
     """The value of a constant of one element, else None."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.size != 1:
-        return None
     try:
+        tensor = None if value is None else ir.convenience.get_const_tensor(value)
+        if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.size != 1:
+            return None
         return float(tensor.numpy().reshape(()))
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):  # a damaged constant, or one of strings
         return None
 
 
