@@ -3,3 +3,59 @@
     import fastgan
     images = fastgan.load("dcgan.onnx").generate(n=1024)
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fastgan.errors import (
+    ArgumentError,
+    BackendError,
+    FastganError,
+    LimitError,
+    ModelFileError,
+    Refusal,
+    UnsupportedError,
+)
+from fastgan.limits import Limits
+
+if TYPE_CHECKING:
+    from fastgan.export import export
+    from fastgan.generator import Generator
+    from fastgan.loading import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "FastganError",
+    "Generator",
+    "LimitError",
+    "Limits",
+    "ModelFileError",
+    "Refusal",
+    "UnsupportedError",
+    "export",
+    "load",
+]
+
+# torch and onnx_ir take seconds to import, so each name's module is imported on first use.
+_LAZY = {
+    "Generator": "fastgan.generator",
+    "export": "fastgan.export",
+    "load": "fastgan.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fastgan' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""What a backend is, and what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fastgan.errors import Refusal
+from fastgan.model_file import ModelFile
+from fastgan.plan import Plan
+
+#: Precisions by the name that `load` takes. "tf32" is fp32 with tensor-core products (NVIDIA).
+PRECISIONS = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where and how a model is to run.
+
+    Attributes:
+        device: a CPU or CUDA device.
+        precision: a key of `PRECISIONS`.
+    """
+
+    device: torch.device
+    precision: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of activations."""
+        return PRECISIONS[self.precision]
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.precision}"
+
+
+class Executable(Protocol):
+    """A model ready to run for one set of input shapes."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """What it runs, where fastgan planned it itself."""
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs by name, on the target's device, in any floating-point type and layout."""
+
+    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
+        """The name of the first node that makes a NaN or Inf of these inputs, or None."""
+
+
+class Backend(Protocol):
+    """A row of the table: takes a model or says why not.
+
+    Attributes:
+        name: what `load(backend=...)` calls it.
+        devices: the types of device that it is made for, "cpu" and "cuda".
+    """
+
+    name: str
+    devices: tuple[str, ...]
+
+    def accepts(
+        self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Refusal | None:
+        """Why this backend can't run `model` at these input shapes, or None if it can."""
+
+    def compile(
+        self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Executable:
+        """Make it ready for these input shapes."""

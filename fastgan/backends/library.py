@@ -1,0 +1,121 @@
+"""Binds a step to torch's own ops: any device, any op of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.backends.executor import BoundStep
+from fastgan.ops.convolution import conv, conv_transpose
+from fastgan.plan import Epilogue, Step
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def activation(epilogue: Epilogue) -> Callable[[Tensor], Tensor] | None:
+    """The activation of an epilogue as a function, or None where there is none."""
+    if epilogue.activation == "none":
+        return None
+    if epilogue.activation == "leaky_relu":
+        return lambda x: F.leaky_relu(x, epilogue.slope)
+    return _ACTIVATIONS[epilogue.activation]
+
+
+def place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A weight on its device; floating-point ones in the computing precision."""
+    return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+
+def bind(
+    step: Step,
+    weights: Mapping[str, Tensor],
+    opset: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> BoundStep:
+    """The step on torch's op, with its weights placed and its constant inputs bound."""
+    if step.op.startswith("fastgan."):
+        return _bind_product(step, weights, device, dtype)
+    op = ops.find("", step.op, opset)
+    assert op is not None, f"{step.op} was planned but is not registered"
+    reads = []
+    bound: list[Any] = []
+    for position, name in enumerate(step.inputs):
+        if not name:
+            bound.append(None)
+        elif name not in weights:
+            reads.append(name)
+            bound.append(_HOLE)
+        elif position in op.host:
+            bound.append(weights[name].tolist())
+        else:
+            bound.append(place(weights[name], device, dtype))
+    function, attributes = op.function, dict(step.attributes)
+    if step.op == "Cast" and _is_float(attributes["to"]):
+        # The plan has one floating-point type; casts between such types only named it.
+        attributes["to"] = _onnx_type(dtype)
+    if len(reads) == len(bound) and not attributes:
+        return BoundStep(step, function, tuple(reads))
+
+    def call(*tensors: Tensor) -> Any:
+        given = iter(tensors)
+        return function(*[next(given) if b is _HOLE else b for b in bound], **attributes)
+
+    return BoundStep(step, call, tuple(reads))
+
+
+_HOLE = object()
+
+
+def _is_float(onnx_type: int) -> bool:
+    return ops.elementwise.torch_dtype(onnx_type).is_floating_point
+
+
+def _onnx_type(dtype: torch.dtype) -> int:
+    return int(ops.elementwise.onnx_dtype(dtype))
+
+
+def _bind_product(
+    step: Step, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> BoundStep:
+    weight = place(weights[step.inputs[1]], device, dtype)
+    bias = place(weights[step.inputs[2]], device, dtype) if step.epilogue.bias else None
+    act = activation(step.epilogue)
+    attributes = dict(step.attributes)
+    reads = [step.inputs[0]]
+    if step.epilogue.residual:
+        reads.append(step.inputs[3])
+    if step.op == "fastgan.Linear":
+        shape = attributes.get("shape")
+        matrix = weight.t().contiguous()
+
+        def product(x: Tensor) -> Tensor:
+            rows = F.linear(x, matrix, bias)
+            return rows if shape is None else rows.reshape(-1, *shape)
+
+    elif step.op == "fastgan.Conv":
+
+        def product(x: Tensor) -> Tensor:
+            return conv(x, weight, bias, **attributes)
+
+    else:
+
+        def product(x: Tensor) -> Tensor:
+            return conv_transpose(x, weight, bias, **attributes)
+
+    def call(x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = product(x)
+        if residual is not None:
+            y = y + residual
+        return y if act is None else act(y)
+
+    return BoundStep(step, call, tuple(reads))

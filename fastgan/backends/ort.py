@@ -1,0 +1,187 @@
+"""The `ort` backend: ONNX Runtime runs the checked file as it is. The fallback."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastgan.backends.base import Target
+from fastgan.errors import BackendError, Refusal
+from fastgan.model_file import ModelFile
+from fastgan.plan import Plan
+
+name = "ort"
+devices = ("cpu", "cuda")
+
+_INSTALL = "pip install 'fastgan[cpu]', or 'fastgan[gpu]' for an NVIDIA GPU (never both)"
+
+
+def accepts(
+    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+) -> Refusal | None:
+    """Takes every model that ONNX Runtime makes a session of."""
+    if target.precision != "fp32":
+        return Refusal(
+            name, "precision", target.precision, "fp32: a file runs in its own precision"
+        )
+    try:
+        runtime = _runtime()
+        if target.device.type == "cuda" and not _cuda_provider(runtime):
+            return Refusal(
+                name, "ONNX Runtime's providers", ", ".join(runtime.get_available_providers()),
+                "CUDAExecutionProvider",
+            )
+        _session(model, target)
+    except BackendError as error:
+        return Refusal(name, error.where, error.found, error.needed)
+    return None
+
+
+def compile(
+    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+) -> SessionExecutable:
+    """A session serves every shape, so it is made once per model and target."""
+    return SessionExecutable(_session(model, target), target.device)
+
+
+class SessionExecutable:
+    """An ONNX Runtime session behind the face of an executable."""
+
+    plan: Plan | None = None
+
+    def __init__(self, session: Any, device: torch.device) -> None:
+        self.session, self.device = session, device
+        self._names = [output.name for output in session.get_outputs()]
+        self._dtypes = {i.name: _NUMPY_DTYPES.get(i.type) for i in session.get_inputs()}
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the session; on a CPU neither the inputs nor the outputs are copied."""
+        feeds = {key: self._feed(key, tensor) for key, tensor in inputs.items()}
+        results = self.session.run(self._names, feeds)
+        return {
+            key: torch.from_numpy(np.asarray(result)).to(self.device)
+            for key, result in zip(self._names, results, strict=True)
+        }
+
+    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
+        """ONNX Runtime shows no intermediate results, so no node can be named."""
+        return None
+
+    def _feed(self, key: str, tensor: Tensor) -> np.ndarray[Any, Any]:
+        array: np.ndarray[Any, Any] = tensor.detach().cpu().contiguous().numpy()
+        dtype = self._dtypes.get(key)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+_NUMPY_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise BackendError("onnxruntime", "not installed", _INSTALL) from None
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # What is left when one of onnxruntime and onnxruntime-gpu was removed after the other
+        # had overwritten its files.
+        raise BackendError(
+            "onnxruntime", "an empty package", f"pip uninstall onnxruntime, then {_INSTALL}"
+        )
+    return onnxruntime
+
+
+def _cuda_provider(runtime: Any) -> bool:
+    return "CUDAExecutionProvider" in runtime.get_available_providers()
+
+
+def _session(model: ModelFile, target: Target) -> Any:
+    """The session of this model, made once per target.
+
+    Raises:
+        BackendError: ONNX Runtime is not installed, or refuses the model.
+    """
+    key = f"ort.{target.device}"
+    if key not in model.model.meta:
+        runtime = _runtime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # its warnings are about its own fallbacks, not ours
+        providers = ["CPUExecutionProvider"]
+        if target.device.type == "cuda":
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))
+        model.model.meta[key] = _open(runtime, model, options, providers)
+    return model.model.meta[key]
+
+
+def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) -> Any:
+    source = model.to_runtime()
+    try:
+        return runtime.InferenceSession(source, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        stamped = _stamp_down(model, str(error))
+        if stamped is None:
+            raise BackendError(
+                "ONNX Runtime", _one_line(error), "a model that it accepts"
+            ) from error
+    try:
+        return runtime.InferenceSession(stamped, options, providers=providers)
+    except Exception as error:
+        raise BackendError("ONNX Runtime", _one_line(error), "a model that it accepts") from error
+
+
+def _stamp_down(model: ModelFile, message: str) -> bytes | None:
+    """The model with the IR or opset version that the runtime knows, or None if that is unsafe.
+
+    A lower opset is safe where every op has the same definition in both versions. A lower IR
+    version is safe as such: what newer ones added (more element types, multi-device annotations)
+    is refused by the runtime itself when it meets them.
+    """
+    import onnx
+    import onnx_ir
+
+    newest_ir = re.search(r"max supported IR version: (\d+)", message)
+    newest_opset = re.search(r"domain (?:ai\.onnx )?is till opset (\d+)", message)
+    if newest_opset is None:
+        newest_opset = re.search(r"till opset (\d+)", message)
+    if model.path is not None and not isinstance(model.to_runtime(), bytes):
+        return None
+    proto = onnx_ir.to_proto(model.model)
+    if newest_ir:
+        proto.ir_version = int(newest_ir.group(1))
+    elif newest_opset:
+        version = int(newest_opset.group(1))
+        for node in proto.graph.node:
+            now, then = _since(onnx, node, 10_000), _since(onnx, node, version)
+            if then is None or now != then:
+                return None
+        for entry in proto.opset_import:
+            if entry.domain in ("", "ai.onnx"):
+                entry.version = version
+    else:
+        return None
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def _since(onnx: Any, node: Any, version: int) -> int | None:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, min(version, onnx.defs.onnx_opset_version()))
+    except Exception:  # onnx raises its own untyped SchemaError
+        return None
+    return int(schema.since_version)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

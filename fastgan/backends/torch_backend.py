@@ -1,0 +1,51 @@
+"""The `torch` backend: a plan on PyTorch's library ops; on a CPU on oneDNN's fused ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from fastgan.backends import library, onednn
+from fastgan.backends.base import Target
+from fastgan.backends.executor import BoundStep, PlanExecutable
+from fastgan.errors import Refusal, UnsupportedError
+from fastgan.model_file import ModelFile
+from fastgan.plan import Plan, make
+
+name = "torch"
+devices = ("cpu", "cuda")
+
+
+def accepts(
+    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+) -> Refusal | None:
+    """Takes every model that can be planned."""
+    if target.device.type == "cpu" and target.precision in ("fp16", "tf32"):
+        return Refusal(name, "precision", f"{target.precision} on a CPU", "fp32 or bf16")
+    if target.device.type == "cuda" and not torch.cuda.is_available():
+        return Refusal(name, "device", "no usable NVIDIA GPU", "a CUDA build of torch and a GPU")
+    try:
+        compile(model, target, shapes)
+    except UnsupportedError as error:
+        return Refusal(name, error.where, error.found, error.needed)
+    return None
+
+
+def compile(
+    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+) -> PlanExecutable:
+    """Plan the model for these shapes and bind each step to the best library op."""
+    plan = make(model.model, shapes)
+    opset = model.model.opset_imports.get("", 1)
+    steps = [_bind(plan, index, opset, target) for index in range(len(plan.steps))]
+    return PlanExecutable(plan, steps, target.device, target.dtype)
+
+
+def _bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:
+    step = plan.steps[index]
+    if target.device.type == "cpu" and onednn.available():
+        bound = onednn.bind(step, plan.weights, plan.buffers, target.dtype)
+        if bound is not None:
+            return bound
+    return library.bind(step, plan.weights, opset, target.device, target.dtype)

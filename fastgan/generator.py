@@ -1,0 +1,404 @@
+"""Generator: a loaded model that makes images."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fastgan import images as image_formats
+from fastgan import labels as class_labels
+from fastgan import latents as latent_space
+from fastgan.backends import Backend, Executable, Target
+from fastgan.batching import automatic_batch, split
+from fastgan.errors import ArgumentError, Refusal
+from fastgan.model_file import ModelFile
+from fastgan.signature import Input, Signature
+
+if TYPE_CHECKING:
+    from fastgan.plan import Plan
+
+log = logging.getLogger("fastgan")
+
+#: Precisions whose results are checked for NaN and Inf, and redone in fp32 where there are any.
+_GUARDED = ("fp16", "bf16")
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Generator:
+    """A model on a device. Made by `fastgan.load`.
+
+    Calls from several threads are safe. Results are `torch.Tensor`s on `device`.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        signature: Signature,
+        backend: Backend,
+        target: Target,
+        refusals: Sequence[Refusal],
+    ) -> None:
+        self._model, self._signature = model, signature
+        self._backend, self._target = backend, target
+        self._refusals = tuple(refusals)
+        self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
+        self._executables = {}
+        self._lock = threading.Lock()
+        self._image_output = next(
+            (o for o in signature.outputs if o.kind == "image"), signature.outputs[0]
+        )
+
+    # What it is ---------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs and results lie."""
+        return self._target.device
+
+    @property
+    def backend(self) -> str:
+        """What runs it: "triton", "torch" or "ort"."""
+        return self._backend.name
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: "fp32", "tf32", "fp16" or "bf16"."""
+        return self._target.precision
+
+    @property
+    def signature(self) -> Signature:
+        """What each input and output is."""
+        return self._signature
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Why the backends before this one did not take the model."""
+        return self._refusals
+
+    def plan(self, batch: int = 1) -> Plan | None:
+        """The plan for a batch of this size; None where a runtime plans for itself."""
+        return self._executable(self._shapes(batch)).plan
+
+    def __repr__(self) -> str:
+        return (
+            f"Generator({self._model.name!r}, backend={self.backend!r}, "
+            f"device={str(self.device)!r}, precision={self.precision!r})"
+        )
+
+    # Making images ------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        n: int,
+        *,
+        seed: int | Sequence[int] = 0,
+        start: int = 0,
+        labels: int | str | Sequence[int | str] | Tensor | None = None,
+        truncation: float | None = None,
+        batch_size: int | None = None,
+        rng: str = "philox",
+        format: str = "float32",
+        out: Tensor | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Make `n` images from nothing but a seed.
+
+        Image i comes from sample `start + i` of `seed`, whatever n, the batch size and the device:
+        `generate(100)[42]` is `generate(1, start=42)[0]`, within the published tolerance.
+
+        Args:
+            n: how many, at least 1.
+            seed: 0 to 2**64 - 1; or one seed per image, for sample `start` of each.
+            start: index of the first sample.
+            labels: for class-conditional models: one class for all, or one per image, by index or
+                by name; None or "random" draws them from the seed.
+            truncation: keep each latent within +-truncation (normal latents only).
+            batch_size: images per run; None takes one that suits the device's caches.
+            rng: "philox", or "numpy" for the latents that StyleGAN's tools give for a seed.
+            format: "float32" for [n, C, H, W] in the model's own range, or "uint8" for
+                [n, H, W, C] in 0..255.
+            out: a tensor of that shape, type and device to write into.
+            progress: show a progress bar.
+
+        Raises:
+            ArgumentError: an argument is out of range, or the model needs an image.
+        """
+        image_formats.check_format(format)
+        n = _count("n", n)
+        if batch_size is not None:
+            batch_size = _count("batch_size", batch_size)
+        inputs = self._inputs(n, seed, start, labels, truncation, rng)
+        return self._produce(inputs, n, batch_size, format, out, progress)
+
+    def latents(
+        self,
+        n: int,
+        *,
+        seed: int | Sequence[int] = 0,
+        start: int = 0,
+        truncation: float | None = None,
+        rng: str = "philox",
+    ) -> Tensor:
+        """The latents that `generate` uses: float32 [n, *shape of the latent input].
+
+        Raises:
+            ArgumentError: an argument is out of range, or the model has no latent input.
+        """
+        latent = self._signature.latent
+        if latent is None:
+            raise ArgumentError("latents", "a model without a latent input", "one that has it")
+        return self._sample(latent, _count("n", n), 0, seed, start, truncation, rng)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Run the model once on the inputs given: arrays or tensors by name in, tensors out.
+
+        Raises:
+            ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
+        """
+        tensors = self._check_inputs(inputs)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        results = self._guarded(self._executable(shapes), shapes, tensors)
+        return {
+            name: (t.float() if t.is_floating_point() else t).contiguous()
+            for name, t in results.items()
+        }
+
+    def __call__(self, images: Any, *, format: str = "float32", **options: Any) -> Tensor:
+        """Run an image-to-image model on images.
+
+        Args:
+            images: a float tensor or array [n, C, H, W] in the model's input range, or a uint8 one
+                [n, H, W, C]; one image without n is taken as n = 1.
+            format: as in `generate`.
+            options: `seed`, `start`, `labels`, `truncation`, `rng`, `batch_size`, `out` and
+                `progress` of `generate`, for models that take a latent or a label beside the image.
+
+        Raises:
+            ArgumentError: the model takes no image, or these images do not fit it.
+        """
+        port = self._signature.image
+        if port is None:
+            raise ArgumentError(
+                "images", "a model that takes no image", "generate(n), or a model that takes one"
+            )
+        image_formats.check_format(format)
+        tensor = image_formats.to_model(images, port, self.device)
+        batch_size, out = options.pop("batch_size", None), options.pop("out", None)
+        progress = options.pop("progress", False)
+        inputs = self._inputs(
+            tensor.shape[0],
+            options.pop("seed", 0),
+            options.pop("start", 0),
+            options.pop("labels", None),
+            options.pop("truncation", None),
+            options.pop("rng", "philox"),
+            {port.name: tensor},
+        )
+        if options:
+            raise ArgumentError("options", repr(sorted(options)[0]), "an option of generate()")
+        return self._produce(inputs, tensor.shape[0], batch_size, format, out, progress)
+
+    # Inputs -------------------------------------------------------------------------------------
+
+    def _inputs(
+        self,
+        n: int,
+        seed: int | Sequence[int],
+        start: int,
+        labels: Any,
+        truncation: float | None,
+        rng: str,
+        given: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Every input of the model for n samples: those given, and the rest from the seed."""
+        inputs = dict(given or {})
+        first_latent = self._signature.latent
+        for index, port in enumerate(self._signature.inputs):
+            if port.name in inputs:
+                continue
+            if port.kind == "latent":
+                # The first latent is stream 0; labels are stream 1; each further input has its own.
+                stream = 0 if port is first_latent else 2 + index
+                inputs[port.name] = self._sample(port, n, stream, seed, start, truncation, rng)
+            elif port.kind == "noise":
+                inputs[port.name] = self._sample(port, n, 2 + index, seed, start, None, rng)
+            elif port.kind == "label":
+                names = self._signature.class_names
+                inputs[port.name] = class_labels.resolve(
+                    labels, n, port, names, seed, start, self.device
+                )
+            else:
+                raise ArgumentError(
+                    f"input {port.name!r}",
+                    f"no value for this {port.kind}",
+                    "g(images) for an image, or g.run({name: array}) for anything",
+                )
+        if labels is not None and self._signature.label is None:
+            raise ArgumentError("labels", "a model without classes", "labels=None")
+        return inputs
+
+    def _sample(
+        self,
+        port: Input,
+        n: int,
+        stream: int,
+        seed: int | Sequence[int],
+        start: int,
+        truncation: float | None,
+        rng: str,
+    ) -> Tensor:
+        shape = self._sample_shape(port)
+        sample = latent_space.sample
+        distribution = port.distribution or "normal"
+        if isinstance(seed, int):
+            return sample(
+                distribution, n, shape, seed=seed, start=start, truncation=truncation, rng=rng,
+                device=self.device, stream=stream,
+            )
+        if len(seed) != n:
+            raise ArgumentError("seed", f"{len(seed)} seeds", f"one for each of {n} images")
+        return torch.cat([
+            sample(
+                distribution, 1, shape, seed=one, start=start, truncation=truncation, rng=rng,
+                device=self.device, stream=stream,
+            )
+            for one in seed
+        ])
+
+    def _sample_shape(self, port: Input) -> tuple[int, ...]:
+        """The shape of one sample; an open size is 1 (fully convolutional latents)."""
+        return tuple(size if isinstance(size, int) else 1 for size in port.shape[1:])
+
+    def _check_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        ports = {port.name: port for port in self._signature.inputs}
+        for name in inputs:
+            if name not in ports:
+                raise ArgumentError("inputs", f"unknown name {name!r}", ", ".join(ports))
+        tensors = {}
+        for name, port in ports.items():
+            if name not in inputs:
+                raise ArgumentError("inputs", f"no {name!r}", f"an array of shape {port.shape}")
+            value = inputs[name]
+            tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
+            dtype = getattr(torch, port.dtype, None)
+            tensor = tensor.to(self.device, dtype)
+            fits = not port.shape or (
+                tensor.dim() == len(port.shape)
+                and all(
+                    want == size
+                    for want, size in zip(port.shape, tensor.shape, strict=True)
+                    if isinstance(want, int)
+                )
+            )
+            if not fits:
+                raise ArgumentError(
+                    f"input {name!r}", f"shape {tuple(tensor.shape)}", f"shape {port.shape}"
+                )
+            tensors[name] = tensor
+        return tensors
+
+    # Running ------------------------------------------------------------------------------------
+
+    def _produce(
+        self,
+        inputs: Mapping[str, Tensor],
+        n: int,
+        batch_size: int | None,
+        format: str,
+        out: Tensor | None,
+        progress: bool,
+    ) -> Tensor:
+        """Run all n samples in batches, and collect the image output in the format asked for."""
+        frozen = self._signature.frozen_batch
+        name, value_range = self._image_output.name, self._image_output.range
+        if frozen is None and batch_size is None:
+            batch_size = automatic_batch(self.plan(1), self._target)
+        result: Tensor | None = None
+        for first, count in _bar(split(n, batch_size, frozen), n, progress):
+            batch = {key: tensor[first : first + count] for key, tensor in inputs.items()}
+            if frozen is not None and count < frozen:
+                # The model runs at no other size: fill up with copies, and drop their images.
+                batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
+            shapes = {key: tuple(tensor.shape) for key, tensor in batch.items()}
+            images = self._guarded(self._executable(shapes), shapes, batch)[name][:count]
+            if result is None:
+                result = image_formats.allocate(n, images, format, out, self.device)
+            image_formats.store(images, value_range, format, result[first : first + count])
+        assert result is not None
+        return result
+
+    def _guarded(
+        self, executable: Executable, shapes: Shapes, inputs: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Run; a NaN or Inf in reduced precision is redone in fp32, with a warning."""
+        with torch.inference_mode():
+            results = executable(inputs)
+            if self.precision not in _GUARDED:
+                return results
+            floats = [t for t in results.values() if t.is_floating_point()]
+            if all(bool(t.isfinite().all()) for t in floats):
+                return results
+            node = executable.first_nonfinite(inputs)
+            log.warning(
+                "%s: NaN or Inf in %s, first at %s: this batch was redone in fp32",
+                self._model.name, self.precision, node or "a node that could not be named",
+            )
+            return self._executable(shapes, Target(self.device, "fp32"))(inputs)
+
+    def _executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
+        """The executable for these input shapes, made on first use."""
+        target = target or self._target
+        key = (target.precision, tuple(sorted(shapes.items())))
+        with self._lock:
+            if key not in self._executables:
+                self._executables[key] = self._backend.compile(self._model, target, shapes)
+            return self._executables[key]
+
+    def _shapes(self, batch: int) -> Shapes:
+        return input_shapes(self._signature, batch)
+
+
+def input_shapes(signature: Signature, batch: int) -> Shapes:
+    """A shape for each input at this batch size.
+
+    A frozen batch stays; an open size is 64 for an image or a mask, and 1 for anything else.
+    """
+    shapes: Shapes = {}
+    for port in signature.inputs:
+        spatial = 64 if port.kind in ("image", "mask") else 1
+        sizes = [size if isinstance(size, int) else spatial for size in port.shape]
+        if sizes and not isinstance(port.shape[0], int):
+            sizes[0] = batch
+        shapes[port.name] = tuple(sizes)
+    return shapes
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(name, repr(value), "a whole number of at least 1")
+    return value
+
+
+def _fill(tensor: Tensor, rows: int) -> Tensor:
+    return torch.cat([tensor, tensor[-1:].expand(rows - tensor.shape[0], *tensor.shape[1:])])
+
+
+def _bar(batches: Iterator[tuple[int, int]], n: int, show: bool) -> Iterator[tuple[int, int]]:
+    """The batches, with a progress bar that counts images if asked for."""
+    if not show:
+        yield from batches
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("images", total=n)
+        for first, count in batches:
+            yield first, count
+            bar.advance(task, count)

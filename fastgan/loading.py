@@ -1,0 +1,111 @@
+"""load: a file, bytes or the name of a shipped model in, a Generator out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from fastgan import models, signature
+from fastgan.backends import Target, choose, get
+from fastgan.backends.base import PRECISIONS
+from fastgan.errors import ArgumentError, BackendError, Refusal
+from fastgan.generator import Generator, input_shapes
+from fastgan.limits import Limits
+from fastgan.model_file import read
+
+log = logging.getLogger("fastgan")
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    strict: bool = False,
+    limits: Limits | None = None,
+) -> Generator:
+    """Load a generator.
+
+    Args:
+        source: a path to an ONNX file, its bytes, or the name of a shipped model such as
+            "dcgan-digits".
+        device: "auto" (an NVIDIA GPU if there is one), "cpu", "cuda" or "cuda:1".
+        precision: "auto" (fp32 on a CPU, fp16 on a GPU), "fp32", "tf32", "fp16" or "bf16".
+        backend: "auto" (the first of the table that takes the model), "triton", "torch" or "ort".
+        strict: raise where a backend made for the device refuses the model, instead of logging
+            why and taking the next.
+        limits: what the file may cost; see `Limits`.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or not ONNX.
+        UnsupportedError: something in it is covered by no backend.
+        BackendError: no backend takes it, or `strict` and the first choice does not.
+        ArgumentError: an argument is not one of those above.
+    """
+    target = _target(device, precision)
+    model = read(_resolve(source), limits)
+    described = signature.of(model.model)
+    shapes = input_shapes(described, batch=1)
+    chosen, refusals = choose(model, target, shapes, backend)
+    fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
+    if device == "auto":
+        fallbacks += _unused_gpu(target)
+    reasons = "; ".join(str(reason) for reason in fallbacks)
+    if fallbacks and strict:
+        raise BackendError(
+            f"{model.name} on {target}", f"a fallback to {chosen.name} ({reasons})",
+            "the first choice, since strict=True",
+        )
+    message = "%s: %s on %s"
+    if fallbacks:
+        log.warning(message + ", because %s", model.name, chosen.name, target, reasons)
+    else:
+        log.info(message, model.name, chosen.name, target)
+    return Generator(model, described, chosen, target, refusals)
+
+
+def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:
+    """A shipped model's path where `source` is its name and no such file exists."""
+    if isinstance(source, str) and source in models.names() and not Path(source).exists():
+        return models.path(source)
+    return source
+
+
+def _target(device: str | torch.device, precision: str) -> Target:
+    if precision != "auto" and precision not in PRECISIONS:
+        raise ArgumentError("precision", repr(precision), f"'auto', {', '.join(PRECISIONS)}")
+    if device == "auto":
+        place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    else:
+        try:
+            place = torch.device(device)
+        except RuntimeError:
+            raise ArgumentError("device", repr(device), "'auto', 'cpu' or 'cuda'") from None
+    if place.type not in ("cpu", "cuda"):
+        raise ArgumentError("device", repr(str(place)), "'auto', 'cpu' or 'cuda'")
+    if place.type == "cuda":
+        if not torch.cuda.is_available():
+            raise BackendError(
+                "device", f"'{place}', but torch sees no GPU",
+                "an NVIDIA GPU and a CUDA build of torch", "or take device='cpu'",
+            )
+        if (place.index or 0) >= torch.cuda.device_count():
+            raise ArgumentError(
+                "device", repr(str(place)), f"an index below {torch.cuda.device_count()}"
+            )
+    if precision == "auto":
+        precision = "fp16" if place.type == "cuda" else "fp32"
+    return Target(place, precision)
+
+
+def _unused_gpu(target: Target) -> list[Refusal]:
+    """A refusal where the machine has an NVIDIA driver, but the model runs on the CPU."""
+    if target.device.type == "cuda" or not Path("/proc/driver/nvidia/version").exists():
+        return []
+    build = torch.version.cuda
+    found = f"torch {torch.__version__} that sees no GPU" if build else "a CPU build of torch"
+    return [Refusal("triton", "this machine's NVIDIA GPU", found, "a CUDA build of torch")]

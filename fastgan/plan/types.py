@@ -1,0 +1,122 @@
+"""What a plan is made of: steps over buffers, for one set of input shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """What happens to a product before it is stored: `activation(product + bias + residual)`.
+
+    Fusions add to it; there is never a class per combination.
+
+    Attributes:
+        activation: an ONNX activation in lower case, such as "relu", "leaky_relu", "tanh".
+        slope: the parameter of a LeakyReLU, or the alpha of an ELU; otherwise 0.
+        bias: whether a bias is added.
+        residual: whether another tensor of the output's shape is added before the activation.
+    """
+
+    activation: str = "none"
+    slope: float = 0.0
+    bias: bool = False
+    residual: bool = False
+
+    def __str__(self) -> str:
+        slope = f"({self.slope:g})" if self.activation == "leaky_relu" else ""
+        parts = [
+            "bias" if self.bias else "",
+            "residual" if self.residual else "",
+            "" if self.activation == "none" else self.activation + slope,
+        ]
+        return " + ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One tensor of a plan: its logical shape is ONNX's, whatever its layout in memory."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return int(torch.Size(self.shape).numel()) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One launch.
+
+    Attributes:
+        op: the operator with its domain, such as "fastgan.ConvTranspose" or "Add".
+        inputs: names of buffers and weights by position; "" where an optional input is left out.
+        outputs: names of the buffers it writes.
+        attributes: of the operator, as Python values.
+        epilogue: what is fused behind it.
+        origin: the names of the ONNX nodes that went into it.
+        flops: floating-point operations, a multiply and an add counting as two.
+        bytes: the fewest bytes it must move: each input read once, each output written once.
+        kernel: what runs it; "library" is the torch op.
+        note: why no better kernel was taken; may be empty.
+        releases: buffers that no later step reads.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    epilogue: Epilogue = Epilogue()
+    origin: tuple[str, ...] = ()
+    flops: int = 0
+    bytes: int = 0
+    kernel: str = "library"
+    note: str = ""
+    releases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A static graph as a list of steps.
+
+    Attributes:
+        inputs, outputs: names of buffers.
+        steps: in the order in which they run.
+        buffers: every tensor that depends on data, by name.
+        weights: every constant that a step reads, by name, on the CPU in the model's own dtype.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    buffers: Mapping[str, Buffer]
+    weights: Mapping[str, Tensor]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one run."""
+        return sum(step.flops for step in self.steps)
+
+    @property
+    def bytes(self) -> int:
+        """The fewest bytes of one run, step by step."""
+        return sum(step.bytes for step in self.steps)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The largest sum of a step's own inputs and outputs: what a cache should hold."""
+        return max(
+            (
+                sum(self.buffers[n].bytes for n in (*s.inputs, *s.outputs) if n in self.buffers)
+                for s in self.steps
+            ),
+            default=0,
+        )

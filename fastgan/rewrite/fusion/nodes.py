@@ -1,0 +1,50 @@
+"""Helpers that every rule shares: reading constants, attributes and origins of nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+#: The domain of fused operators.
+DOMAIN = "fastgan"
+
+
+def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    """The data of an initializer, or None where the value depends on data or is left out."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def shape(value: ir.Value) -> tuple[int, ...]:
+    """The static shape of a value of a specialised graph."""
+    assert value.shape is not None
+    return tuple(value.shape.numpy())
+
+
+def producer(value: ir.Value) -> ir.Node:
+    """The node that makes this value; a rule's pattern guarantees that there is one."""
+    node = value.producer()
+    assert node is not None
+    return node
+
+
+def origin(*nodes: ir.Node) -> list[str]:
+    """The names of the ONNX nodes that these nodes came from, in order."""
+    names: list[str] = []
+    for node in nodes:
+        recorded = node.attributes.get("origin")
+        names += list(recorded.value) if recorded else [node.name or node.outputs[0].name or ""]
+    return names
+
+
+def attributes(node: ir.Node, **changes: Any) -> dict[str, Any]:
+    """A node's attributes as keyword arguments for a rewrite, with some changed."""
+    return {**{key: attr.value for key, attr in node.attributes.items()}, **changes}
+
+
+def fused_inputs(node: ir.Node) -> list[ir.Value | None]:
+    """x, weight, bias and residual of a fused node, None where left out."""
+    return [*node.inputs, None, None][:4]
