@@ -10,8 +10,6 @@ from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.rewrite.fusion import nodes
 
-PRODUCTS = ("Linear", "Conv", "ConvTranspose")
-
 #: ONNX activations that an epilogue knows, and what each is called there.
 ACTIVATIONS = {
     "Relu": "relu",
@@ -19,13 +17,6 @@ ACTIVATIONS = {
     "Tanh": "tanh",
     "Sigmoid": "sigmoid",
 }
-
-
-def _rebuild(op: Any, node: ir.Node, inputs: list[ir.Value | None], **changes: Any) -> Any:
-    while inputs and inputs[-1] is None:
-        inputs.pop()
-    build = getattr(op, node.op_type)
-    return build(*inputs, _domain=nodes.DOMAIN, **nodes.attributes(node, **changes))
 
 
 class AddBias(RewriteRuleClassBase):
@@ -36,14 +27,7 @@ class AddBias(RewriteRuleClassBase):
         self.product = product
 
     def pattern(self, op: Any, term: Any) -> Any:
-        build = getattr(op, self.product)
-        product = build(
-            _domain=nodes.DOMAIN,
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["product"],
-        )
-        return op.Add(product, term, _outputs=["out"])
+        return op.Add(nodes.any_product(op, self.product, "product"), term, _outputs=["out"])
 
     def check(self, context: Any, term: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
@@ -71,7 +55,7 @@ class AddBias(RewriteRuleClassBase):
         row = np.broadcast_to(constant.reshape(-1), nodes.shape(product)[1])
         total = row if old is None else row + old
         new = op.initializer(ir.tensor(np.ascontiguousarray(total)), name=f"{out.name}.bias")
-        return _rebuild(
+        return nodes.rebuild(
             op, node, [x, weight, new], origin=nodes.origin(node, nodes.producer(out))
         )
 
@@ -84,12 +68,7 @@ class FuseActivation(RewriteRuleClassBase):
         self.product, self.activation = product, activation
 
     def pattern(self, op: Any) -> Any:
-        product = getattr(op, self.product)(
-            _domain=nodes.DOMAIN,
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["product"],
-        )
+        product = nodes.any_product(op, self.product, "product")
         return getattr(op, self.activation)(
             product, _allow_other_attributes=True, _outputs=["out"]
         )
@@ -105,14 +84,14 @@ class FuseActivation(RewriteRuleClassBase):
         changes: dict[str, Any] = {"activation": ACTIVATIONS[self.activation]}
         if self.activation == "LeakyRelu":
             changes["slope"] = nodes.attributes(after).get("alpha", 0.01)
-        return _rebuild(
+        return nodes.rebuild(
             op, node, list(node.inputs), origin=nodes.origin(node, after), **changes
         )
 
 
-BIAS_RULES = tuple(AddBias.rule(product) for product in PRODUCTS)
+BIAS_RULES = tuple(AddBias.rule(product) for product in nodes.PRODUCTS)
 ACTIVATION_RULES = tuple(
     FuseActivation.rule(product, activation)
-    for product in PRODUCTS
+    for product in nodes.PRODUCTS
     for activation in ACTIVATIONS
 )

@@ -10,6 +10,9 @@ import onnx_ir as ir
 #: The domain of fused operators.
 DOMAIN = "fastgan"
 
+#: The fused operators: see `normal_form`.
+PRODUCTS = ("Linear", "Conv", "ConvTranspose")
+
 
 def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     """The data of an initializer, or None where the value depends on data or is left out."""
@@ -48,3 +51,20 @@ def attributes(node: ir.Node, **changes: Any) -> dict[str, Any]:
 def fused_inputs(node: ir.Node) -> list[ir.Value | None]:
     """x, weight, bias and residual of a fused node, None where left out."""
     return [*node.inputs, None, None][:4]
+
+
+def any_product(op: Any, name: str, bound_to: str) -> Any:
+    """The pattern of a fused operator with any inputs and attributes."""
+    return getattr(op, name)(
+        _domain=DOMAIN,
+        _allow_other_inputs=True,
+        _allow_other_attributes=True,
+        _outputs=[bound_to],
+    )
+
+
+def rebuild(op: Any, node: ir.Node, inputs: list[ir.Value | None], **changes: Any) -> Any:
+    """A fused node like `node`, with these inputs and some attributes changed."""
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    return getattr(op, node.op_type)(*inputs, _domain=DOMAIN, **attributes(node, **changes))
