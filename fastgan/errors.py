@@ -1,4 +1,4 @@
-"""What can go wrong. Every error says where, what was found, what is needed, and what happens instead.
+"""What can go wrong. An error says where, what was found, what is needed, and what to do instead.
 
 A user of the library catches `FastganError`; a user of the command line reads its one line.
 """

@@ -258,18 +258,34 @@ class Generator:
         distribution = port.distribution or "normal"
         if isinstance(seed, int):
             return sample(
-                distribution, n, shape, seed=seed, start=start, truncation=truncation, rng=rng,
-                device=self.device, stream=stream,
+                distribution,
+                n,
+                shape,
+                seed=seed,
+                start=start,
+                truncation=truncation,
+                rng=rng,
+                device=self.device,
+                stream=stream,
             )
         if len(seed) != n:
             raise ArgumentError("seed", f"{len(seed)} seeds", f"one for each of {n} images")
-        return torch.cat([
-            sample(
-                distribution, 1, shape, seed=one, start=start, truncation=truncation, rng=rng,
-                device=self.device, stream=stream,
-            )
-            for one in seed
-        ])
+        return torch.cat(
+            [
+                sample(
+                    distribution,
+                    1,
+                    shape,
+                    seed=one,
+                    start=start,
+                    truncation=truncation,
+                    rng=rng,
+                    device=self.device,
+                    stream=stream,
+                )
+                for one in seed
+            ]
+        )
 
     def _sample_shape(self, port: Input) -> tuple[int, ...]:
         """The shape of one sample; an open size is 1 (fully convolutional latents)."""
@@ -347,7 +363,9 @@ class Generator:
             node = executable.first_nonfinite(inputs)
             log.warning(
                 "%s: NaN or Inf in %s, first at %s: this batch was redone in fp32",
-                self._model.name, self.precision, node or "a node that could not be named",
+                self._model.name,
+                self.precision,
+                node or "a node that could not be named",
             )
             return self._executable(shapes, Target(self.device, "fp32"))(inputs)
 

@@ -57,7 +57,8 @@ def load(
     reasons = "; ".join(str(reason) for reason in fallbacks)
     if fallbacks and strict:
         raise BackendError(
-            f"{model.name} on {target}", f"a fallback to {chosen.name} ({reasons})",
+            f"{model.name} on {target}",
+            f"a fallback to {chosen.name} ({reasons})",
             "the first choice, since strict=True",
         )
     message = "%s: %s on %s"
@@ -90,8 +91,10 @@ def _target(device: str | torch.device, precision: str) -> Target:
     if place.type == "cuda":
         if not torch.cuda.is_available():
             raise BackendError(
-                "device", f"'{place}', but torch sees no GPU",
-                "an NVIDIA GPU and a CUDA build of torch", "or take device='cpu'",
+                "device",
+                f"'{place}', but torch sees no GPU",
+                "an NVIDIA GPU and a CUDA build of torch",
+                "or take device='cpu'",
             )
         if (place.index or 0) >= torch.cuda.device_count():
             raise ArgumentError(

@@ -9,7 +9,7 @@ shape inference to keep in step with the ops.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -262,23 +262,26 @@ def _evaluate(
 ) -> tuple[Tensor, ...]:
     """The node's outputs: with data where all inputs are known and the result is small."""
     known = not any(isinstance(a, Tensor) and a.is_meta for a in arguments)
-    meta = _call(node, op, arguments, attributes, "meta")
+    meta = _call(node, op, op.infer, arguments, attributes, "meta")
     if known and sum(t.numel() * t.element_size() for t in meta) <= FOLD_LIMIT_BYTES:
-        return _call(node, op, arguments, attributes, "cpu")
+        return _call(node, op, op.function, arguments, attributes, "cpu")
     return meta
 
 
 def _call(
-    node: ir.Node, op: ops.Op, arguments: list[Any], attributes: dict[str, Any], device: str
+    node: ir.Node,
+    op: ops.Op,
+    function: Callable[..., Any],
+    arguments: list[Any],
+    attributes: dict[str, Any],
+    device: str,
 ) -> tuple[Tensor, ...]:
     def move(argument: Any) -> Any:
         return argument.to(device) if isinstance(argument, Tensor) else argument
 
     try:
         with torch.device(device):
-            result = op.function(
-                *map(move, arguments), **{k: move(v) for k, v in attributes.items()}
-            )
+            result = function(*map(move, arguments), **{k: move(v) for k, v in attributes.items()})
     except UnsupportedError:
         raise
     except Exception as error:  # whatever torch says of inputs that do not fit

@@ -111,9 +111,7 @@ def _bind_conv(
 
     def call(x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        y: Tensor = run(
-            x, packed, bias, padding, strides, dilations, group, attr, scalars, ""
-        )
+        y: Tensor = run(x, packed, bias, padding, strides, dilations, group, attr, scalars, "")
         return y
 
     return BoundStep(step, call, (step.inputs[0],))

@@ -33,7 +33,9 @@ def accepts(
         runtime = _runtime()
         if target.device.type == "cuda" and not _cuda_provider(runtime):
             return Refusal(
-                name, "ONNX Runtime's providers", ", ".join(runtime.get_available_providers()),
+                name,
+                "ONNX Runtime's providers",
+                ", ".join(runtime.get_available_providers()),
                 "CUDAExecutionProvider",
             )
         _session(model, target)
@@ -118,7 +120,7 @@ def _session(model: ModelFile, target: Target) -> Any:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # its warnings are about its own fallbacks, not ours
-        providers = ["CPUExecutionProvider"]
+        providers: list[Any] = ["CPUExecutionProvider"]
         if target.device.type == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))
         model.model.meta[key] = _open(runtime, model, options, providers)

@@ -1,4 +1,4 @@
-"""The `triton` backend: a plan on fused Triton kernels, with torch's op where none covers a step."""
+"""The `triton` backend: a plan on fused Triton kernels; torch's op where none covers a step."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-def names(): return ()
+def names():
+    return ()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from fastgan.ops.infer import broadcast, broadcast_boolean, like_first, select
 from fastgan.ops.registry import register
 
 _DTYPES = {
@@ -39,14 +39,6 @@ def onnx_dtype(dtype: torch.dtype) -> ir.DataType:
     return next(onnx for onnx, candidate in _DTYPES.items() if candidate is dtype)
 
 
-def _unary(name: str, function: Callable[[Tensor], Tensor], since: int = 1) -> None:
-    register(name, since=since)(lambda x: function(x))
-
-
-def _binary(name: str, function: Callable[[Tensor, Tensor], Tensor], since: int = 7) -> None:
-    register(name, since=since)(lambda a, b: function(a, b))
-
-
 def _divide(a: Tensor, b: Tensor) -> Tensor:
     """ONNX Div truncates integers towards zero."""
     return torch.div(a, b) if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
@@ -68,59 +60,59 @@ for _name, _function in {
     "Sin": torch.sin,
     "Sqrt": torch.sqrt,
 }.items():
-    _unary(_name, _function)
+    register(_name, since=1, infer=like_first)(lambda x, f=_function: f(x))
 
-for _name, _function2 in {
-    "Add": operator.add,
-    "Sub": operator.sub,
-    "Mul": operator.mul,
-    "Div": _divide,
-    "And": torch.logical_and,
-    "Or": torch.logical_or,
-    "Xor": torch.logical_xor,
-    "Equal": torch.eq,
-    "Greater": torch.gt,
-    "Less": torch.lt,
-}.items():
-    _binary(_name, _function2)
+for _name, _since, _function2 in (
+    ("Add", 7, operator.add),
+    ("Sub", 7, operator.sub),
+    ("Mul", 7, operator.mul),
+    ("Div", 7, _divide),
+    ("And", 7, torch.logical_and),
+    ("Or", 7, torch.logical_or),
+    ("Xor", 7, torch.logical_xor),
+    ("Equal", 7, torch.eq),
+    ("Greater", 7, torch.gt),
+    ("Less", 7, torch.lt),
+    ("GreaterOrEqual", 12, torch.ge),
+    ("LessOrEqual", 12, torch.le),
+):
+    _infer = broadcast if _name in ("Add", "Sub", "Mul", "Div") else broadcast_boolean
+    register(_name, since=_since, infer=_infer)(lambda a, b, f=_function2: f(a, b))
 
-_binary("GreaterOrEqual", torch.ge, since=12)
-_binary("LessOrEqual", torch.le, since=12)
 
-
-@register("Pow", since=7)
+@register("Pow", since=7, infer=broadcast)
 def power(x: Tensor, exponent: Tensor) -> Tensor:
     """The result has the type of the base."""
     return torch.pow(x, exponent).to(x.dtype)
 
 
-@register("Where", since=9)
+@register("Where", since=9, infer=select)
 def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(condition, x, y)
 
 
-@register("Max", since=8)
+@register("Max", since=8, infer=broadcast)
 def maximum(first: Tensor, *rest: Tensor) -> Tensor:
     for other in rest:
         first = torch.maximum(first, other)
     return first
 
 
-@register("Min", since=8)
+@register("Min", since=8, infer=broadcast)
 def minimum(first: Tensor, *rest: Tensor) -> Tensor:
     for other in rest:
         first = torch.minimum(first, other)
     return first
 
 
-@register("Sum", since=8)
+@register("Sum", since=8, infer=broadcast)
 def total(first: Tensor, *rest: Tensor) -> Tensor:
     for other in rest:
         first = first + other
     return first
 
 
-@register("Mean", since=8)
+@register("Mean", since=8, infer=broadcast)
 def mean(first: Tensor, *rest: Tensor) -> Tensor:
     return total(first, *rest) / (1 + len(rest))
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.ops.infer import like_first, meta
 from fastgan.ops.registry import register
 
 
@@ -20,7 +21,7 @@ def _batch_norm(
     return x * _channels(factor, x) + _channels(bias - mean * factor, x)
 
 
-@register("BatchNormalization", since=7)
+@register("BatchNormalization", since=7, infer=like_first)
 def batch_normalization(
     x: Tensor,
     scale: Tensor,
@@ -34,7 +35,16 @@ def batch_normalization(
     return _batch_norm(x, scale, bias, mean, variance, epsilon)
 
 
-@register("BatchNormalization", since=14)
+def _batch_norm_outputs(
+    x: Tensor, *parameters: Tensor, training_mode: int = 0, **attributes: float
+) -> Tensor | tuple[Tensor, ...]:
+    y = like_first(x)
+    if not training_mode:
+        return y
+    return y, *(meta(p.shape, p.dtype) for p in parameters[2:4])
+
+
+@register("BatchNormalization", since=14, infer=_batch_norm_outputs)
 def batch_normalization_training(
     x: Tensor,
     scale: Tensor,
@@ -58,7 +68,7 @@ def batch_normalization_training(
     return y, running_mean, running_variance
 
 
-@register("InstanceNormalization", since=1)
+@register("InstanceNormalization", since=1, infer=like_first)
 def instance_normalization(
     x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-5
 ) -> Tensor:
@@ -68,7 +78,7 @@ def instance_normalization(
     return centred * torch.rsqrt(variance + epsilon) * _channels(scale, x) + _channels(bias, x)
 
 
-@register("Dropout", since=1)
+@register("Dropout", since=1, infer=like_first)
 def dropout(
     x: Tensor, ratio: Tensor | None = None, training_mode: Tensor | None = None, *, seed: int = 0
 ) -> Tensor:
@@ -76,7 +86,7 @@ def dropout(
     return x
 
 
-@register("LayerNormalization", since=17)
+@register("LayerNormalization", since=17, infer=like_first)
 def layer_normalization(
     x: Tensor,
     scale: Tensor,

@@ -35,15 +35,26 @@ class Op:
     function: Callable[..., Any]
     host: frozenset[int]
     attributes: frozenset[str]
+    infer: Callable[..., Any]
 
 
 _table: dict[tuple[str, str], list[Op]] = {}
 
 
 def register(
-    name: str, *, since: int, host: Iterable[int] = (), domain: str = ""
+    name: str,
+    *,
+    since: int,
+    host: Iterable[int] = (),
+    infer: Callable[..., Any] | None = None,
+    domain: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as ONNX operator `name` from opset `since` on.
+
+    Args:
+        host: positions of the inputs that it needs as Python values.
+        infer: gives its outputs' shapes and dtypes, as `meta` tensors, from the same arguments;
+            the function itself on `meta` tensors if None.
 
     Raises:
         ValueError: if that operator is already registered for that version.
@@ -55,7 +66,9 @@ def register(
         versions = _table.setdefault((domain, name), [])
         if any(op.since == since for op in versions):
             raise ValueError(f"{name} is registered twice for opset {since}")
-        versions.append(Op(domain, name, since, function, frozenset(host), attributes))
+        versions.append(
+            Op(domain, name, since, function, frozenset(host), attributes, infer or function)
+        )
         versions.sort(key=lambda op: op.since)
         return function
 

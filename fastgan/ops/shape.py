@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastgan.ops.infer import concatenate, like_first
 from fastgan.ops.registry import register
 
 
-@register("Identity", since=1)
+@register("Identity", since=1, infer=like_first)
 def identity(x: Tensor) -> Tensor:
     return x
 
@@ -71,7 +72,7 @@ def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     return x.permute(*(perm if perm is not None else reversed(range(x.dim()))))
 
 
-@register("Concat", since=4)
+@register("Concat", since=4, infer=concatenate)
 def concat(*parts: Tensor, axis: int) -> Tensor:
     return torch.cat(parts, axis)
 
@@ -168,5 +169,3 @@ def tile(x: Tensor, repeats: list[int]) -> Tensor:
 @register("CastLike", since=15)
 def cast_like(x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(like.dtype)
-
-

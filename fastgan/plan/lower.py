@@ -70,9 +70,7 @@ def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor])
     )
 
 
-def _with_releases(
-    steps: list[Step], kept: set[str], buffers: dict[str, Buffer]
-) -> Iterable[Step]:
+def _with_releases(steps: list[Step], kept: set[str], buffers: dict[str, Buffer]) -> Iterable[Step]:
     """The steps, each told which buffers no later step reads."""
     seen = set(kept)
     result = []

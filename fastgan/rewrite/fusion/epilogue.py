@@ -69,9 +69,7 @@ class FuseActivation(RewriteRuleClassBase):
 
     def pattern(self, op: Any) -> Any:
         product = nodes.any_product(op, self.product, "product")
-        return getattr(op, self.activation)(
-            product, _allow_other_attributes=True, _outputs=["out"]
-        )
+        return getattr(op, self.activation)(product, _allow_other_attributes=True, _outputs=["out"])
 
     def check(self, context: Any, product: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()

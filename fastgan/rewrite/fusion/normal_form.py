@@ -181,6 +181,5 @@ class NormaliseMatMul(RewriteRuleClassBase):
 
 
 RULES = tuple(
-    rule.rule()
-    for rule in (NormaliseConv, NormaliseConvTranspose, NormaliseGemm, NormaliseMatMul)
+    rule.rule() for rule in (NormaliseConv, NormaliseConvTranspose, NormaliseGemm, NormaliseMatMul)
 )

@@ -21,9 +21,7 @@ class FuseUnflatten(RewriteRuleClassBase):
         linear = nodes.any_product(op, "Linear", "linear")
         return op.Reshape(linear, target, _allow_other_attributes=True, _outputs=["out"])
 
-    def check(
-        self, context: Any, target: ir.Value, linear: ir.Value, out: ir.Value
-    ) -> MatchResult:
+    def check(self, context: Any, target: ir.Value, linear: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
         if "shape" in nodes.producer(linear).attributes:
             return result.fail("the rows are already images")
