@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.backends.executor import BoundStep
 from fastgan.backends.library import place
 from fastgan.plan import Buffer, Step
+
+#: Up to this many output channels a transposed convolution runs as one convolution of all phases:
+#: oneDNN's own one leaves its vector units mostly idle on the last layer of a generator.
+_FEW_CHANNELS = 4
 
 #: Activations that oneDNN fuses, by our name for them.
 _FUSED = {"none", "relu", "leaky_relu", "tanh", "sigmoid"}
@@ -126,6 +131,8 @@ def _bind_conv_transpose(
     dilations, group = list(a["dilations"]), a["group"]
     if any(e >= s for e, s in zip(extra, strides, strict=True)):
         return None
+    if weight.shape[1] <= _FEW_CHANNELS and max(strides) > 1 and group == max(dilations) == 1:
+        return _bind_phases(step, weight, bias, x)
     packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
         weight, padding, extra, strides, dilations, group, list(x.shape)
     )
@@ -138,5 +145,44 @@ def _bind_conv_transpose(
             x, packed, bias, padding, extra, strides, dilations, group, attr, scalars, ""
         )
         return y
+
+    return BoundStep(step, call, (step.inputs[0],))
+
+
+def _bind_phases(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer) -> BoundStep | None:
+    """A transposed convolution as one dense convolution, its output phases side by side.
+
+    Output pixel o, counted from before the padding as q = o + pad, meets the taps
+    k = q mod stride + stride * t, on the inputs q // stride - t. So a convolution with T =
+    ceil(kernel / stride) taps gives all stride^2 phases of all pixels as channels; a pixel shuffle
+    brings them into place, and the padding is cropped.
+    """
+    a = step.attributes
+    (pad_y, pad_x), (sy, sx), extra = a["pads"][:2], a["strides"], a["output_padding"]
+    channels_in, channels, ky, kx = weight.shape
+    ty, tx = -(-ky // sy), -(-kx // sx)
+    if ky - pad_y + extra[0] > sy * ty or kx - pad_x + extra[1] > sx * tx:
+        return None  # output padding beyond the last tap
+    full = F.pad(weight, (0, sx * tx - kx, 0, sy * ty - ky))
+    # [in, out, ty, sy, tx, sx] -> [(sy, sx, out), in, ty, tx], taps reversed for a correlation.
+    phases = full.reshape(channels_in, channels, ty, sy, tx, sx).permute(3, 5, 1, 0, 2, 4)
+    dense = phases.flip(-1, -2).reshape(sy * sx * channels, channels_in, ty, tx).contiguous()
+    repeated = None if bias is None else bias.repeat(sy * sx)
+    padding, ones = [ty - 1, tx - 1], [1, 1]
+    packed = torch.ops.mkldnn._reorder_convolution_weight(
+        dense, padding, ones, ones, 1, list(x.shape)
+    )
+    attr, scalars = _epilogue(step)
+    run = torch.ops.mkldnn._convolution_pointwise.default
+    rows, columns = x.shape[2] + ty - 1, x.shape[3] + tx - 1
+    height = sy * (x.shape[2] - 1) + ky - 2 * pad_y + extra[0]
+    width = sx * (x.shape[3] - 1) + kx - 2 * pad_x + extra[1]
+
+    def call(x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = run(x, packed, repeated, padding, ones, ones, 1, attr, scalars, "")
+        y = y.permute(0, 2, 3, 1).view(-1, rows, columns, sy, sx, channels)
+        y = y.permute(0, 1, 3, 2, 4, 5).reshape(-1, sy * rows, sx * columns, channels)
+        return y[:, pad_y : pad_y + height, pad_x : pad_x + width].permute(0, 3, 1, 2)
 
     return BoundStep(step, call, (step.inputs[0],))
