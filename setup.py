@@ -1,3 +1,74 @@
-from setuptools import setup
+"""The native parts, all optional: a build that cannot make one says so and goes on without it.
 
-setup()
+`fastgan._native` samples latents on the CPU. Where NVIDIA's nvcc is on PATH,
+`fastgan._native_cuda`, a plain shared library behind a C interface, does so on the GPU.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+# Bit equality needs every operation rounded on its own, on both compilers.
+CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+CUDA_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false"]
+CUDA_ARCHITECTURES = (80, 90, 100)
+
+
+class CudaLibrary(Extension):
+    """One .cu file that nvcc makes a shared library of."""
+
+
+class BuildNative(build_ext):
+    def build_extension(self, extension: Extension) -> None:
+        if not isinstance(extension, CudaLibrary):
+            super().build_extension(extension)
+            return
+        target = self.get_ext_fullpath(extension.name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        command = ["nvcc", *CUDA_FLAGS, "-shared", "-cudart", "static", "-Xcompiler", "-fPIC"]
+        for architecture in CUDA_ARCHITECTURES:
+            command.append(f"-gencode=arch=compute_{architecture},code=sm_{architecture}")
+        newest = CUDA_ARCHITECTURES[-1]
+        command.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
+        try:
+            subprocess.run([*command, *extension.sources, "-o", target], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise CompileError(f"nvcc: {error}") from error  # a warning: the extension is optional
+
+
+def extensions() -> list[Extension]:
+    headers = glob("csrc/*.h")
+    found = []
+    try:
+        import pybind11
+    except ImportError:
+        print("fastgan: no fastgan._native, pybind11 is not installed", file=sys.stderr)
+    else:
+        found.append(
+            Extension(
+                "fastgan._native",
+                sorted(glob("csrc/*.cpp")),
+                include_dirs=[pybind11.get_include()],
+                depends=headers,
+                language="c++",
+                extra_compile_args=["/std:c++17", "/O2"] if os.name == "nt" else CPU_FLAGS,
+                extra_link_args=[] if os.name == "nt" else ["-pthread"],
+                optional=True,
+            )
+        )
+    if shutil.which("nvcc"):
+        found.append(
+            CudaLibrary(
+                "fastgan._native_cuda", ["csrc/sampling.cu"], depends=headers, optional=True
+            )
+        )
+    return found
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative})
