@@ -76,6 +76,5 @@ def read(
         raise ArgumentError("source", type(source).__name__, "a path or bytes")
     limits = limits or Limits()
     opened = open_source(source, limits)
-    proto, data = parse.parse(opened, limits)
-    model = parse.to_ir(proto, opened)
-    return ModelFile(model, opened.name, opened.path, False, data)
+    model, data, external = parse.parse(opened, limits)
+    return ModelFile(model, opened.name, opened.path, external, data)
