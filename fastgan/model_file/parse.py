@@ -6,7 +6,7 @@ import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from fastgan.errors import UnsupportedError
+from fastgan.errors import LimitError, UnsupportedError
 from fastgan.limits import Limits
 from fastgan.model_file.functions import inline
 from fastgan.model_file.graph import Checker
@@ -16,6 +16,14 @@ from fastgan.model_file.source import Source
 
 def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
     """The model in `source`, the bytes that stand for it, and whether it has external data."""
+    try:
+        return _parse(source, limits)
+    except MemoryError:
+        needed = "one that fits the memory there is"
+        raise LimitError(source.name, "a file that takes more memory to read", needed) from None
+
+
+def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
     message = _message(source, limits)
     proto = inline(message, source, limits)
     data = source.data if proto is message else proto.SerializeToString()
@@ -35,11 +43,11 @@ def _message(source: Source, limits: Limits) -> onnx.ModelProto:
         proto.ParseFromString(source.data)
     except DecodeError as error:
         reason = str(error).split(": ", 1)[-1]
+        if "alloc" in reason.lower():
+            raise MemoryError from None
         if "depth" in reason.lower():
-            raise source.error(
-                "messages nested deeper than protobuf reads",
-                f"at most {limits.depth} nested subgraphs",
-            ) from None
+            found, needed = "messages nested deeper than protobuf reads", f"{limits.depth} at most"
+            raise LimitError(source.name, found, f"{needed} (Limits.depth)") from None
         raise source.error(
             f"data that is not ONNX, or is damaged or cut short ({reason})",
             instead="download or export it again",
