@@ -69,13 +69,17 @@ def read(
         LimitError: it asks for more than `limits`.
         UnsupportedError: it uses a part of ONNX that fastgan does not read.
     """
-    from fastgan.model_file import parse
-    from fastgan.model_file.source import open_source
-
     if not isinstance(source, (str, bytes, bytearray, memoryview, os.PathLike)):
         raise ArgumentError("source", type(source).__name__, "a path or bytes")
     limits = limits or Limits()
+    from fastgan.model_file.source import open_source
+
     opened = open_source(source, limits)
-    proto, data = parse.parse(opened, limits)
-    model = parse.to_ir(proto, opened)
-    return ModelFile(model, opened.name, opened.path, False, data)
+    if isolate:
+        from fastgan.model_file.isolate import check_in_child
+
+        check_in_child(opened, limits)
+    from fastgan.model_file.parse import parse  # Imports onnx and onnx_ir.
+
+    model, data, external = parse(opened, limits)
+    return ModelFile(model, opened.name, opened.path, external, data)

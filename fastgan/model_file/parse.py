@@ -1,4 +1,4 @@
-"""From bytes to a protobuf message, and from a checked message to the IR."""
+"""From bytes to a checked protobuf message, and from that to the IR."""
 
 from __future__ import annotations
 
@@ -6,40 +6,69 @@ import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from fastgan.errors import ModelFileError
+from fastgan.errors import LimitError, UnsupportedError
 from fastgan.limits import Limits
+from fastgan.model_file.functions import inline
+from fastgan.model_file.graph import Checker
+from fastgan.model_file.sizes import check_folding
 from fastgan.model_file.source import Source
 
 
-def parse(source: Source, limits: Limits) -> tuple[onnx.ModelProto, bytes]:
-    """The message in `source`, and the bytes that stand for it."""
+def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
+    """The model in `source`, the bytes that stand for it, and whether it has external data."""
+    try:
+        return _parse(source, limits)
+    except MemoryError:
+        needed = "one that fits the memory there is"
+        raise LimitError(source.name, "a file that takes more memory to read", needed) from None
+
+
+def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
+    message = _message(source, limits)
+    proto = inline(message, source, limits)
+    data = source.data if proto is message else proto.SerializeToString()
+    checker = Checker(source, limits)
+    checker.check(proto)
+    if checker.folds:
+        check_folding(proto, checker.tensors.total, source, limits)
+    model = _to_ir(proto, source)
+    if checker.tensors.external:
+        onnx_ir.external_data.set_base_dir(model.graph, checker.tensors.root)
+    return model, data, checker.tensors.external
+
+
+def _message(source: Source, limits: Limits) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(source.data)
     except DecodeError as error:
         reason = str(error).split(": ", 1)[-1]
+        if "alloc" in reason.lower():
+            raise MemoryError from None
         if "depth" in reason.lower():
-            raise source.error(
-                "messages nested deeper than protobuf reads",
-                f"at most {limits.depth} nested subgraphs",
-            ) from None
+            found, needed = "messages nested deeper than protobuf reads", f"{limits.depth} at most"
+            raise LimitError(source.name, found, f"{needed} (Limits.depth)") from None
         raise source.error(
             f"data that is not ONNX, or is damaged or cut short ({reason})",
             instead="download or export it again",
         ) from None
     if not proto.HasField("graph") or not proto.ir_version:
         raise source.error("no graph and no IR version in it")
-    return proto, source.data
+    return proto
 
 
-def to_ir(proto: onnx.ModelProto, source: Source) -> onnx_ir.Model:
-    """The IR of a checked message."""
+def _to_ir(proto: onnx.ModelProto, source: Source) -> onnx_ir.Model:
     try:
-        return onnx_ir.serde.deserialize_model(proto)
+        model = onnx_ir.serde.deserialize_model(proto)
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise ModelFileError(
-            source.name, f"{type(cause).__name__}: {str(cause)[:200]}", "a model that onnx_ir reads"
-        ) from error
+        where = f"{source.name}: the graph"
+        found = f"{type(cause).__name__}: {str(cause)[:200]}"
+        raise UnsupportedError(where, found, "a model that onnx_ir can hold") from error
+    if "ai.onnx" in model.opset_imports:  # The long name of ONNX's own operators.
+        model.opset_imports[""] = model.opset_imports.pop("ai.onnx")
+    elif not model.opset_imports:
+        model.opset_imports[""] = 1
+    return model

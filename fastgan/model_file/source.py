@@ -22,8 +22,12 @@ class Source:
     name: str
     path: Path | None
 
-    def error(self, found: str, needed: str = NEEDED, instead: str = "") -> ModelFileError:
-        return ModelFileError(self.name, found, needed, instead)
+    def error(
+        self, found: str, needed: str = NEEDED, instead: str = "", *, at: str = ""
+    ) -> ModelFileError:
+        """The error to raise, at a place in the file or about all of it."""
+        where = f"{self.name}: {at}" if at else self.name
+        return ModelFileError(where, found, needed, instead)
 
 
 def open_source(source: str | os.PathLike[str] | bytes, limits: Limits) -> Source:

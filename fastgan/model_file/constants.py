@@ -1,0 +1,219 @@
+"""Small constants computed at check time: the shapes, scales and ranges that decide how large other
+tensors are. NumPy does the computing; nothing here makes a tensor of more than `SMALL` elements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+Array = npt.NDArray[Any]
+
+SMALL = 64  # elements; a shape has one per axis
+
+_ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
+    **{op: getattr(np, op.lower()) for op in ("Abs", "Exp", "Log", "Sqrt", "Floor", "Ceil")},
+    **{op: getattr(np, op.lower()) for op in ("Sin", "Cos", "Sign", "Greater", "Less", "Equal")},
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Round": np.rint,
+    "Pow": np.power,
+    "Reciprocal": np.reciprocal,
+    "Not": np.logical_not,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+    "GreaterOrEqual": np.greater_equal,
+    "LessOrEqual": np.less_equal,
+    "Where": np.where,
+    "Identity": lambda x: x,
+}
+_REDUCE = {"ReduceSum": np.sum, "ReduceProd": np.prod, "ReduceMax": np.max, "ReduceMin": np.min}
+
+
+def evaluate(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | None:
+    """What `node` computes from small constants, or None where it is not small or not known here.
+
+    Args:
+        node: a node whose first output is asked for.
+        inputs: the values of its inputs, None where one is left out.
+    """
+    given = {
+        a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g")
+    }
+    try:
+        with np.errstate(all="ignore"):
+            value = _evaluate(node.op_type, inputs, given)
+    except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, MemoryError):
+        return None  # The node is wrong in itself; whoever runs it says so.
+    if value is None or value.size > SMALL:
+        return None
+    return np.asarray(value)
+
+
+def _evaluate(op: str, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    if op == "Constant":
+        return _constant(given)
+    if not inputs or inputs[0] is None:
+        return None
+    x = np.asarray(inputs[0])
+    if op in _ELEMENTWISE:
+        if math.prod(np.broadcast_shapes(*(np.shape(i) for i in inputs))) > SMALL:
+            return None
+        dtype = np.result_type(*inputs[1 if op == "Where" else 0 :])
+        value = np.asarray(_ELEMENTWISE[op](*inputs))
+        return value if value.dtype == bool else value.astype(dtype)
+    if op in _REDUCE:
+        return _reduce(_REDUCE[op], x, inputs, given)
+    if op in _MOVE:
+        return _MOVE[op](x, inputs, given)
+    return None
+
+
+def _constant(given: Mapping[str, Any]) -> Any:
+    for name, value in given.items():
+        if name == "value":
+            return onnx.numpy_helper.to_array(value) if math.prod(value.dims) <= SMALL else None
+        if name in ("value_int", "value_ints"):
+            return np.asarray(value, np.int64)
+        if name in ("value_float", "value_floats"):
+            return np.asarray(value, np.float32)
+    return None
+
+
+def _axes(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """`axes`, an attribute in old opsets and an input in new ones."""
+    axes = inputs[1] if len(inputs) > 1 else given.get("axes")
+    return None if axes is None else tuple(int(axis) for axis in np.ravel(axes))
+
+
+def _reduce(function: Any, x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    axes = _axes(x, inputs, given)
+    if axes == () or axes is None:
+        if given.get("noop_with_empty_axes"):
+            return x
+        axes = tuple(range(x.ndim))
+    return function(x, axis=axes, keepdims=bool(given.get("keepdims", 1))).astype(x.dtype)
+
+
+def _divide(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    y = np.asarray(inputs[1])
+    if math.prod(np.broadcast_shapes(x.shape, y.shape)) > SMALL or (
+        x.dtype.kind in "iu" and not y.all()
+    ):
+        return None
+    # ONNX divides integers towards zero.
+    return np.trunc(x / y).astype(x.dtype) if x.dtype.kind in "iu" else x / y
+
+
+def _modulo(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    y = np.asarray(inputs[1])
+    if math.prod(np.broadcast_shapes(x.shape, y.shape)) > SMALL or not y.all():
+        return None
+    return np.fmod(x, y) if given.get("fmod") else np.mod(x, y)
+
+
+def _extreme(function: Any) -> Any:
+    def run(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+        for other in inputs[1:]:
+            if math.prod(np.broadcast_shapes(x.shape, np.shape(other))) > SMALL:
+                return None
+            x = function(x, other)
+        return x
+
+    return run
+
+
+def _cast(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    return x.astype(onnx.helper.tensor_dtype_to_np_dtype(given["to"]))
+
+
+def _concat(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    if sum(np.size(i) for i in inputs) > SMALL:
+        return None
+    return np.concatenate(inputs, axis=given["axis"])
+
+
+def _gather(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    if np.size(inputs[1]) * max(x.size, 1) > SMALL * SMALL:
+        return None
+    return np.take(x, inputs[1], axis=given.get("axis", 0))
+
+
+def _slice(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    names = ("starts", "ends", "axes", "steps")
+    starts, ends, axes, steps = (
+        inputs[i] if len(inputs) > i else given.get(name) for i, name in enumerate(names, 1)
+    )
+    if starts is None or ends is None:
+        return None
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    where = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        # Going backwards, an end below -size means "to the first", which Python writes as None.
+        stop = None if step < 0 and end < -x.shape[axis] else int(end)
+        where[int(axis)] = slice(int(start), stop, int(step))
+    return x[tuple(where)]
+
+
+def _squeeze(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    return np.squeeze(x, axis=_axes(x, inputs, given))
+
+
+def _unsqueeze(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    axes = _axes(x, inputs, given)
+    return None if axes is None else np.expand_dims(x, axes)
+
+
+def _reshape(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    shape = inputs[1] if len(inputs) > 1 else given["shape"]
+    sizes = [int(size) for size in shape]
+    if not given.get("allowzero"):
+        sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
+    return x.reshape(sizes)
+
+
+def _filled(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    shape = tuple(int(size) for size in np.ravel(x))
+    if math.prod(shape) > SMALL:
+        return None
+    value = onnx.numpy_helper.to_array(given["value"]) if "value" in given else np.float32(0)
+    return np.full(shape, np.ravel(value)[0])
+
+
+def _expand(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    shape = np.broadcast_shapes(x.shape, tuple(int(size) for size in inputs[1]))
+    return np.broadcast_to(x, shape) if math.prod(shape) <= SMALL else None
+
+
+def _range(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    start, limit, step = (float(np.asarray(i).item()) for i in inputs)
+    if abs(limit - start) > SMALL * abs(step):
+        return None
+    return np.arange(start, limit, step).astype(x.dtype)
+
+
+_MOVE: Mapping[str, Callable[[Array, Sequence[Any], Mapping[str, Any]], Any]] = {
+    "Div": _divide,
+    "Mod": _modulo,
+    "Max": _extreme(np.maximum),
+    "Min": _extreme(np.minimum),
+    "Cast": _cast,
+    "Concat": _concat,
+    "Gather": _gather,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "ConstantOfShape": _filled,
+    "Expand": _expand,
+    "Range": _range,
+}

@@ -1,0 +1,221 @@
+"""How large the tensors are that a runtime computes from constants while it loads.
+
+Thirty bytes of file can ask for half a gigabyte (`ConstantOfShape`, `Expand`, `Tile`, `Range`), and
+a runtime that folds constants pays that before the first run. ONNX's own shape inference says how
+large each would be without computing it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import ChainMap
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from fastgan.errors import LimitError
+from fastgan.limits import Limits, size_text
+from fastgan.model_file.constants import SMALL, Array, evaluate
+from fastgan.model_file.source import Source
+from fastgan.model_file.tensors import BITS
+
+ROUNDS = 8  # of inference; each follows shapes through one more operator that onnx cannot
+
+# Operators whose output's size is in the values, not the shapes, of their inputs.
+_SIZED_BY_VALUE = frozenset(
+    (
+        *("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "Pad", "OneHot"),
+        *("Reshape", "AffineGrid", "CenterCropPad", "Col2Im", "MaxUnpool", "TopK", "DFT", "STFT"),
+        *("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
+    )
+)
+# Constant whatever their inputs are, if their shapes are known.
+_SOURCES = frozenset(("Constant", "Shape", "Size"))
+_GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+_NEVER_FOLDED = frozenset(
+    (
+        *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"),
+        *("Multinomial", "Bernoulli", "If", "Loop", "Scan"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a value: its shape, its elements if they are few, where it comes from."""
+
+    constant: bool = False
+    shape: tuple[int, ...] | None = None
+    bits: int = 64
+    value: Array | None = None
+
+
+_UNKNOWN = _Known()
+_Scope = ChainMap[str, _Known]
+
+
+def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: Limits) -> None:
+    """Raise where the constants computed from constants exceed `limits.constant_bytes`, plus
+    sixteen times the weights.
+
+    Args:
+        proto: a model that has passed every other check; not changed.
+        weights: bytes of all its weights.
+    """
+    light = onnx.ModelProto(ir_version=proto.ir_version)
+    light.opset_import.extend(proto.opset_import)
+    _copy_graph(proto.graph, light.graph)
+    for _ in range(ROUNDS):
+        try:
+            light = shape_inference.infer_shapes(light, data_prop=True)
+        except Exception as error:
+            found = f"shapes that do not fit together ({str(error)[:200]})"
+            raise source.error(found, "shapes that can be inferred") from None
+        walk = _Folding(limits.constant_bytes + 16 * weights, source)
+        walk.graph(light.graph, ChainMap())
+        if not (walk.unknown and walk.progress):
+            break
+    if walk.unknown:
+        raise LimitError(
+            f"{source.name}: {walk.unknown}",
+            "constants that give it a size which cannot be told from the file",
+            f"at most {size_text(limits.constant_bytes)} (Limits.constant_bytes)",
+        )
+
+
+def _copy_graph(graph: onnx.GraphProto, light: onnx.GraphProto) -> None:
+    """Copy a graph, but of large weights only their type."""
+    light.name = graph.name
+    for part in ("node", "input", "output", "value_info"):
+        getattr(light, part).extend(getattr(graph, part))
+    for tensor in graph.initializer:
+        if _is_small(tensor):
+            light.initializer.append(tensor)
+        else:
+            light.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    inside = tensor.data_location != onnx.TensorProto.EXTERNAL
+    return inside and math.prod(tensor.dims) <= SMALL
+
+
+class _Folding:
+    """One walk over a graph whose shapes were inferred.
+
+    Nodes that compute small constants become `Constant` nodes, so that the next inference sees
+    what they hold.
+
+    Attributes:
+        unknown: a node that folds to a tensor of unknown size, or "".
+        progress: whether the next inference can know more than the last.
+    """
+
+    def __init__(self, allowed: int, source: Source) -> None:
+        self.allowed, self.source = allowed, source
+        self.unknown = ""
+        self.progress = False
+        self.folded = 0
+
+    def graph(self, graph: onnx.GraphProto, outer: _Scope) -> None:
+        """Walk `graph`, inside graphs whose values are in `outer`."""
+        scope = outer.new_child()
+        for part in (graph.input, graph.value_info, graph.output):
+            for value in part:
+                scope[value.name] = _declared(value.type)
+        for tensor in graph.initializer:
+            scope[tensor.name] = _initializer(tensor)
+        for node in graph.node:
+            self._node(node, graph, scope)
+
+    def _node(self, node: onnx.NodeProto, graph: onnx.GraphProto, scope: _Scope) -> None:
+        inputs = [scope.get(name, _UNKNOWN) if name else None for name in node.input]
+        within = [g for a in node.attribute if a.type in _GRAPHS for g in (a.g, *a.graphs)]
+        if (
+            not within
+            and node.op_type not in _SOURCES
+            and not any(k and k.constant for k in inputs)
+        ):
+            return
+        for name, known in zip(node.input, inputs, strict=True):
+            if known and known.value is not None and name not in scope.maps[0]:
+                # Inference does not look for values in the graphs around a subgraph.
+                graph.initializer.append(numpy_helper.from_array(known.value, name))
+                scope[name] = known
+                self.progress = True
+        for inner in within:
+            self.graph(inner, scope)
+        value = _value(node, inputs)
+        if value is not None:
+            name = node.output[0]
+            scope[name] = _Known(True, value.shape, value.itemsize * 8, value)
+            if node.op_type != "Constant":
+                self.progress = True
+                node.Clear()
+                node.op_type = "Constant"
+                node.output.append(name)
+                tensor = numpy_helper.from_array(value)
+                node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=tensor)
+            return
+        constant = node.op_type == "Constant" or (
+            node.op_type not in _NEVER_FOLDED
+            and any(inputs)
+            and all(known.constant for known in inputs if known)
+        )
+        for name in filter(None, node.output):
+            known = scope.get(name, _UNKNOWN)
+            scope[name] = _Known(constant, known.shape, known.bits)
+            if constant and node.op_type != "Constant":
+                self._count(node, known)
+
+    def _count(self, node: onnx.NodeProto, output: _Known) -> None:
+        where = f"node '{node.name or node.output[0]}' ({node.op_type})"
+        if output.shape is None:
+            if node.op_type in _SIZED_BY_VALUE:
+                self.unknown = self.unknown or where
+            return
+        self.folded += math.prod(output.shape) * output.bits // 8
+        if self.folded > self.allowed:
+            raise LimitError(
+                f"{self.source.name}: {where}",
+                f"a constant of shape {list(output.shape)}, {size_text(self.folded)} with those "
+                "before it",
+                f"at most {size_text(self.allowed)} (Limits.constant_bytes)",
+            )
+
+
+def _value(node: onnx.NodeProto, inputs: list[_Known | None]) -> Array | None:
+    """The value of a node's one output where it is a small constant."""
+    if len(node.output) != 1 or node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type in ("Shape", "Size"):
+        if not inputs or inputs[0] is None or inputs[0].shape is None:
+            return None
+        sizes = np.asarray(inputs[0].shape, np.int64)
+        if node.op_type == "Size":
+            return np.asarray(math.prod(inputs[0].shape), np.int64)
+        given = {attribute.name: attribute.i for attribute in node.attribute}
+        return sizes[given.get("start", 0) : given.get("end", len(sizes))]
+    if any(known is not None and known.value is None for known in inputs):
+        return None
+    return evaluate(node, [known.value if known else None for known in inputs])
+
+
+def _declared(kind: onnx.TypeProto) -> _Known:
+    """What a declared or inferred type says."""
+    tensor = kind.tensor_type
+    shape = None
+    if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
+        shape = tuple(d.dim_value for d in tensor.shape.dim)
+        if any(size < 0 for size in shape):
+            shape = None  # An inference that overflowed.
+    return _Known(False, shape, BITS.get(tensor.elem_type, 64))
+
+
+def _initializer(tensor: onnx.TensorProto) -> _Known:
+    value = None
+    if _is_small(tensor) and tensor.data_type != onnx.TensorProto.STRING:
+        value = numpy_helper.to_array(tensor)
+    return _Known(True, tuple(tensor.dims), BITS[tensor.data_type], value)

@@ -1,0 +1,151 @@
+"""A long fuzzing run by hand: `python -m tests.fuzz.campaign --count 20000 --seed 1`.
+
+Mutants are read, and those accepted are given to ONNX Runtime, in a worker process. A worker that
+dies, hangs for ten seconds or grows by half a gigabyte is reported with the mutant that did it (kept
+under --keep) and replaced. Exit status 1 if any was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+SECONDS, MEGABYTES = 10.0, 512
+
+
+def worker(seed: int, first: int, last: int, runtime: bool, keep: Path) -> None:
+    """Read mutants `first` to `last`, one JSON line before and after each."""
+    import resource
+
+    import onnxruntime
+
+    from fastgan.errors import FastganError
+    from fastgan.model_file import read
+    from tests.fuzz.mutate import mutant
+
+    models = all_models(keep)
+    onnxruntime.set_default_logger_severity(4)
+    read(models[0])
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (6 << 30),) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+
+    def say(**fields: object) -> None:
+        print(json.dumps(fields), flush=True)
+
+    for index in range(first, last):
+        say(index=index, phase="read")
+        data = mutant(random.Random(f"{seed}/{index}"), models)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started = time.monotonic()
+        outcome = "accepted"
+        try:
+            model = read(data)
+        except FastganError as error:
+            outcome = f"{type(error).__name__}"
+            str(error)
+        else:
+            if runtime:
+                say(index=index, phase="runtime")
+                try:
+                    onnxruntime.InferenceSession(
+                        model.to_runtime(), options, providers=["CPUExecutionProvider"]
+                    )
+                    outcome = "runs"
+                except Exception as error:
+                    outcome = f"accepted, runtime: {type(error).__name__}"
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+        seconds = time.monotonic() - started
+        say(index=index, outcome=outcome, grown=grown, seconds=round(seconds, 2))
+        if grown > MEGABYTES:
+            return
+
+
+def all_models(keep: Path) -> tuple[bytes, ...]:
+    """What the mutants are made of."""
+    from tests.fuzz.mutate import corpus, node_cases
+
+    return corpus() + node_cases(keep / "cases")
+
+
+def campaign(count: int, seed: int, runtime: bool, keep: Path) -> int:
+    """Run workers until `count` mutants are through; the number that broke something."""
+    all_models(keep)
+    outcomes: Counter[str] = Counter()
+    bad, index, started = 0, 0, time.monotonic()
+    while index < count:
+        command = [sys.executable, "-m", "tests.fuzz.campaign", "--worker"]
+        command += ["--seed", str(seed), "--first", str(index), "--count", str(count)]
+        command += ["--keep", str(keep)]
+        child = subprocess.Popen(
+            command if runtime else [*command, "--no-runtime"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        trouble, phase = "", "start"
+        import selectors
+
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while True:
+                if not selector.select(timeout=60 if phase == "start" else SECONDS + 10):
+                    child.kill()
+                    trouble = f"hang in {phase}"
+                    break
+                line = child.stdout.readline()
+                if not line:
+                    break
+                said = json.loads(line)
+                index, phase = said["index"], said.get("phase", "done")
+                if phase == "done":
+                    outcomes[said["outcome"]] += 1
+                    if said["grown"] > MEGABYTES or said["seconds"] > SECONDS:
+                        trouble = f"{said}"
+                        report(seed, index, trouble, keep)
+                        bad, trouble = bad + 1, ""
+                    index += 1
+        child.wait()
+        if not trouble and (phase not in ("done", "start") or child.returncode):
+            errors = child.stderr.read().strip().splitlines() if child.stderr else []
+            trouble = f"status {child.returncode} in {phase}: {' '.join(errors[-1:])}"
+        if trouble:
+            report(seed, index, trouble, keep)
+            bad, index = bad + 1, index + 1
+    print(f"{index} mutants in {time.monotonic() - started:.0f} s, {bad} broke something")
+    for outcome, number in outcomes.most_common():
+        print(f"{number:8} {outcome}")
+    return bad
+
+
+def report(seed: int, index: int, trouble: str, keep: Path) -> None:
+    from tests.fuzz.mutate import mutant
+
+    path = keep / f"{seed}-{index}.onnx"
+    path.write_bytes(mutant(random.Random(f"{seed}/{index}"), all_models(keep)))
+    print(f"mutant {index}: {trouble} -> {path}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--no-runtime", dest="runtime", action="store_false")
+    parser.add_argument("--keep", type=Path, default=Path("out/fuzz"))
+    parser.add_argument("--worker", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.worker:
+        worker(chosen.seed, chosen.first, chosen.count, chosen.runtime, chosen.keep)
+        sys.exit(0)
+    sys.exit(1 if campaign(chosen.count, chosen.seed, chosen.runtime, chosen.keep) else 0)
