@@ -10,6 +10,7 @@ Data-Efficient GAN Training" (2020).
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ class Adversarial:
         self.average = copy.deepcopy(generator).requires_grad_(False)
         self.images = images
         self._settings = settings
+        checksum = zlib.crc32(images.contiguous().numpy().data)
+        self._images = f"{tuple(images.shape)}, checksum {checksum:08x}"
         betas = (0.5, 0.99)
         self._g_optimizer = torch.optim.Adam(generator.parameters(), settings.lr, betas)
         self._d_optimizer = torch.optim.Adam(discriminator.parameters(), settings.lr, betas)
@@ -86,7 +89,8 @@ class Adversarial:
     @property
     def settings(self) -> Mapping[str, object]:
         """What a checkpoint must agree in: everything but the number of steps."""
-        return {name: value for name, value in asdict(self._settings).items() if name != "steps"}
+        shared = {name: value for name, value in asdict(self._settings).items() if name != "steps"}
+        return {**shared, "images": self._images}
 
     @property
     def state(self) -> Mapping[str, Stateful]:

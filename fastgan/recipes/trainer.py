@@ -47,8 +47,12 @@ class Recipe(Protocol):
     """
 
     name: str
-    settings: Mapping[str, object]
-    state: Mapping[str, Stateful]
+
+    @property
+    def settings(self) -> Mapping[str, object]: ...
+
+    @property
+    def state(self) -> Mapping[str, Stateful]: ...
 
     def step(self, draw: torch.Generator) -> dict[str, float]:
         """Train one step with random numbers from `draw` alone; return the losses by name."""
