@@ -1,0 +1,25 @@
+"""The trained models that ship with the package, each with a card, NAME.md, and a NAME.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastgan.errors import ArgumentError
+
+_FOLDER = Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """The names of the shipped models."""
+    return tuple(sorted(file.stem for file in _FOLDER.glob("*.onnx")))
+
+
+def path(name: str) -> Path:
+    """Where the shipped model of this name lies.
+
+    Raises:
+        ArgumentError: there is none; the message lists those that there are.
+    """
+    if name not in names():
+        raise ArgumentError("model name", repr(name), "one of " + ", ".join(names()))
+    return _FOLDER / f"{name}.onnx"

@@ -1,0 +1,99 @@
+"""The first seed system: a small DCGAN for images of 32x32 or 64x64.
+
+The generator is Dense 256, reshaped to 4 channels of 8x8, and transposed convolutions to 128
+channels, 64 channels and the image; the discriminator mirrors it. At 64x64 each of the three
+convolutions doubles the size, with a kernel of 4. Handwritten digits hold no detail for that, so
+at 32x32 the last one keeps the size, with a kernel of 3, and every layer stays.
+
+Architecture: Radford et al., "Unsupervised Representation Learning with Deep Convolutional
+Generative Adversarial Networks" (2015).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from fastgan.errors import ArgumentError
+from fastgan.recipes.gan import Adversarial, Settings
+
+NAME = "dcgan"
+SETTINGS = {
+    "full": Settings(),
+    "quick": Settings(steps=40, batch=16),  # a minute, to see that everything works
+}
+
+
+class Generator(nn.Module):
+    """Latents [N, latent] to images [N, channels, size, size] in [-1, 1]."""
+
+    def __init__(self, latent: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.dense = nn.Sequential(nn.Linear(latent, 256), nn.LeakyReLU(0.2))
+        last = (4, 2, 1) if size == 64 else (3, 1, 1)  # kernel, stride, padding
+        self.convolutions = nn.Sequential(
+            nn.ConvTranspose2d(4, 128, 4, 2, 1, bias=False),  # [N, 128, 16, 16]
+            nn.BatchNorm2d(128),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),  # [N, 64, 32, 32]
+            nn.BatchNorm2d(64),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(64, channels, *last),
+            nn.Tanh(),
+        )
+        self.convolutions.apply(_initialise)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        images: torch.Tensor = self.convolutions(self.dense(latent).view(-1, 4, 8, 8))
+        return images
+
+
+class Discriminator(nn.Sequential):
+    """Images [N, channels, size, size] to logits [N, 1], high for real ones."""
+
+    def __init__(self, channels: int, size: int, spectral_norm: bool = False) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, 64, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(128, 256, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(256),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(256 * (size // 8) ** 2, 1),
+        ]
+        for layer in layers:
+            _initialise(layer)
+        if spectral_norm:
+            weighted = (nn.Conv2d, nn.Linear)
+            layers = [
+                parametrizations.spectral_norm(layer) if isinstance(layer, weighted) else layer
+                for layer in layers
+            ]
+        super().__init__(*layers)
+
+
+def _initialise(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(layer.weight, std=0.02)  # as in the paper, section 4
+
+
+def build(settings: Settings, images: torch.Tensor) -> Adversarial:
+    """The recipe for `images` [M, C, size, size] in [-1, 1].
+
+    Raises:
+        ArgumentError: the size is neither 32 nor 64, or the images are of another size.
+    """
+    if settings.size not in (32, 64):
+        raise ArgumentError("size", str(settings.size), "32 or 64")
+    if tuple(images.shape[2:]) != (settings.size, settings.size):
+        raise ArgumentError("images", str(tuple(images.shape[2:])), f"{settings.size} squared")
+    channels = images.shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        generator = Generator(settings.latent, channels, settings.size)
+        discriminator = Discriminator(channels, settings.size, settings.spectral_norm)
+    return Adversarial(NAME, generator, discriminator, images, settings)

@@ -1,0 +1,84 @@
+"""Training images in, sample grids out. Tensors are float32 NCHW in [-1, 1]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastgan.errors import ArgumentError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_HELD_OUT = 5  # every fifth digit is held out
+
+
+def digits(split: Literal["train", "test"], size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """scikit-learn's handwritten digits, enlarged from 8x8 so that a person can read them.
+
+    The split is fixed: 1437 digits to train with, 360 held out.
+
+    Returns:
+        The images [N, 1, size, size] and their classes, int64 [N].
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        needed = "scikit-learn, which brings the digits"
+        instead = "pip install 'fastgan[train]', or give a folder of images with --data"
+        raise ArgumentError("the digits", "no scikit-learn", needed, instead) from error
+    found = load_digits()
+    held_out = np.arange(len(found.target)) % _HELD_OUT == 0
+    chosen = held_out if split == "test" else ~held_out
+    pixels = np.rint(found.images[chosen] * (255 / 16)).astype(np.uint8)  # 0..16 as it comes
+    enlarged = [
+        np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC))
+        for p in pixels
+    ]
+    return _to_tensor(np.stack(enlarged)[..., None]), torch.from_numpy(found.target[chosen]).long()
+
+
+def folder(path: Path, size: int = 64, channels: int = 3) -> torch.Tensor:
+    """Every image in a folder and the folders in it, cropped to its central square and resized.
+
+    Raises:
+        ArgumentError: there is no such folder, no image in it, or one that cannot be read.
+    """
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        found = "no image" if path.is_dir() else "no folder"
+        raise ArgumentError(str(path), found, "a folder of " + ", ".join(_SUFFIXES))
+    images = []
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                image = opened.convert("L" if channels == 1 else "RGB")
+                side = min(image.size)
+                left, top = (image.width - side) // 2, (image.height - side) // 2
+                box = (left, top, left + side, top + side)
+                small = image.resize((size, size), Image.Resampling.LANCZOS, box)
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ArgumentError(str(file), str(error), "an image", "remove the file") from error
+        images.append(np.asarray(small).reshape(size, size, channels))
+    return _to_tensor(np.stack(images))
+
+
+def grid(images: torch.Tensor, columns: int = 10, scale: int = 1, gap: int = 2) -> Image.Image:
+    """One picture of [N, C, H, W] images in [-1, 1], row by row, enlarged by a whole number."""
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    count, channels, height, width = pixels.shape
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), "u1")
+    for index, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+        row, column = divmod(index, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def _to_tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> torch.Tensor:
+    """[N, H, W, C] in 0..255 to [N, C, H, W] in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()

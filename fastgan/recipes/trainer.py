@@ -1,0 +1,183 @@
+"""The training loop that every recipe shares: progress, sample grids, checkpoints, exact resume.
+
+A run that is interrupted and resumed gives, bit for bit, the weights of one that was not: all
+randomness of a step comes from one generator, whose state is in the checkpoint with everything
+else that changes, and a Ctrl-C waits for the end of the step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from fastgan.errors import ArgumentError, FastganError
+from fastgan.recipes.images import grid
+
+CHECKPOINT = "checkpoint.pt"
+_VERSION = 1
+
+
+class TrainingError(FastganError):
+    """Training went wrong: a loss is not finite, or the checkpoint is of another run."""
+
+
+class Stateful(Protocol):
+    """A network, an optimizer: anything whose state goes into a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> object: ...
+
+
+class Recipe(Protocol):
+    """What `train` needs of a recipe.
+
+    Attributes:
+        name: its name, as in `fastgan train NAME`.
+        settings: what it was built with, as plain numbers and strings; a checkpoint is resumed
+            only with the same settings.
+        state: everything that training changes, by name.
+    """
+
+    name: str
+
+    @property
+    def settings(self) -> Mapping[str, object]: ...
+
+    @property
+    def state(self) -> Mapping[str, Stateful]: ...
+
+    def step(self, draw: torch.Generator) -> dict[str, float]:
+        """Train one step with random numbers from `draw` alone; return the losses by name."""
+        ...
+
+    def samples(self, count: int) -> torch.Tensor:
+        """The same `count` samples each time, [count, C, H, W] in [-1, 1]; changes no state."""
+        ...
+
+    def export(self, path: Path) -> None:
+        """Write the trained generator as ONNX."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: after which step, and whether it was interrupted before the last."""
+
+    step: int
+    interrupted: bool
+    losses: dict[str, float]
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    steps: int,
+    seed: int,
+    resume: bool = False,
+    samples_every: int = 250,
+    checkpoint_every: int = 500,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+) -> Outcome:
+    """Train `recipe` up to step `steps`; write grids and checkpoints into the folder `out`.
+
+    Args:
+        resume: go on from the checkpoint in `out`. Without it, a checkpoint there is an error:
+            no run is overwritten by accident.
+        on_step: called after each step with its number, from 1, and its losses.
+
+    Raises:
+        ArgumentError: there is no checkpoint to resume, or one that would be overwritten.
+        TrainingError: a loss is not finite, or the checkpoint is of other settings.
+    """
+    file = out / CHECKPOINT
+    if resume and not file.is_file():
+        raise ArgumentError("--resume", f"no {file}", "the folder of an earlier run as --out")
+    if not resume and file.exists():
+        instead = "say --resume to go on with it, or another --out"
+        raise ArgumentError(str(file), "the checkpoint of an earlier run", "a new folder", instead)
+    (out / "samples").mkdir(parents=True, exist_ok=True)
+    draw = torch.Generator().manual_seed(seed)
+    first = _load(file, recipe, draw) if resume else 0
+
+    losses: dict[str, float] = {}
+    with _interrupt() as interrupted:
+        for step in range(first + 1, steps + 1):
+            losses = recipe.step(draw)
+            bad = [name for name, loss in losses.items() if not abs(loss) < float("inf")]
+            if bad:
+                found = f"{losses[bad[0]]} for the loss {bad[0]!r}"
+                instead = f"lower --lr; the last checkpoint is in {out}"
+                raise TrainingError(f"step {step}", found, "a finite number", instead)
+            on_step(step, losses)
+            last = step == steps or interrupted.is_set()
+            if last or step % checkpoint_every == 0:
+                _save(file, recipe, draw, step)
+            if last or step % samples_every == 0:
+                grid(recipe.samples(100), scale=2).save(out / "samples" / f"{step:06}.png")
+            if interrupted.is_set():
+                return Outcome(step, step < steps, losses)
+    return Outcome(max(first, steps), False, losses)
+
+
+def _save(file: Path, recipe: Recipe, draw: torch.Generator, step: int) -> None:
+    checkpoint = {
+        "version": _VERSION,
+        "recipe": recipe.name,
+        "settings": dict(recipe.settings),
+        "step": step,
+        "draw": draw.get_state(),
+        "state": {name: part.state_dict() for name, part in recipe.state.items()},
+    }
+    partial = file.with_suffix(".partial")
+    torch.save(checkpoint, partial)
+    os.replace(partial, file)
+
+
+def _load(file: Path, recipe: Recipe, draw: torch.Generator) -> int:
+    """Put the checkpoint's state into `recipe` and `draw`; return the step that it was saved at."""
+    try:
+        checkpoint = torch.load(file, weights_only=True)
+        known = isinstance(checkpoint, dict) and checkpoint.get("version") == _VERSION
+    except Exception as error:  # whatever unpickling a damaged file raises
+        raise TrainingError(str(file), f"no checkpoint ({error})"[:300], "a whole file") from error
+    if not known or checkpoint["recipe"] != recipe.name:
+        raise TrainingError(str(file), "another checkpoint", f"one of the recipe {recipe.name!r}")
+    before, now = checkpoint["settings"], dict(recipe.settings)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            found = f"{name} = {now.get(name)}"
+            needed = f"{before.get(name)}, as the run was started with"
+            raise TrainingError(str(file), found, needed, "resume with the same settings")
+    for name, part in recipe.state.items():
+        part.load_state_dict(checkpoint["state"][name])
+    draw.set_state(checkpoint["draw"])
+    return int(checkpoint["step"])
+
+
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that a step is always finished; a second one ends."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+        yield event
+        return
+
+    def handle(number: int, frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
