@@ -1,0 +1,146 @@
+"""The row of `conv_transpose` in the kernels' table: its problems, reference and configs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from .conv_transpose import configs, launch, pack, prepare
+from .epilogue import PLAIN, Epilogue
+from .types import DTYPES, Config, Inputs, Kernel, ceil_div
+
+
+@dataclass(frozen=True)
+class Case:
+    batch: int
+    c_in: int
+    height: int
+    width: int
+    c_out: int
+    kernel: tuple[int, int] = (4, 4)
+    stride: tuple[int, int] = (2, 2)
+    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
+    output_padding: tuple[int, int] = (0, 0)
+    dtype: torch.dtype = torch.float32
+    epilogue: Epilogue = PLAIN
+    bias: bool = True
+    precision: str = "ieee"
+    phases_in_columns: bool | None = None
+
+
+def reference(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    case: Case,
+) -> torch.Tensor:
+    """The textbook definition, in float64: every input pixel adds its kernel to the output."""
+    images, _, height, width = x.shape
+    top, left, bottom, right = case.padding
+    stride_h, stride_w = case.stride
+    full_h = (height - 1) * stride_h + case.kernel[0] + case.output_padding[0]
+    full_w = (width - 1) * stride_w + case.kernel[1] + case.output_padding[1]
+    sums = x.new_zeros((images, case.c_out, full_h, full_w), dtype=torch.float64)
+    for ky in range(case.kernel[0]):
+        for kx in range(case.kernel[1]):
+            part = torch.einsum("ncyx,co->noyx", x.double(), weight[:, :, ky, kx].double())
+            stop_h = ky + (height - 1) * stride_h + 1
+            stop_w = kx + (width - 1) * stride_w + 1
+            sums[:, :, ky:stop_h:stride_h, kx:stop_w:stride_w] += part
+    sums = sums[:, :, top : full_h - bottom, left : full_w - right]
+    return case.epilogue.reference(sums, bias, x.dtype)
+
+
+def accepts(case: Case) -> str | None:
+    """None, or why the case is for the library op."""
+    if case.dtype not in DTYPES:
+        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    for i, axis in enumerate("hw"):
+        if case.output_padding[i] >= case.stride[i]:
+            return f"output_padding_{axis} {case.output_padding[i]}: needs less than the stride"
+    return None
+
+
+def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
+    """Random arguments for a case."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    x = normal(case.batch, case.c_in, case.height, case.width).to(case.dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    # Sums of unit variance, so that a tolerance means the same for every case.
+    taps = ceil_div(case.kernel[0], case.stride[0]) * ceil_div(case.kernel[1], case.stride[1])
+    weight = normal(case.c_in, case.c_out, *case.kernel) / (case.c_in * taps) ** 0.5
+    weight = weight.to(case.dtype)
+    bias = normal(case.c_out) if case.bias else None
+    packed = pack(
+        weight,
+        case.stride,
+        case.padding,
+        case.dtype,
+        output_padding=case.output_padding,
+        phases_in_columns=case.phases_in_columns,
+    )
+    launch_arguments = {"x": x, "packed": packed, "bias": bias, "precision": case.precision}
+    launch_arguments |= asdict(case.epilogue)
+    return Inputs(launch_arguments, {"x": x, "weight": weight, "bias": bias, "case": case})
+
+
+RELU, LEAKY, TANH = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2), Epilogue("tanh")
+UINT8 = Epilogue("tanh", out_format="uint8_nhwc")
+HALF, BRAIN = torch.float16, torch.bfloat16
+
+# The layers of DCGAN-64 (ngf 64) after the first; what the static report looks at closely.
+MAIN_CASES = (
+    Case(256, 512, 4, 4, 256, dtype=HALF, epilogue=RELU),
+    Case(256, 256, 8, 8, 128, dtype=HALF, epilogue=RELU),
+    Case(256, 128, 16, 16, 64, dtype=HALF, epilogue=RELU),
+)
+CASES = (
+    Case(2, 16, 4, 5, 24),
+    Case(1, 64, 4, 4, 32, dtype=HALF, epilogue=LEAKY),
+    Case(3, 4, 8, 8, 33, dtype=BRAIN, epilogue=RELU),
+    # Unequal phases: kernels that are no multiple of the stride, odd sizes, output padding.
+    Case(2, 7, 5, 3, 6, (3, 3), (2, 2), (1, 1, 1, 1), (1, 1)),
+    Case(1, 20, 4, 6, 40, (3, 3), (2, 2), (1, 1, 1, 1), dtype=HALF),
+    Case(1, 5, 4, 3, 19, (5, 2), (3, 1), (2, 0, 1, 1), (1, 0)),
+    Case(1, 9, 3, 4, 17, (5, 5), (2, 2), (2, 2, 2, 2), (1, 1), dtype=BRAIN),
+    # Kernels smaller than their stride: some pixels are the bias alone.
+    Case(2, 6, 3, 2, 18, (1, 2), (3, 3), (0, 0, 0, 0), (2, 1), epilogue=RELU),
+    Case(2, 6, 3, 2, 3, (1, 2), (3, 3), (0, 0, 0, 0), (2, 1)),
+    # Stride 1, and 1-D as 2-D.
+    Case(1, 12, 5, 4, 21, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=Epilogue("sigmoid")),
+    Case(2, 8, 1, 9, 20, (1, 4), (1, 2), (0, 1, 0, 1), dtype=HALF),
+    # The image layer, in every format.
+    Case(1, 64, 8, 8, 3, epilogue=TANH),
+    Case(2, 16, 5, 7, 3, (5, 5), (2, 2), (2, 2, 2, 2), (1, 1), HALF, TANH),
+    Case(2, 16, 6, 6, 3, dtype=HALF, epilogue=UINT8),
+    Case(1, 16, 6, 6, 1, dtype=BRAIN, epilogue=UINT8),
+    Case(1, 24, 3, 5, 4, epilogue=Epilogue("sigmoid", out_format="uint8_nhwc", low=0.0)),
+    Case(2, 16, 4, 3, 3, epilogue=Epilogue("tanh", out_format="float32_nchw"), bias=False),
+    Case(1, 16, 4, 3, 20, dtype=HALF, epilogue=Epilogue("tanh", out_format="float32_nchw")),
+    Case(1, 16, 4, 3, 3, epilogue=UINT8, phases_in_columns=False),
+    Case(1, 16, 4, 3, 3, precision="tf32"),
+)
+
+
+def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
+    packed = inputs(case, None, torch.device("meta")).launch["packed"]
+    height, width = packed.output_size(case.height, case.width)
+    rows, columns = ceil_div(height, case.stride[0]), ceil_div(width, case.stride[1])
+    return configs(packed, case.batch * rows * columns, case.dtype, capability)
+
+
+KERNEL = Kernel(
+    name="conv_transpose",
+    accepts=accepts,
+    prepare=prepare,
+    launch=launch,
+    reference=reference,
+    inputs=inputs,
+    cases=CASES,
+    configs=case_configs,
+    main_cases=MAIN_CASES,
+)

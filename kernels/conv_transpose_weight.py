@@ -1,0 +1,112 @@
+"""Weights of a transposed convolution as `conv_transpose` reads them: packed once, at load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .types import ceil_div
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """Weights as the kernel reads them, with the geometry they were packed for."""
+
+    data: torch.Tensor  # [phases or 1, taps_h * taps_w * c_in, columns padded]
+    c_in: int
+    c_out: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]  # top, left, bottom, right
+    output_padding: tuple[int, int]
+    taps: tuple[int, int]  # the most taps of any phase, or of their union
+    phases_in_columns: bool
+
+    @property
+    def phases(self) -> int:
+        return self.stride[0] * self.stride[1]
+
+    @property
+    def columns(self) -> int:
+        return self.c_out * (self.phases if self.phases_in_columns else 1)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        return (
+            (height - 1) * self.stride[0]
+            - self.padding[0]
+            - self.padding[2]
+            + self.kernel[0]
+            + self.output_padding[0],
+            (width - 1) * self.stride[1]
+            - self.padding[1]
+            - self.padding[3]
+            + self.kernel[1]
+            + self.output_padding[1],
+        )
+
+
+def union_of_taps(kernel: int, stride: int, pad: int) -> tuple[int, int]:
+    """The (first, last) input row, relative to q, that any phase of one axis reads."""
+    rows = [
+        (phase + pad) // stride - tap
+        for phase in range(stride)
+        for tap in range(ceil_div(kernel - (phase + pad) % stride, stride))
+    ]
+    return min(rows), max(rows)
+
+
+def pack(
+    weight: torch.Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    *,
+    output_padding: tuple[int, int] = (0, 0),
+    phases_in_columns: bool | None = None,
+) -> PackedWeight:
+    """Packs weight [c_in, c_out, kernel_h, kernel_w] (any batch norm folded in), once at load.
+
+    padding is (top, left, bottom, right). Unless phases_in_columns says otherwise, the phases go
+    into columns when all of them fit into 32.
+    """
+    c_in, c_out, *kernel = weight.shape  # [IOkk]
+    phases = stride[0] * stride[1]
+    if phases_in_columns is None:
+        phases_in_columns = phases > 1 and phases * c_out <= 32
+    columns = c_out * (phases if phases_in_columns else 1)
+    # Rows of whole 32-byte sectors: every load of a tile's row is then aligned.
+    pitch = ceil_div(columns, 16) * 16
+    axes = list(zip(kernel, stride, padding[:2], strict=True))
+    if phases_in_columns:
+        spans = [union_of_taps(*axis) for axis in axes]
+        taps = tuple(last - first + 1 for first, last in spans)
+        newest = [last for _, last in spans]
+    else:
+        taps = tuple(ceil_div(k, s) for k, s in zip(kernel, stride, strict=True))
+    data = weight.new_zeros((1 if phases_in_columns else phases, *taps, c_in, pitch), dtype=dtype)
+    for index in range(phases):
+        phase = (index // stride[1], index % stride[1])
+        first_k = [(phase[i] + padding[i]) % stride[i] for i in range(2)]
+        base = [(phase[i] + padding[i]) // stride[i] for i in range(2)]
+        own = weight[:, :, first_k[0] :: stride[0], first_k[1] :: stride[1]]
+        own = own.permute(2, 3, 0, 1).to(dtype)  # [tap_h, tap_w, c_in, c_out]
+        if phases_in_columns:
+            top, left = newest[0] - base[0], newest[1] - base[1]
+            place = data[0, top : top + own.shape[0], left : left + own.shape[1]]
+            place[..., index * c_out : (index + 1) * c_out] = own
+        else:
+            # With fewer taps in a phase its rows move up: [tap_h * tap_w * c_in] without a gap.
+            rows = data[index].view(-1, pitch)
+            rows[: own.shape[0] * own.shape[1] * c_in, :c_out] = own.reshape(-1, c_out)
+    return PackedWeight(
+        data=data.view(data.shape[0], -1, pitch),
+        c_in=c_in,
+        c_out=c_out,
+        kernel=(kernel[0], kernel[1]),
+        stride=tuple(stride),
+        padding=tuple(padding),
+        output_padding=tuple(output_padding),
+        taps=(taps[0], taps[1]),
+        phases_in_columns=phases_in_columns,
+    )

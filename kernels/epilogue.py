@@ -1,0 +1,172 @@
+"""What every kernel does last: bias, activation, and writing the format that was asked for.
+
+Output formats, for values v of a logical [N, C, H, W] result:
+  "nhwc"          the result in the kernel's own dtype, channels last
+  "float32_nchw"  float32, contiguous
+  "uint8_nhwc"    uint8 [N, H, W, C]: round_half_even(clamp((v - low) / (high - low), 0, 1) * 255);
+                  NaN becomes 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from .types import INTERPRETED
+
+ACTIVATIONS = ("none", "relu", "leaky_relu", "tanh", "sigmoid")
+OUT_FORMATS = ("nhwc", "float32_nchw", "uint8_nhwc")
+
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a result before it is stored. `low` and `high` are for uint8 alone."""
+
+    activation: str = "none"
+    slope: float = 0.0
+    out_format: str = "nhwc"
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation: found {self.activation!r}, needed one of {ACTIVATIONS}")
+        if self.out_format not in OUT_FORMATS:
+            raise ValueError(f"out_format: found {self.out_format!r}, needed one of {OUT_FORMATS}")
+
+    def arguments(
+        self, bias: torch.Tensor | None, flag: torch.Tensor | None, unused: torch.Tensor
+    ) -> dict[str, Any]:
+        """The arguments of every kernel with an epilogue; `unused` stands for absent pointers."""
+        return {
+            "bias": unused if bias is None else bias,
+            "flag": unused if flag is None else flag,
+            "low": float(self.low),
+            "high": float(self.high),
+            "HAS_BIAS": bias is not None,
+            "HAS_FLAG": flag is not None,
+            "ACTIVATION": self.activation,
+            "SLOPE": self.slope,
+            "OUT_FORMAT": self.out_format,
+            "INTERPRETED": INTERPRETED,
+        }
+
+    def output(self, like: torch.Tensor, shape: Shape, out: torch.Tensor | None) -> torch.Tensor:
+        """`out` if a kernel may write into it (ValueError if not), or a new tensor.
+
+        shape is the result's logical [N, C, H, W]; device and dtype are those of `like`.
+        """
+        if out is None:
+            return self._new(shape, like.dtype, like.device)
+        needed = self._new(shape, like.dtype, torch.device("meta"))
+        # Strides of dimensions of length 1 say nothing.
+        strides = [
+            (found, wanted)
+            for found, wanted, length in zip(out.stride(), needed.stride(), shape, strict=False)
+            if length > 1
+        ]
+        if (
+            out.shape != needed.shape
+            or out.dtype != needed.dtype
+            or out.device != like.device
+            or any(found != wanted for found, wanted in strides)
+        ):
+            raise ValueError(
+                f"out: found {tuple(out.shape)} {out.dtype} on {out.device} with strides "
+                f"{out.stride()}, needed {tuple(needed.shape)} {needed.dtype} on {like.device} "
+                f"with strides {needed.stride()}"
+            )
+        return out
+
+    def _new(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        n, c, h, w = shape
+        if self.out_format == "nhwc":
+            layout = torch.channels_last
+            return torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
+        if self.out_format == "float32_nchw":
+            return torch.empty(shape, dtype=torch.float32, device=device)
+        return torch.empty((n, h, w, c), dtype=torch.uint8, device=device)
+
+    def reference(
+        self, value: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """The epilogue of a float64 result [N, C, H, W], in plain PyTorch."""
+        if bias is not None:
+            value = value + bias.double()[:, None, None]
+        if self.activation == "relu":
+            value = value.relu()
+        elif self.activation == "leaky_relu":
+            value = torch.where(value < 0, value * self.slope, value)
+        elif self.activation == "tanh":
+            value = value.tanh()
+        elif self.activation == "sigmoid":
+            value = value.sigmoid()
+        if self.out_format == "nhwc":
+            return value.to(dtype)
+        if self.out_format == "float32_nchw":
+            return value.float()
+        level = ((value.float() - self.low) / (self.high - self.low)).clamp(0, 1).mul(255).round()
+        return level.nan_to_num(0).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+PLAIN = Epilogue()
+
+
+@triton.jit
+def activate(x, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr):
+    """The activation of float32 values. NaN stays NaN, so that the guard behind it sees it."""
+    if ACTIVATION == "relu":
+        x = tl.where(x < 0, 0.0, x)
+    elif ACTIVATION == "leaky_relu":
+        x = tl.where(x < 0, x * SLOPE, x)
+    elif ACTIVATION == "tanh":
+        # exp of a non-positive number cannot overflow; the sign is put back afterwards.
+        e = tl.exp(-2.0 * tl.abs(x))
+        t = (1.0 - e) / (1.0 + e)
+        x = tl.where(x < 0, -t, t)
+    elif ACTIVATION == "sigmoid":
+        x = 1.0 / (1.0 + tl.exp(-x))
+    return x
+
+
+@triton.jit
+def to_stored(
+    x, low, high, OUT_FORMAT: tl.constexpr, DTYPE: tl.constexpr, INTERPRETED: tl.constexpr
+):
+    """float32 values -> what is stored: DTYPE, float32 or uint8 levels."""
+    if OUT_FORMAT == "uint8_nhwc":
+        x = tl.where(x == x, x, low)
+        x = tl.div_rn(x - low, high - low) * 255.0
+        x = tl.minimum(tl.maximum(x, 0.0), 255.0)
+        # 1.5 * 2**23: at this size float32 holds whole numbers only, so the sum is rounded to one,
+        # ties to even.
+        x = ((x + 12582912.0) - 12582912.0).to(tl.uint8)
+    elif OUT_FORMAT == "nhwc" and tl.bfloat16 == DTYPE and INTERPRETED:
+        # The interpreter truncates to bfloat16 where the hardware rounds to nearest even.
+        bits = x.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        x = tl.where(x == x, bits.to(tl.float32, bitcast=True), x).to(tl.bfloat16)
+    elif OUT_FORMAT == "nhwc":
+        x = x.to(DTYPE)
+    return x
+
+
+@triton.jit
+def raise_flag(flag, before, stored, mask, OUT_FORMAT: tl.constexpr):
+    """Sets flag[0] = 1 if a masked value of [ROWS, COLUMNS] is NaN or infinite.
+
+    `before` is the value before the activation (tanh would hide an infinity), `stored` the value
+    after its conversion (float16 may overflow there).
+    """
+    finite = tl.abs(before) < float("inf")
+    if OUT_FORMAT == "nhwc":
+        finite = finite & (tl.abs(stored.to(tl.float32)) < float("inf"))
+    # Summed along rows only, which stays within a warp; each row then stores for itself.
+    bad_in_row = tl.sum((mask & ~finite).to(tl.int32), axis=1)
+    tl.store(flag + bad_in_row * 0, 1, mask=bad_in_row > 0)

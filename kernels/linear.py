@@ -1,0 +1,310 @@
+"""A linear layer, bias and activation fused: the first layer of most generators.
+
+What follows a generator's first layer is an image of a few pixels, and its columns may be stored in
+any order at no cost. So packing puts them in channels-last order (h, w, c), and the result, seen as
+[N, C, H, W] with channels last, is what the next layer reads:
+- a dense layer whose columns a Reshape turns into [C, H, W] (`pack` with `image`);
+- a transposed convolution of a 1x1 input, which is such a layer (`pack_conv_transpose`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from .epilogue import PLAIN, Epilogue, activate, raise_flag, to_stored
+from .to_image import prepare_sum
+from .types import (
+    DTYPES,
+    INTERPRETED,
+    Call,
+    Config,
+    Inputs,
+    Kernel,
+    Prepared,
+    capability_of,
+    ceil_div,
+    next_power_of_two,
+)
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """Weights as the kernel reads them; columns are in the order (height, width, channel)."""
+
+    data: torch.Tensor  # [k, columns padded]
+    k: int
+    image: tuple[int, int, int]  # C, H, W; H = W = 1 for plain rows
+
+    @property
+    def columns(self) -> int:
+        return self.image[0] * self.image[1] * self.image[2]
+
+
+def pack(
+    weight: torch.Tensor, dtype: torch.dtype, *, image: tuple[int, int, int] | None = None
+) -> PackedWeight:
+    """Packs weight [k, columns]; with image = (C, H, W), columns are in the order (c, h, w)."""
+    k, columns = weight.shape
+    image = image or (columns, 1, 1)
+    channels, height, width = image
+    if channels * height * width != columns:
+        raise ValueError(f"image: found {image}, needed a product of {columns}")
+    data = weight.new_zeros((k, ceil_div(columns, 16) * 16), dtype=dtype)
+    ordered = weight.view(k, channels, height * width).transpose(1, 2).reshape(k, columns)
+    data[:, :columns] = ordered.to(dtype)
+    return PackedWeight(data, k, image)
+
+
+def pack_conv_transpose(
+    weight: torch.Tensor, dtype: torch.dtype, padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+) -> PackedWeight:
+    """Packs weight [c_in, c_out, kh, kw] of a transposed convolution whose input is 1x1.
+
+    Every output pixel is then reached by one tap alone, whatever the stride.
+    """
+    c_in, c_out, kernel_h, kernel_w = weight.shape
+    top, left, bottom, right = padding
+    weight = weight[:, :, top : kernel_h - bottom, left : kernel_w - right]
+    image = (c_out, weight.shape[2], weight.shape[3])
+    return pack(weight.reshape(c_in, -1), dtype, image=image)
+
+
+def pack_bias(bias: torch.Tensor, packed: PackedWeight) -> torch.Tensor:
+    """Bias [C], one per channel, or [C * H * W] in the order (c, h, w) -> float32, per column."""
+    channels, height, width = packed.image
+    if bias.numel() == channels:
+        return bias.float().repeat(height * width)
+    return bias.float().view(channels, height * width).t().reshape(-1)
+
+
+@triton.jit
+def linear_kernel(
+    x,  # [rows, K]
+    weight,  # [K, PITCH]
+    bias,  # [COLUMNS] float32
+    out,  # [rows, COLUMNS]; with SPLIT_K > 1 float32 [SPLIT_K, rows, COLUMNS]
+    flag,  # [1] int32
+    rows,
+    low,
+    high,
+    K: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PITCH: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    HAS_FLAG: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    SLOPE: tl.constexpr,
+    OUT_FORMAT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+    SPLIT_K: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    COLUMN_TILES: tl.constexpr = (COLUMNS + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
+    tile = tl.program_id(0)
+    column = (tile % COLUMN_TILES) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    row = (tile // COLUMN_TILES) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    row_exists = row < rows
+    x_row = x + row.to(tl.int64)[:, None] * K
+    k_in_block = tl.arange(0, BLOCK_K)
+
+    STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    PER_SPLIT: tl.constexpr = (STEPS + SPLIT_K - 1) // SPLIT_K
+    first_step = tl.program_id(1) * PER_SPLIT
+    accumulator = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
+    for step in range(first_step, tl.minimum(first_step + PER_SPLIT, STEPS)):
+        k = step * BLOCK_K + k_in_block
+        b_pointers = weight + k[:, None] * PITCH + column[None, :]
+        if K % BLOCK_K == 0:
+            a = tl.load(x_row + k[None, :], mask=row_exists[:, None], other=0.0)
+        else:
+            a = tl.load(x_row + k[None, :], mask=row_exists[:, None] & (k < K)[None, :], other=0.0)
+        if K % BLOCK_K == 0 and PITCH % BLOCK_COLUMNS == 0:
+            b = tl.load(b_pointers)
+        else:
+            b = tl.load(b_pointers, mask=(k < K)[:, None] & (column < PITCH)[None, :], other=0.0)
+        if INTERPRETED and a.dtype == tl.bfloat16:
+            # The interpreter multiplies bfloat16 bit patterns as integers.
+            a = a.to(tl.float32)
+            b = b.to(tl.float32)
+        accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+
+    column_exists = column < COLUMNS
+    mask = row_exists[:, None] & column_exists[None, :]
+    offset = row.to(tl.int64)[:, None] * COLUMNS + column[None, :]
+    if SPLIT_K > 1:
+        total = rows.to(tl.int64) * COLUMNS
+        tl.store(out + tl.program_id(1) * total + offset, accumulator, mask=mask)
+    else:
+        if HAS_BIAS:
+            accumulator += tl.load(bias + column, mask=column_exists, other=0.0)[None, :]
+        result = activate(accumulator, ACTIVATION, SLOPE)
+        result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
+        tl.store(out + offset, result, mask=mask)
+        if HAS_FLAG:
+            raise_flag(flag, accumulator, result, mask, OUT_FORMAT)
+
+
+def configs(
+    packed: PackedWeight, rows: int, dtype: torch.dtype, capability: tuple[int, int]
+) -> tuple[Config, ...]:
+    """The tile configurations worth trying, the default first."""
+    if INTERPRETED:
+        block_m = min(256, max(16, next_power_of_two(rows)))
+        block_n = min(2048, max(16, next_power_of_two(packed.columns)))
+        return (Config(block_m, block_n, min(1024, max(16, next_power_of_two(packed.k)))),)
+    block_n = min(128, max(16, next_power_of_two(packed.columns)))
+    if dtype == torch.float32:
+        return (Config(64 if rows >= 64 else 16, min(block_n, 64), 32, 4, 2),)
+    block_m = 128 if rows >= 128 else 64 if rows >= 64 else 16
+    block_k = 64 if packed.k % 64 == 0 else 32
+    return (Config(block_m, block_n, block_k, 8 if block_m * block_n >= 16384 else 4, 3),)
+
+
+def prepare(
+    x: torch.Tensor,
+    packed: PackedWeight,
+    bias: torch.Tensor | None = None,
+    *,
+    out: torch.Tensor | None = None,
+    flag: torch.Tensor | None = None,
+    precision: str = "ieee",
+    config: Config | None = None,
+    capability: tuple[int, int] | None = None,
+    **epilogue_fields: Any,
+) -> Prepared:
+    """See launch. The capability, which picks the config, is that of x's device unless given."""
+    epilogue = Epilogue(**epilogue_fields)
+    if epilogue.out_format != "nhwc":
+        raise ValueError(f"out_format: found {epilogue.out_format!r}, needed 'nhwc'")
+    rows, k = x.shape[0], x[0].numel()
+    if k != packed.k or x.dtype != packed.data.dtype:
+        raise ValueError(
+            f"x: found {k} columns of {x.dtype}, needed {packed.k} of {packed.data.dtype}"
+        )
+    x = x.reshape(rows, k)
+    if not x.is_contiguous():
+        raise ValueError(f"x: found strides {x.stride()}, needed contiguous rows")
+    out = epilogue.output(x, (rows, *packed.image), out)
+    if config is None:
+        config = configs(packed, rows, x.dtype, capability or capability_of(x.device))[0]
+    arguments = {
+        "x": x,
+        "weight": packed.data,
+        "out": out,
+        "rows": rows,
+        "K": k,
+        "COLUMNS": packed.columns,
+        "PITCH": packed.data.shape[-1],
+        "PRECISION": precision,
+        "SPLIT_K": config.split_k,
+        "BLOCK_ROWS": config.block_m,
+        "BLOCK_COLUMNS": config.block_n,
+        "BLOCK_K": config.block_k,
+        **epilogue.arguments(bias, flag, unused=x),
+    }
+    tiles = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
+    grid = (tiles, config.split_k)
+    if config.split_k == 1:
+        main = Call(linear_kernel, grid, arguments, config.num_warps, config.num_stages)
+        return Prepared(out, (main,))
+    shape = (config.split_k, rows, packed.columns, 1, 1)
+    partial = torch.empty(shape, dtype=torch.float32, device=x.device)
+    arguments |= {"out": partial, **Epilogue().arguments(None, None, unused=x)}
+    main = Call(linear_kernel, grid, arguments, config.num_warps, config.num_stages)
+    return Prepared(out, (main, prepare_sum(partial, bias, out, epilogue, flag)))
+
+
+def launch(
+    x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None = None, **options: Any
+) -> torch.Tensor:
+    """activation(x @ weight + bias) as [N, C, H, W] with channels last (H = W = 1: plain rows).
+
+    x [N, k] or [N, k, 1, 1], in the dtype the weights were packed in; bias float32 from `pack_bias`
+    (one per column). Accumulates in float32. Options: out, flag, precision, config, and the fields
+    of `epilogue.Epilogue`.
+    """
+    return prepare(x, packed, bias, **options).run()
+
+
+@dataclass(frozen=True)
+class Case:
+    batch: int
+    k: int
+    image: tuple[int, int, int]  # C, H, W
+    dtype: torch.dtype = torch.float32
+    epilogue: Epilogue = PLAIN
+    bias: bool = True
+    precision: str = "ieee"
+
+
+def accepts(case: Case) -> str | None:
+    """None, or why the case is for the library op."""
+    if case.dtype not in DTYPES:
+        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    if case.epilogue.out_format != "nhwc":
+        return f"out_format {case.epilogue.out_format}: needs nhwc"
+    return None
+
+
+def reference(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, case: Case
+) -> torch.Tensor:
+    """The product in float64; weight [k, C * H * W] and bias [C * H * W] in the order (c, h, w)."""
+    product = x.double() @ weight.double()
+    if bias is not None:
+        product = product + bias.double()
+    return case.epilogue.reference(product.view(-1, *case.image), None, x.dtype)
+
+
+def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
+    """Random arguments for a case."""
+    columns = case.image[0] * case.image[1] * case.image[2]
+    x = torch.randn(case.batch, case.k, generator=generator, device=device).to(case.dtype)
+    weight = torch.randn(case.k, columns, generator=generator, device=device) / case.k**0.5
+    weight = weight.to(case.dtype)
+    bias = torch.randn(columns, generator=generator, device=device) if case.bias else None
+    packed = pack(weight, case.dtype, image=case.image)
+    arguments = {
+        "x": x,
+        "packed": packed,
+        "bias": None if bias is None else pack_bias(bias, packed),
+        "precision": case.precision,
+        **asdict(case.epilogue),
+    }
+    return Inputs(arguments, {"x": x, "weight": weight, "bias": bias, "case": case})
+
+
+RELU = Epilogue("relu")
+MAIN_CASES = (Case(256, 100, (512, 4, 4), torch.float16, RELU),)
+CASES = (
+    Case(2, 100, (16, 4, 4), epilogue=RELU),
+    Case(1, 33, (7, 3, 5), torch.float16, Epilogue("leaky_relu", slope=0.2)),
+    Case(5, 64, (40, 1, 1), torch.bfloat16, Epilogue("tanh")),
+    Case(17, 128, (4, 8, 8), torch.float16, bias=False),
+    Case(3, 20, (10, 1, 1), epilogue=Epilogue("sigmoid"), precision="tf32"),
+)
+
+KERNEL = Kernel(
+    name="linear",
+    accepts=accepts,
+    prepare=prepare,
+    launch=launch,
+    reference=reference,
+    inputs=inputs,
+    cases=CASES,
+    configs=lambda case, capability: configs(
+        inputs(case, None, torch.device("meta")).launch["packed"],
+        case.batch,
+        case.dtype,
+        capability,
+    ),
+    main_cases=MAIN_CASES,
+)

@@ -1,0 +1,12 @@
+"""Every kernel, one row each. Tests, static reports and benchmarks iterate over KERNELS."""
+
+from __future__ import annotations
+
+from . import conv_transpose_cases, linear, to_image
+from .types import Kernel
+
+KERNELS: tuple[Kernel, ...] = (
+    conv_transpose_cases.KERNEL,
+    linear.KERNEL,
+    to_image.KERNEL,
+)

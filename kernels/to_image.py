@@ -1,0 +1,192 @@
+"""The last step of a generator by itself: bias, activation, and the image format.
+
+Used where the layer before could not write the format: after a library op, and to sum the partial
+results of a layer whose reduction was split (always in the same order, so that the result never
+depends on which program was first).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from .epilogue import PLAIN, Epilogue, activate, raise_flag, to_stored
+from .types import INTERPRETED, Call, Config, Inputs, Kernel, Prepared, ceil_div, next_power_of_two
+
+
+@triton.jit
+def to_image_kernel(
+    x,  # [SPLITS, images, channels, height, width] with the strides below
+    bias,  # [CHANNELS] float32
+    out,  # [images, CHANNELS, height, width] as OUT_FORMAT says
+    flag,  # [1] int32
+    images,
+    height,
+    width,
+    stride_split,
+    stride_image,
+    stride_channel,
+    stride_height,
+    stride_width,
+    low,
+    high,
+    CHANNELS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    HAS_FLAG: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    SLOPE: tl.constexpr,
+    OUT_FORMAT: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+    BLOCK_PIXELS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    CHANNEL_TILES: tl.constexpr = (CHANNELS + BLOCK_CHANNELS - 1) // BLOCK_CHANNELS
+    tile = tl.program_id(0)
+    channel = (tile % CHANNEL_TILES) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
+    pixel = (tile // CHANNEL_TILES) * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+    image = (pixel // (height * width)).to(tl.int64)
+    in_image = pixel % (height * width)
+    row = in_image // width
+    column = in_image % width
+    channel_exists = channel < CHANNELS
+    mask = (image < images)[:, None] & channel_exists[None, :]
+
+    x_pixel = x + image * stride_image + row * stride_height + column * stride_width
+    pointers = x_pixel[:, None] + (channel * stride_channel)[None, :]
+    value = tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), dtype=tl.float32)
+    for _ in tl.static_range(SPLITS):
+        value += tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+        pointers += stride_split
+    if HAS_BIAS:
+        value += tl.load(bias + channel, mask=channel_exists, other=0.0)[None, :]
+    result = activate(value, ACTIVATION, SLOPE)
+    result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
+    if OUT_FORMAT == "float32_nchw":
+        offset = (image[:, None] * CHANNELS + channel[None, :]) * (height * width)
+        offset += in_image[:, None]
+    else:
+        offset = (image * (height * width) + in_image)[:, None] * CHANNELS + channel[None, :]
+    tl.store(out + offset, result, mask=mask)
+    if HAS_FLAG:
+        raise_flag(flag, value, result, mask, OUT_FORMAT)
+
+
+def configs(channels: int) -> tuple[Config, ...]:
+    """About 2,048 elements per program: several 16-byte loads in flight in each thread."""
+    block_n = min(next_power_of_two(channels), 128)
+    rows = 16384 if INTERPRETED else 2048
+    return tuple(
+        Config(block_m=max(1, rows * scale // block_n), block_n=block_n, block_k=1)
+        for scale in ((1,) if INTERPRETED else (1, 2))
+    )
+
+
+def prepare_sum(
+    x: torch.Tensor,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+    epilogue: Epilogue,
+    flag: torch.Tensor | None = None,
+    config: Config | None = None,
+) -> Call:
+    """The launch that sums x [splits, N, C, H, W] (any strides) over its first axis into out."""
+    splits, images, channels, height, width = x.shape
+    config = config or configs(channels)[0]
+    arguments: dict[str, Any] = {
+        "x": x,
+        "out": out,
+        "images": images,
+        "height": height,
+        "width": width,
+        "stride_split": x.stride(0),
+        "stride_image": x.stride(1),
+        "stride_channel": x.stride(2),
+        "stride_height": x.stride(3),
+        "stride_width": x.stride(4),
+        "CHANNELS": channels,
+        "SPLITS": splits,
+        "BLOCK_PIXELS": config.block_m,
+        "BLOCK_CHANNELS": config.block_n,
+        **epilogue.arguments(bias, flag, unused=x),
+    }
+    tiles = ceil_div(images * height * width, config.block_m) * ceil_div(channels, config.block_n)
+    return Call(to_image_kernel, (tiles,), arguments, config.num_warps, config.num_stages)
+
+
+def prepare(
+    x: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    out: torch.Tensor | None = None,
+    flag: torch.Tensor | None = None,
+    config: Config | None = None,
+    out_format: str = "float32_nchw",
+    **epilogue_fields: Any,
+) -> Prepared:
+    """See launch."""
+    epilogue = Epilogue(out_format=out_format, **epilogue_fields)
+    out = epilogue.output(x, tuple(x.shape), out)
+    return Prepared(out, (prepare_sum(x[None], bias, out, epilogue, flag, config),))
+
+
+def launch(x: torch.Tensor, bias: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
+    """activation(x + bias) in an output format.
+
+    x [N, C, H, W] with any strides; bias float32 [C] or None. Options: out, flag, config, and the
+    fields of `epilogue.Epilogue` (out_format here defaults to "float32_nchw").
+    """
+    return prepare(x, bias, **options).run()
+
+
+@dataclass(frozen=True)
+class Case:
+    batch: int
+    channels: int
+    height: int
+    width: int
+    dtype: torch.dtype = torch.float32
+    epilogue: Epilogue = PLAIN
+    bias: bool = True
+    channels_last: bool = True
+
+
+def reference(x: torch.Tensor, bias: torch.Tensor | None, case: Case) -> torch.Tensor:
+    """The same in float64."""
+    return case.epilogue.reference(x.double(), bias, x.dtype)
+
+
+def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
+    """Random arguments for a case."""
+    shape = (case.batch, case.channels, case.height, case.width)
+    x = torch.randn(shape, generator=generator, device=device).to(case.dtype)
+    if case.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    bias = torch.randn(case.channels, generator=generator, device=device) if case.bias else None
+    arguments = {"x": x, "bias": bias, **asdict(case.epilogue)}
+    return Inputs(arguments, {"x": x, "bias": bias, "case": case})
+
+
+CASES = (
+    Case(2, 3, 5, 7, epilogue=Epilogue("none", out_format="float32_nchw")),
+    Case(1, 3, 64, 64, torch.float16, Epilogue("tanh", out_format="uint8_nhwc")),
+    Case(3, 1, 28, 28, torch.bfloat16, Epilogue("sigmoid", out_format="uint8_nhwc", low=0.0)),
+    Case(2, 4, 9, 3, epilogue=Epilogue("tanh", out_format="uint8_nhwc"), channels_last=False),
+    Case(1, 20, 6, 6, torch.float16, Epilogue("leaky_relu", slope=0.2)),
+    Case(2, 3, 8, 8, torch.float16, Epilogue(out_format="uint8_nhwc"), bias=False),
+)
+
+KERNEL = Kernel(
+    name="to_image",
+    accepts=lambda case: None,
+    prepare=prepare,
+    launch=launch,
+    reference=reference,
+    inputs=inputs,
+    cases=CASES,
+    configs=lambda case, capability: configs(case.channels),
+)

@@ -1,0 +1,114 @@
+"""The types that the kernels share: a tile configuration, a prepared launch, a row of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import triton
+
+# Triton chooses between compiling and interpreting when a kernel is defined: here, for good.
+INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
+
+# "ieee" is true fp32; "tf32" (ten bits of mantissa, on the tensor cores) is for whoever asks.
+PRECISIONS = ("ieee", "tf32")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How one launch is tiled.
+
+    A program computes a tile of `block_m` rows (output pixels) by `block_n` columns (output
+    channels) in steps of `block_k` (input channels). `split_k` programs share a tile's sum.
+    """
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int = 4
+    num_stages: int = 3
+    split_k: int = 1
+    # Read the input through tensor descriptors (the bulk copy engine of compute capability 9.0+).
+    descriptors: bool = False
+
+    def with_(self, **changes: Any) -> Config:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One launch of one Triton kernel, ready to run again and again on the same buffers."""
+
+    function: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    num_warps: int = 4
+    num_stages: int = 3
+
+    def run(self) -> None:
+        self.function[self.grid](
+            **self.arguments, num_warps=self.num_warps, num_stages=self.num_stages
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a kernel's `prepare` returns: the tensor that will hold the result, and the launches."""
+
+    out: torch.Tensor
+    calls: tuple[Call, ...]
+
+    def run(self) -> torch.Tensor:
+        for call in self.calls:
+            call.run()
+        return self.out
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Random arguments for a case: those of `prepare` and `launch`, and those of `reference`."""
+
+    launch: dict[str, Any]
+    reference: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A row of the kernels' table: tests, static reports and benchmarks iterate over these.
+
+    A case is a problem: a frozen dataclass of the kernel's own, with `dtype` and `epilogue`.
+    """
+
+    name: str
+    # None, or why this kernel cannot compute the case.
+    accepts: Callable[[Any], str | None]
+    # The same arguments as launch; nothing runs before Prepared.run().
+    prepare: Callable[..., Prepared]
+    launch: Callable[..., torch.Tensor]
+    # A slow, plain definition of the same function in float64.
+    reference: Callable[..., torch.Tensor]
+    # (case, generator, device): on the device "meta" it costs nothing.
+    inputs: Callable[[Any, torch.Generator | None, torch.device], Inputs]
+    cases: Sequence[Any]
+    # (case, capability) -> the configs worth trying, the default first.
+    configs: Callable[[Any, tuple[int, int]], Sequence[Config]]
+    # Layers of real models, whose default configs the static report holds to more.
+    main_cases: Sequence[Any] = ()
+
+
+def capability_of(device: torch.device) -> tuple[int, int]:
+    """The compute capability of a CUDA device; (0, 0) stands for the interpreter."""
+    if device.type != "cuda":
+        return (0, 0)
+    return torch.cuda.get_device_capability(device)
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def next_power_of_two(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()

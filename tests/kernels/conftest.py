@@ -1,0 +1,29 @@
+"""Runs the kernels in Triton's interpreter, or on a GPU where there is one.
+
+Triton decides between interpreting and compiling once per process, when it is first imported. So
+the choice is made here, before any test module of this folder is imported: without a GPU (or with
+TRITON_INTERPRET=1 given) kernels are interpreted on the CPU; with one they are compiled and run on
+it. If another test of the same process imported Triton first, these tests must be run by themselves
+(`pytest tests/kernels`), and say so rather than fail one by one.
+"""
+
+import os
+import sys
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+INTERPRET = os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+if "triton" in sys.modules and sys.modules["triton"].knobs.runtime.interpret != INTERPRET:
+    raise pytest.UsageError(
+        "tests/kernels: found Triton imported before TRITON_INTERPRET was set, needed before; "
+        "run these tests by themselves: pytest tests/kernels"
+    )
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return torch.device("cpu" if INTERPRET else "cuda")
