@@ -14,6 +14,7 @@ from fastgan import images as image_formats
 from fastgan import labels as class_labels
 from fastgan import latents as latent_space
 from fastgan.backends import Backend, Executable, Target
+from fastgan.backends.base import ImageFormat
 from fastgan.batching import automatic_batch, split
 from fastgan.errors import ArgumentError, Refusal
 from fastgan.model_file import ModelFile
@@ -162,8 +163,7 @@ class Generator:
             ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
         """
         tensors = self._check_inputs(inputs)
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        results = self._guarded(self._executable(shapes), shapes, tensors)
+        results = self._guarded(tensors)
         return {
             name: (t.float() if t.is_floating_point() else t).contiguous()
             for name, t in results.items()
@@ -332,42 +332,68 @@ class Generator:
     ) -> Tensor:
         """Run all n samples in batches, and collect the image output in the format asked for."""
         frozen = self._signature.frozen_batch
-        name, value_range = self._image_output.name, self._image_output.range
         if frozen is None and batch_size is None:
             batch_size = automatic_batch(self.plan(1), self._target)
+        output = self._image_output
+        image = ImageFormat(output.name, format, output.range)
         result: Tensor | None = None
-        for first, count in _bar(split(n, batch_size, frozen), n, progress):
-            batch = {key: tensor[first : first + count] for key, tensor in inputs.items()}
-            if frozen is not None and count < frozen:
-                # The model runs at no other size: fill up with copies, and drop their images.
-                batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
-            shapes = {key: tuple(tensor.shape) for key, tensor in batch.items()}
-            images = self._guarded(self._executable(shapes), shapes, batch)[name][:count]
-            if result is None:
-                result = image_formats.allocate(n, images, format, out, self.device)
-            image_formats.store(images, value_range, format, result[first : first + count])
-        assert result is not None
+        doubtful: list[tuple[int, int, dict[str, Tensor], Tensor]] = []
+        with torch.inference_mode():
+            for first, count in _bar(split(n, batch_size, frozen), n, progress):
+                batch = {key: tensor[first : first + count] for key, tensor in inputs.items()}
+                if frozen is not None and count < frozen:
+                    # The model runs at no other size: fill up with copies, drop their images.
+                    batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
+                images, nonfinite = self._executable(_shapes_of(batch)).images(batch, image)
+                if result is None:
+                    result = image_formats.allocate(n, images, format, out, self.device)
+                image_formats.store(images[:count], image, result[first : first + count])
+                if nonfinite is not None:
+                    doubtful.append((first, count, batch, nonfinite))
+            assert result is not None
+            if doubtful and bool(torch.stack([flag for *_, flag in doubtful]).any()):
+                self._redo(doubtful, image, result)
         return result
 
-    def _guarded(
-        self, executable: Executable, shapes: Shapes, inputs: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Run; a NaN or Inf in reduced precision is redone in fp32, with a warning."""
+    def _redo(
+        self,
+        doubtful: list[tuple[int, int, dict[str, Tensor], Tensor]],
+        image: ImageFormat,
+        result: Tensor,
+    ) -> None:
+        """Make the batches that hold a NaN or Inf again in fp32, with one warning."""
+        redone = 0
+        for first, count, batch, nonfinite in doubtful:
+            if not bool(nonfinite):
+                continue
+            if not redone:
+                node = self._executable(_shapes_of(batch)).first_nonfinite(batch)
+                log.warning(
+                    "%s: NaN or Inf in %s, first at %s: what it touched is made again in fp32",
+                    self._model.name,
+                    self.precision,
+                    node or "a node that could not be named",
+                )
+            exact = self._executable(_shapes_of(batch), Target(self.device, "fp32"))
+            images, _ = exact.images(batch, image)
+            image_formats.store(images[:count], image, result[first : first + count])
+            redone += 1
+
+    def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""
+        executable = self._executable(_shapes_of(inputs))
         with torch.inference_mode():
             results = executable(inputs)
-            if self.precision not in _GUARDED:
-                return results
             floats = [t for t in results.values() if t.is_floating_point()]
-            if all(bool(t.isfinite().all()) for t in floats):
+            if self.precision not in _GUARDED or all(bool(t.isfinite().all()) for t in floats):
                 return results
-            node = executable.first_nonfinite(inputs)
             log.warning(
-                "%s: NaN or Inf in %s, first at %s: this batch was redone in fp32",
+                "%s: NaN or Inf in %s, first at %s: run again in fp32",
                 self._model.name,
                 self.precision,
-                node or "a node that could not be named",
+                executable.first_nonfinite(inputs) or "a node that could not be named",
             )
-            return self._executable(shapes, Target(self.device, "fp32"))(inputs)
+            return self._executable(_shapes_of(inputs), Target(self.device, "fp32"))(inputs)
 
     def _executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
         """The executable for these input shapes, made on first use."""
@@ -395,6 +421,10 @@ def input_shapes(signature: Signature, batch: int) -> Shapes:
             sizes[0] = batch
         shapes[port.name] = tuple(sizes)
     return shapes
+
+
+def _shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _count(name: str, value: Any) -> int:

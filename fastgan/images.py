@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.backends.base import ImageFormat
 from fastgan.errors import ArgumentError
 from fastgan.signature import Input
 
@@ -25,13 +26,13 @@ def allocate(
     """Where n images go: `out` if it fits them, or a new tensor.
 
     Args:
-        images: a first batch [count, C, H, W], for the size.
+        images: a first batch as `Executable.images` returns it, for the size.
 
     Raises:
         ArgumentError: `out` is of another shape, type or device.
     """
     sizes = tuple(images.shape[1:])
-    if format == "uint8" and len(sizes) == 3:
+    if format == "uint8" and images.dtype != torch.uint8 and len(sizes) == 3:
         sizes = (*sizes[1:], sizes[0])
     shape, dtype = (n, *sizes), torch.uint8 if format == "uint8" else torch.float32
     if out is None:
@@ -47,17 +48,16 @@ def allocate(
     return out
 
 
-def store(images: Tensor, value_range: tuple[float, float], format: str, out: Tensor) -> None:
+def store(images: Tensor, image: ImageFormat, out: Tensor) -> None:
     """Write a batch into its place, converted.
 
     Args:
-        images: [count, C, H, W] in any floating-point type and layout.
-        value_range: the values of black and white.
+        images: as `Executable.images` returns them.
         out: float32 [count, C, H, W], or uint8 [count, H, W, C]: round-half-even of
             (v - low) / (high - low) * 255, clamped; NaN becomes 0.
     """
-    if format == "uint8":
-        low, high = value_range
+    if image.format == "uint8" and images.dtype != torch.uint8:
+        low, high = image.range
         scale = 255.0 / (high - low)
         images = ((images.float() - low) * scale).nan_to_num_(0.0).round_().clamp_(0.0, 255.0)
         if images.dim() == 4:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -36,9 +36,12 @@ def resolve(
     if labels is None or labels == "random":
         indices = _random(n, classes, seed, start)
     else:
-        if isinstance(labels, (int, str)):
-            labels = [labels] * n
-        listed = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+        given = labels.tolist() if isinstance(labels, Tensor) else labels
+        listed = (
+            list(given)
+            if isinstance(given, Iterable) and not isinstance(given, str)
+            else [given] * n
+        )
         if len(listed) != n:
             raise ArgumentError("labels", f"{len(listed)} labels", f"one, or one for each of {n}")
         indices = torch.tensor([_index(label, classes, names) for label in listed])

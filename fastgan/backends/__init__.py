@@ -48,7 +48,11 @@ def choose(
     refusals: list[Refusal] = []
     for name in names:
         backend = get(name)
-        refusal = backend.accepts(model, target, shapes)
+        if wanted == "auto" and target.device.type not in backend.devices:
+            needed = " or ".join(backend.devices)
+            refusal: Refusal | None = Refusal(name, "device", str(target.device), needed)
+        else:
+            refusal = backend.accepts(model, target, shapes)
         if refusal is None:
             return backend, tuple(refusals)
         refusals.append(refusal)

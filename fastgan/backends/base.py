@@ -43,6 +43,21 @@ class Target:
         return f"{self.device} in {self.precision}"
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """Which output is wanted as images, and how.
+
+    Attributes:
+        name: the output's name.
+        format: "float32" for NCHW in the model's own range, "uint8" for NHWC in 0..255.
+        range: the output values that stand for black and white.
+    """
+
+    name: str
+    format: str
+    range: tuple[float, float]
+
+
 class Executable(Protocol):
     """A model ready to run for one set of input shapes."""
 
@@ -52,6 +67,17 @@ class Executable(Protocol):
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name, on the target's device, in any floating-point type and layout."""
+
+    def images(
+        self, inputs: Mapping[str, Tensor], image: ImageFormat
+    ) -> tuple[Tensor, Tensor | None]:
+        """One output as images, and whether it holds a NaN or Inf.
+
+        Returns:
+            The images: uint8 NHWC if that was asked for and a kernel wrote it, else NCHW in any
+            floating-point type and layout. And a boolean on the device, or None where the
+            computing precision is the model's own and needs no guard.
+        """
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """The name of the first node that makes a NaN or Inf of these inputs, or None."""

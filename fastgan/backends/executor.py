@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastgan.backends.base import ImageFormat
 from fastgan.plan import Plan, Step
 
 #: A bound step: its tensors that depend on data go in by position, its outputs come out.
@@ -56,8 +57,21 @@ class PlanExecutable:
 
         Outputs are in the computing precision, and their memory layout is the plan's choice.
         """
+        slots = self._run(inputs, len(self._steps))
+        return {name: slots[index] for name, index in self._outputs}  # type: ignore[misc]
+
+    def images(
+        self, inputs: Mapping[str, Tensor], image: ImageFormat
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Executable.images`."""
+        result = self(inputs)[image.name]
+        guarded = self.dtype != torch.float32 and result.is_floating_point()
+        return result, ~result.isfinite().all() if guarded else None
+
+    def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
+        """The buffers after the first `stop` steps."""
         slots = self._load(inputs)
-        for call, reads, writes, releases in self._steps:
+        for call, reads, writes, releases in self._steps[:stop]:
             result = call(*[slots[index] for index in reads])
             if isinstance(result, tuple):
                 for index, tensor in zip(writes, result, strict=False):
@@ -66,7 +80,7 @@ class PlanExecutable:
                 slots[writes[0]] = result
             for index in releases:
                 slots[index] = None
-        return {name: slots[index] for name, index in self._outputs}  # type: ignore[misc]
+        return slots
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """The origin of the first step that makes a NaN or Inf of these inputs, or None."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.backends.base import Target
+from fastgan.backends.base import ImageFormat, Target
 from fastgan.errors import BackendError, Refusal
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
@@ -69,6 +69,12 @@ class SessionExecutable:
             key: torch.from_numpy(np.asarray(result)).to(self.device)
             for key, result in zip(self._names, results, strict=True)
         }
+
+    def images(
+        self, inputs: Mapping[str, Tensor], image: ImageFormat
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Executable.images`: the file's own precision, so no guard."""
+        return self(inputs)[image.name], None
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """ONNX Runtime shows no intermediate results, so no node can be named."""

@@ -19,7 +19,17 @@ Random = random.Random
 INTS = (0, 1, -1, 2, 3, 4, 7, 8, -2, 16, 63, 64, 255, 1000, 65536, 1 << 20, 1 << 24)
 EXTREME_INTS = (1 << 31, (1 << 31) - 1, -(1 << 31), 1 << 32, 1 << 40, (1 << 63) - 1, -(1 << 63))
 FLOATS = (0.0, -1.0, 0.5, 1.0, 2.0, 1e-12, 1e9, 3e38, float("inf"), float("nan"), -float("inf"))
-WORDS = (b"", b"x", b"linear", b"SAME_UPPER", b"VALID", b"reflect", b"a" * 500, b"\xff\xfe", b"ij->")
+WORDS = (
+    b"",
+    b"x",
+    b"linear",
+    b"SAME_UPPER",
+    b"VALID",
+    b"reflect",
+    b"a" * 500,
+    b"\xff\xfe",
+    b"ij->",
+)
 
 
 def an_int(rng: Random) -> int:

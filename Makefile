@@ -1,0 +1,46 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.demo  ## generate a grid of images with the model that ships, into out/grid.png
+	$(BIN)/fastgan generate dcgan-digits --n 64 --grid 8x8 --outdir out
+
+test: $(VENV)/.test  ## run the test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.test  ## style, types and the floors of the architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_floors.py
+
+bench: $(VENV)/.bench  ## time fastgan beside its peers on this machine, into out/bench
+	$(BIN)/python -m benchmarks.run --out out/bench
+
+# An install is repeated when what it depends on has changed. The native extension is built on the
+# way where there is a compiler, and with nvcc its CUDA part too; without one the install still
+# succeeds, and `fastgan doctor` says what is missing.
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.created $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[cpu]" --constraint constraints.txt
+	touch $@
+
+$(VENV)/.test: $(VENV)/.created $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test]" --constraint constraints.txt
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.created $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test,bench]" --constraint constraints.txt
+	touch $@ $(VENV)/.demo $(VENV)/.test
+
+clean:
+	rm -rf $(VENV) build out *.egg-info

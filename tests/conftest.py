@@ -1,0 +1,34 @@
+"""Shared set-up: how Triton runs, and the models that tests are tried on.
+
+Triton decides between compiling and interpreting when it is first imported, so the choice is made
+here, before any test module: without a GPU the kernels are interpreted on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from tests.networks import dcgan
+
+
+@pytest.fixture(scope="session")
+def dcgan64() -> torch.nn.Module:
+    """The DCGAN of the promises: nz 100, ngf 64, 64x64, random batch norm statistics."""
+    return dcgan(latent=100, width=64, channels=3, seed=0)
+
+
+@pytest.fixture(scope="session")
+def dcgan64_path(dcgan64: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, exported with its signature."""
+    from fastgan import export
+
+    path = tmp_path_factory.mktemp("models") / "dcgan64.onnx"
+    export(dcgan64, path, latent=(100, 1, 1))
+    return path

@@ -1,0 +1,101 @@
+"""The floors of the architecture: imports point down only (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: From the ground up; the modules of one floor do not import each other's floor from above.
+FLOORS = (
+    {"errors", "limits"},
+    {
+        "model_file",
+        "signature",
+        "signature_guess",
+        "signature_metadata",
+        "philox",
+        "latents",
+        "ops",
+    },
+    {"specialise", "rewrite"},
+    {"plan"},
+    {"backends"},
+    {"models", "batching", "images", "labels", "generator", "loading"},
+    {"export", "export_check", "onnx_backend", "measure", "benchmark"},
+    {"realtime", "recipes"},
+    {"cli"},
+)
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+
+
+def module_names(path: Path) -> str:
+    """The room that a file belongs to: the first part of its path below fastgan/."""
+    return path.relative_to(ROOT / "fastgan").parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] != "fastgan":
+                continue
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            rooms |= {name[1] for name in names if name[0] == "fastgan" and len(name) > 1}
+    return rooms
+
+
+SOURCES = sorted(p for p in (ROOT / "fastgan").rglob("*.py") if p.parent.name != "__pycache__")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    room = module_names(path)
+    if room in ("__init__", "__main__"):
+        return
+    assert room in LEVEL, f"{room} stands on no floor: add it to FLOORS and docs/architecture.md"
+    for other in imported_rooms(path) - {room}:
+        if other == "kernels":
+            allowed = "triton" in path.name or room in ("latents", "cli", "benchmark", "measure")
+            assert allowed, f"{path.name} imports kernels: only backends/triton_* may"
+            continue
+        if other in LEVEL:
+            assert LEVEL[other] <= LEVEL[room], f"{path.name} ({room}) imports {other} from above"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*.py")), ids=lambda p: p.name)
+def test_kernels_know_nothing_of_fastgan(path: Path) -> None:
+    assert not imported_rooms(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            assert node.module.split(".")[0] != "fastgan"
+
+
+def modules_after(code: str) -> set[str]:
+    """The modules that a fresh interpreter holds after running some code."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(result.stdout.split())
+
+
+def test_import_fastgan_is_light() -> None:
+    heavy = {"torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "triton", "rich", "typer"}
+    assert not heavy & modules_after("import fastgan")
+
+
+def test_load_imports_no_compiler(dcgan64_path: Path) -> None:
+    code = f"import fastgan; fastgan.load({str(dcgan64_path)!r}).generate(1)"
+    heavy = {"torch._dynamo", "torch._inductor", "triton", "onnxruntime", "matplotlib", "rich"}
+    assert not heavy & modules_after(code)

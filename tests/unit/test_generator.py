@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fastgan
+from fastgan import ArgumentError, BackendError
+from tests import networks
+
+
+@pytest.fixture(scope="module")
+def small_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    fastgan.export(networks.wgan_style(seed=3), path, latent=32, range=(0.0, 1.0))
+    return path
+
+
+@pytest.fixture(scope="module", params=["torch", "ort"])
+def small(request: pytest.FixtureRequest, small_path: Path) -> fastgan.Generator:
+    return fastgan.load(small_path, backend=request.param, device="cpu")
+
+
+def own(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What fastgan itself has logged."""
+    return [record for record in caplog.records if record.name == "fastgan"]
+
+
+class Conditional(nn.Module):
+    """A label picks the colour, a latent the brightness: easy to check by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colours = nn.Embedding(3, 12)
+
+    def forward(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.colours(label).reshape(-1, 3, 2, 2) + z[:, :1, None, None])
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> fastgan.Generator:
+    path = tmp_path_factory.mktemp("conditional") / "conditional.onnx"
+    module = Conditional().eval()
+    fastgan.export(module, path, latent=4, labels=3, class_names=("red", "green", "blue"))
+    return fastgan.load(path, device="cpu")
+
+
+def test_a_sample_is_the_same_at_any_n_start_and_batch(small: fastgan.Generator) -> None:
+    everything = small.generate(41, seed=7)
+    assert torch.allclose(small.generate(1, seed=7, start=40), everything[40:], atol=2e-6)
+    assert torch.allclose(small.generate(41, seed=7, batch_size=5), everything, atol=2e-6)
+    latents = small.latents(41, seed=7)
+    assert torch.equal(small.latents(1, seed=7, start=40), latents[40:])
+
+
+def test_one_seed_per_image(small: fastgan.Generator) -> None:
+    images = small.generate(3, seed=[5, 9, 5])
+    assert torch.allclose(images[0], images[2], atol=2e-6)
+    assert torch.allclose(images[1], small.generate(1, seed=9)[0], atol=2e-6)
+
+
+def test_numpy_latents_are_stylegans(small: fastgan.Generator) -> None:
+    rows = [np.random.RandomState(seed).randn(1, 32)[0] for seed in (6, 7)]
+    expected = torch.from_numpy(np.stack(rows)).float()
+    assert torch.equal(small.latents(2, seed=6, rng="numpy"), expected)
+
+
+def test_out_is_written_and_returned(small: fastgan.Generator) -> None:
+    out = torch.full((5, 1, 16, 16), torch.nan)
+    result = small.generate(5, out=out)
+    assert result.data_ptr() == out.data_ptr()
+    assert torch.equal(out, small.generate(5))
+
+
+def test_uint8_uses_the_models_range(small: fastgan.Generator) -> None:
+    images, floats = small.generate(4, format="uint8"), small.generate(4)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images, (floats * 255).round().to(torch.uint8).permute(0, 2, 3, 1))
+
+
+def test_run_takes_arrays_by_name(small: fastgan.Generator) -> None:
+    name, output = small.signature.inputs[0].name, small.signature.outputs[0].name
+    latents = small.latents(2, seed=3)
+    result = small.run({name: latents.numpy()})[output]
+    assert torch.allclose(result, small.generate(2, seed=3), atol=2e-6)
+
+
+def test_results_are_dlpack_ready(small: fastgan.Generator) -> None:
+    assert np.from_dlpack(small.generate(2)).shape == (2, 1, 16, 16)
+
+
+def test_labels_by_index_name_and_list(conditional: fastgan.Generator) -> None:
+    by_index = conditional.generate(2, labels=1)
+    assert torch.equal(by_index, conditional.generate(2, labels="green"))
+    assert torch.equal(by_index, conditional.generate(2, labels=[1, "green"]))
+    mixed = conditional.generate(2, labels=[1, 2])
+    assert torch.equal(mixed[0], by_index[0])
+    assert not torch.equal(mixed[1], by_index[1])
+
+
+def test_random_labels_come_from_the_seed(conditional: fastgan.Generator) -> None:
+    images = conditional.generate(30, seed=4)
+    assert torch.equal(images, conditional.generate(30, seed=4, labels="random"))
+    assert torch.equal(images[20:], conditional.generate(10, seed=4, start=20))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        ({"n": 0}, "n"),
+        ({"n": -3}, "n"),
+        ({"n": 2.0}, "n"),
+        ({"n": True}, "n"),
+        ({"n": 2, "batch_size": 0}, "batch_size"),
+        ({"n": 2, "format": "png"}, "format"),
+        ({"n": 2, "labels": 1}, "labels"),
+        ({"n": 2, "out": torch.empty(3, 1, 16, 16)}, "out"),
+        ({"n": 2, "out": torch.empty(2, 1, 16, 16, dtype=torch.float64)}, "out"),
+        ({"n": 2, "out": torch.empty(2, 1, 16, 16, device="meta")}, "out"),
+        ({"n": 2, "out": np.empty((2, 1, 16, 16), np.float32)}, "out"),
+        ({"n": 2, "seed": [1, 2, 3]}, "seed"),
+        ({"n": 2, "seed": -1}, "seed"),
+        ({"n": 2, "start": -1}, "start"),
+        ({"n": 2, "truncation": 0.0}, "truncation"),
+        ({"n": 2, "rng": "xorshift"}, "rng"),
+    ],
+)
+def test_bad_arguments(small: fastgan.Generator, arguments: dict[str, object], where: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        small.generate(**arguments)  # type: ignore[arg-type]
+    assert where in caught.value.where
+
+
+@pytest.mark.parametrize("labels", [3, -1, "mauve", [0], [0, 1, 2], 1.5, True])
+def test_bad_labels(conditional: fastgan.Generator, labels: object) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        conditional.generate(2, labels=labels)  # type: ignore[arg-type]
+    assert caught.value.where == "labels"
+
+
+def test_a_generator_of_images_says_so(small: fastgan.Generator) -> None:
+    with pytest.raises(ArgumentError, match="takes no image"):
+        small(torch.zeros(1, 3, 8, 8))
+
+
+class Brighten(nn.Module):
+    """An image-to-image model whose result is easy to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1, bias=True)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.eye(3)[:, :, None, None])
+            self.conv.bias.fill_(0.25)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.conv(image)
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_images_to_images(tmp_path: Path, backend: str) -> None:
+    fastgan.export(Brighten().eval(), tmp_path / "b.onnx", image=(3, 8, 8), range=(-1.0, 1.0))
+    generator = fastgan.load(tmp_path / "b.onnx", backend=backend, device="cpu")
+    images = torch.rand(5, 3, 8, 8) - 0.5
+    assert torch.allclose(generator(images), images + 0.25, atol=1e-6)
+    assert generator(images[0]).shape == (1, 3, 8, 8)
+    pixels = torch.randint(0, 200, (2, 8, 8, 3), dtype=torch.uint8)
+    expected = (pixels.float() + 0.25 * 127.5).round().to(torch.uint8)
+    assert torch.equal(generator(pixels, format="uint8"), expected)
+    with pytest.raises(ArgumentError, match="images"):
+        generator(torch.rand(2, 1, 8, 8))
+    with pytest.raises(ArgumentError, match="g\\(images\\)"):
+        generator.generate(2)
+
+
+class Overflow(nn.Module):
+    """Activations of 1e6: infinite in fp16, fine in fp32 and bf16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 12), nn.ConvTranspose2d(3, 3, 2, 2)
+        with torch.no_grad():
+            self.first.weight.fill_(1e6)
+            self.second.weight.normal_(0, 1e-6)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.second(self.first(z).reshape(-1, 3, 2, 2)))
+
+
+def test_nan_guard_redoes_in_fp32(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = Overflow().eval()
+    fastgan.export(module, tmp_path / "o.onnx", latent=4, verify=False)
+    generator = fastgan.load(tmp_path / "o.onnx", device="cpu", backend="triton", precision="fp16")
+    with caplog.at_level(logging.WARNING, "fastgan"):
+        images = generator.generate(3)
+    with torch.inference_mode():
+        expected = module(generator.latents(3))
+    assert images.isfinite().all()
+    assert torch.allclose(images, expected, atol=2e-5)
+    assert len(own(caplog)) == 1
+    assert "NaN or Inf in fp16" in caplog.text
+
+
+def test_fp32_passes_nan_on(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 12), nn.Unflatten(1, (3, 2, 2))).eval()
+    with torch.no_grad():
+        module[0].weight[0, 0] = torch.nan
+    fastgan.export(module, tmp_path / "n.onnx", latent=4, range=(-1.0, 1.0), verify=False)
+    images = fastgan.load(tmp_path / "n.onnx", device="cpu").generate(2)
+    assert images.isnan().sum() == 2
+
+
+def test_frozen_batch_runs_in_pieces(tmp_path: Path) -> None:
+    module = networks.keras_style(seed=1)
+    path = tmp_path / "frozen.onnx"
+    torch.onnx.export(module, (torch.randn(4, 100),), path, dynamo=False)
+    generator = fastgan.load(path, device="cpu")
+    images = generator.generate(6, seed=2)
+    with torch.inference_mode():
+        expected = module(generator.latents(6, seed=2))
+    assert images.shape == expected.shape
+    assert torch.allclose(images, expected, atol=2e-5)
+
+
+# Choosing a backend ----------------------------------------------------------------------------
+
+
+class Rare(nn.Module):
+    """Something that no plan covers, so that ONNX Runtime has to take it."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.nonzero(z).float().sum() + z.reshape(-1, 1, 2, 2)
+
+
+@pytest.fixture(scope="module")
+def uncovered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("uncovered") / "uncovered.onnx"
+    fastgan.export(Rare().eval(), path, latent=4, range=(-1.0, 1.0), verify=False)
+    return path
+
+
+def test_fallback_is_logged_with_its_reason(
+    uncovered: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "fastgan"):
+        generator = fastgan.load(uncovered, device="cpu")
+    assert generator.backend == "ort"
+    assert len(own(caplog)) == 1
+    assert "NonZero" in caplog.text
+    assert any("NonZero" in str(refusal) for refusal in generator.refusals)
+    assert generator.generate(2).shape == (2, 1, 2, 2)
+
+
+def test_strict_raises_instead_of_falling_back(uncovered: Path) -> None:
+    with pytest.raises(BackendError, match="NonZero"):
+        fastgan.load(uncovered, device="cpu", strict=True)
+
+
+def test_no_fallback_no_warning(small_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "fastgan"):
+        generator = fastgan.load(small_path, device="cpu", strict=True)
+    assert generator.backend == "torch"
+    assert not own(caplog)
+    assert [refusal.backend for refusal in generator.refusals] == ["triton"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"device": "tpu"}, ArgumentError),
+        ({"precision": "fp4"}, ArgumentError),
+        ({"backend": "tensorrt"}, ArgumentError),
+        ({"backend": "ort", "precision": "bf16"}, BackendError),
+        ({"backend": "torch", "precision": "fp16", "device": "cpu"}, BackendError),
+    ],
+)
+def test_bad_load_options(
+    small_path: Path, options: dict[str, str], error: type[fastgan.FastganError]
+) -> None:
+    with pytest.raises(error):
+        fastgan.load(small_path, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu(small_path: Path) -> None:
+    with pytest.raises(BackendError, match="no GPU"):
+        fastgan.load(small_path, device="cuda")
+
+
+def test_load_from_bytes_equals_load_from_a_path(small_path: Path) -> None:
+    from_bytes = fastgan.load(small_path.read_bytes(), device="cpu")
+    assert torch.equal(from_bytes.generate(2), fastgan.load(small_path, device="cpu").generate(2))
