@@ -16,6 +16,8 @@ from setuptools.errors import CompileError
 
 # Bit equality needs every operation rounded on its own, on both compilers.
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+# GCC 12 warns of its own AVX-512 header.
+CPU_FLAGS += ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
 CUDA_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false"]
 CUDA_ARCHITECTURES = (80, 90, 100)
 

@@ -1,6 +1,6 @@
 // The CPU loop over blocks, for the lane type that lanes.h makes of FASTGAN_LANES.
 //
-// A group is as many blocks as a vector has 64-bit lanes, consecutive through all samples.
+// A group is as many blocks as that type has 64-bit lanes, consecutive through all samples.
 #pragma once
 
 #include "lanes.h"
@@ -10,7 +10,7 @@ namespace fastgan {
 namespace {
 
 constexpr uint64_t kGroupFloats = 4 * kLanes;
-constexpr uint64_t kScratchGroups = 16;
+constexpr uint64_t kScratchGroups = 8;
 
 // The counters of the next group: each lane's sample and block within it.
 struct Cursor {
@@ -32,10 +32,10 @@ struct Cursor {
   }
 
   FASTGAN_FN void advance() {
-    sample += skip_samples;
-    block += skip_blocks;
+    sample = sample + skip_samples;
+    block = block + skip_blocks;
     const auto wrapped = block >= blocks_per_sample;
-    sample = Lane::select_wide(wrapped, sample + 1, sample);
+    sample = Lane::select_wide(wrapped, sample + static_cast<uint64_t>(1), sample);
     block = Lane::select_wide(wrapped, block - blocks_per_sample, block);
   }
 };
@@ -43,12 +43,16 @@ struct Cursor {
 // `groups` whole groups to out, back to back: four floats per block, the last of a sample included.
 template <int K>
 FASTGAN_FN void fill_groups(const Job& job, Cursor& cursor, uint64_t groups, float* out) {
-  const Lane::Wide stream = Lane::Wide{} + static_cast<uint64_t>(job.stream);
+  const Lane::Wide stream = Lane::wide(job.stream);
   const Parameters parameters = job.parameters;
+  Keys keys(job.seed);
+#ifdef __GNUC__
+  __asm__("" : "+m"(keys));  // else the compiler makes the keys anew in every turn
+#endif
   for (; groups > 0; --groups, out += kGroupFloats) {
     Lane::Wide c[4] = {cursor.sample, Lane::high(cursor.sample), cursor.block, stream};
     cursor.advance();
-    philox<Lane>(c, job.seed);
+    philox<Lane>(c, keys);
     draw_group<K>(c, parameters, out);
   }
 }

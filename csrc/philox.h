@@ -55,6 +55,7 @@ struct Scalar {
   static FASTGAN_FN Word word(Wide a) { return static_cast<uint32_t>(a); }
   static FASTGAN_FN Float to_float(Int a) { return static_cast<float>(a); }
   static FASTGAN_FN Int to_signed(Word a) { return static_cast<int32_t>(a); }
+  static FASTGAN_FN Word to_unsigned(Int a) { return static_cast<uint32_t>(a); }
   static FASTGAN_FN Word bits(Float a) {
     Word b;
     memcpy(&b, &a, sizeof b);
@@ -76,10 +77,22 @@ struct Scalar {
   }
 };
 
+// The keys of the ten rounds, in the lower halves.
+struct Keys {
+  uint64_t round[10][2];
+
+  explicit FASTGAN_FN Keys(uint64_t seed) {
+    uint32_t key_0 = static_cast<uint32_t>(seed), key_1 = static_cast<uint32_t>(seed >> 32);
+    for (int i = 0; i < 10; ++i, key_0 += 0x9E3779B9u, key_1 += 0xBB67AE85u) {
+      round[i][0] = key_0;
+      round[i][1] = key_1;
+    }
+  }
+};
+
 // The ten rounds, in place: counter c -> words c.
 template <class L>
-FASTGAN_FN void philox(typename L::Wide (&c)[4], uint64_t seed) {
-  uint32_t key_0 = static_cast<uint32_t>(seed), key_1 = static_cast<uint32_t>(seed >> 32);
+FASTGAN_FN void philox(typename L::Wide (&c)[4], const Keys& keys) {
 #ifdef __CUDACC__
 #pragma unroll
 #else
@@ -88,12 +101,10 @@ FASTGAN_FN void philox(typename L::Wide (&c)[4], uint64_t seed) {
   for (int round = 0; round < 10; ++round) {
     const typename L::Wide product_0 = L::product(c[0], 0xD2511F53u);
     const typename L::Wide product_1 = L::product(c[2], 0xCD9E8D57u);
-    c[0] = L::high(product_1) ^ c[1] ^ static_cast<uint64_t>(key_0);
-    c[2] = L::high(product_0) ^ c[3] ^ static_cast<uint64_t>(key_1);
+    c[0] = L::high(product_1) ^ c[1] ^ keys.round[round][0];
+    c[2] = L::high(product_0) ^ c[3] ^ keys.round[round][1];
     c[1] = product_1;
     c[3] = product_0;
-    key_0 += 0x9E3779B9u;
-    key_1 += 0xBB67AE85u;
   }
 }
 
@@ -115,7 +126,7 @@ struct Draw {
     const int32_t sqrt_half = 0x3F3504F3;
     const Int bits = L::to_signed(L::bits(x)) - (sqrt_half + (Shift << 23));
     const Float exponent = L::to_float(bits >> 23);
-    x = L::from_bits((Word)((bits & 0x7FFFFF) + sqrt_half)) - 1.0f;
+    x = L::from_bits(L::to_unsigned((bits & 0x7FFFFF) + sqrt_half)) - 1.0f;
     Float p = x * 0.0914207846f + -0.14681676f;
     p = p * x + 0.149142057f;
     p = p * x + -0.165032625f;
@@ -196,7 +207,7 @@ template <int K>
 FASTGAN_FN void draw_block(uint64_t seed, uint64_t sample, uint32_t block, uint32_t stream,
                            const Parameters& parameters, float* out) {
   uint64_t c[4] = {sample, sample >> 32, block, stream};
-  philox<Scalar>(c, seed);
+  philox<Scalar>(c, Keys(seed));
   for (int half = 0; half < 4; half += 2) {
     Draw<Scalar>::pair<K>(Scalar::word(c[half]), Scalar::word(c[half + 1]), parameters, out[half],
                           out[half + 1]);
