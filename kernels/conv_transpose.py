@@ -22,11 +22,11 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, union_of_taps
 from .epilogue import Epilogue, activate, raise_flag, to_stored
 from .to_image import prepare_sum
 from .types import (
-    INTERPRETED,
     Call,
     Config,
     Prepared,
@@ -34,7 +34,6 @@ from .types import (
     capability_of,
     ceil_div,
     describe,
-    next_power_of_two,
 )
 
 __all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
@@ -248,24 +247,25 @@ def conv_transpose_kernel(
 
 
 def configs(
-    packed: PackedWeight, pixels: int, dtype: torch.dtype, capability: tuple[int, int]
+    packed: PackedWeight,
+    pixels: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    precision: str = "ieee",
 ) -> tuple[Config, ...]:
     """The tile configurations worth trying for `pixels` pixels per phase, the default first."""
-    k_total = packed.taps[0] * packed.taps[1] * packed.c_in
-    if INTERPRETED:
-        # An interpreted program costs the same whatever its size: few and large ones.
-        block_m = min(512, max(16, next_power_of_two(pixels)))
-        block_k = min(1024, max(16, next_power_of_two(packed.c_in)))
-        block_n = min(256, max(16, next_power_of_two(packed.columns)))
-        return (Config(block_m, block_n, block_k),)
-    block_n = min(128, max(16, next_power_of_two(packed.columns)))
-    block_k = 32 if dtype == torch.float32 or packed.c_in % 64 else 64
-    if k_total < block_k:
-        block_k = 16
-    if dtype == torch.float32:
-        return (Config(64, min(block_n, 64), 16 if k_total < 32 else 32, 4, 2),)
-    block_m = 128 if pixels >= 128 else 64
-    return (Config(block_m, block_n, block_k, 8 if block_m * block_n >= 16384 else 4, 3),)
+    product = tiles.Product(
+        rows=pixels,
+        columns=packed.columns,
+        channels=packed.c_in,
+        taps=packed.taps[0] * packed.taps[1],
+        copies=1 if packed.phases_in_columns else packed.phases,
+        dtype=dtype,
+        precision=precision,
+        # The copy engine needs strides of whole 16 bytes.
+        descriptors=packed.c_in * dtype.itemsize % 16 == 0 and packed.c_in >= 16,
+    )
+    return tiles.configs(product, capability)
 
 
 def prepare(
@@ -295,7 +295,8 @@ def prepare(
     columns = ceil_div(out_width, packed.stride[1])
     pixels = images * rows * columns
     if config is None:
-        config = configs(packed, pixels, x.dtype, capability or capability_of(x.device))[0]
+        capability = capability or capability_of(x.device)
+        config = configs(packed, pixels, x.dtype, capability, precision)[0]
     spans = [union_of_taps(packed.kernel[i], packed.stride[i], packed.padding[i]) for i in range(2)]
     box = box_of(images, rows, columns, config.block_m) if config.descriptors else (1, 1, 1)
     weight = packed.data.view(-1, packed.data.shape[-1])
@@ -338,14 +339,14 @@ def prepare(
         "BLOCK_K": config.block_k,
         **epilogue.arguments(bias, flag, unused=x),
     }
-    tiles = ceil_div(packed.columns, config.block_n)
+    programs = ceil_div(packed.columns, config.block_n)
     if config.descriptors:
-        tiles *= ceil_div(images, box[0]) * ceil_div(rows, box[1]) * ceil_div(columns, box[2])
+        programs *= ceil_div(images, box[0]) * ceil_div(rows, box[1]) * ceil_div(columns, box[2])
     else:
-        tiles *= ceil_div(pixels, config.block_m)
+        programs *= ceil_div(pixels, config.block_m)
     if not packed.phases_in_columns:
-        tiles *= packed.phases
-    grid = (tiles, config.split_k)
+        programs *= packed.phases
+    grid = (programs, config.split_k)
     if config.split_k == 1:
         main = Call(conv_transpose_kernel, grid, arguments, config.num_warps, config.num_stages)
         return Prepared(out, (main,))
