@@ -20,11 +20,21 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
 
+from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, union_of_taps
 from .epilogue import Epilogue, activate, raise_flag, to_stored
 from .to_image import prepare_sum
-from .types import INTERPRETED, Call, Config, Prepared, capability_of, ceil_div, next_power_of_two
+from .types import (
+    Call,
+    Config,
+    Prepared,
+    box_of,
+    capability_of,
+    ceil_div,
+    describe,
+)
 
 __all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
 
@@ -32,7 +42,7 @@ __all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
 @triton.jit
 def conv_transpose_kernel(
     x,  # [images, height, width, C_IN]
-    weight,  # [PHASES or 1, taps * C_IN, PITCH]
+    weight,  # [(PHASES or 1) * TAPS_H * TAPS_W * C_IN, PITCH]
     bias,  # [C_OUT] float32
     out,  # [images, out_height, out_width, C_OUT], or as OUT_FORMAT says
     flag,  # [1] int32
@@ -67,6 +77,10 @@ def conv_transpose_kernel(
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
     SPLIT_K: tl.constexpr,  # with more than 1, out is float32 [SPLIT_K, images, ..., C_OUT]
+    DESCRIPTORS: tl.constexpr,  # x and weight are tensor descriptors, not pointers
+    SWAPPED: tl.constexpr,
+    BOX_H: tl.constexpr,
+    BOX_W: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -86,7 +100,7 @@ def conv_transpose_kernel(
         taps_w = TAPS_W
         base_h = NEWEST_H
         base_w = NEWEST_W
-        weight_phase = weight
+        first_row = 0
     else:
         phase = tile % PHASES
         tile = tile // PHASES
@@ -103,67 +117,101 @@ def conv_transpose_kernel(
             taps_w = (tl.maximum(KERNEL_W - first_w, 0) + STRIDE_W - 1) // STRIDE_W
         base_h = (phase_h + PAD_H) // STRIDE_H
         base_w = (phase_w + PAD_W) // STRIDE_W
-        weight_phase = weight + phase * (TAPS_H * TAPS_W * C_IN * PITCH)
+        first_row = phase * (TAPS_H * TAPS_W * C_IN)
 
-    pixel = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)  # [BLOCK_PIXELS]
-    image = pixel // (rows * columns)
-    in_image = pixel % (rows * columns)
-    q_h = in_image // columns
-    q_w = in_image % columns
+    pixel = tl.arange(0, BLOCK_PIXELS)  # [BLOCK_PIXELS]
+    if DESCRIPTORS:
+        # A tile is a box of BOX_H x BOX_W pixels of each of some images.
+        BOX_IMAGES: tl.constexpr = BLOCK_PIXELS // (BOX_H * BOX_W)
+        boxes_w = (columns + BOX_W - 1) // BOX_W
+        boxes_h = (rows + BOX_H - 1) // BOX_H
+        first_image = tile // (boxes_w * boxes_h) * BOX_IMAGES
+        first_h = tile // boxes_w % boxes_h * BOX_H
+        first_w = tile % boxes_w * BOX_W
+        image = first_image + pixel // (BOX_H * BOX_W)
+        q_h = first_h + pixel // BOX_W % BOX_H
+        q_w = first_w + pixel % BOX_W
+    else:
+        # A tile is a run of the pixels of all images.
+        pixel += tile * BLOCK_PIXELS
+        image = pixel // (rows * columns)
+        in_image = pixel % (rows * columns)
+        q_h = in_image // columns
+        q_w = in_image % columns
     pixel_exists = image < images
     column = column_tile * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)  # [BLOCK_COLUMNS]
     k_in_block = tl.arange(0, BLOCK_K)
 
-    x_h = q_h + base_h
-    x_w = q_w + base_w
-    x_pixel = x + ((image.to(tl.int64) * height + x_h) * width + x_w) * C_IN
-    weight_columns = weight_phase + column
-
-    accumulator = tl.zeros((BLOCK_PIXELS, BLOCK_COLUMNS), dtype=tl.float32)
+    CHANNEL_BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
     k_total = taps_h * taps_w * C_IN
-    steps = (k_total + BLOCK_K - 1) // BLOCK_K
+    if DESCRIPTORS:
+        steps = taps_h * taps_w * CHANNEL_BLOCKS
+    else:
+        steps = (k_total + BLOCK_K - 1) // BLOCK_K
+        x_h = q_h + base_h
+        x_w = q_w + base_w
+        x_pixel = x + ((image.to(tl.int64) * height + x_h) * width + x_w) * C_IN
+        weight_columns = weight + first_row * PITCH + column
+    first_step = 0
     if SPLIT_K > 1:
         per_split = (steps + SPLIT_K - 1) // SPLIT_K
         first_step = tl.program_id(1) * per_split
         steps = tl.minimum(first_step + per_split, steps)
+
+    # Swapped, the input is the second factor, which wgmma reads from shared memory where it is; a
+    # reshaped first factor would pass through registers.
+    if SWAPPED:
+        accumulator = tl.zeros((BLOCK_COLUMNS, BLOCK_PIXELS), dtype=tl.float32)
     else:
-        first_step = 0
+        accumulator = tl.zeros((BLOCK_PIXELS, BLOCK_COLUMNS), dtype=tl.float32)
     for step in range(first_step, steps):
-        k = step * BLOCK_K + k_in_block
-        if C_IN % BLOCK_K == 0:
+        if DESCRIPTORS:
+            # Pixels and channels outside of the input are read as zeros.
+            tap = step // CHANNEL_BLOCKS
+            channel = step % CHANNEL_BLOCKS * BLOCK_K
+            in_h = first_h + base_h - tap // taps_w
+            in_w = first_w + base_w - tap % taps_w
+            a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
+            b = weight.load([first_row + tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
+        elif C_IN % BLOCK_K == 0:
             # A step stays within one tap: its position is a scalar, its rows are contiguous.
-            tap = (step * BLOCK_K) // C_IN
-            tap_h = tap // taps_w
-            tap_w = tap % taps_w
-            in_h = x_h - tap_h
-            in_w = x_w - tap_w
+            tap = step // CHANNEL_BLOCKS
+            channel = step % CHANNEL_BLOCKS * BLOCK_K
+            in_h = x_h - tap // taps_w
+            in_w = x_w - tap % taps_w
             inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
-            shift = step * BLOCK_K - tap * C_IN - (tap_h * width + tap_w) * C_IN
+            shift = channel - (tap // taps_w * width + tap % taps_w) * C_IN
             a = tl.load(
                 x_pixel[:, None] + (shift + k_in_block)[None, :], mask=inside[:, None], other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
-            k_mask = k >= 0
+            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * PITCH
+            if PITCH % BLOCK_COLUMNS == 0:
+                b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
+            else:
+                b = tl.load(b_pointers, mask=(column < PITCH)[None, :], other=0.0)
         else:
-            k_mask = k < k_total
+            k = step * BLOCK_K + k_in_block
             tap = k // C_IN
             tap_h = tap // taps_w
             tap_w = tap % taps_w
             in_h = x_h[:, None] - tap_h[None, :]
             in_w = x_w[:, None] - tap_w[None, :]
             inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
-            inside = inside & pixel_exists[:, None] & k_mask[None, :]
+            inside = inside & pixel_exists[:, None] & (k < k_total)[None, :]
             shift = k - tap * C_IN - (tap_h * width + tap_w) * C_IN
             a = tl.load(x_pixel[:, None] + shift[None, :], mask=inside, other=0.0)
-        b_pointers = weight_columns[None, :] + k[:, None] * PITCH
-        if C_IN % BLOCK_K == 0 and PITCH % BLOCK_COLUMNS == 0:
-            b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
-        else:
-            b = tl.load(b_pointers, mask=k_mask[:, None] & (column < PITCH)[None, :], other=0.0)
+            b_mask = (k < k_total)[:, None] & (column < PITCH)[None, :]
+            b = tl.load(weight_columns[None, :] + k[:, None] * PITCH, mask=b_mask, other=0.0)
         if INTERPRETED and a.dtype == tl.bfloat16:
             # The interpreter multiplies bfloat16 bit patterns as integers.
             a = a.to(tl.float32)
             b = b.to(tl.float32)
-        accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+        if SWAPPED:
+            accumulator = tl.dot(b.T, a.T, accumulator, input_precision=PRECISION)
+        else:
+            accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+    if SWAPPED:
+        accumulator = accumulator.T
 
     if PHASES_IN_COLUMNS:
         column_phase = column // C_OUT
@@ -199,24 +247,25 @@ def conv_transpose_kernel(
 
 
 def configs(
-    packed: PackedWeight, pixels: int, dtype: torch.dtype, capability: tuple[int, int]
+    packed: PackedWeight,
+    pixels: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    precision: str = "ieee",
 ) -> tuple[Config, ...]:
     """The tile configurations worth trying for `pixels` pixels per phase, the default first."""
-    k_total = packed.taps[0] * packed.taps[1] * packed.c_in
-    if INTERPRETED:
-        # An interpreted program costs the same whatever its size: few and large ones.
-        block_m = min(512, max(16, next_power_of_two(pixels)))
-        block_k = min(1024, max(16, next_power_of_two(packed.c_in)))
-        block_n = min(256, max(16, next_power_of_two(packed.columns)))
-        return (Config(block_m, block_n, block_k),)
-    block_n = min(128, max(16, next_power_of_two(packed.columns)))
-    block_k = 32 if dtype == torch.float32 or packed.c_in % 64 else 64
-    if k_total < block_k:
-        block_k = 16
-    if dtype == torch.float32:
-        return (Config(64, min(block_n, 64), 16 if k_total < 32 else 32, 4, 2),)
-    block_m = 128 if pixels >= 128 else 64
-    return (Config(block_m, block_n, block_k, 8 if block_m * block_n >= 16384 else 4, 3),)
+    product = tiles.Product(
+        rows=pixels,
+        columns=packed.columns,
+        channels=packed.c_in,
+        taps=packed.taps[0] * packed.taps[1],
+        copies=1 if packed.phases_in_columns else packed.phases,
+        dtype=dtype,
+        precision=precision,
+        # The copy engine needs strides of whole 16 bytes.
+        descriptors=packed.c_in * dtype.itemsize % 16 == 0 and packed.c_in >= 16,
+    )
+    return tiles.configs(product, capability)
 
 
 def prepare(
@@ -246,11 +295,16 @@ def prepare(
     columns = ceil_div(out_width, packed.stride[1])
     pixels = images * rows * columns
     if config is None:
-        config = configs(packed, pixels, x.dtype, capability or capability_of(x.device))[0]
+        capability = capability or capability_of(x.device)
+        config = configs(packed, pixels, x.dtype, capability, precision)[0]
     spans = [union_of_taps(packed.kernel[i], packed.stride[i], packed.padding[i]) for i in range(2)]
+    box = box_of(images, rows, columns, config.block_m) if config.descriptors else (1, 1, 1)
+    weight = packed.data.view(-1, packed.data.shape[-1])
     arguments = {
-        "x": x,
-        "weight": packed.data,
+        "x": describe(x, (*box, config.block_k)) if config.descriptors else x,
+        "weight": TensorDescriptor.from_tensor(weight, [config.block_k, config.block_n])
+        if config.descriptors
+        else weight,
         "out": out,
         "images": images,
         "height": height,
@@ -275,15 +329,24 @@ def prepare(
         "PHASES_IN_COLUMNS": packed.phases_in_columns,
         "PRECISION": precision,
         "SPLIT_K": config.split_k,
+        "DESCRIPTORS": config.descriptors,
+        # wgmma's first factor has at least 64 rows.
+        "SWAPPED": config.descriptors and config.block_n >= 64,
+        "BOX_H": box[1],
+        "BOX_W": box[2],
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
         **epilogue.arguments(bias, flag, unused=x),
     }
-    tiles = ceil_div(pixels, config.block_m) * ceil_div(packed.columns, config.block_n)
+    programs = ceil_div(packed.columns, config.block_n)
+    if config.descriptors:
+        programs *= ceil_div(images, box[0]) * ceil_div(rows, box[1]) * ceil_div(columns, box[2])
+    else:
+        programs *= ceil_div(pixels, config.block_m)
     if not packed.phases_in_columns:
-        tiles *= packed.phases
-    grid = (tiles, config.split_k)
+        programs *= packed.phases
+    grid = (programs, config.split_k)
     if config.split_k == 1:
         main = Call(conv_transpose_kernel, grid, arguments, config.num_warps, config.num_stages)
         return Prepared(out, (main,))

@@ -130,7 +130,7 @@ def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
     packed = inputs(case, None, torch.device("meta")).launch["packed"]
     height, width = packed.output_size(case.height, case.width)
     rows, columns = ceil_div(height, case.stride[0]), ceil_div(width, case.stride[1])
-    return configs(packed, case.batch * rows * columns, case.dtype, capability)
+    return configs(packed, case.batch * rows * columns, case.dtype, capability, case.precision)
 
 
 KERNEL = Kernel(

@@ -16,11 +16,11 @@ import torch
 import triton
 import triton.language as tl
 
+from . import tiles
 from .epilogue import PLAIN, Epilogue, activate, raise_flag, to_stored
 from .to_image import prepare_sum
 from .types import (
     DTYPES,
-    INTERPRETED,
     Call,
     Config,
     Inputs,
@@ -28,7 +28,6 @@ from .types import (
     Prepared,
     capability_of,
     ceil_div,
-    next_power_of_two,
 )
 
 
@@ -153,19 +152,15 @@ def linear_kernel(
 
 
 def configs(
-    packed: PackedWeight, rows: int, dtype: torch.dtype, capability: tuple[int, int]
+    packed: PackedWeight,
+    rows: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    precision: str = "ieee",
 ) -> tuple[Config, ...]:
     """The tile configurations worth trying, the default first."""
-    if INTERPRETED:
-        block_m = min(256, max(16, next_power_of_two(rows)))
-        block_n = min(2048, max(16, next_power_of_two(packed.columns)))
-        return (Config(block_m, block_n, min(1024, max(16, next_power_of_two(packed.k)))),)
-    block_n = min(128, max(16, next_power_of_two(packed.columns)))
-    if dtype == torch.float32:
-        return (Config(64 if rows >= 64 else 16, min(block_n, 64), 32, 4, 2),)
-    block_m = 128 if rows >= 128 else 64 if rows >= 64 else 16
-    block_k = 64 if packed.k % 64 == 0 else 32
-    return (Config(block_m, block_n, block_k, 8 if block_m * block_n >= 16384 else 4, 3),)
+    product = tiles.Product(rows, packed.columns, packed.k, dtype=dtype, precision=precision)
+    return tiles.configs(product, capability)
 
 
 def prepare(
@@ -194,7 +189,8 @@ def prepare(
         raise ValueError(f"x: found strides {x.stride()}, needed contiguous rows")
     out = epilogue.output(x, (rows, *packed.image), out)
     if config is None:
-        config = configs(packed, rows, x.dtype, capability or capability_of(x.device))[0]
+        capability = capability or capability_of(x.device)
+        config = configs(packed, rows, x.dtype, capability, precision)[0]
     arguments = {
         "x": x,
         "weight": packed.data,
@@ -210,8 +206,8 @@ def prepare(
         "BLOCK_K": config.block_k,
         **epilogue.arguments(bias, flag, unused=x),
     }
-    tiles = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
-    grid = (tiles, config.split_k)
+    programs = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
+    grid = (programs, config.split_k)
     if config.split_k == 1:
         main = Call(linear_kernel, grid, arguments, config.num_warps, config.num_stages)
         return Prepared(out, (main,))
@@ -305,6 +301,7 @@ KERNEL = Kernel(
         case.batch,
         case.dtype,
         capability,
+        case.precision,
     ),
     main_cases=MAIN_CASES,
 )

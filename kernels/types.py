@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import triton
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 # Triton chooses between compiling and interpreting when a kernel is defined: here, for good.
 INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
@@ -112,3 +113,23 @@ def ceil_div(a: int, b: int) -> int:
 
 def next_power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
+
+
+def box_of(images: int, rows: int, columns: int, pixels: int) -> tuple[int, int, int]:
+    """The (images, rows, columns) box of `pixels` pixels, powers of two, that wastes the least."""
+    powers = [1 << i for i in range(pixels.bit_length())]
+    boxes = [(pixels // (h * w), h, w) for w in powers for h in powers if h * w <= pixels]
+
+    def tiles(box: tuple[int, int, int]) -> tuple[int, int]:
+        covered = ceil_div(images, box[0]) * ceil_div(rows, box[1]) * ceil_div(columns, box[2])
+        return covered, box[0]  # of equal ones, the box with the fewest images shares the most
+
+    # The copy engine takes boxes of at most 256 per axis.
+    return min((box for box in boxes if max(box) <= 256), key=tiles)
+
+
+def describe(x: torch.Tensor, box: tuple[int, int, int, int]) -> TensorDescriptor:
+    """A descriptor of channels-last x, in boxes of [images, rows, columns, channels]."""
+    images, channels, height, width = x.shape
+    strides = [height * width * channels, width * channels, channels, 1]
+    return TensorDescriptor(x, [images, height, width, channels], strides, list(box))

@@ -1,0 +1,124 @@
+"""Tile configurations for everything that is a matrix product underneath, chosen by problem size.
+
+The defaults are reasoned, not measured: large tiles read the least per multiplication, so the
+largest tile is taken that still gives every multiprocessor a program; where even small tiles are
+too few, the reduction is split. The tuner measures the whole list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .types import INTERPRETED, Config, ceil_div, next_power_of_two
+
+# Multiprocessors of the largest common GPU of each compute capability.
+MULTIPROCESSORS = {
+    (7, 5): 72,
+    (8, 0): 108,
+    (8, 6): 84,
+    (8, 9): 142,
+    (9, 0): 132,
+    (10, 0): 148,
+    (12, 0): 170,
+}
+
+MOST_SPLITS = 16
+
+
+@dataclass(frozen=True)
+class Product:
+    """Sums over taps * channels for rows (output pixels) by columns (output channels)."""
+
+    rows: int
+    columns: int
+    channels: int
+    taps: int = 1
+    copies: int = 1  # independent products in one launch: the phases of a transposed convolution
+    dtype: torch.dtype = torch.float16
+    precision: str = "ieee"
+    # Whether the kernel has a path through tensor descriptors for this problem.
+    descriptors: bool = False
+
+
+def configs(product: Product, capability: tuple[int, int]) -> tuple[Config, ...]:
+    """The configurations worth trying, the default first."""
+    if INTERPRETED:
+        return (interpreted(product),)
+    ladder = tiles(product, capability)
+    multiprocessors = MULTIPROCESSORS.get(capability, 132)
+    for tile in ladder:
+        if programs(product, tile) >= multiprocessors:
+            default = tile
+            break
+    else:
+        # As small as pays, but no smaller: smaller tiles would read the weights more often.
+        default = next((t for t in ladder if t.block_m <= 64), ladder[-1])
+        default = split(product, default, multiprocessors)
+    others = [split(product, tile, multiprocessors) for tile in ladder]
+    unique = dict.fromkeys([default, *ladder, *others])
+    return tuple(unique)
+
+
+def programs(product: Product, tile: Config) -> int:
+    tiles_of_copy = ceil_div(product.rows, tile.block_m) * ceil_div(product.columns, tile.block_n)
+    return tiles_of_copy * product.copies
+
+
+def split(product: Product, tile: Config, multiprocessors: int) -> Config:
+    """The tile with its reduction split so that all multiprocessors have work, if that helps."""
+    steps = product.taps * ceil_div(product.channels, tile.block_k)
+    wanted = multiprocessors // programs(product, tile)
+    # Less than four steps do not pay for the second launch.
+    parts = min(wanted, steps // 4, MOST_SPLITS)
+    return tile.with_(split_k=parts) if parts > 1 else tile
+
+
+# (rows, columns, warps, stages). Through descriptors, products of 64 columns and more have the pixels
+# as wgmma's second factor, which may be as narrow as 16; otherwise they are the first, of 64 and more.
+BULK = ((128, 256, 8, 3), (128, 128, 8, 3), (256, 64, 8, 3), (128, 64, 4, 4), (64, 64, 4, 4))
+BULK += ((32, 64, 4, 4), (16, 64, 4, 4))
+BULK_NARROW = ((256, 0, 8, 3), (128, 0, 4, 4), (64, 0, 4, 4))
+HALF = ((128, 128, 8, 4), (128, 64, 4, 4), (64, 64, 4, 4), (32, 64, 4, 4), (16, 64, 4, 4))
+TF32 = ((128, 128, 8, 3), (128, 64, 4, 3), (64, 64, 4, 3), (32, 64, 4, 3), (16, 64, 4, 3))
+IEEE = ((128, 128, 8, 2), (64, 64, 4, 3), (32, 64, 4, 3), (16, 64, 4, 3))
+NARROW = ((128, 0, 4, 3), (64, 0, 4, 3), (32, 0, 4, 3), (16, 0, 4, 3))
+
+
+def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
+    """Tiles from large to small, none more than twice as large as the problem."""
+    rows = max(16, next_power_of_two(product.rows))
+    columns = max(16, next_power_of_two(product.columns))
+    narrow = columns < 64
+    half = product.dtype != torch.float32
+    bulk = half and product.descriptors and capability[0] in (9, 10)
+    if bulk:
+        sizes, k = (BULK_NARROW if narrow else BULK), 64
+    elif half:
+        sizes, k = (NARROW if narrow else HALF), 32
+    elif product.precision == "ieee":
+        sizes, k = (NARROW if narrow else IEEE), 16
+    else:
+        sizes, k = (NARROW if narrow else TF32), 32
+    k_most = product.channels * (1 if bulk else product.taps)
+    k = min(k, max(16, next_power_of_two(k_most)))
+    smallest = sizes[-1][0]
+    fitting = [
+        Config(m, n or columns, k, warps, stages, descriptors=bulk)
+        for m, n, warps, stages in sizes
+        if m <= max(rows, smallest) and n <= columns
+    ]
+    # A short reduction leaves the time at a tile's ends: there, two smaller tiles that share a
+    # multiprocessor overlap where one large one would wait.
+    short = product.taps * product.channels < 1024
+    return sorted(fitting, key=lambda t: short and max(t.block_m, t.block_n) > 128)
+
+
+def interpreted(product: Product) -> Config:
+    """An interpreted program costs about the same whatever its size: few and large ones."""
+    return Config(
+        block_m=min(512, max(16, next_power_of_two(product.rows))),
+        block_n=min(2048, max(16, next_power_of_two(product.columns))),
+        block_k=min(1024, max(16, next_power_of_two(product.channels))),
+    )
