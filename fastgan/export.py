@@ -100,20 +100,23 @@ def export(
     for port in inputs:
         if not port.shape or not isinstance(port.shape[0], str):
             raise ArgumentError(f"input {port.name!r}", f"the shape {port.shape}", "an open batch")
+    target = Path(path).resolve()
+    if not target.parent.is_dir():
+        raise ArgumentError(str(path), "no such folder", "a folder that exists")
 
     with _evaluation(module), torch.random.fork_rng(devices=[]), torch.no_grad():
         model = _trace(module, inputs, opset, exporter, optimize)
         signature = _signature(model, inputs, range, tuple(class_names))
         _strip(model)
         _state(model, signature)
-        with tempfile.TemporaryDirectory(dir=Path(path).resolve().parent) as folder:
-            file = Path(folder) / Path(path).name
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            file = Path(folder) / target.name
             _write(model, file)
             check(file)
             if verify:
                 compare(module, file, signature)
             for part in sorted(Path(folder).iterdir(), key=lambda p: p == file):  # weights first
-                os.replace(part, Path(path).resolve().parent / part.name)
+                os.replace(part, target.parent / part.name)
     return signature
 
 
@@ -159,11 +162,22 @@ def _trace(
 ) -> ir.Model:
     examples = examples_of(module, inputs, batch=2, open_size=OPEN_SIZE)
     shapes = tuple(_open_axes(port.shape) for port in inputs)
+    name = type(module).__name__
+    try:
+        result = module(*examples)
+    except Exception as error:  # whatever the module raises; the likely cause is a wrong shape
+        given = ", ".join(
+            f"{p.name} {tuple(x.shape)}" for p, x in zip(inputs, examples, strict=True)
+        )
+        needed = "a module that takes its inputs"
+        raise UnsupportedError(f"{name} given {given}", first_lines(error), needed) from error
+    if not isinstance(result, torch.Tensor):
+        raise UnsupportedError(name, f"a result of type {type(result).__name__}", "one tensor")
+
     if exporter == "torchscript":
         return _trace_torchscript(module, inputs, examples, shapes, opset)
     if exporter != "dynamo":
         raise ArgumentError("exporter", repr(exporter), "'dynamo' or 'torchscript'")
-    name = type(module).__name__
     try:
         return _trace_dynamo(module, inputs, examples, shapes, opset, optimize)
     except torch.onnx.OnnxExporterError as error:
@@ -260,8 +274,6 @@ def _signature(
     from fastgan import signature
 
     graph = signature.of(model)
-    if len(graph.outputs) != 1:
-        raise UnsupportedError("the module", f"{len(graph.outputs)} outputs", "one tensor")
     output = graph.outputs[0]
     if range is None and output.kind == "image" and output.guessed:
         found = "a last layer that does not bound it, and no range="
