@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan.backends.base import ImageFormat, Target
+from fastgan.backends.ort_versions import stamp_down
 from fastgan.errors import BackendError, Refusal
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
@@ -134,61 +134,20 @@ def _session(model: ModelFile, target: Target) -> Any:
 
 
 def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) -> Any:
-    source = model.to_runtime()
-    try:
-        return runtime.InferenceSession(source, options, providers=providers)
-    except Exception as error:  # ONNX Runtime's errors have no common base
-        stamped = _stamp_down(model, str(error))
-        if stamped is None:
-            raise BackendError(
-                "ONNX Runtime", _one_line(error), "a model that it accepts"
-            ) from error
-    try:
-        return runtime.InferenceSession(stamped, options, providers=providers)
-    except Exception as error:
-        raise BackendError("ONNX Runtime", _one_line(error), "a model that it accepts") from error
-
-
-def _stamp_down(model: ModelFile, message: str) -> bytes | None:
-    """The model with the IR or opset version that the runtime knows, or None if that is unsafe.
-
-    A lower opset is safe where every op has the same definition in both versions. A lower IR
-    version is safe as such: what newer ones added (more element types, multi-device annotations)
-    is refused by the runtime itself when it meets them.
-    """
-    import onnx
-    import onnx_ir
-
-    newest_ir = re.search(r"max supported IR version: (\d+)", message)
-    newest_opset = re.search(r"domain (?:ai\.onnx )?is till opset (\d+)", message)
-    if newest_opset is None:
-        newest_opset = re.search(r"till opset (\d+)", message)
-    if model.path is not None and not isinstance(model.to_runtime(), bytes):
-        return None
-    proto = onnx_ir.to_proto(model.model)
-    if newest_ir:
-        proto.ir_version = int(newest_ir.group(1))
-    elif newest_opset:
-        version = int(newest_opset.group(1))
-        for node in proto.graph.node:
-            now, then = _since(onnx, node, 10_000), _since(onnx, node, version)
-            if then is None or now != then:
-                return None
-        for entry in proto.opset_import:
-            if entry.domain in ("", "ai.onnx"):
-                entry.version = version
-    else:
-        return None
-    data: bytes = proto.SerializeToString()
-    return data
-
-
-def _since(onnx: Any, node: Any, version: int) -> int | None:
-    try:
-        schema = onnx.defs.get_schema(node.op_type, min(version, onnx.defs.onnx_opset_version()))
-    except Exception:  # onnx raises its own untyped SchemaError
-        return None
-    return int(schema.since_version)
+    """A session; where the runtime knows only older versions, of the model stamped down."""
+    source: str | bytes | None = model.to_runtime()
+    refusals = ""
+    while source is not None:
+        try:
+            return runtime.InferenceSession(source, options, providers=providers)
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            if str(error) in refusals:
+                break
+            refusals += str(error)
+            last = error
+            # All refusals so far: the IR version is refused first, the opset after it.
+            source = stamp_down(model, refusals)
+    raise BackendError("ONNX Runtime", _one_line(last), "a model that it accepts") from last
 
 
 def _one_line(error: Exception) -> str:

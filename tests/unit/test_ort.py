@@ -1,0 +1,73 @@
+"""The ONNX Runtime backend: versions that the installed runtime does not know, missing installs."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+import fastgan
+from fastgan import BackendError, FastganError
+
+ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+
+def model(opset: int, ir_version: int, op: str = "Tanh") -> bytes:
+    ports = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4])] for name in ("z", "y")
+    ]
+    graph = helper.make_graph([helper.make_node(op, ["z"], ["y"], name="only")], "g", *ports)
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version).SerializeToString()
+
+
+NEWEST = onnx.defs.onnx_opset_version()
+
+
+@pytest.mark.parametrize(
+    ("opset", "ir_version"),
+    [(18, 8), (NEWEST, 10), (18, onnx.IR_VERSION), (NEWEST, onnx.IR_VERSION)],
+)
+def test_newer_versions_are_stamped_down(opset: int, ir_version: int) -> None:
+    generator = fastgan.load(model(opset, ir_version), backend="ort", device="cpu")
+    z = torch.randn(3, 4)
+    assert torch.allclose(generator.run({"z": z})["y"], z.tanh(), atol=1e-6)
+
+
+def test_an_op_that_changed_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastgan.backends import ort_versions
+
+    since = {NEWEST: NEWEST}
+    monkeypatch.setattr(ort_versions, "_since", lambda op, opset: since.get(opset, 13))
+    refused = f"Current official support for domain ai.onnx is till opset {NEWEST - 1}."
+    session = types.SimpleNamespace()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise RuntimeError(refused)
+
+    session.InferenceSession = refuse
+    session.SessionOptions = types.SimpleNamespace
+    monkeypatch.setattr("fastgan.backends.ort._runtime", lambda: session)
+    with pytest.raises(BackendError) as caught:
+        fastgan.load(model(NEWEST, 10), backend="ort", device="cpu")
+    for part in ("only", "Tanh", str(NEWEST - 1), "newer onnxruntime"):
+        assert part in str(caught.value)
+
+
+def test_a_refusal_of_another_kind_is_passed_on() -> None:
+    with pytest.raises(FastganError) as caught:
+        fastgan.load(model(18, 8, op="NoSuchOp"), device="cpu")
+    assert "NoSuchOp" in str(caught.value)
+    assert "only" in str(caught.value)
+
+
+def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match="pip install"):
+        fastgan.load(model(18, 8), backend="ort", device="cpu")
+    # Nothing else needs it.
+    assert fastgan.load(model(18, 8), device="cpu").generate(2).shape == (2, 4)
