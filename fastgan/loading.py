@@ -26,7 +26,7 @@ def load(
     precision: str = "auto",
     backend: str = "auto",
     strict: bool = False,
-    limits: Limits | None = None,
+    limits: Limits = Limits(),
 ) -> Generator:
     """Load a generator.
 
