@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -333,7 +334,7 @@ class Generator:
         """Run all n samples in batches, and collect the image output in the format asked for."""
         frozen = self._signature.frozen_batch
         if frozen is None and batch_size is None:
-            batch_size = automatic_batch(self.plan(1), self._target)
+            batch_size = self._automatic_batch
         output = self._image_output
         image = ImageFormat(output.name, format, output.range)
         result: Tensor | None = None
@@ -394,6 +395,10 @@ class Generator:
                 executable.first_nonfinite(inputs) or "a node that could not be named",
             )
             return self._executable(_shapes_of(inputs), Target(self.device, "fp32"))(inputs)
+
+    @cached_property
+    def _automatic_batch(self) -> int:
+        return automatic_batch(self.plan(1), self._target)
 
     def _executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
         """The executable for these input shapes, made on first use."""

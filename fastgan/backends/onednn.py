@@ -182,7 +182,8 @@ def _bind_phases(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer) -> 
         x = x.contiguous(memory_format=torch.channels_last)
         y = run(x, packed, repeated, padding, ones, ones, 1, attr, scalars, "")
         y = y.permute(0, 2, 3, 1).view(-1, rows, columns, sy, sx, channels)
-        y = y.permute(0, 1, 3, 2, 4, 5).reshape(-1, sy * rows, sx * columns, channels)
-        return y[:, pad_y : pad_y + height, pad_x : pad_x + width].permute(0, 3, 1, 2)
+        # Few channels are most often the image itself: lay it out as it is wanted, NCHW.
+        y = y.permute(0, 5, 1, 3, 2, 4).reshape(-1, channels, sy * rows, sx * columns)
+        return y[:, :, pad_y : pad_y + height, pad_x : pad_x + width]
 
     return BoundStep(step, call, (step.inputs[0],))
