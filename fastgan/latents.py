@@ -83,6 +83,7 @@ def sample(
     start = _integer("start", start, 0, (1 << 64) - n)
     seed = _integer("seed", seed, 0, (1 << 64) - 1)
     stream = _integer("stream", stream, 0, (1 << 32) - 1)
+    threads = None if threads is None else _integer("threads", threads, 1, 1 << 16)
     kind, parameters = _kind(distribution, truncation)
     if rng not in ("philox", "numpy"):
         raise ArgumentError("rng", repr(rng), "'philox' or 'numpy'")
@@ -265,12 +266,20 @@ def _destination(
     device: torch.device | str | None,
     out: torch.Tensor | None,
 ) -> torch.Tensor:
+    if device is not None and device != "cpu":
+        try:
+            device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # the latter: PyTorch without CUDA
+            found = str(error).splitlines()[0]
+            raise ArgumentError("device", found, "a device that PyTorch has here") from None
     if out is None:
         return torch.empty(shape, dtype=dtype, device=device)
+    if not isinstance(out, torch.Tensor):
+        raise ArgumentError("out", type(out).__name__, "a torch.Tensor")
     if tuple(out.shape) != shape or out.dtype != dtype or not out.is_contiguous():
         found = f"{out.dtype} {list(out.shape)} with strides {list(out.stride())}"
         raise ArgumentError("out", found, f"a contiguous {dtype} {list(shape)}")
-    if device is not None and torch.empty(0, device=device).device != out.device:
+    if device is not None and torch.device(device) != out.device:
         raise ArgumentError("out", f"a tensor on {out.device}", f"one on {device}, as asked")
     return out
 

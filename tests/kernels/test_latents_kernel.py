@@ -1,0 +1,55 @@
+"""The Triton sampler against the specification, bit for bit, in Triton's interpreter."""
+
+import os
+
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import numpy as np
+import pytest
+import torch
+
+from fastgan import latents, philox
+from fastgan.philox import Parameters
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+from fastgan.kernels import latents as kernels  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    isinstance(kernels._fill_kernel, triton.JITFunction),
+    reason="the kernels were imported without TRITON_INTERPRET=1",
+)
+
+DRAWS = {
+    "bits": (philox.BITS, Parameters()),
+    "uniform": (philox.UNIFORM, Parameters(0.0, 1.0)),
+    "uniform_symmetric": (philox.UNIFORM, Parameters(-1.0, 2.0)),
+    "normal": (philox.NORMAL, Parameters()),
+    "truncated 0.3": (philox.TRUNCATED, latents._truncation(0.3)),
+    "truncated 50": (philox.TRUNCATED, latents._truncation(50.0)),
+    "hypersphere": (philox.HYPERSPHERE, Parameters()),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_triton_equals_the_specification(draw):
+    kind, parameters = DRAWS[draw]
+    rng = np.random.default_rng()
+    cases = [
+        (1, 1, 0, 0),
+        (1, 2, 2**64 - 1, 2**64 - 1),
+        (5, 33, 2**32 - 2, 2**32),
+        (17, 100, 2**63, 2**31),
+        (2, 1025, 1, 2**63 + 5),
+        (*rng.integers(1, 50, 2).tolist(), *rng.integers(0, 2**63, 2).tolist()),
+    ]
+    for n, size, start, seed in cases:
+        expected = np.empty((n, size), np.uint32 if kind == philox.BITS else np.float32)
+        where = {"seed": seed, "start": start, "stream": 2**32 - 1}
+        philox.fill(kind, expected, parameters=parameters, **where)
+        guarded = torch.full((n + 2, size), 99, dtype=torch.float32)
+        if kind == philox.BITS:
+            guarded = guarded.to(torch.int32)
+        kernels.fill(kind, guarded[1:-1], *where.values(), *parameters)
+        found = guarded[1:-1].numpy().view(np.uint32)
+        np.testing.assert_array_equal(found, expected.view(np.uint32), f"{n} x {size}, {where}")
+        assert (guarded[[0, -1]] == 99).all(), "written outside of the buffer"

@@ -1,0 +1,53 @@
+"""The Triton sampler compiled for every architecture, with no GPU: no contraction, no spills."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+# In a process of its own, since TRITON_INTERPRET holds for a whole process.
+PROGRAM = """
+import re, sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from fastgan.kernels import latents
+
+integers = ("size", "total_blocks", "key_0", "key_1", "start_low", "start_high", "stream")
+signature = {"out": "*fp32", **dict.fromkeys(integers, "i32")}
+signature |= {**dict.fromkeys(("offset", "scale", "limit"), "fp32"), "KIND": "constexpr"}
+signature["BLOCK"] = "constexpr"
+kernels = [
+    (latents._fill_kernel, signature, {"KIND": kind, "BLOCK": latents.BLOCK}) for kind in (1, 2, 3)
+]
+kernels.append((
+    latents._normalise_kernel,
+    {"rows": "*fp32", "n": "i32", "size": "i32", "ROWS": "constexpr"},
+    {"ROWS": latents.BLOCK_ROWS},
+))
+for kernel, types, constants in kernels:
+    source = ASTSource(kernel, types, constants)
+    target = GPUTarget("cuda", int(sys.argv[1]), 32)
+    ptx = triton.compile(source, target=target, options={"enable_fp_fusion": False}).asm["ptx"]
+    wrong = re.findall(r"fma\\.\\S+|\\S+\\.ftz\\S*|\\S+approx\\S*|div\\.full\\S*", ptx)
+    assert not wrong, (kernel, constants, wrong)
+    assert constants.get("KIND") == 1 or "sqrt.rn.f32" in ptx, (kernel, constants)
+print("compiled", len(kernels))
+"""
+
+
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_triton_rounds_every_operation_on_its_own(architecture, tmp_path):
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    result = subprocess.run(
+        [sys.executable, tmp_path / "program.py", str(architecture)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == "compiled 4\n", result.stderr
