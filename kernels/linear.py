@@ -240,6 +240,10 @@ class Case:
     bias: bool = True
     precision: str = "ieee"
 
+    @property
+    def label(self) -> str:
+        return f"{self.batch}x{self.k} to {'x'.join(map(str, self.image))}"
+
 
 def accepts(case: Case) -> str | None:
     """None, or why the case is for the library op."""

@@ -154,6 +154,10 @@ class Case:
     bias: bool = True
     channels_last: bool = True
 
+    @property
+    def label(self) -> str:
+        return f"{self.batch}x{self.channels}x{self.height}x{self.width}"
+
 
 def reference(x: torch.Tensor, bias: torch.Tensor | None, case: Case) -> torch.Tensor:
     """The same in float64."""
@@ -171,6 +175,10 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     return Inputs(arguments, {"x": x, "bias": bias, "case": case})
 
 
+MAIN_CASES = (
+    Case(256, 3, 64, 64, torch.float16, Epilogue("tanh", out_format="uint8_nhwc")),
+    Case(256, 64, 32, 32, torch.float16, Epilogue("relu")),
+)
 CASES = (
     Case(2, 3, 5, 7, epilogue=Epilogue("none", out_format="float32_nchw")),
     Case(1, 3, 64, 64, torch.float16, Epilogue("tanh", out_format="uint8_nhwc")),
@@ -189,4 +197,6 @@ KERNEL = Kernel(
     inputs=inputs,
     cases=CASES,
     configs=lambda case, capability: configs(case.channels),
+    main_cases=MAIN_CASES,
+    multiplies=False,
 )
