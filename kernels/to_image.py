@@ -14,16 +14,18 @@ import torch
 import triton
 import triton.language as tl
 
-from .epilogue import PLAIN, Epilogue, activate, raise_flag, to_stored
+from .epilogue import PLAIN, Epilogue, finish
 from .types import INTERPRETED, Call, Config, Inputs, Kernel, Prepared, ceil_div, next_power_of_two
 
 
 @triton.jit
 def to_image_kernel(
     x,  # [SPLITS, images, channels, height, width] with the strides below
+    residual,  # like out
     bias,  # [CHANNELS] float32
     out,  # [images, CHANNELS, height, width] as OUT_FORMAT says
     flag,  # [1] int32
+    elements,  # of one split
     images,
     height,
     width,
@@ -38,6 +40,7 @@ def to_image_kernel(
     FLAT: tl.constexpr,
     SPLITS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
@@ -53,7 +56,8 @@ def to_image_kernel(
         row = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
         offset = row[:, None] * BLOCK_CHANNELS + block_channel[None, :]
         channel = offset % CHANNELS
-        mask = offset < images.to(tl.int64) * height * width * CHANNELS
+        channel_exists = offset < elements
+        mask = channel_exists
         pointers = x + offset
     else:
         CHANNEL_TILES: tl.constexpr = (CHANNELS + BLOCK_CHANNELS - 1) // BLOCK_CHANNELS
@@ -61,7 +65,8 @@ def to_image_kernel(
         pixel = (tile // CHANNEL_TILES) * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
         image = pixel // (height * width)
         in_image = pixel % (height * width)
-        mask = (image < images)[:, None] & (channel < CHANNELS)
+        channel_exists = channel < CHANNELS
+        mask = (image < images)[:, None] & channel_exists
         x_pixel = x + image * stride_image
         x_pixel += in_image // width * stride_height + in_image % width * stride_width
         pointers = x_pixel[:, None] + channel * stride_channel
@@ -74,13 +79,26 @@ def to_image_kernel(
     for _ in tl.static_range(SPLITS):
         value += tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
         pointers += stride_split
-    if HAS_BIAS:
-        value += tl.load(bias + channel, mask=mask, other=0.0)
-    result = activate(value, ACTIVATION, SLOPE)
-    result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
-    tl.store(out + offset, result, mask=mask)
-    if HAS_FLAG:
-        raise_flag(flag, value, result, mask, OUT_FORMAT)
+    finish(
+        value,
+        channel,
+        channel_exists,
+        offset,
+        mask,
+        out,
+        bias,
+        residual,
+        flag,
+        low,
+        high,
+        HAS_BIAS,
+        RESIDUAL,
+        HAS_FLAG,
+        ACTIVATION,
+        SLOPE,
+        OUT_FORMAT,
+        INTERPRETED,
+    )
 
 
 def is_flat(x: torch.Tensor, out_format: str) -> bool:
@@ -108,6 +126,7 @@ def prepare_sum(
     bias: torch.Tensor | None,
     out: torch.Tensor,
     epilogue: Epilogue,
+    residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     config: Config | None = None,
 ) -> Call:
@@ -117,7 +136,7 @@ def prepare_sum(
     config = config or configs(channels, flat)[0]
     arguments: dict[str, Any] = {
         "x": x,
-        "out": out,
+        "elements": x[0].numel(),
         "images": images,
         "height": height,
         "width": width,
@@ -131,7 +150,7 @@ def prepare_sum(
         "SPLITS": splits,
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_CHANNELS": config.block_n,
-        **epilogue.arguments(bias, flag, unused=x),
+        **epilogue.arguments(x, out, bias, residual, flag),
     }
     pixels = images * height * width
     if flat:
@@ -146,6 +165,7 @@ def prepare(
     bias: torch.Tensor | None = None,
     *,
     out: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     config: Config | None = None,
     out_format: str = "float32_nchw",
@@ -154,13 +174,14 @@ def prepare(
     """See launch."""
     epilogue = Epilogue(out_format=out_format, **epilogue_fields)
     out = epilogue.output(x, tuple(x.shape), out)
-    return Prepared(out, (prepare_sum(x[None], bias, out, epilogue, flag, config),))
+    return Prepared(out, (prepare_sum(x[None], bias, out, epilogue, residual, flag, config),))
 
 
 def launch(x: torch.Tensor, bias: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
     """activation(x + bias) in an output format.
 
-    x [N, C, H, W] with any strides; bias float32 [C] or None. Options: out, flag, config, and the
+    x [N, C, H, W] with any strides; bias float32 [C] or None. Options: out, residual
+    (added to the result, like out), flag, config, and the
     fields of `epilogue.Epilogue` (out_format here defaults to "float32_nchw").
     """
     return prepare(x, bias, **options).run()
