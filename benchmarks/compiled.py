@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 import triton
+from fastgan.kernels.types import INTERPRETED, Call
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import mangle_type
-
-from fastgan.kernels.types import INTERPRETED, Call
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 
@@ -53,26 +52,18 @@ class Report:
     shared: int  # bytes per block
     warps: int
     occupancy: float  # resident warps over the most that one multiprocessor holds
-    instructions: dict[str, int]  # of the machine code, by what they tell
-    widest_load: int  # bytes per thread, from global memory (16: a bulk copy may move more)
-    shared_limit: int
-
-    @property
-    def tensor_cores(self) -> str:
-        return next((k for k in ("tcgen05", "wgmma", "mma") if self.instructions[k]), "none")
+    tensor_cores: str  # "tcgen05", "wgmma", "mma" or "none"
+    copies: str  # to shared memory, while computing: "bulk" (TMA), "async" (cp.async) or "none"
+    widest_load: int  # bytes per thread and load from global memory; 16 stands for bulk copies too
+    loop: int  # instructions of the innermost loop that multiplies
+    over_limit: bool  # more shared memory than a block of this architecture can have
 
 
-# In SASS: the tensor cores' instructions, asynchronous copies to shared memory, local memory.
-PATTERNS = {
-    "tcgen05": r"\bUTC\w*MMA",
-    "wgmma": r"\b[HQI]GMMA",
-    "mma": r"\b[HQI]MMA",
-    "ffma": r"\bFFMA",
-    "ldgsts": r"\bLDGSTS",  # cp.async
-    "bulk": r"\bUTMALDG",  # TMA
-    "ldg": r"\bLDG\b",
-    "local": r"\b(?:LDL|STL)\b",
-}
+# Machine instructions that tell; the first that is found counts.
+TENSOR_CORES = {"tcgen05": r"\bUTC\w*MMA", "wgmma": r"\b[HQI]GMMA", "mma": r"\b[HQI]MMA"}
+COPIES = {"bulk": r"\bUTMALDG", "async": r"\bLDGSTS"}
+MULTIPLIES = r"\bUTC\w*MMA|\b[HQI]G?MMA|\bFFMA"
+WIDTHS = {"": 4, ".64": 8, ".128": 16, ".U8": 1, ".S8": 1, ".U16": 2, ".S16": 2}
 
 
 def signature_of(call: Call) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], Any]]:
@@ -82,17 +73,12 @@ def signature_of(call: Call) -> tuple[dict[str, str], dict[str, Any], dict[tuple
     attributes: dict[tuple[int], Any] = {}
     for parameter in call.function.params:
         value = call.arguments[parameter.name]
-        if parameter.is_constexpr or value is None:
+        if parameter.is_constexpr or (type(value) is int and value == 1):
             signature[parameter.name], constants[parameter.name] = "constexpr", value
-        elif isinstance(value, int) and not isinstance(value, bool) and value == 1:
-            signature[parameter.name], constants[parameter.name] = "constexpr", 1
-        else:
-            signature[parameter.name] = mangle_type(value)
-            aligned = isinstance(value, torch.Tensor) or (
-                isinstance(value, int) and value % 16 == 0
-            )
-            if aligned:
-                attributes[(parameter.num,)] = [["tt.divisibility", 16]]
+            continue
+        signature[parameter.name] = mangle_type(value)
+        if isinstance(value, torch.Tensor) or (type(value) is int and value % 16 == 0):
+            attributes[(parameter.num,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes
 
 
@@ -107,23 +93,26 @@ def compile_call(call: Call, architecture: int) -> Any:
 
 
 def report(call: Call, architecture: int) -> Report:
+    """Compiles a launch and reads what became of it."""
     compiled = compile_call(call, architecture)
-    resources, sass = disassemble(compiled.asm["cubin"])
+    log = assembler_log(compiled.asm["ptx"], architecture)
+    instructions, labels = disassemble(compiled.asm["cubin"])
     limits = LIMITS[architecture]
-    counts = {name: len(re.findall(pattern, sass)) for name, pattern in PATTERNS.items()}
-    shared = compiled.metadata.shared
-    warps = compiled.metadata.num_warps
+    registers = int(re.search(r"Used (\d+) registers", log).group(1))
+    shared, warps = compiled.metadata.shared, compiled.metadata.num_warps
     return Report(
         architecture=architecture,
-        registers=resources["REG"],
-        spills=spilled_bytes(compiled.asm["ptx"], architecture),
-        stack=resources["STACK"],
+        registers=registers,
+        spills=sum(int(n) for n in re.findall(r"(\d+) bytes spill", log)),
+        stack=int(re.search(r"(\d+) bytes stack frame", log).group(1)),
         shared=shared,
         warps=warps,
-        occupancy=occupancy(limits, resources["REG"], shared, warps),
-        instructions=counts,
-        widest_load=widest_load(sass),
-        shared_limit=limits.shared_per_block,
+        occupancy=occupancy(limits, registers, shared, warps),
+        tensor_cores=first_found(TENSOR_CORES, instructions),
+        copies=first_found(COPIES, instructions),
+        widest_load=widest_load(instructions),
+        loop=loop_length(instructions, labels),
+        over_limit=shared > limits.shared_per_block,
     )
 
 
@@ -139,49 +128,64 @@ def occupancy(limits: Limits, registers: int, shared: int, warps: int) -> float:
     return blocks * warps / limits.warps
 
 
-def widest_load(sass: str) -> int:
-    widths = {"": 4, ".64": 8, ".128": 16, ".U8": 1, ".S8": 1, ".U16": 2, ".S16": 2}
+def first_found(patterns: dict[str, str], instructions: list[str]) -> str:
+    text = "\n".join(instructions)
+    return next((name for name, pattern in patterns.items() if re.search(pattern, text)), "none")
+
+
+def widest_load(instructions: list[str]) -> int:
+    """Bytes that one thread moves in the widest load from global memory."""
     widest = 0
-    for line in re.findall(r"\b(?:LDGSTS|LDG)[.\w]*", sass):
-        suffix = re.search(r"\.(?:64|128|U8|S8|U16|S16)\b", line)
-        widest = max(widest, widths[suffix.group() if suffix else ""])
-    return 16 if re.search(r"\bUTMALDG", sass) else widest
+    for instruction in instructions:
+        if re.search(r"\bUTMALDG", instruction):
+            return 16
+        load = re.search(r"\b(?:LDGSTS|LDG)([.\w]*)", instruction)
+        if load:
+            suffix = re.search(r"\.(?:64|128|U8|S8|U16|S16)\b", load.group(1))
+            widest = max(widest, WIDTHS[suffix.group() if suffix else ""])
+    return widest
 
 
-def tool(name: str) -> str:
-    """A path to one of the CUDA tools that Triton ships."""
-    return getattr(triton.knobs.nvidia, name).path
+def loop_length(instructions: list[str], labels: dict[str, int]) -> int:
+    """Instructions of the shortest loop with a multiplication in it; 0 where there is none."""
+    lengths = []
+    for end, instruction in enumerate(instructions):
+        branch = re.search(r"\bBRA\b.*?(\.L_x_\d+)", instruction)
+        start = labels.get(branch.group(1), end) if branch else end
+        body = instructions[start : end + 1] if start < end else []
+        if any(re.search(MULTIPLIES, line) for line in body):
+            lengths.append(len(body))
+    return min(lengths, default=0)
 
 
-def disassemble(cubin: bytes) -> tuple[dict[str, int], str]:
-    """The resource usage and the SASS of a compiled kernel."""
+def disassemble(cubin: bytes) -> tuple[list[str], dict[str, int]]:
+    """The machine instructions of a compiled kernel, and the index each label stands at."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(cubin)
-        usage = run(tool("cuobjdump"), "-res-usage", str(path))
-        sass = run(tool("nvdisasm"), "-c", "-hex" if False else "-ndf", str(path))
-    found = {name: int(value) for name, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", usage)}
-    return found, sass
+        text = run(triton.knobs.nvidia.nvdisasm.path, "-ndf", str(path))
+    instructions: list[str] = []
+    labels: dict[str, int] = {}
+    for line in text.splitlines():
+        label = re.match(r"\s*(\.L_x_\d+):", line)
+        instruction = re.match(r"\s*/\*[0-9a-f]+\*/\s+(.*?);", line)
+        if label:
+            labels[label.group(1)] = len(instructions)
+        elif instruction:
+            instructions.append(instruction.group(1))
+    return instructions, labels
 
 
-def spilled_bytes(ptx: str, architecture: int) -> int:
-    """ptxas -v reports spills; the cubin alone does not."""
+def assembler_log(ptx: str, architecture: int) -> str:
+    """What `ptxas -v` says, with the options Triton gives it."""
+    knobs = triton.knobs.nvidia
+    ptxas = knobs.ptxas_blackwell if architecture >= 100 else knobs.ptxas
+    name = f"sm_{architecture}a" if architecture >= 90 else f"sm_{architecture}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.ptx")
         path.write_text(ptx)
-        name = "ptxas_blackwell" if architecture >= 100 else "ptxas"
-        suffix = "a" if architecture >= 90 else ""
-        log = run(
-            tool(name),
-            "-v",
-            "-lineinfo",
-            "--regAllocOptLevel=2",
-            f"--gpu-name=sm_{architecture}{suffix}",
-            str(path),
-            "-o",
-            str(Path(folder, "kernel.cubin")),
-        )
-    return sum(int(n) for n in re.findall(r"(\d+) bytes spill", log))
+        options = ["-v", "--regAllocOptLevel=2", f"--gpu-name={name}", "-o", f"{path}.cubin"]
+        return run(ptxas.path, *options, str(path))
 
 
 def run(*command: str) -> str:

@@ -24,7 +24,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, union_of_taps
-from .epilogue import Epilogue, activate, raise_flag, to_stored
+from .epilogue import Epilogue, finish
 from .to_image import prepare_sum
 from .types import (
     Call,
@@ -43,6 +43,7 @@ __all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
 def conv_transpose_kernel(
     x,  # [images, height, width, C_IN]
     weight,  # [(PHASES or 1) * TAPS_H * TAPS_W * C_IN, PITCH]
+    residual,  # like out
     bias,  # [C_OUT] float32
     out,  # [images, out_height, out_width, C_OUT], or as OUT_FORMAT says
     flag,  # [1] int32
@@ -70,6 +71,7 @@ def conv_transpose_kernel(
     NEWEST_W: tl.constexpr,
     PHASES_IN_COLUMNS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
@@ -234,16 +236,29 @@ def conv_transpose_kernel(
         offset = ((image64 * out_height + out_h) * out_width + out_w) * C_OUT + channel[None, :]
 
     if SPLIT_K > 1:
-        total = images.to(tl.int64) * out_height * out_width * C_OUT
-        tl.store(out + tl.program_id(1) * total + offset, accumulator, mask=mask)
+        offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
+        tl.store(out + offset, accumulator, mask=mask)
     else:
-        if HAS_BIAS:
-            accumulator += tl.load(bias + channel, mask=column_exists, other=0.0)[None, :]
-        result = activate(accumulator, ACTIVATION, SLOPE)
-        result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
-        tl.store(out + offset, result, mask=mask)
-        if HAS_FLAG:
-            raise_flag(flag, accumulator, result, mask, OUT_FORMAT)
+        finish(
+            accumulator,
+            channel[None, :],
+            column_exists[None, :],
+            offset,
+            mask,
+            out,
+            bias,
+            residual,
+            flag,
+            low,
+            high,
+            HAS_BIAS,
+            RESIDUAL,
+            HAS_FLAG,
+            ACTIVATION,
+            SLOPE,
+            OUT_FORMAT,
+            INTERPRETED,
+        )
 
 
 def configs(
@@ -274,6 +289,7 @@ def prepare(
     bias: torch.Tensor | None = None,
     *,
     out: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -305,7 +321,6 @@ def prepare(
         "weight": TensorDescriptor.from_tensor(weight, [config.block_k, config.block_n])
         if config.descriptors
         else weight,
-        "out": out,
         "images": images,
         "height": height,
         "width": width,
@@ -337,7 +352,7 @@ def prepare(
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
-        **epilogue.arguments(bias, flag, unused=x),
+        **epilogue.arguments(x, out, bias, residual, flag),
     }
     programs = ceil_div(packed.columns, config.block_n)
     if config.descriptors:
@@ -352,9 +367,9 @@ def prepare(
         return Prepared(out, (main,))
     shape = (config.split_k, images, out_height, out_width, packed.c_out)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    arguments |= {"out": partial, **Epilogue().arguments(None, None, unused=x)}
+    arguments |= Epilogue().arguments(x, partial, None, None, None)
     main = Call(conv_transpose_kernel, grid, arguments, config.num_warps, config.num_stages)
-    finish = prepare_sum(partial.permute(0, 1, 4, 2, 3), bias, out, epilogue, flag)
+    finish = prepare_sum(partial.permute(0, 1, 4, 2, 3), bias, out, epilogue, residual, flag)
     return Prepared(out, (main, finish))
 
 
@@ -364,7 +379,8 @@ def launch(
     """activation(conv_transpose2d(x, weight) + bias).
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
-    Accumulates in float32. Options: out, flag, precision ("ieee", or "tf32" for float32 on the
+    Accumulates in float32. Options: out, residual
+    (added to the result, like out), flag, precision ("ieee", or "tf32" for float32 on the
     tensor cores), config, and the fields of `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

@@ -28,6 +28,12 @@ class Case:
     precision: str = "ieee"
     phases_in_columns: bool | None = None
 
+    @property
+    def label(self) -> str:
+        kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
+        size = f"{self.height}x{self.width}"
+        return f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}"
+
 
 def reference(
     x: torch.Tensor,
@@ -97,6 +103,7 @@ MAIN_CASES = (
     Case(256, 512, 4, 4, 256, dtype=HALF, epilogue=RELU),
     Case(256, 256, 8, 8, 128, dtype=HALF, epilogue=RELU),
     Case(256, 128, 16, 16, 64, dtype=HALF, epilogue=RELU),
+    Case(256, 64, 32, 32, 3, dtype=HALF, epilogue=UINT8),
 )
 CASES = (
     Case(2, 16, 4, 5, 24),

@@ -33,6 +33,8 @@ class Epilogue:
     out_format: str = "nhwc"
     low: float = -1.0
     high: float = 1.0
+    # Whether a residual is added after the activation, not before it.
+    residual_last: bool = False
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -41,15 +43,32 @@ class Epilogue:
             raise ValueError(f"out_format: found {self.out_format!r}, needed one of {OUT_FORMATS}")
 
     def arguments(
-        self, bias: torch.Tensor | None, flag: torch.Tensor | None, unused: torch.Tensor
+        self,
+        like: torch.Tensor,
+        out: torch.Tensor,
+        bias: torch.Tensor | None,
+        residual: torch.Tensor | None,
+        flag: torch.Tensor | None,
     ) -> dict[str, Any]:
-        """The arguments of every kernel with an epilogue; `unused` stands for absent pointers."""
+        """The arguments of `finish`, which every kernel has. `like` stands for absent pointers."""
+        if residual is not None:
+            if self.out_format != "nhwc":
+                raise ValueError(f"residual: found out_format {self.out_format}, needed nhwc")
+            if residual.shape != out.shape or residual.stride() != out.stride():
+                raise ValueError(
+                    f"residual: found {tuple(residual.shape)} with strides {residual.stride()}, "
+                    f"needed {tuple(out.shape)} with strides {out.stride()}"
+                )
+        place = "last" if self.residual_last else "first"
         return {
-            "bias": unused if bias is None else bias,
-            "flag": unused if flag is None else flag,
+            "out": out,
+            "bias": like if bias is None else bias,
+            "residual": like if residual is None else residual,
+            "flag": like if flag is None else flag,
             "low": float(self.low),
             "high": float(self.high),
             "HAS_BIAS": bias is not None,
+            "RESIDUAL": "none" if residual is None else place,
             "HAS_FLAG": flag is not None,
             "ACTIVATION": self.activation,
             "SLOPE": self.slope,
@@ -94,11 +113,17 @@ class Epilogue:
         return torch.empty((n, h, w, c), dtype=torch.uint8, device=device)
 
     def reference(
-        self, value: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
+        self,
+        value: torch.Tensor,
+        bias: torch.Tensor | None,
+        dtype: torch.dtype,
+        residual: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The epilogue of a float64 result [N, C, H, W], in plain PyTorch."""
         if bias is not None:
             value = value + bias.double()[:, None, None]
+        if residual is not None and not self.residual_last:
+            value = value + residual.double()
         if self.activation == "relu":
             value = value.relu()
         elif self.activation == "leaky_relu":
@@ -107,6 +132,8 @@ class Epilogue:
             value = value.tanh()
         elif self.activation == "sigmoid":
             value = value.sigmoid()
+        if residual is not None and self.residual_last:
+            value = value + residual.double()
         if self.out_format == "nhwc":
             return value.to(dtype)
         if self.out_format == "float32_nchw":
@@ -170,3 +197,38 @@ def raise_flag(flag, before, stored, mask, OUT_FORMAT: tl.constexpr):
     # Summed along rows only, which stays within a warp; each row then stores for itself.
     bad_in_row = tl.sum((mask & ~finite).to(tl.int32), axis=1)
     tl.store(flag + bad_in_row * 0, 1, mask=bad_in_row > 0)
+
+
+@triton.jit
+def finish(
+    value,  # [ROWS, COLUMNS] float32: the sums
+    channel,  # the channel of each value, or [1, COLUMNS]
+    channel_exists,  # of the same shape
+    offset,  # [ROWS, COLUMNS]: where each value goes
+    mask,  # [ROWS, COLUMNS]
+    out,
+    bias,
+    residual,
+    flag,
+    low,
+    high,
+    HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    HAS_FLAG: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    SLOPE: tl.constexpr,
+    OUT_FORMAT: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
+    """The whole epilogue of a tile, down to its store."""
+    if HAS_BIAS:
+        value += tl.load(bias + channel, mask=channel_exists, other=0.0)
+    if RESIDUAL == "first":
+        value += tl.load(residual + offset, mask=mask, other=0.0).to(tl.float32)
+    result = activate(value, ACTIVATION, SLOPE)
+    if RESIDUAL == "last":
+        result += tl.load(residual + offset, mask=mask, other=0.0).to(tl.float32)
+    result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
+    tl.store(out + offset, result, mask=mask)
+    if HAS_FLAG:
+        raise_flag(flag, value, result, mask, OUT_FORMAT)

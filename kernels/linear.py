@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from . import tiles
-from .epilogue import PLAIN, Epilogue, activate, raise_flag, to_stored
+from .epilogue import PLAIN, Epilogue, finish
 from .to_image import prepare_sum
 from .types import (
     DTYPES,
@@ -85,6 +85,7 @@ def pack_bias(bias: torch.Tensor, packed: PackedWeight) -> torch.Tensor:
 def linear_kernel(
     x,  # [rows, K]
     weight,  # [K, PITCH]
+    residual,  # like out
     bias,  # [COLUMNS] float32
     out,  # [rows, COLUMNS]; with SPLIT_K > 1 float32 [SPLIT_K, rows, COLUMNS]
     flag,  # [1] int32
@@ -95,6 +96,7 @@ def linear_kernel(
     COLUMNS: tl.constexpr,
     PITCH: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
@@ -139,16 +141,29 @@ def linear_kernel(
     mask = row_exists[:, None] & column_exists[None, :]
     offset = row.to(tl.int64)[:, None] * COLUMNS + column[None, :]
     if SPLIT_K > 1:
-        total = rows.to(tl.int64) * COLUMNS
-        tl.store(out + tl.program_id(1) * total + offset, accumulator, mask=mask)
+        offset += tl.program_id(1).to(tl.int64) * rows * COLUMNS
+        tl.store(out + offset, accumulator, mask=mask)
     else:
-        if HAS_BIAS:
-            accumulator += tl.load(bias + column, mask=column_exists, other=0.0)[None, :]
-        result = activate(accumulator, ACTIVATION, SLOPE)
-        result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
-        tl.store(out + offset, result, mask=mask)
-        if HAS_FLAG:
-            raise_flag(flag, accumulator, result, mask, OUT_FORMAT)
+        finish(
+            accumulator,
+            column[None, :],
+            column_exists[None, :],
+            offset,
+            mask,
+            out,
+            bias,
+            residual,
+            flag,
+            low,
+            high,
+            HAS_BIAS,
+            RESIDUAL,
+            HAS_FLAG,
+            ACTIVATION,
+            SLOPE,
+            OUT_FORMAT,
+            INTERPRETED,
+        )
 
 
 def configs(
@@ -169,6 +184,7 @@ def prepare(
     bias: torch.Tensor | None = None,
     *,
     out: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -194,7 +210,6 @@ def prepare(
     arguments = {
         "x": x,
         "weight": packed.data,
-        "out": out,
         "rows": rows,
         "K": k,
         "COLUMNS": packed.columns,
@@ -204,7 +219,7 @@ def prepare(
         "BLOCK_ROWS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
-        **epilogue.arguments(bias, flag, unused=x),
+        **epilogue.arguments(x, out, bias, residual, flag),
     }
     programs = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
     grid = (programs, config.split_k)
@@ -213,9 +228,9 @@ def prepare(
         return Prepared(out, (main,))
     shape = (config.split_k, rows, packed.columns, 1, 1)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    arguments |= {"out": partial, **Epilogue().arguments(None, None, unused=x)}
+    arguments |= Epilogue().arguments(x, partial, None, None, None)
     main = Call(linear_kernel, grid, arguments, config.num_warps, config.num_stages)
-    return Prepared(out, (main, prepare_sum(partial, bias, out, epilogue, flag)))
+    return Prepared(out, (main, prepare_sum(partial, bias, out, epilogue, residual, flag)))
 
 
 def launch(
@@ -224,7 +239,8 @@ def launch(
     """activation(x @ weight + bias) as [N, C, H, W] with channels last (H = W = 1: plain rows).
 
     x [N, k] or [N, k, 1, 1], in the dtype the weights were packed in; bias float32 from `pack_bias`
-    (one per column). Accumulates in float32. Options: out, flag, precision, config, and the fields
+    (one per column). Accumulates in float32. Options: out, residual
+    (added to the result, like out), flag, precision, config, and the fields
     of `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()
@@ -239,6 +255,10 @@ class Case:
     epilogue: Epilogue = PLAIN
     bias: bool = True
     precision: str = "ieee"
+
+    @property
+    def label(self) -> str:
+        return f"{self.batch}x{self.k} to {'x'.join(map(str, self.image))}"
 
 
 def accepts(case: Case) -> str | None:

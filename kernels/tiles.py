@@ -49,7 +49,7 @@ def configs(product: Product, capability: tuple[int, int]) -> tuple[Config, ...]
     ladder = tiles(product, capability)
     multiprocessors = MULTIPROCESSORS.get(capability, 132)
     for tile in ladder:
-        if programs(product, tile) >= multiprocessors:
+        if 4 * programs(product, tile) >= 3 * multiprocessors:
             default = tile
             break
     else:
@@ -75,8 +75,9 @@ def split(product: Product, tile: Config, multiprocessors: int) -> Config:
     return tile.with_(split_k=parts) if parts > 1 else tile
 
 
-# (rows, columns, warps, stages). Through descriptors, products of 64 columns and more have the pixels
-# as wgmma's second factor, which may be as narrow as 16; otherwise they are the first, of 64 and more.
+# (rows, columns, warps, stages); 0 columns stand for as many as there are. Through descriptors,
+# products of 64 columns and more have the pixels as wgmma's second factor, which may be as narrow
+# as 16; otherwise the pixels are the first factor, of 64 and more.
 BULK = ((128, 256, 8, 3), (128, 128, 8, 3), (256, 64, 8, 3), (128, 64, 4, 4), (64, 64, 4, 4))
 BULK += ((32, 64, 4, 4), (16, 64, 4, 4))
 BULK_NARROW = ((256, 0, 8, 3), (128, 0, 4, 4), (64, 0, 4, 4))

@@ -14,16 +14,18 @@ import torch
 import triton
 import triton.language as tl
 
-from .epilogue import PLAIN, Epilogue, activate, raise_flag, to_stored
+from .epilogue import PLAIN, Epilogue, finish
 from .types import INTERPRETED, Call, Config, Inputs, Kernel, Prepared, ceil_div, next_power_of_two
 
 
 @triton.jit
 def to_image_kernel(
     x,  # [SPLITS, images, channels, height, width] with the strides below
+    residual,  # like out
     bias,  # [CHANNELS] float32
     out,  # [images, CHANNELS, height, width] as OUT_FORMAT says
     flag,  # [1] int32
+    elements,  # of one split
     images,
     height,
     width,
@@ -35,8 +37,10 @@ def to_image_kernel(
     low,
     high,
     CHANNELS: tl.constexpr,
+    FLAT: tl.constexpr,
     SPLITS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
@@ -45,45 +49,76 @@ def to_image_kernel(
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
-    CHANNEL_TILES: tl.constexpr = (CHANNELS + BLOCK_CHANNELS - 1) // BLOCK_CHANNELS
-    tile = tl.program_id(0)
-    channel = (tile % CHANNEL_TILES) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
-    pixel = (tile // CHANNEL_TILES) * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
-    image = (pixel // (height * width)).to(tl.int64)
-    in_image = pixel % (height * width)
-    row = in_image // width
-    column = in_image % width
-    channel_exists = channel < CHANNELS
-    mask = (image < images)[:, None] & channel_exists[None, :]
-
-    x_pixel = x + image * stride_image + row * stride_height + column * stride_width
-    pointers = x_pixel[:, None] + (channel * stride_channel)[None, :]
+    tile = tl.program_id(0).to(tl.int64)
+    block_channel = tl.arange(0, BLOCK_CHANNELS)
+    if FLAT:
+        # Input and output in the same order: whole rows of memory, whatever the channels.
+        row = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+        offset = row[:, None] * BLOCK_CHANNELS + block_channel[None, :]
+        channel = offset % CHANNELS
+        channel_exists = offset < elements
+        mask = channel_exists
+        pointers = x + offset
+    else:
+        CHANNEL_TILES: tl.constexpr = (CHANNELS + BLOCK_CHANNELS - 1) // BLOCK_CHANNELS
+        channel = ((tile % CHANNEL_TILES) * BLOCK_CHANNELS + block_channel)[None, :]
+        pixel = (tile // CHANNEL_TILES) * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+        image = pixel // (height * width)
+        in_image = pixel % (height * width)
+        channel_exists = channel < CHANNELS
+        mask = (image < images)[:, None] & channel_exists
+        x_pixel = x + image * stride_image
+        x_pixel += in_image // width * stride_height + in_image % width * stride_width
+        pointers = x_pixel[:, None] + channel * stride_channel
+        if OUT_FORMAT == "float32_nchw":
+            plane = height * width
+            offset = (image[:, None] * CHANNELS + channel) * plane + in_image[:, None]
+        else:
+            offset = pixel[:, None] * CHANNELS + channel
     value = tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), dtype=tl.float32)
     for _ in tl.static_range(SPLITS):
         value += tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
         pointers += stride_split
-    if HAS_BIAS:
-        value += tl.load(bias + channel, mask=channel_exists, other=0.0)[None, :]
-    result = activate(value, ACTIVATION, SLOPE)
-    result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
-    if OUT_FORMAT == "float32_nchw":
-        offset = (image[:, None] * CHANNELS + channel[None, :]) * (height * width)
-        offset += in_image[:, None]
-    else:
-        offset = (image * (height * width) + in_image)[:, None] * CHANNELS + channel[None, :]
-    tl.store(out + offset, result, mask=mask)
-    if HAS_FLAG:
-        raise_flag(flag, value, result, mask, OUT_FORMAT)
-
-
-def configs(channels: int) -> tuple[Config, ...]:
-    """About 2,048 elements per program: several 16-byte loads in flight in each thread."""
-    block_n = min(next_power_of_two(channels), 128)
-    rows = 16384 if INTERPRETED else 2048
-    return tuple(
-        Config(block_m=max(1, rows * scale // block_n), block_n=block_n, block_k=1)
-        for scale in ((1,) if INTERPRETED else (1, 2))
+    finish(
+        value,
+        channel,
+        channel_exists,
+        offset,
+        mask,
+        out,
+        bias,
+        residual,
+        flag,
+        low,
+        high,
+        HAS_BIAS,
+        RESIDUAL,
+        HAS_FLAG,
+        ACTIVATION,
+        SLOPE,
+        OUT_FORMAT,
+        INTERPRETED,
     )
+
+
+def is_flat(x: torch.Tensor, out_format: str) -> bool:
+    """Whether x [splits, N, C, H, W] lies in the order of the output format."""
+    dense = x[0].is_contiguous() if out_format == "float32_nchw" else nhwc(x[0]).is_contiguous()
+    # Across planes a channel is not the index modulo C; only without them is that no matter.
+    return dense and (out_format != "float32_nchw" or x.shape[2] == 1)
+
+
+def nhwc(x: torch.Tensor) -> torch.Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def configs(channels: int, flat: bool = False) -> tuple[Config, ...]:
+    """About 2,048 elements per program: several 16-byte loads in flight in each thread."""
+    if INTERPRETED:
+        block_n = min(next_power_of_two(channels), 128)
+        return (Config(16384 // block_n, block_n, 1),)
+    block_n = 64 if flat else min(next_power_of_two(channels), 128)
+    return tuple(Config(elements // block_n, block_n, 1) for elements in (2048, 4096))
 
 
 def prepare_sum(
@@ -91,15 +126,17 @@ def prepare_sum(
     bias: torch.Tensor | None,
     out: torch.Tensor,
     epilogue: Epilogue,
+    residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     config: Config | None = None,
 ) -> Call:
     """The launch that sums x [splits, N, C, H, W] (any strides) over its first axis into out."""
     splits, images, channels, height, width = x.shape
-    config = config or configs(channels)[0]
+    flat = is_flat(x, epilogue.out_format)
+    config = config or configs(channels, flat)[0]
     arguments: dict[str, Any] = {
         "x": x,
-        "out": out,
+        "elements": x[0].numel(),
         "images": images,
         "height": height,
         "width": width,
@@ -109,12 +146,17 @@ def prepare_sum(
         "stride_height": x.stride(3),
         "stride_width": x.stride(4),
         "CHANNELS": channels,
+        "FLAT": flat,
         "SPLITS": splits,
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_CHANNELS": config.block_n,
-        **epilogue.arguments(bias, flag, unused=x),
+        **epilogue.arguments(x, out, bias, residual, flag),
     }
-    tiles = ceil_div(images * height * width, config.block_m) * ceil_div(channels, config.block_n)
+    pixels = images * height * width
+    if flat:
+        tiles = ceil_div(pixels * channels, config.block_m * config.block_n)
+    else:
+        tiles = ceil_div(pixels, config.block_m) * ceil_div(channels, config.block_n)
     return Call(to_image_kernel, (tiles,), arguments, config.num_warps, config.num_stages)
 
 
@@ -123,6 +165,7 @@ def prepare(
     bias: torch.Tensor | None = None,
     *,
     out: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     config: Config | None = None,
     out_format: str = "float32_nchw",
@@ -131,13 +174,14 @@ def prepare(
     """See launch."""
     epilogue = Epilogue(out_format=out_format, **epilogue_fields)
     out = epilogue.output(x, tuple(x.shape), out)
-    return Prepared(out, (prepare_sum(x[None], bias, out, epilogue, flag, config),))
+    return Prepared(out, (prepare_sum(x[None], bias, out, epilogue, residual, flag, config),))
 
 
 def launch(x: torch.Tensor, bias: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
     """activation(x + bias) in an output format.
 
-    x [N, C, H, W] with any strides; bias float32 [C] or None. Options: out, flag, config, and the
+    x [N, C, H, W] with any strides; bias float32 [C] or None. Options: out, residual
+    (added to the result, like out), flag, config, and the
     fields of `epilogue.Epilogue` (out_format here defaults to "float32_nchw").
     """
     return prepare(x, bias, **options).run()
@@ -153,6 +197,10 @@ class Case:
     epilogue: Epilogue = PLAIN
     bias: bool = True
     channels_last: bool = True
+
+    @property
+    def label(self) -> str:
+        return f"{self.batch}x{self.channels}x{self.height}x{self.width}"
 
 
 def reference(x: torch.Tensor, bias: torch.Tensor | None, case: Case) -> torch.Tensor:
@@ -171,6 +219,10 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     return Inputs(arguments, {"x": x, "bias": bias, "case": case})
 
 
+MAIN_CASES = (
+    Case(256, 3, 64, 64, torch.float16, Epilogue("tanh", out_format="uint8_nhwc")),
+    Case(256, 64, 32, 32, torch.float16, Epilogue("relu")),
+)
 CASES = (
     Case(2, 3, 5, 7, epilogue=Epilogue("none", out_format="float32_nchw")),
     Case(1, 3, 64, 64, torch.float16, Epilogue("tanh", out_format="uint8_nhwc")),
@@ -188,5 +240,9 @@ KERNEL = Kernel(
     reference=reference,
     inputs=inputs,
     cases=CASES,
-    configs=lambda case, capability: configs(case.channels),
+    configs=lambda case, capability: configs(
+        case.channels, case.channels_last and case.epilogue.out_format != "float32_nchw"
+    ),
+    main_cases=MAIN_CASES,
+    multiplies=False,
 )

@@ -38,6 +38,12 @@ class Config:
     def with_(self, **changes: Any) -> Config:
         return replace(self, **changes)
 
+    @property
+    def label(self) -> str:
+        tile = f"{self.block_m}x{self.block_n}x{self.block_k}"
+        split = f" split {self.split_k}" if self.split_k > 1 else ""
+        return f"{tile} w{self.num_warps} s{self.num_stages}{split}"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -80,7 +86,8 @@ class Inputs:
 class Kernel:
     """A row of the kernels' table: tests, static reports and benchmarks iterate over these.
 
-    A case is a problem: a frozen dataclass of the kernel's own, with `dtype` and `epilogue`.
+    A case is a problem: a frozen dataclass of the kernel's own, with `batch`, `dtype`,
+    `epilogue` and `label`.
     """
 
     name: str
@@ -98,6 +105,8 @@ class Kernel:
     configs: Callable[[Any, tuple[int, int]], Sequence[Config]]
     # Layers of real models, whose default configs the static report holds to more.
     main_cases: Sequence[Any] = ()
+    # Whether it is a matrix product underneath, for the tensor cores.
+    multiplies: bool = True
 
 
 def capability_of(device: torch.device) -> tuple[int, int]:

@@ -27,3 +27,12 @@ if "triton" in sys.modules and sys.modules["triton"].knobs.runtime.interpret != 
 @pytest.fixture
 def device() -> torch.device:
     return torch.device("cpu" if INTERPRET else "cuda")
+
+
+@pytest.fixture(autouse=True)
+def _true_float32():
+    """PyTorch's own convolutions in float32, to compare with, not in tf32."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,0 +1,209 @@
+"""Compiles every shipped configuration for every architecture, with no GPU, and reports on it.
+
+    python -m benchmarks.static_report [--quick] [--architectures 90,100] [--check]
+
+Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; --check writes
+nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
+its architecture has, or a main 16-bit kernel misses the tensor cores or the copies it is made for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import triton
+from fastgan.kernels.table import KERNELS
+from fastgan.kernels.types import Config, Kernel
+
+from benchmarks.compiled import ARCHITECTURES, Report, report
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "kernels.md"
+RESULTS = ROOT / "benchmarks" / "results" / "static" / "kernels.json"
+BEGIN, END = "<!-- begin: static report -->", "<!-- end: static report -->"
+
+# What a main 16-bit kernel must multiply with.
+NEEDED = {80: "mma", 86: "mma", 89: "mma", 90: "wgmma", 100: "tcgen05", 120: "mma"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One launch to compile; small enough to send to another process."""
+
+    kernel: int  # row of the table
+    case: int  # of main_cases
+    dtype: torch.dtype
+    precision: str
+    batch: int
+    config: Config
+    architecture: int
+    is_default: bool
+
+    @property
+    def row(self) -> Kernel:
+        return KERNELS[self.kernel]
+
+    def problem(self) -> object:
+        return problem(self.row, self.case, self.dtype, self.precision, self.batch)
+
+    @property
+    def is_main(self) -> bool:
+        """Held to the tensor cores: a default of a large batch in 16 bits."""
+        large = self.batch == self.row.main_cases[self.case].batch
+        return self.is_default and large and self.dtype != torch.float32
+
+
+def problem(kernel: Kernel, case: int, dtype: torch.dtype, precision: str, batch: int) -> object:
+    changed = replace(kernel.main_cases[case], dtype=dtype, batch=batch)
+    return replace(changed, precision=precision) if hasattr(changed, "precision") else changed
+
+
+def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
+    """Every configuration of every main case; quick: the defaults of large batches in float16."""
+    kinds = [(torch.float16, "ieee")]
+    if not quick:
+        kinds += [(torch.bfloat16, "ieee"), (torch.float32, "ieee"), (torch.float32, "tf32")]
+    for row, kernel in enumerate(KERNELS):
+        for number, case in enumerate(kernel.main_cases):
+            for architecture in architectures:
+                seen = set()
+                for dtype, precision in kinds:
+                    if precision == "tf32" and not hasattr(case, "precision"):
+                        continue
+                    for batch in (case.batch,) if quick else (case.batch, 1, 8, 64, 1024):
+                        asked = problem(kernel, number, dtype, precision, batch)
+                        configs = kernel.configs(asked, divmod(architecture, 10))
+                        # bfloat16 compiles as float16 does: its defaults are enough.
+                        some = quick or dtype == torch.bfloat16
+                        for place, config in enumerate(configs[:1] if some else configs):
+                            key = (dtype, precision, config)
+                            if key in seen:
+                                continue
+                            seen.add(key)
+                            yield Job(
+                                row,
+                                number,
+                                dtype,
+                                precision,
+                                batch,
+                                config,
+                                architecture,
+                                place == 0,
+                            )
+
+
+def run(job: Job) -> list[Report]:
+    inputs = job.row.inputs(job.problem(), None, torch.device("meta"))
+    prepared = job.row.prepare(**inputs.launch, config=job.config)
+    return [report(call, job.architecture) for call in prepared.calls]
+
+
+def faults(job: Job, found: Report) -> list[str]:
+    """What is wrong with a compiled kernel."""
+    wrong = []
+    if job.is_default and (found.spills or found.stack):
+        wrong.append(f"{found.spills} bytes of spills, {found.stack} bytes of stack")
+    if found.over_limit:
+        wrong.append(f"{found.shared} bytes of shared memory are more than a block can have")
+    if job.is_main and job.row.multiplies:
+        needed = NEEDED[job.architecture]
+        if found.tensor_cores != needed:
+            wrong.append(f"multiplies with {found.tensor_cores}, not {needed}")
+        if found.copies == "none":
+            wrong.append("loads are not overlapped with multiplications")
+    if job.is_main and found.widest_load < 16:
+        wrong.append(f"loads of {found.widest_load} bytes, not 16")
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="defaults of large batches, float16")
+    parser.add_argument("--architectures", default=",".join(map(str, ARCHITECTURES)))
+    parser.add_argument("--check", action="store_true", help="write no files")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    architectures = [int(name) for name in arguments.architectures.split(",")]
+
+    todo = list(jobs(architectures, arguments.quick))
+    rows, failures = [], []
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for job, reports in zip(todo, pool.map(run, todo), strict=True):
+            main_report = reports[0]
+            name = (
+                f"{job.row.name} {job.problem().label} {name_of(job)} "
+                f"{job.config.label} sm_{job.architecture}"
+            )
+            wrong = [fault for found in reports for fault in faults(job, found)]
+            failures += [f"{name}: {fault}" for fault in wrong]
+            rows.append(
+                {
+                    "kernel": job.row.name,
+                    "case": job.problem().label,
+                    "dtype": name_of(job),
+                    "batch": job.batch,
+                    "config": job.config.label,
+                    "default": job.is_default,
+                    **asdict(main_report),
+                }
+            )
+            print(f"{name}: {summary(main_report)}", flush=True)
+    for failure in failures:
+        print("FAULT", failure, file=sys.stderr)
+    print(f"{len(rows)} configurations, {len(failures)} faults")
+    if not arguments.check:
+        write(rows)
+    return 1 if failures else 0
+
+
+def name_of(job: Job) -> str:
+    dtype = str(job.dtype).removeprefix("torch.")
+    return "tf32" if job.precision == "tf32" else dtype
+
+
+def summary(found: Report) -> str:
+    return (
+        f"{found.registers} registers, {found.spills} spilled, {found.shared} B shared, "
+        f"{found.occupancy:.0%} occupancy, {found.tensor_cores}, {found.copies} copies, "
+        f"{found.widest_load} B loads, loop of {found.loop}"
+    )
+
+
+def write(rows: list[dict]) -> None:
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps({"triton": triton.__version__, "rows": rows}, indent=1) + "\n")
+    before, rest = DOCUMENT.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    DOCUMENT.write_text(before + BEGIN + "\n" + table(rows) + END + after)
+
+
+def table(rows: list[dict]) -> str:
+    """The defaults of the main cases in float16 at their own batch, as Markdown."""
+    lines = [
+        f"Triton {triton.__version__}; {len(rows)} configurations compiled, of which the defaults "
+        "in float16 are shown (all are in `benchmarks/results/static/kernels.json`).",
+        "",
+        "| kernel | problem | GPU | tile, warps, stages | registers | spills | shared | "
+        "occupancy | multiplies with | copies | load | loop |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row["default"] and row["dtype"] == "float16":
+            lines.append(
+                f"| {row['kernel']} | {row['case']} | sm_{row['architecture']} | {row['config']} | "
+                f"{row['registers']} | {row['spills']} | {row['shared'] / 1024:.0f} KiB | "
+                f"{row['occupancy']:.0%} | {row['tensor_cores']} | {row['copies']} | "
+                f"{row['widest_load']} B | {row['loop']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

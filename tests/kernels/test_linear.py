@@ -1,0 +1,51 @@
+"""The linear layer against eager PyTorch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from drawing import new_generator, poison
+from fastgan.kernels import linear
+from fastgan.kernels.types import Config
+from tolerances import assert_close
+
+CONFIGS = (None, Config(16, 16, 16), Config(16, 32, 16, split_k=3))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_dense_then_reshape(dtype, config, device):
+    generator = new_generator(device)
+    x = torch.randn(3, 50, generator=generator, device=device).to(dtype)
+    weight = (torch.randn(50, 6 * 12, generator=generator, device=device) / 50**0.5).to(dtype)
+    bias = torch.randn(6 * 12, generator=generator, device=device)
+    packed = linear.pack(weight, dtype, image=(6, 3, 4))
+    out = torch.empty(3, 6, 3, 4, dtype=dtype, device=device, memory_format=torch.channels_last)
+    linear.launch(x, packed, linear.pack_bias(bias, packed), out=poison(out), config=config)
+    expected = (x.float() @ weight.float() + bias).view(3, 6, 3, 4)
+    assert_close(out, expected.to(dtype), dtype)
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 0, 1, 2)])
+def test_transposed_convolution_of_one_pixel(padding, device):
+    generator = new_generator(device)
+    x = torch.randn(2, 20, 1, 1, generator=generator, device=device)
+    weight = torch.randn(20, 9, 4, 5, generator=generator, device=device) / 20**0.5
+    bias = torch.randn(9, generator=generator, device=device)
+    packed = linear.pack_conv_transpose(weight, torch.float32, padding)
+    out = linear.launch(x, packed, linear.pack_bias(bias, packed), activation="relu")
+    top, left, bottom, right = padding
+    expected = F.conv_transpose2d(x, weight, bias).relu()
+    expected = expected[:, :, top : 4 - bottom, left : 5 - right]
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert_close(out, expected, torch.float32)
+
+
+def test_refuses_what_it_cannot_do(device):
+    weight = torch.zeros(20, 12, device=device)
+    with pytest.raises(ValueError, match="image"):
+        linear.pack(weight, torch.float32, image=(5, 2, 1))
+    packed = linear.pack(weight, torch.float32)
+    with pytest.raises(ValueError, match="x: found 19 columns"):
+        linear.launch(torch.zeros(2, 19, device=device), packed)
+    with pytest.raises(ValueError, match="out_format"):
+        linear.launch(torch.zeros(2, 20, device=device), packed, out_format="uint8_nhwc")

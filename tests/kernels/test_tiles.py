@@ -1,0 +1,52 @@
+"""The choice of tiles, which needs no kernel to run."""
+
+import pytest
+import torch
+from fastgan.kernels import tiles, types
+from fastgan.kernels.tiles import Product
+
+
+@pytest.fixture(autouse=True)
+def _compiled(monkeypatch):
+    monkeypatch.setattr(tiles, "INTERPRETED", False)
+
+
+def layer(batch: int, **changes) -> Product:
+    """The 512 -> 256 layer of DCGAN-64."""
+    fields = {"rows": 16 * batch, "columns": 256, "channels": 512, "taps": 4, "copies": 4}
+    return Product(**{**fields, "descriptors": True, **changes})
+
+
+@pytest.mark.parametrize("capability", list(tiles.MULTIPROCESSORS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("batch", [1, 3, 64, 1024])
+def test_every_problem_has_sane_configs(batch, dtype, capability):
+    for columns in (1, 12, 48, 64, 300):
+        for channels in (3, 100, 512):
+            product = layer(batch, columns=columns, channels=channels, dtype=dtype)
+            configs = tiles.configs(product, capability)
+            assert len(set(configs)) == len(configs) > 0
+            for config in configs:
+                assert min(config.block_m, config.block_n, config.block_k) >= 16
+                assert 1 <= config.split_k <= tiles.MOST_SPLITS
+
+
+def test_large_batches_take_large_tiles_and_small_ones_split():
+    large = tiles.configs(layer(1024), (9, 0))[0]
+    assert large.block_m * large.block_n >= 128 * 128
+    assert large.split_k == 1
+    small = tiles.configs(layer(1), (9, 0))[0]
+    assert small.split_k > 1
+    assert small.descriptors
+
+
+def test_descriptors_only_where_the_hardware_has_them():
+    assert not any(config.descriptors for config in tiles.configs(layer(64), (8, 0)))
+    assert all(config.descriptors for config in tiles.configs(layer(64), (10, 0)))
+
+
+def test_box_covers_with_the_least_waste():
+    assert types.box_of(64, 8, 8, 128) == (2, 8, 8)
+    assert types.box_of(1, 32, 32, 128)[0] == 1
+    images, rows, columns = types.box_of(5, 7, 3, 64)
+    assert images * rows * columns == 64
