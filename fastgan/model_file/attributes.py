@@ -196,7 +196,7 @@ class Problem:
 
 
 def check(
-    op: str, values: Mapping[str, Any], shapes: tuple[tuple[int, ...] | None, ...]
+    op: str, values: Mapping[str, Any], shapes: tuple[tuple[int, ...] | None, ...], outputs: int
 ) -> Problem | None:
     """The first attribute of an `op` node that breaks a rule.
 
@@ -204,6 +204,7 @@ def check(
         op: the operator's name.
         values: the attributes' values by name; None for tensors, graphs and types.
         shapes: the inputs' shapes where they are weights, else None.
+        outputs: how many outputs the node has.
     """
     for name, value in values.items():
         rule = OPERATOR_ATTRIBUTES.get((op, name)) or ATTRIBUTES.get(name)
@@ -217,6 +218,20 @@ def check(
             return Problem(f"attribute '{name}'", _short(value), needed)
     if op in _WINDOWED:
         return _window(op, values, shapes)
+    if op == "Split":
+        return _split(values, outputs)
+    return None
+
+
+def _split(values: Mapping[str, Any], outputs: int) -> Problem | None:
+    """Whether a Split has the outputs that its attributes promise."""
+    promised = {"num_outputs": values.get("num_outputs"), "split": values.get("split")}
+    if promised["split"] is not None:
+        promised["split"] = len(promised["split"])
+    for name, count in promised.items():
+        if count is not None and count != outputs:
+            needed = f"as many as it has outputs, {outputs}"
+            return Problem(f"attribute '{name}'", _short(values[name]), needed)
     return None
 
 

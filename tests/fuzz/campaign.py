@@ -1,14 +1,15 @@
 """A long fuzzing run by hand: `python -m tests.fuzz.campaign --count 20000 --seed 1`.
 
 Mutants are read, and those accepted are given to ONNX Runtime, in a worker process. A worker that
-dies, hangs for ten seconds or grows by half a gigabyte is reported with the mutant that did it (kept
-under --keep) and replaced. Exit status 1 if any was.
+dies, hangs for ten seconds or grows by half a gigabyte is reported with the mutant that did it
+(kept under --keep) and replaced. Exit status 1 if any was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -33,14 +34,17 @@ def worker(seed: int, first: int, last: int, runtime: bool, keep: Path) -> None:
     onnxruntime.set_default_logger_severity(4)
     read(models[0])
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (6 << 30),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (4 << 30),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
 
+    report_to = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # Libraries may print to standard output; the reports have it for themselves.
+
     def say(**fields: object) -> None:
-        print(json.dumps(fields), flush=True)
+        print(json.dumps(fields), file=report_to, flush=True)
 
     for index in range(first, last):
         say(index=index, phase="read")
@@ -119,6 +123,8 @@ def campaign(count: int, seed: int, runtime: bool, keep: Path) -> int:
         if not trouble and (phase not in ("done", "start") or child.returncode):
             errors = child.stderr.read().strip().splitlines() if child.stderr else []
             trouble = f"status {child.returncode} in {phase}: {' '.join(errors[-1:])}"
+        if phase == "start":
+            raise SystemExit(f"a worker that does not start: {trouble}")
         if trouble:
             report(seed, index, trouble, keep)
             bad, index = bad + 1, index + 1

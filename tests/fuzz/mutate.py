@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import AttributeProto, ModelProto
 
 Random = random.Random
@@ -225,18 +226,21 @@ def change_node(rng: Random, model: ModelProto) -> None:
 
 
 def nest(rng: Random, model: ModelProto) -> None:
-    """Put the graph into the branches of an If."""
-    for _ in range(rng.choice((1, 2, 20))):
+    """Put the graph into a branch of an If, which goes into a branch of another, and so on."""
+    first = onnx.GraphProto()
+    first.CopyFrom(model.graph)
+    del first.input[:]
+    for depth in range(rng.choice((1, 2, 20))):
         inner = onnx.GraphProto()
         inner.CopyFrom(model.graph)
         del inner.input[:]
-        outputs = [value.name for value in inner.output]
         del model.graph.node[:]
-        name = f"condition{rng.random()}"
+        name = f"condition_{depth}"
         model.graph.initializer.add(name=name, data_type=9, dims=[], int32_data=[1])
+        outputs = [value.name for value in inner.output]
         node = model.graph.node.add(op_type="If", input=[name], output=outputs)
-        for branch in ("then_branch", "else_branch"):
-            node.attribute.add(name=branch, type=AttributeProto.GRAPH, g=inner)
+        for branch, graph in (("then_branch", inner), ("else_branch", first)):
+            node.attribute.add(name=branch, type=AttributeProto.GRAPH, g=graph)
 
 
 def change_header(rng: Random, model: ModelProto) -> None:
@@ -282,9 +286,13 @@ def mutant(rng: Random, models: Sequence[bytes]) -> bytes:
         for _ in range(rng.choice((1, 1, 2, 3, 4))):
             try:
                 rng.choice(STRUCTURED)(rng, proto)
-            except (ValueError, TypeError):  # A field that cannot hold the value; so be it.
+            except (ValueError, TypeError, DecodeError):  # What no message can hold; so be it.
                 continue
-        data = proto.SerializeToString()
+        try:
+            changed = proto.SerializeToString()
+        except EncodeError:  # Nested deeper than protobuf writes.
+            return mutate_bytes(rng, data)
         if rng.random() < 0.9:
-            return data
+            return changed
+        data = changed
     return mutate_bytes(rng, data)
