@@ -49,6 +49,7 @@ class Settings:
     seed: int = 0
     size: int = 32
     latent: int = 100
+    hidden: int = 2
     loss: Literal["non-saturating", "minimax"] = "non-saturating"
     label_smoothing: float = 0.1
     r1: float = 0.0
@@ -154,7 +155,7 @@ class Adversarial:
         draw = _fixed()
         with torch.no_grad():
             for _ in range(16 if norms else 0):
-                generator(torch.randn(256, self._settings.latent, generator=draw))
+                generator(torch.randn(64, self._settings.latent, generator=draw))
         return generator.eval()
 
     def export(self, path: Path) -> None:
