@@ -33,6 +33,7 @@ class Settings:
         lr: Adam's step size, of the discriminator and of the generator.
         size: height and width of the images.
         latent: how many normal numbers make an image.
+        hidden: dense layers in front of those that the recipe describes.
         loss: what the generator minimises: "non-saturating" -log D(G(z)), or "minimax"
             log(1 - D(G(z))), which the discriminator maximises.
         label_smoothing: real images are to be judged 1 - this.
@@ -43,9 +44,9 @@ class Settings:
         precision: "bf16" computes the layers in bfloat16, faster where the CPU has it.
     """
 
-    steps: int = 3000
-    batch: int = 64
-    lr: float = 2e-4
+    steps: int = 4000
+    batch: int = 48
+    lr: float = 4e-4
     seed: int = 0
     size: int = 32
     latent: int = 100
@@ -54,8 +55,8 @@ class Settings:
     label_smoothing: float = 0.1
     r1: float = 0.0
     spectral_norm: bool = False
-    shift: float = 0.125
-    average: float = 0.999
+    shift: float = 0.0625
+    average: float = 0.998
     precision: Literal["float32", "bf16"] = "float32"
 
 
