@@ -161,7 +161,7 @@ class Adversarial:
 
     def export(self, path: Path) -> None:
         """Write the finished generator as ONNX, with what it was trained on in its metadata."""
-        from fastgan.export import export
+        from fastgan.exporting import export
 
         export(self.finished(), path, latent=self._settings.latent)
 
