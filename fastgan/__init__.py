@@ -21,7 +21,7 @@ from fastgan.errors import (
 from fastgan.limits import Limits
 
 if TYPE_CHECKING:
-    from fastgan.export import export
+    from fastgan.exporting import export
     from fastgan.generator import Generator
     from fastgan.loading import load
 
@@ -44,7 +44,7 @@ __all__ = [
 # torch and onnx_ir take seconds to import, so each name's module is imported on first use.
 _LAZY = {
     "Generator": "fastgan.generator",
-    "export": "fastgan.export",
+    "export": "fastgan.exporting",
     "load": "fastgan.loading",
 }
 

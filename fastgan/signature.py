@@ -32,7 +32,7 @@ class Input:
             is declared.
         dtype: NumPy's name of the element type, such as "float32".
         distribution: what a latent or noise input is drawn from: "normal" is N(0, 1), "uniform"
-            is [0, 1), "uniform_symmetric" is [-1, 1), "hypersphere" is uniform on a sphere.
+            is [0, 1), "uniform_symmetric" is [-1, 1), "hypersphere" is uniform on the unit sphere.
         classes: how many classes a label has. An integer label is a class index, one per sample;
             a floating-point one is one-hot, [batch, classes].
         range: the values that an image or mask input is made of.

@@ -63,6 +63,9 @@ def train(
         int | None, typer.Option(help="Height and width: 32 or 64. Default: 32; 64 with --data.")
     ] = None,
     channels: Annotated[int, typer.Option(help="Of --data: 1 is grey, 3 is colour.")] = 3,
+    hidden: Annotated[
+        int | None, typer.Option(min=0, help="Dense layers in front; 0 is the plain seed network.")
+    ] = None,
     loss: Annotated[Loss | None, typer.Option(help="What the generator minimises.")] = None,
     r1: Annotated[float | None, typer.Option(min=0, help="Weight of the R1 penalty.")] = None,
     spectral_norm: Annotated[
@@ -88,6 +91,7 @@ def train(
         "lr": lr,
         "seed": seed,
         "size": size or (64 if data else None),
+        "hidden": hidden,
         "loss": loss and loss.value,
         "r1": r1,
         "spectral_norm": spectral_norm,

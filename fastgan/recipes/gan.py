@@ -33,6 +33,7 @@ class Settings:
         lr: Adam's step size, of the discriminator and of the generator.
         size: height and width of the images.
         latent: how many normal numbers make an image.
+        hidden: dense layers in front of those that the recipe describes.
         loss: what the generator minimises: "non-saturating" -log D(G(z)), or "minimax"
             log(1 - D(G(z))), which the discriminator maximises.
         label_smoothing: real images are to be judged 1 - this.
@@ -43,18 +44,19 @@ class Settings:
         precision: "bf16" computes the layers in bfloat16, faster where the CPU has it.
     """
 
-    steps: int = 3000
-    batch: int = 64
-    lr: float = 2e-4
+    steps: int = 4000
+    batch: int = 48
+    lr: float = 4e-4
     seed: int = 0
     size: int = 32
     latent: int = 100
+    hidden: int = 2
     loss: Literal["non-saturating", "minimax"] = "non-saturating"
     label_smoothing: float = 0.1
     r1: float = 0.0
     spectral_norm: bool = False
-    shift: float = 0.125
-    average: float = 0.999
+    shift: float = 0.0625
+    average: float = 0.998
     precision: Literal["float32", "bf16"] = "float32"
 
 
@@ -154,12 +156,12 @@ class Adversarial:
         draw = _fixed()
         with torch.no_grad():
             for _ in range(16 if norms else 0):
-                generator(torch.randn(256, self._settings.latent, generator=draw))
+                generator(torch.randn(64, self._settings.latent, generator=draw))
         return generator.eval()
 
     def export(self, path: Path) -> None:
         """Write the finished generator as ONNX, with what it was trained on in its metadata."""
-        from fastgan.export import export
+        from fastgan.exporting import export
 
         export(self.finished(), path, latent=self._settings.latent)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from fastgan import signature
 from fastgan.errors import ArgumentError, UnsupportedError
-from fastgan.export import export
+from fastgan.exporting import export
 from fastgan.signature import Input, Output
 
 EXPORTERS = ("dynamo", "torchscript")
@@ -260,6 +260,12 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
     heavy = "{'onnx', 'onnx_ir', 'onnxscript', 'onnxruntime'}"
-    code = f"import sys, fastgan.export; print({heavy} & set(sys.modules))"
+    code = f"import sys, fastgan.exporting; print({heavy} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert printed.strip() == "set()"
+
+
+def test_the_function_is_not_hidden_by_its_module():
+    import fastgan
+
+    assert fastgan.export is export

@@ -1,0 +1,70 @@
+"""The shipped models are what their cards say, measured again from the files."""
+
+import re
+
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from PIL import Image
+
+from fastgan import models, signature
+from fastgan.errors import ArgumentError
+from fastgan.recipes import evaluate, images
+from fastgan.signature import Input, Output
+
+
+@pytest.fixture(scope="module")
+def classifier() -> torch.nn.Module:
+    return evaluate.classifier()
+
+
+def test_names_and_paths():
+    assert "dcgan-digits" in models.names()
+    for name in models.names():
+        file = models.path(name)
+        assert file.stat().st_size <= 2 * 2**20
+        onnx.checker.check_model(file, full_check=True)
+        card = file.with_suffix(".md").read_text()
+        assert card.startswith(f"# {name}\n")
+        with Image.open(file.with_suffix(".png")) as sheet:
+            assert min(sheet.size) >= 256
+
+
+@pytest.mark.parametrize("name", ["dcgan", "../models/dcgan-digits", "dcgan-digits.onnx", ""])
+def test_an_unknown_name_lists_the_known_ones(name):
+    with pytest.raises(ArgumentError, match=r"dcgan-digits$"):
+        models.path(name)
+
+
+def test_what_the_digits_file_says_of_itself():
+    found = signature.of(ir.load(models.path("dcgan-digits")))
+    assert found.inputs == (Input("latent", "latent", ("batch", 100), distribution="normal"),)
+    assert found.outputs == (Output("output", "image", ("batch", 1, 32, 32)),)
+
+
+def test_the_card_of_the_digits_keeps_its_promise(classifier):
+    file = models.path("dcgan-digits")
+    found = evaluate.judge(evaluate.sample(file, 2000, seed=11), classifier)
+    assert found.accuracy >= 0.97, "the judge itself is no good"
+    assert found.confidence >= 0.9
+    assert all(0.05 <= share <= 0.15 for share in found.shares), found.shares
+    assert found.novelty > 0.5, "copies of the training digits"
+
+    card = file.with_suffix(".md").read_text()
+    stated = re.search(r"mean confidence +([\d.]+) over", card)
+    assert stated is not None
+    assert float(stated[1]) == pytest.approx(found.confidence, abs=0.02)
+
+
+def test_the_judge_tells_digits_from_what_is_none(classifier):
+    real, _ = images.digits("test")
+    train, _ = images.digits("train")
+    noise = torch.randn(200, 1, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    blends = (real[:180] + real[180:]) / 2
+    on_real, on_noise, on_blends = (evaluate.judge(x, classifier) for x in (real, noise, blends))
+    assert on_real.confidence > 0.95
+    assert on_real.novelty == pytest.approx(1)
+    assert on_blends.confidence < 0.9
+    assert not all(0.05 <= share <= 0.15 for share in on_noise.shares)
+    assert evaluate.judge(train[:200], classifier).novelty == 0
