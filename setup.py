@@ -59,7 +59,7 @@ def extensions() -> list[Extension]:
                 include_dirs=[pybind11.get_include()],
                 depends=headers,
                 language="c++",
-                extra_compile_args=["/std:c++17", "/O2"] if os.name == "nt" else CPU_FLAGS,
+                extra_compile_args=["/std:c++17", "/O2", "/fp:strict"] if os.name == "nt" else CPU_FLAGS,
                 extra_link_args=[] if os.name == "nt" else ["-pthread"],
                 optional=True,
             )
