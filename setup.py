@@ -18,8 +18,10 @@ from setuptools.errors import CompileError
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
 # GCC 12 warns of its own AVX-512 header.
 CPU_FLAGS += ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
+MSVC_FLAGS = ["/std:c++17", "/O2", "/fp:strict"]
 CUDA_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false"]
 CUDA_ARCHITECTURES = (80, 90, 100)
+CUDA_PTX = 75  # what the driver compiles for any other GPU, older or newer
 
 
 class CudaLibrary(Extension):
@@ -34,11 +36,12 @@ class BuildNative(build_ext):
         target = self.get_ext_fullpath(extension.name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         command = ["nvcc", *CUDA_FLAGS, "-shared", "-cudart", "static", "-Xcompiler", "-fPIC"]
-        for architecture in CUDA_ARCHITECTURES:
-            command.append(f"-gencode=arch=compute_{architecture},code=sm_{architecture}")
-        newest = CUDA_ARCHITECTURES[-1]
-        command.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
+        command.append(f"-gencode=arch=compute_{CUDA_PTX},code=compute_{CUDA_PTX}")
         try:
+            known = subprocess.check_output(["nvcc", "--list-gpu-code"], text=True).split()
+            for architecture in CUDA_ARCHITECTURES:
+                if f"sm_{architecture}" in known:
+                    command.append(f"-gencode=arch=compute_{architecture},code=sm_{architecture}")
             subprocess.run([*command, *extension.sources, "-o", target], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise CompileError(f"nvcc: {error}") from error  # a warning: the extension is optional
@@ -59,7 +62,7 @@ def extensions() -> list[Extension]:
                 include_dirs=[pybind11.get_include()],
                 depends=headers,
                 language="c++",
-                extra_compile_args=["/std:c++17", "/O2"] if os.name == "nt" else CPU_FLAGS,
+                extra_compile_args=MSVC_FLAGS if os.name == "nt" else CPU_FLAGS,
                 extra_link_args=[] if os.name == "nt" else ["-pthread"],
                 optional=True,
             )

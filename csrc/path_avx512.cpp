@@ -1,13 +1,28 @@
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#include <math.h>
+
+static bool runs_here() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
+}
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq"))), apply_to = function)
+#else
 #pragma GCC target("avx512f,avx512dq")
+#endif
+
 #define FASTGAN_LANES 8
 #include "fill.h"
 
 namespace fastgan {
 
-static bool runs_here() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-}
-
 const Path path_avx512 = {"avx512", runs_here, fill, normalise};
 
 }  // namespace fastgan
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+#endif

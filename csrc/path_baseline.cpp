@@ -1,3 +1,4 @@
+#if defined(__GNUC__)
 #define FASTGAN_LANES 2
 #include "fill.h"
 
@@ -6,3 +7,5 @@ namespace fastgan {
 const Path path_baseline = {"baseline", [] { return true; }, fill, normalise};
 
 }  // namespace fastgan
+
+#endif

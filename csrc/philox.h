@@ -20,6 +20,7 @@
 // the C++ operators on them, and the few functions that operators do not give.
 #pragma once
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -71,6 +72,8 @@ struct Scalar {
   static FASTGAN_FN Float square_root(Float a) {
 #ifdef __CUDA_ARCH__
     return __fsqrt_rn(a);
+#elif defined(_MSC_VER)
+    return sqrtf(a);
 #else
     return __builtin_sqrtf(a);
 #endif
