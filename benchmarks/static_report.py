@@ -1,6 +1,6 @@
 """Compiles every shipped configuration for every architecture, with no GPU, and reports on it.
 
-    python -m benchmarks.static_report [--quick] [--architectures 90,100] [--check]
+    python -m benchmarks.static_report [--quick] [--kernels conv] [--architectures 90] [--check]
 
 Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; --check writes
 nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
@@ -66,37 +66,26 @@ def problem(kernel: Kernel, case: int, dtype: torch.dtype, precision: str, batch
 
 
 def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
-    """Every configuration of every main case; quick: the defaults of large batches in float16."""
-    kinds = [(torch.float16, "ieee")]
-    if not quick:
-        kinds += [(torch.bfloat16, "ieee"), (torch.float32, "ieee"), (torch.float32, "tf32")]
+    """What to compile: all configurations of each main case in float16, and the defaults of other
+    precisions and batches; quick: the defaults of the main cases in float16."""
     for row, kernel in enumerate(KERNELS):
         for number, case in enumerate(kernel.main_cases):
+            kinds = [(torch.float16, "ieee", case.batch)]
+            if not quick:
+                kinds += [(torch.float16, "ieee", batch) for batch in (1, 16, 1024)]
+                kinds += [(torch.bfloat16, "ieee", case.batch), (torch.float32, "ieee", case.batch)]
+                kinds += [(torch.float32, "tf32", case.batch)] if kernel.multiplies else []
             for architecture in architectures:
                 seen = set()
-                for dtype, precision in kinds:
-                    if precision == "tf32" and not hasattr(case, "precision"):
-                        continue
-                    for batch in (case.batch,) if quick else (case.batch, 1, 8, 64, 1024):
-                        asked = problem(kernel, number, dtype, precision, batch)
-                        configs = kernel.configs(asked, divmod(architecture, 10))
-                        # bfloat16 compiles as float16 does: its defaults are enough.
-                        some = quick or dtype == torch.bfloat16
-                        for place, config in enumerate(configs[:1] if some else configs):
-                            key = (dtype, precision, config)
-                            if key in seen:
-                                continue
-                            seen.add(key)
-                            yield Job(
-                                row,
-                                number,
-                                dtype,
-                                precision,
-                                batch,
-                                config,
-                                architecture,
-                                place == 0,
-                            )
+                for kind in kinds:
+                    asked = problem(kernel, number, *kind)
+                    configs = kernel.configs(asked, divmod(architecture, 10))
+                    if quick or kind != kinds[0]:
+                        configs = configs[:1]
+                    for place, config in enumerate(configs):
+                        if (*kind[:2], config) not in seen:
+                            seen.add((*kind[:2], config))
+                            yield Job(row, number, *kind, config, architecture, place == 0)
 
 
 def run(job: Job) -> list[Report]:
@@ -127,12 +116,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="defaults of large batches, float16")
     parser.add_argument("--architectures", default=",".join(map(str, ARCHITECTURES)))
+    parser.add_argument("--kernels", default=",".join(kernel.name for kernel in KERNELS))
     parser.add_argument("--check", action="store_true", help="write no files")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     architectures = [int(name) for name in arguments.architectures.split(",")]
 
-    todo = list(jobs(architectures, arguments.quick))
+    names = arguments.kernels.split(",")
+    todo = [job for job in jobs(architectures, arguments.quick) if job.row.name in names]
     rows, failures = [], []
     with ProcessPoolExecutor(arguments.workers) as pool:
         for job, reports in zip(todo, pool.map(run, todo), strict=True):

@@ -23,7 +23,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import tiles
-from .conv_transpose_weight import PackedWeight, pack, union_of_taps
+from .conv_transpose_weight import PackedWeight, pack, pack_upsampled, union_of_taps
 from .epilogue import Epilogue, finish
 from .to_image import prepare_sum
 from .types import (
@@ -36,7 +36,7 @@ from .types import (
     describe,
 )
 
-__all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
+__all__ = ["PackedWeight", "configs", "launch", "pack", "pack_upsampled", "prepare"]
 
 
 @triton.jit

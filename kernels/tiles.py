@@ -82,6 +82,7 @@ BULK = ((128, 256, 8, 3), (128, 128, 8, 3), (256, 64, 8, 3), (128, 64, 4, 4), (6
 BULK += ((32, 64, 4, 4), (16, 64, 4, 4))
 BULK_NARROW = ((256, 0, 8, 3), (128, 0, 4, 4), (64, 0, 4, 4))
 HALF = ((128, 128, 8, 4), (128, 64, 4, 4), (64, 64, 4, 4), (32, 64, 4, 4), (16, 64, 4, 4))
+HALF_DEEP = ((128, 128, 8, 3), (128, 64, 4, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 64, 4, 4))
 TF32 = ((128, 128, 8, 3), (128, 64, 4, 3), (64, 64, 4, 3), (32, 64, 4, 3), (16, 64, 4, 3))
 IEEE = ((128, 128, 8, 2), (64, 64, 4, 3), (32, 64, 4, 3), (16, 64, 4, 3))
 NARROW = ((128, 0, 4, 3), (64, 0, 4, 3), (32, 0, 4, 3), (16, 0, 4, 3))
@@ -97,7 +98,9 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
     if bulk:
         sizes, k = (BULK_NARROW if narrow else BULK), 64
     elif half:
-        sizes, k = (NARROW if narrow else HALF), 32
+        # Hopper's multiprocessors hold tiles of 64 channels, three stages deep, twice.
+        deep = capability[0] in (9, 10) and product.channels % 64 == 0
+        sizes, k = (NARROW if narrow else HALF_DEEP if deep else HALF), 64 if deep else 32
     elif product.precision == "ieee":
         sizes, k = (NARROW if narrow else IEEE), 16
     else:
