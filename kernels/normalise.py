@@ -348,6 +348,7 @@ def launch(
     x [N, C, H, W] channels_last; gamma and beta float32 [C], or [N, C], or None. Statistics are of
     each image and group of channels (groups = 0: each channel by itself, which is instance norm);
     with per_pixel of each pixel's channels, and there with subtract_mean=False without the mean
-    (pixel norm). Other options: epsilon, out, residual, flag, config, and the fields of `epilogue.Epilogue`.
+    (pixel norm). Other options: epsilon, out, residual, flag, config, and the fields of
+    `epilogue.Epilogue`.
     """
     return prepare(x, gamma, beta, **options).run()
