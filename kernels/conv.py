@@ -1,8 +1,8 @@
 """2-D convolution (ONNX Conv, group 1) as an implicit matrix product.
 
 Padding (zeros, reflected or repeated edges) and nearest upsampling by two before it are arithmetic
-on the input's coordinates, so neither makes a pass over memory of its own; bias, residual and
-activation are the epilogue's.
+on the input's coordinates, and a pixel shuffle after it (ONNX DepthToSpace) on the output's, so
+none makes a pass over memory of its own; bias, residual and activation are the epilogue's.
 """
 
 from __future__ import annotations
@@ -36,8 +36,16 @@ class PackedWeight:
     dilation: tuple[int, int]
     pad_mode: str
     upsample: bool  # the input is read as if each pixel were a square of four
+    shuffle: int  # columns are (row, column, channel) of squares of shuffle x shuffle pixels
+    shuffle_mode: str
+
+    @property
+    def channels(self) -> int:
+        """Channels of the result, after the shuffle."""
+        return self.c_out // self.shuffle**2
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Of the convolution, before the shuffle."""
         scale = 2 if self.upsample else 1
         padded = (
             height * scale + self.padding[0] + self.padding[2],
@@ -59,19 +67,42 @@ def pack(
     dilation: tuple[int, int] = (1, 1),
     pad_mode: str = "zeros",
     upsample: bool = False,
+    shuffle: int = 1,
+    shuffle_mode: str = "CRD",
 ) -> PackedWeight:
     """Packs weight [c_out, c_in, kernel_h, kernel_w] (any batch norm folded in), once at load.
 
-    padding is (top, left, bottom, right) and applies after the upsampling.
+    padding is (top, left, bottom, right) and applies after the upsampling. With shuffle > 1 the
+    output channels become squares of pixels, in ONNX DepthToSpace's order: "CRD" is also
+    PyTorch's PixelShuffle.
     """
     if pad_mode not in PAD_MODES:
         raise ValueError(f"pad_mode: found {pad_mode!r}, needed one of {PAD_MODES}")
+    if shuffle_mode not in ("CRD", "DCR"):
+        raise ValueError(f"shuffle_mode: found {shuffle_mode!r}, needed 'CRD' or 'DCR'")
     c_out, c_in, kernel_h, kernel_w = weight.shape  # [OIkk]
+    if c_out % shuffle**2:
+        raise ValueError(f"shuffle: found {c_out} channels, needed a multiple of {shuffle**2}")
+    if shuffle_mode == "CRD":
+        squares = weight.view(c_out // shuffle**2, shuffle**2, *weight.shape[1:])
+        weight = squares.transpose(0, 1).reshape(weight.shape)
     # Rows of whole 32-byte sectors: every load of a tile's row is then aligned.
     data = weight.new_zeros((kernel_h * kernel_w * c_in, ceil_div(c_out, 16) * 16), dtype=dtype)
     data[:, :c_out] = weight.permute(2, 3, 1, 0).reshape(-1, c_out).to(dtype)
     kernel = (kernel_h, kernel_w)
-    return PackedWeight(data, c_in, c_out, kernel, stride, padding, dilation, pad_mode, upsample)
+    return PackedWeight(
+        data=data,
+        c_in=c_in,
+        c_out=c_out,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        pad_mode=pad_mode,
+        upsample=upsample,
+        shuffle=shuffle,
+        shuffle_mode=shuffle_mode,
+    )
 
 
 @triton.jit
@@ -117,6 +148,8 @@ def conv_kernel(
     DILATION_W: tl.constexpr,
     PAD_MODE: tl.constexpr,
     UPSAMPLE: tl.constexpr,
+    SHUFFLE: tl.constexpr,
+    SHUFFLE_CRD: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
@@ -232,11 +265,20 @@ def conv_kernel(
     column_exists = column < C_OUT
     mask = pixel_exists[:, None] & column_exists[None, :]
     image64 = image.to(tl.int64)[:, None]
-    in_image = (out_h * out_width + out_w)[:, None]
+    CHANNELS: tl.constexpr = C_OUT // (SHUFFLE * SHUFFLE)
+    square = (column // CHANNELS)[None, :]  # the place in a square of pixels; without a shuffle, 0
+    channel = (column % CHANNELS)[None, :]
+    final_w = out_width * SHUFFLE
+    plane = out_height * SHUFFLE * final_w
+    in_image = out_h[:, None] * SHUFFLE * final_w + out_w[:, None] * SHUFFLE
+    in_image += square // SHUFFLE * final_w + square % SHUFFLE
     if OUT_FORMAT == "float32_nchw":
-        offset = (image64 * C_OUT + column[None, :]) * (out_height * out_width) + in_image
+        offset = (image64 * CHANNELS + channel) * plane + in_image
     else:
-        offset = (image64 * (out_height * out_width) + in_image) * C_OUT + column[None, :]
+        offset = (image64 * plane + in_image) * CHANNELS + channel
+    bias_column = column[None, :]
+    if SHUFFLE_CRD:
+        bias_column = channel * (SHUFFLE * SHUFFLE) + square
 
     if SPLIT_K > 1:
         offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
@@ -244,7 +286,7 @@ def conv_kernel(
     else:
         finish(
             accumulator,
-            column[None, :],
+            bias_column,
             column_exists[None, :],
             offset,
             mask,
@@ -284,7 +326,11 @@ def configs(
         precision=precision,
         descriptors=plain and aligned,
     )
-    return tiles.configs(product, capability)
+    configs = tiles.configs(product, capability)
+    if packed.shuffle > 1:
+        # A split sum is finished by channel, where a bias before the shuffle is per square.
+        configs = tuple(dict.fromkeys(config.with_(split_k=1) for config in configs))
+    return configs
 
 
 def prepare(
@@ -316,11 +362,14 @@ def prepare(
     ):
         raise ValueError(f"x: found {height}x{width}, needed more than the padding reflects")
     out_height, out_width = packed.output_size(height, width)
-    out = epilogue.output(x, (images, packed.c_out, out_height, out_width), out)
+    r = packed.shuffle
+    out = epilogue.output(x, (images, packed.channels, out_height * r, out_width * r), out)
     pixels = images * out_height * out_width
     if config is None:
         capability = capability or capability_of(x.device)
         config = configs(packed, pixels, x.dtype, capability, precision)[0]
+    if r > 1 and config.split_k > 1:
+        raise ValueError("config: found split_k with a shuffle, needed split_k = 1")
     box = (1, 1, 1)
     x_argument, weight_argument = x, packed.data
     if config.descriptors:
@@ -349,6 +398,8 @@ def prepare(
         "DILATION_W": packed.dilation[1],
         "PAD_MODE": packed.pad_mode,
         "UPSAMPLE": packed.upsample,
+        "SHUFFLE": r,
+        "SHUFFLE_CRD": r > 1 and packed.shuffle_mode == "CRD",
         "PRECISION": precision,
         "SPLIT_K": config.split_k,
         "DESCRIPTORS": config.descriptors,
@@ -382,7 +433,7 @@ def prepare(
 def launch(
     x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None = None, **options: Any
 ) -> torch.Tensor:
-    """activation(conv2d(pad(upsample(x)), weight) + bias + residual).
+    """activation(shuffle(conv2d(pad(upsample(x)), weight) + bias) + residual).
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     Accumulates in float32. Options: out, residual (added to the result, like out), flag, precision

@@ -24,6 +24,8 @@ class Case:
     dilation: tuple[int, int] = (1, 1)
     pad_mode: str = "zeros"
     upsample: bool = False
+    shuffle: int = 1
+    shuffle_mode: str = "CRD"
     dtype: torch.dtype = torch.float32
     epilogue: Epilogue = PLAIN
     bias: bool = True
@@ -37,6 +39,7 @@ class Case:
         words += [f"k{kernel} s{stride}"]
         words += [self.pad_mode] if self.pad_mode != "zeros" else []
         words += ["upsampled"] if self.upsample else []
+        words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
         words += ["residual"] if self.residual else []
         return ", ".join(words)
 
@@ -80,7 +83,15 @@ def reference(
                 z : z + (out_w - 1) * stride_w + 1 : stride_w,
             ]
             sums += torch.einsum("ncyx,oc->noyx", part, weight[:, :, ky, kx].double())
-    return case.epilogue.reference(sums, bias, case.dtype, residual)
+    if bias is not None:
+        sums += bias.double()[:, None, None]
+    r, channels = case.shuffle, case.c_out // case.shuffle**2
+    if case.shuffle_mode == "CRD":
+        squares = sums.view(-1, channels, r, r, out_h, out_w).permute(0, 1, 4, 2, 5, 3)
+    else:
+        squares = sums.view(-1, r, r, channels, out_h, out_w).permute(0, 3, 4, 1, 5, 2)
+    shuffled = squares.reshape(-1, channels, out_h * r, out_w * r)
+    return case.epilogue.reference(shuffled, None, case.dtype, residual)
 
 
 def positions(size: int, before: int, after: int, pad_mode: str) -> list[int]:
@@ -113,11 +124,14 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         dilation=case.dilation,
         pad_mode=case.pad_mode,
         upsample=case.upsample,
+        shuffle=case.shuffle,
+        shuffle_mode=case.shuffle_mode,
     )
     residual = None
     if case.residual:
         size = packed.output_size(case.height, case.width)
-        residual = normal(case.batch, case.c_out, *size).to(case.dtype)
+        size = [n * case.shuffle for n in size]
+        residual = normal(case.batch, packed.channels, *size).to(case.dtype)
         residual = residual.contiguous(memory_format=torch.channels_last)
     launch_arguments = {"x": x, "packed": packed, "bias": bias, "residual": residual}
     launch_arguments |= {"precision": case.precision, **asdict(case.epilogue)}
@@ -138,6 +152,7 @@ MAIN_CASES = (
     # SRGAN's and ESRGAN's trunk, upsampling, and an encoder's layer.
     Case(8, 64, 128, 128, 64, dtype=HALF, epilogue=LEAKY),
     Case(8, 64, 128, 128, 64, upsample=True, dtype=HALF, epilogue=LEAKY),
+    Case(8, 64, 128, 128, 256, shuffle=2, dtype=HALF, epilogue=LEAKY),
     Case(8, 64, 128, 128, 128, (4, 4), (2, 2), dtype=HALF, epilogue=LEAKY),
 )
 CASES = (
@@ -150,6 +165,9 @@ CASES = (
     Case(1, 6, 11, 9, 10, (3, 2), (2, 3), (0, 1, 2, 0), (2, 1)),
     Case(1, 16, 6, 5, 16, residual=True, dtype=HALF),
     Case(1, 16, 6, 5, 33, residual=True, epilogue=Epilogue("relu", residual_last=True)),
+    Case(1, 16, 5, 4, 20, shuffle=2, dtype=HALF),
+    Case(1, 16, 3, 4, 36, shuffle=3, shuffle_mode="DCR", residual=True),
+    Case(1, 16, 3, 4, 12, shuffle=2, epilogue=TANH),
     Case(2, 20, 1, 1, 7, (1, 1), padding=(0, 0, 0, 0), epilogue=Epilogue("sigmoid")),
     Case(1, 24, 6, 6, 3, (7, 7), padding=WIDE, dtype=HALF, epilogue=TANH, bias=False),
     Case(1, 24, 5, 6, 3, epilogue=Epilogue("tanh", out_format="uint8_nhwc")),

@@ -34,6 +34,17 @@ def eager(x, weight, bias, case: Case) -> torch.Tensor:
     return F.conv2d(x, weight.float(), bias, case.stride, 0, case.dilation)
 
 
+@pytest.mark.parametrize("config", [None, Config(16, 16, 16), Config(16, 64, 16, descriptors=True)])
+def test_pixel_shuffle(config, device):
+    case = Case(2, 16, 4, 5, 32, shuffle=2, dtype=HALF)
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    prepared = conv.prepare(**inputs.launch, config=config)
+    poison(prepared.out)
+    arguments = inputs.reference
+    expected = eager(arguments["x"], arguments["weight"], arguments["bias"], case)
+    assert_close(prepared.run(), F.pixel_shuffle(expected, 2).to(HALF), HALF)
+
+
 def check(case: Case, device: torch.device, config: Config | None = None) -> None:
     print(case, config)
     inputs = KERNEL.inputs(case, new_generator(device), device)
@@ -116,6 +127,8 @@ def test_refuses_what_it_cannot_do(device):
         conv.launch(**{**inputs, "residual": inputs["x"]})
     with pytest.raises(ValueError, match="pad_mode"):
         conv.pack(torch.zeros(1, 1, 3, 3, device=device), HALF, pad_mode="wrap")
+    with pytest.raises(ValueError, match="shuffle: found 6"):
+        conv.pack(torch.zeros(6, 1, 3, 3, device=device), HALF, shuffle=2)
     far = Case(1, 4, 3, 9, 8, (7, 7), padding=(3, 3, 3, 3), pad_mode="reflect")
     with pytest.raises(ValueError, match="more than the padding reflects"):
         conv.launch(**KERNEL.inputs(far, new_generator(device), device).launch)
