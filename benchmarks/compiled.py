@@ -89,8 +89,8 @@ def compile_call(call: Call, architecture: int) -> Any:
         raise RuntimeError("TRITON_INTERPRET is set: nothing can be compiled in this process")
     signature, constants, attributes = signature_of(call)
     source = ASTSource(call.function, signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": call.num_warps, "num_stages": call.num_stages}
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    target = GPUTarget("cuda", architecture, 32)
+    return triton.compile(source, target=target, options=call.options)
 
 
 def report(call: Call, architecture: int) -> Report:

@@ -284,7 +284,7 @@ def prepare(
             **epilogue.arguments(x, out, beta, residual, flag),
         }
         grid = (ceil_div(images * height * width, rows),)
-        return Prepared(out, (Call(pixel_kernel, grid, arguments, config.num_warps, 1),))
+        return Prepared(out, (Call(pixel_kernel, grid, arguments, config),))
 
     groups = groups or channels
     if channels % groups or not subtract_mean:
@@ -328,11 +328,11 @@ def prepare(
         **epilogue.arguments(x, out, beta, residual, flag),
     }
     columns = ceil_div(channels, config.block_n)
-    warps = config.num_warps
+    single = config.with_(num_warps=1)
     calls = (
-        Call(statistics_kernel, (images * chunks, columns), statistics | sizes | blocks, warps),
-        Call(merge_kernel, (images, ceil_div(groups, block_groups)), merge, 1, 1),
-        Call(apply_kernel, (images * ceil_div(pixels, config.block_m), columns), apply, warps, 1),
+        Call(statistics_kernel, (images * chunks, columns), statistics | sizes | blocks, config),
+        Call(merge_kernel, (images, ceil_div(groups, block_groups)), merge, single),
+        Call(apply_kernel, (images * ceil_div(pixels, config.block_m), columns), apply, config),
     )
     return Prepared(out, calls)
 
