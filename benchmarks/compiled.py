@@ -47,8 +47,8 @@ class Report:
 
     architecture: int
     registers: int  # per thread
-    spills: int  # bytes of spill stores and loads, per thread
-    stack: int  # bytes per thread
+    spills: int  # instructions that load from or store to local memory
+    stack: int  # bytes of local memory per thread
     shared: int  # bytes per block
     warps: int
     occupancy: float  # resident warps over the most that one multiprocessor holds
@@ -62,6 +62,7 @@ class Report:
 # Machine instructions that tell; the first that is found counts.
 TENSOR_CORES = {"tcgen05": r"\bUTC\w*MMA", "wgmma": r"\b[HQI]GMMA", "mma": r"\b[HQI]MMA"}
 COPIES = {"bulk": r"\bUTMALDG", "async": r"\bLDGSTS"}
+LOCAL = r"\b(?:LDL|STL)\b"
 MULTIPLIES = r"\bUTC\w*MMA|\b[HQI]G?MMA|\bFFMA"
 WIDTHS = {"": 4, ".64": 8, ".128": 16, ".U8": 1, ".S8": 1, ".U16": 2, ".S16": 2}
 
@@ -88,23 +89,22 @@ def compile_call(call: Call, architecture: int) -> Any:
         raise RuntimeError("TRITON_INTERPRET is set: nothing can be compiled in this process")
     signature, constants, attributes = signature_of(call)
     source = ASTSource(call.function, signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": call.num_warps, "num_stages": call.num_stages}
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    target = GPUTarget("cuda", architecture, 32)
+    return triton.compile(source, target=target, options=call.options)
 
 
 def report(call: Call, architecture: int) -> Report:
     """Compiles a launch and reads what became of it."""
     compiled = compile_call(call, architecture)
-    log = assembler_log(compiled.asm["ptx"], architecture)
-    instructions, labels = disassemble(compiled.asm["cubin"])
+    usage, instructions, labels = disassemble(compiled.asm["cubin"])
     limits = LIMITS[architecture]
-    registers = int(re.search(r"Used (\d+) registers", log).group(1))
+    registers = usage["REG"]
     shared, warps = compiled.metadata.shared, compiled.metadata.num_warps
     return Report(
         architecture=architecture,
         registers=registers,
-        spills=sum(int(n) for n in re.findall(r"(\d+) bytes spill", log)),
-        stack=int(re.search(r"(\d+) bytes stack frame", log).group(1)),
+        spills=sum(bool(re.search(LOCAL, line)) for line in instructions),
+        stack=usage["STACK"] + usage["LOCAL"],
         shared=shared,
         warps=warps,
         occupancy=occupancy(limits, registers, shared, warps),
@@ -158,11 +158,12 @@ def loop_length(instructions: list[str], labels: dict[str, int]) -> int:
     return min(lengths, default=0)
 
 
-def disassemble(cubin: bytes) -> tuple[list[str], dict[str, int]]:
-    """The machine instructions of a compiled kernel, and the index each label stands at."""
+def disassemble(cubin: bytes) -> tuple[dict[str, int], list[str], dict[str, int]]:
+    """A compiled kernel's resources, its instructions, and the index each label stands at."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(cubin)
+        usage = run(triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(path))
         text = run(triton.knobs.nvidia.nvdisasm.path, "-ndf", str(path))
     instructions: list[str] = []
     labels: dict[str, int] = {}
@@ -173,19 +174,8 @@ def disassemble(cubin: bytes) -> tuple[list[str], dict[str, int]]:
             labels[label.group(1)] = len(instructions)
         elif instruction:
             instructions.append(instruction.group(1))
-    return instructions, labels
-
-
-def assembler_log(ptx: str, architecture: int) -> str:
-    """What `ptxas -v` says, with the options Triton gives it."""
-    knobs = triton.knobs.nvidia
-    ptxas = knobs.ptxas_blackwell if architecture >= 100 else knobs.ptxas
-    name = f"sm_{architecture}a" if architecture >= 90 else f"sm_{architecture}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.ptx")
-        path.write_text(ptx)
-        options = ["-v", "--regAllocOptLevel=2", f"--gpu-name={name}", "-o", f"{path}.cubin"]
-        return run(ptxas.path, *options, str(path))
+    resources = {k: int(v) for k, v in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+    return resources, instructions, labels
 
 
 def run(*command: str) -> str:

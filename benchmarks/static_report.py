@@ -1,6 +1,6 @@
 """Compiles every shipped configuration for every architecture, with no GPU, and reports on it.
 
-    python -m benchmarks.static_report [--quick] [--architectures 90,100] [--check]
+    python -m benchmarks.static_report [--quick] [--kernels conv] [--architectures 90] [--check]
 
 Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; --check writes
 nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
@@ -66,37 +66,26 @@ def problem(kernel: Kernel, case: int, dtype: torch.dtype, precision: str, batch
 
 
 def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
-    """Every configuration of every main case; quick: the defaults of large batches in float16."""
-    kinds = [(torch.float16, "ieee")]
-    if not quick:
-        kinds += [(torch.bfloat16, "ieee"), (torch.float32, "ieee"), (torch.float32, "tf32")]
+    """What to compile: all configurations of each main case in float16, and the defaults of other
+    precisions and batches; quick: the defaults of the main cases in float16."""
     for row, kernel in enumerate(KERNELS):
         for number, case in enumerate(kernel.main_cases):
+            kinds = [(torch.float16, "ieee", case.batch)]
+            if not quick:
+                kinds += [(torch.float16, "ieee", 1)]
+                kinds += [(torch.bfloat16, "ieee", case.batch), (torch.float32, "ieee", case.batch)]
+                kinds += [(torch.float32, "tf32", case.batch)] if kernel.multiplies else []
             for architecture in architectures:
                 seen = set()
-                for dtype, precision in kinds:
-                    if precision == "tf32" and not hasattr(case, "precision"):
-                        continue
-                    for batch in (case.batch,) if quick else (case.batch, 1, 8, 64, 1024):
-                        asked = problem(kernel, number, dtype, precision, batch)
-                        configs = kernel.configs(asked, divmod(architecture, 10))
-                        # bfloat16 compiles as float16 does: its defaults are enough.
-                        some = quick or dtype == torch.bfloat16
-                        for place, config in enumerate(configs[:1] if some else configs):
-                            key = (dtype, precision, config)
-                            if key in seen:
-                                continue
-                            seen.add(key)
-                            yield Job(
-                                row,
-                                number,
-                                dtype,
-                                precision,
-                                batch,
-                                config,
-                                architecture,
-                                place == 0,
-                            )
+                for kind in kinds:
+                    asked = problem(kernel, number, *kind)
+                    configs = kernel.configs(asked, divmod(architecture, 10))
+                    if quick or kind != kinds[0]:
+                        configs = configs[:1]
+                    for place, config in enumerate(configs):
+                        if (*kind[:2], config) not in seen:
+                            seen.add((*kind[:2], config))
+                            yield Job(row, number, *kind, config, architecture, place == 0)
 
 
 def run(job: Job) -> list[Report]:
@@ -109,7 +98,7 @@ def faults(job: Job, found: Report) -> list[str]:
     """What is wrong with a compiled kernel."""
     wrong = []
     if job.is_default and (found.spills or found.stack):
-        wrong.append(f"{found.spills} bytes of spills, {found.stack} bytes of stack")
+        wrong.append(f"{found.spills} spills, {found.stack} bytes of stack")
     if found.over_limit:
         wrong.append(f"{found.shared} bytes of shared memory are more than a block can have")
     if job.is_main and job.row.multiplies:
@@ -127,12 +116,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="defaults of large batches, float16")
     parser.add_argument("--architectures", default=",".join(map(str, ARCHITECTURES)))
+    parser.add_argument("--kernels", default=",".join(kernel.name for kernel in KERNELS))
     parser.add_argument("--check", action="store_true", help="write no files")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     architectures = [int(name) for name in arguments.architectures.split(",")]
 
-    todo = list(jobs(architectures, arguments.quick))
+    names = arguments.kernels.split(",")
+    todo = [job for job in jobs(architectures, arguments.quick) if job.row.name in names]
     rows, failures = [], []
     with ProcessPoolExecutor(arguments.workers) as pool:
         for job, reports in zip(todo, pool.map(run, todo), strict=True):
@@ -151,6 +142,7 @@ def main() -> int:
                     "batch": job.batch,
                     "config": job.config.label,
                     "default": job.is_default,
+                    "main": job.is_main,
                     **asdict(main_report),
                 }
             )
@@ -177,8 +169,17 @@ def summary(found: Report) -> str:
 
 
 def write(rows: list[dict]) -> None:
+    """Puts new rows in the place of older ones of the same kernels and architectures."""
+    done = {(row["kernel"], row["architecture"]) for row in rows}
+    if RESULTS.exists():
+        old = json.loads(RESULTS.read_text())
+        if old["triton"] == triton.__version__:
+            rows = rows + [r for r in old["rows"] if (r["kernel"], r["architecture"]) not in done]
+    order = [kernel.name for kernel in KERNELS]
+    rows.sort(key=lambda row: (order.index(row["kernel"]), row["case"], row["architecture"]))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({"triton": triton.__version__, "rows": rows}, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    RESULTS.write_text(f'{{"triton": "{triton.__version__}", "rows": [\n{lines}\n]}}\n')
     before, rest = DOCUMENT.read_text().split(BEGIN)
     after = rest.split(END)[1]
     DOCUMENT.write_text(before + BEGIN + "\n" + table(rows) + END + after)
@@ -195,7 +196,7 @@ def table(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        if row["default"] and row["dtype"] == "float16":
+        if row["main"] and row["dtype"] == "float16":
             lines.append(
                 f"| {row['kernel']} | {row['case']} | sm_{row['architecture']} | {row['config']} | "
                 f"{row['registers']} | {row['spills']} | {row['shared'] / 1024:.0f} KiB | "

@@ -23,7 +23,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import tiles
-from .conv_transpose_weight import PackedWeight, pack, union_of_taps
+from .conv_transpose_weight import PackedWeight, pack, pack_upsampled, union_of_taps
 from .epilogue import Epilogue, finish
 from .to_image import prepare_sum
 from .types import (
@@ -36,7 +36,7 @@ from .types import (
     describe,
 )
 
-__all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
+__all__ = ["PackedWeight", "configs", "launch", "pack", "pack_upsampled", "prepare"]
 
 
 @triton.jit
@@ -363,12 +363,12 @@ def prepare(
         programs *= packed.phases
     grid = (programs, config.split_k)
     if config.split_k == 1:
-        main = Call(conv_transpose_kernel, grid, arguments, config.num_warps, config.num_stages)
+        main = Call(conv_transpose_kernel, grid, arguments, config)
         return Prepared(out, (main,))
     shape = (config.split_k, images, out_height, out_width, packed.c_out)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
     arguments |= Epilogue().arguments(x, partial, None, None, None)
-    main = Call(conv_transpose_kernel, grid, arguments, config.num_warps, config.num_stages)
+    main = Call(conv_transpose_kernel, grid, arguments, config)
     finish = prepare_sum(partial.permute(0, 1, 4, 2, 3), bias, out, epilogue, residual, flag)
     return Prepared(out, (main, finish))
 

@@ -71,6 +71,8 @@ def pack(
     into columns when all of them fit into 32.
     """
     c_in, c_out, *kernel = weight.shape  # [IOkk]
+    if min(padding) < 0:
+        raise ValueError(f"padding: found {padding}, needed none below zero")
     phases = stride[0] * stride[1]
     if phases_in_columns is None:
         phases_in_columns = phases > 1 and phases * c_out <= 32
@@ -110,3 +112,45 @@ def pack(
         taps=(taps[0], taps[1]),
         phases_in_columns=phases_in_columns,
     )
+
+
+def pack_upsampled(
+    weight: torch.Tensor, padding: tuple[int, int, int, int], dtype: torch.dtype, **options: bool
+) -> PackedWeight:
+    """Packs a convolution of an input upsampled by two (nearest), stride 1, padded with zeros.
+
+    weight is [c_out, c_in, kernel_h, kernel_w] of the convolution. Taps that read the same input
+    pixel are added up beforehand, per output phase: what is left is a transposed convolution of
+    stride 2, and k3 p1 takes 4 products per pixel and channel instead of 9.
+    """
+    axes = [merged_taps(weight.shape[2 + i], padding[i], padding[2 + i], weight) for i in range(2)]
+    (merge_h, pads_h, extra_h), (merge_w, pads_w, extra_w) = axes
+    # [c_out, c_in, kernel_h, kernel_w] -> [c_in, c_out, taps_h, taps_w]
+    merged = torch.einsum("oihw,th,uw->iotu", weight.float(), merge_h, merge_w)
+    return pack(
+        merged,
+        (2, 2),
+        (pads_h[0], pads_w[0], pads_h[1], pads_w[1]),
+        dtype,
+        output_padding=(extra_h, extra_w),
+        **options,
+    )
+
+
+def merged_taps(
+    kernel: int, before: int, after: int, like: torch.Tensor
+) -> tuple[torch.Tensor, tuple[int, int], int]:
+    """One axis of `pack_upsampled`: which taps are added up, the padding, the output padding.
+
+    Tap k of output 2q + phase reads upsampled row 2q + phase + k - before: input row q + shift with
+    shift = (phase + k - before) // 2. As a transposed convolution of padding p it is tap
+    phase - 2 shift + p.
+    """
+    taps = [(phase - 2 * ((phase + k - before) // 2), k) for phase in (0, 1) for k in range(kernel)]
+    pad = -min(tap for tap, _ in taps)
+    merge = like.new_zeros((max(tap for tap, _ in taps) + pad + 1, kernel), dtype=torch.float32)
+    for tap, k in taps:
+        merge[tap + pad, k] = 1
+    # (size - 1) * 2 + taps - pad - end = 2 * size + before + after - kernel + 1
+    end = merge.shape[0] - pad - 2 - (before + after - kernel + 1)
+    return merge, (pad, max(end, 0)), max(-end, 0)

@@ -224,12 +224,12 @@ def prepare(
     programs = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
     grid = (programs, config.split_k)
     if config.split_k == 1:
-        main = Call(linear_kernel, grid, arguments, config.num_warps, config.num_stages)
+        main = Call(linear_kernel, grid, arguments, config)
         return Prepared(out, (main,))
     shape = (config.split_k, rows, packed.columns, 1, 1)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
     arguments |= Epilogue().arguments(x, partial, None, None, None)
-    main = Call(linear_kernel, grid, arguments, config.num_warps, config.num_stages)
+    main = Call(linear_kernel, grid, arguments, config)
     return Prepared(out, (main, prepare_sum(partial, bias, out, epilogue, residual, flag)))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import conv_transpose_cases, linear, to_image
+from . import conv_cases, conv_transpose_cases, linear, normalise_cases, to_image
 from .types import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
+    conv_cases.KERNEL,
     conv_transpose_cases.KERNEL,
     linear.KERNEL,
+    normalise_cases.KERNEL,
     to_image.KERNEL,
 )

@@ -82,6 +82,7 @@ BULK = ((128, 256, 8, 3), (128, 128, 8, 3), (256, 64, 8, 3), (128, 64, 4, 4), (6
 BULK += ((32, 64, 4, 4), (16, 64, 4, 4))
 BULK_NARROW = ((256, 0, 8, 3), (128, 0, 4, 4), (64, 0, 4, 4))
 HALF = ((128, 128, 8, 4), (128, 64, 4, 4), (64, 64, 4, 4), (32, 64, 4, 4), (16, 64, 4, 4))
+HALF_DEEP = ((128, 128, 8, 3), (128, 64, 4, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 64, 4, 4))
 TF32 = ((128, 128, 8, 3), (128, 64, 4, 3), (64, 64, 4, 3), (32, 64, 4, 3), (16, 64, 4, 3))
 IEEE = ((128, 128, 8, 2), (64, 64, 4, 3), (32, 64, 4, 3), (16, 64, 4, 3))
 NARROW = ((128, 0, 4, 3), (64, 0, 4, 3), (32, 0, 4, 3), (16, 0, 4, 3))
@@ -94,10 +95,12 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
     narrow = columns < 64
     half = product.dtype != torch.float32
     bulk = half and product.descriptors and capability[0] in (9, 10)
+    deep = half and capability[0] in (9, 10) and product.channels % 64 == 0
     if bulk:
         sizes, k = (BULK_NARROW if narrow else BULK), 64
     elif half:
-        sizes, k = (NARROW if narrow else HALF), 32
+        # Hopper's multiprocessors hold tiles of 64 channels, three stages deep, twice.
+        sizes, k = (NARROW if narrow else HALF_DEEP if deep else HALF), 64 if deep else 32
     elif product.precision == "ieee":
         sizes, k = (NARROW if narrow else IEEE), 16
     else:
@@ -105,11 +108,12 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
     k_most = product.channels * (1 if bulk else product.taps)
     k = min(k, max(16, next_power_of_two(k_most)))
     smallest = sizes[-1][0]
-    fitting = [
-        Config(m, n or columns, k, warps, stages, descriptors=bulk)
-        for m, n, warps, stages in sizes
-        if m <= max(rows, smallest) and n <= columns
-    ]
+    fitting = []
+    for m, n, warps, stages in sizes:
+        if m <= max(rows, smallest) and n <= columns:
+            # With 128 registers two such tiles share a multiprocessor; without a cap, hardly.
+            cap = 128 if deep and not bulk and (m, n) == (128, 128) else 0
+            fitting.append(Config(m, n or columns, k, warps, stages, 1, bulk, cap))
     # A short reduction leaves the time at a tile's ends: there, two smaller tiles that share a
     # multiprocessor overlap where one large one would wait.
     short = product.taps * product.channels < 1024

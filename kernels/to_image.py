@@ -157,7 +157,7 @@ def prepare_sum(
         tiles = ceil_div(pixels * channels, config.block_m * config.block_n)
     else:
         tiles = ceil_div(pixels, config.block_m) * ceil_div(channels, config.block_n)
-    return Call(to_image_kernel, (tiles,), arguments, config.num_warps, config.num_stages)
+    return Call(to_image_kernel, (tiles,), arguments, config)
 
 
 def prepare(

@@ -34,6 +34,8 @@ class Config:
     split_k: int = 1
     # Read the input through tensor descriptors (the bulk copy engine of compute capability 9.0+).
     descriptors: bool = False
+    # Registers per thread, at most; 0 leaves it to the assembler.
+    max_registers: int = 0
 
     def with_(self, **changes: Any) -> Config:
         return replace(self, **changes)
@@ -42,7 +44,8 @@ class Config:
     def label(self) -> str:
         tile = f"{self.block_m}x{self.block_n}x{self.block_k}"
         split = f" split {self.split_k}" if self.split_k > 1 else ""
-        return f"{tile} w{self.num_warps} s{self.num_stages}{split}"
+        cap = f" r{self.max_registers}" if self.max_registers else ""
+        return f"{tile} w{self.num_warps} s{self.num_stages}{split}{cap}"
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,18 @@ class Call:
     function: Any
     grid: tuple[int, ...]
     arguments: dict[str, Any]
-    num_warps: int = 4
-    num_stages: int = 3
+    config: Config
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What Triton's compiler is told."""
+        options = {"num_warps": self.config.num_warps, "num_stages": self.config.num_stages}
+        if self.config.max_registers:
+            options["maxnreg"] = self.config.max_registers
+        return options
 
     def run(self) -> None:
-        self.function[self.grid](
-            **self.arguments, num_warps=self.num_warps, num_stages=self.num_stages
-        )
+        self.function[self.grid](**self.arguments, **self.options)
 
 
 @dataclass(frozen=True)

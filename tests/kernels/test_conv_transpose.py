@@ -158,3 +158,23 @@ def test_flag_sees_an_overflow_of_float16(device):
     flag = torch.zeros(1, dtype=torch.int32, device=device)
     conv_transpose.launch(**inputs, flag=flag)
     assert flag.item() == 1
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_convolution_of_an_upsampled_input(number, device):
+    random, generator = new_random(), new_generator(device)
+    kernel = (random.randint(1, 6), random.randint(1, 6))
+    # The first is the usual one: k3 p1.
+    kernel = (3, 3) if number == 0 else kernel
+    padding = tuple(k // 2 if number == 0 else random.randint(0, k - 1) for k in (*kernel, *kernel))
+    c_in, c_out = random.choice((5, 16)), random.choice((3, 20))
+    x = torch.randn(2, c_in, 5, 4, generator=generator, device=device)
+    weight = torch.randn(c_out, c_in, *kernel, generator=generator, device=device)
+    weight /= (c_in * kernel[0] * kernel[1]) ** 0.5
+    print(kernel, padding, c_in, c_out)
+    packed = conv_transpose.pack_upsampled(weight, padding, torch.float32)
+    out = conv_transpose.launch(x.contiguous(memory_format=torch.channels_last), packed)
+    top, left, bottom, right = padding
+    upsampled = F.interpolate(x, scale_factor=2, mode="nearest")
+    expected = F.conv2d(F.pad(upsampled, (left, right, top, bottom)), weight)
+    assert_close(out, expected, torch.float32)

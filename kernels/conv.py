@@ -1,0 +1,443 @@
+"""2-D convolution (ONNX Conv, group 1) as an implicit matrix product.
+
+Padding (zeros, reflected or repeated edges) and nearest upsampling by two before it are arithmetic
+on the input's coordinates, and a pixel shuffle after it (ONNX DepthToSpace) on the output's, so
+none makes a pass over memory of its own; bias, residual and activation are the epilogue's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from . import tiles
+from .epilogue import Epilogue, finish
+from .to_image import prepare_sum
+from .types import Call, Config, Prepared, box_of, capability_of, ceil_div, describe
+
+PAD_MODES = ("zeros", "reflect", "edge")
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """Weights as the kernel reads them, with the geometry they were packed for."""
+
+    data: torch.Tensor  # [kernel_h * kernel_w * c_in, c_out padded]
+    c_in: int
+    c_out: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]  # top, left, bottom, right
+    dilation: tuple[int, int]
+    pad_mode: str
+    upsample: bool  # the input is read as if each pixel were a square of four
+    shuffle: int  # columns are (row, column, channel) of squares of shuffle x shuffle pixels
+    shuffle_mode: str
+
+    @property
+    def channels(self) -> int:
+        """Channels of the result, after the shuffle."""
+        return self.c_out // self.shuffle**2
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Of the convolution, before the shuffle."""
+        scale = 2 if self.upsample else 1
+        padded = (
+            height * scale + self.padding[0] + self.padding[2],
+            width * scale + self.padding[1] + self.padding[3],
+        )
+        reach = [(self.kernel[i] - 1) * self.dilation[i] + 1 for i in range(2)]
+        return (
+            (padded[0] - reach[0]) // self.stride[0] + 1,
+            (padded[1] - reach[1]) // self.stride[1] + 1,
+        )
+
+
+def pack(
+    weight: torch.Tensor,
+    dtype: torch.dtype,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    pad_mode: str = "zeros",
+    upsample: bool = False,
+    shuffle: int = 1,
+    shuffle_mode: str = "CRD",
+) -> PackedWeight:
+    """Packs weight [c_out, c_in, kernel_h, kernel_w] (any batch norm folded in), once at load.
+
+    padding is (top, left, bottom, right) and applies after the upsampling. With shuffle > 1 the
+    output channels become squares of pixels, in ONNX DepthToSpace's order: "CRD" is also
+    PyTorch's PixelShuffle.
+    """
+    if pad_mode not in PAD_MODES:
+        raise ValueError(f"pad_mode: found {pad_mode!r}, needed one of {PAD_MODES}")
+    if shuffle_mode not in ("CRD", "DCR"):
+        raise ValueError(f"shuffle_mode: found {shuffle_mode!r}, needed 'CRD' or 'DCR'")
+    c_out, c_in, kernel_h, kernel_w = weight.shape  # [OIkk]
+    if c_out % shuffle**2:
+        raise ValueError(f"shuffle: found {c_out} channels, needed a multiple of {shuffle**2}")
+    if shuffle_mode == "CRD":
+        squares = weight.view(c_out // shuffle**2, shuffle**2, *weight.shape[1:])
+        weight = squares.transpose(0, 1).reshape(weight.shape)
+    # Rows of whole 32-byte sectors: every load of a tile's row is then aligned.
+    data = weight.new_zeros((kernel_h * kernel_w * c_in, ceil_div(c_out, 16) * 16), dtype=dtype)
+    data[:, :c_out] = weight.permute(2, 3, 1, 0).reshape(-1, c_out).to(dtype)
+    kernel = (kernel_h, kernel_w)
+    return PackedWeight(
+        data=data,
+        c_in=c_in,
+        c_out=c_out,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        pad_mode=pad_mode,
+        upsample=upsample,
+        shuffle=shuffle,
+        shuffle_mode=shuffle_mode,
+    )
+
+
+@triton.jit
+def source(position, size, PAD_MODE: tl.constexpr, UPSAMPLE: tl.constexpr):
+    """Where a padded and upsampled position lies in an axis; outside of it: < 0 or >= size."""
+    if UPSAMPLE:
+        size = size * 2
+    if PAD_MODE == "reflect":
+        position = tl.abs(position)
+        position = size - 1 - tl.abs(size - 1 - position)
+    elif PAD_MODE == "edge":
+        position = tl.minimum(tl.maximum(position, 0), size - 1)
+    if UPSAMPLE:
+        position = position >> 1
+    return position
+
+
+@triton.jit
+def conv_kernel(
+    x,  # [images, height, width, C_IN]
+    weight,  # [KERNEL_H * KERNEL_W * C_IN, PITCH]
+    out,  # [images, out_height, out_width, C_OUT], or as OUT_FORMAT says
+    residual,  # like out
+    bias,  # [C_OUT] float32
+    flag,  # [1] int32
+    images,
+    height,
+    width,
+    out_height,
+    out_width,
+    low,
+    high,
+    C_IN: tl.constexpr,
+    C_OUT: tl.constexpr,
+    PITCH: tl.constexpr,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    DILATION_H: tl.constexpr,
+    DILATION_W: tl.constexpr,
+    PAD_MODE: tl.constexpr,
+    UPSAMPLE: tl.constexpr,
+    SHUFFLE: tl.constexpr,
+    SHUFFLE_CRD: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    HAS_FLAG: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    SLOPE: tl.constexpr,
+    OUT_FORMAT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+    SPLIT_K: tl.constexpr,  # with more than 1, out is float32 [SPLIT_K, images, ..., C_OUT]
+    DESCRIPTORS: tl.constexpr,  # x and weight are tensor descriptors, not pointers
+    SWAPPED: tl.constexpr,
+    BOX_H: tl.constexpr,
+    BOX_W: tl.constexpr,
+    BLOCK_PIXELS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    COLUMN_TILES: tl.constexpr = (C_OUT + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
+    tile = tl.program_id(0)
+    column_tile = tile % COLUMN_TILES
+    tile = tile // COLUMN_TILES
+
+    pixel = tl.arange(0, BLOCK_PIXELS)  # [BLOCK_PIXELS]
+    if DESCRIPTORS:
+        # A tile is a box of BOX_H x BOX_W pixels of each of some images.
+        BOX_IMAGES: tl.constexpr = BLOCK_PIXELS // (BOX_H * BOX_W)
+        boxes_w = (out_width + BOX_W - 1) // BOX_W
+        boxes_h = (out_height + BOX_H - 1) // BOX_H
+        first_image = tile // (boxes_w * boxes_h) * BOX_IMAGES
+        first_h = tile // boxes_w % boxes_h * BOX_H
+        first_w = tile % boxes_w * BOX_W
+        image = first_image + pixel // (BOX_H * BOX_W)
+        out_h = first_h + pixel // BOX_W % BOX_H
+        out_w = first_w + pixel % BOX_W
+    else:
+        # A tile is a run of the pixels of all images.
+        pixel += tile * BLOCK_PIXELS
+        image = pixel // (out_height * out_width)
+        out_h = pixel % (out_height * out_width) // out_width
+        out_w = pixel % out_width
+    pixel_exists = (image < images) & (out_h < out_height) & (out_w < out_width)
+    column = column_tile * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)  # [BLOCK_COLUMNS]
+    k_in_block = tl.arange(0, BLOCK_K)
+
+    CHANNEL_BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
+    K_TOTAL: tl.constexpr = KERNEL_H * KERNEL_W * C_IN
+    if DESCRIPTORS:
+        STEPS: tl.constexpr = KERNEL_H * KERNEL_W * CHANNEL_BLOCKS
+    else:
+        STEPS: tl.constexpr = (K_TOTAL + BLOCK_K - 1) // BLOCK_K
+        x_image = x + image.to(tl.int64) * height * width * C_IN
+        x_h = out_h * STRIDE_H - PAD_H
+        x_w = out_w * STRIDE_W - PAD_W
+        weight_columns = weight + column
+    PER_SPLIT: tl.constexpr = (STEPS + SPLIT_K - 1) // SPLIT_K
+    first_step = tl.program_id(1) * PER_SPLIT
+
+    # Swapped, the input is the second factor, which wgmma reads from shared memory where it is; a
+    # reshaped first factor would pass through registers.
+    if SWAPPED:
+        accumulator = tl.zeros((BLOCK_COLUMNS, BLOCK_PIXELS), dtype=tl.float32)
+    else:
+        accumulator = tl.zeros((BLOCK_PIXELS, BLOCK_COLUMNS), dtype=tl.float32)
+    for step in range(first_step, tl.minimum(first_step + PER_SPLIT, STEPS)):
+        if DESCRIPTORS:
+            # Pixels and channels outside of the input are read as zeros.
+            tap = step // CHANNEL_BLOCKS
+            channel = step % CHANNEL_BLOCKS * BLOCK_K
+            in_h = first_h - PAD_H + tap // KERNEL_W * DILATION_H
+            in_w = first_w - PAD_W + tap % KERNEL_W * DILATION_W
+            a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
+            b = weight.load([tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
+        elif C_IN % BLOCK_K == 0:
+            # A step stays within one tap: its rows are contiguous.
+            tap = step // CHANNEL_BLOCKS
+            channel = step % CHANNEL_BLOCKS * BLOCK_K
+            in_h = source(x_h + tap // KERNEL_W * DILATION_H, height, PAD_MODE, UPSAMPLE)
+            in_w = source(x_w + tap % KERNEL_W * DILATION_W, width, PAD_MODE, UPSAMPLE)
+            inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
+            x_pixel = x_image + (in_h * width + in_w) * C_IN
+            a = tl.load(
+                x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside[:, None], other=0.0
+            )  # [BLOCK_PIXELS, BLOCK_K]
+            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * PITCH
+            if PITCH % BLOCK_COLUMNS == 0:
+                b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
+            else:
+                b = tl.load(b_pointers, mask=(column < PITCH)[None, :], other=0.0)
+        else:
+            k = step * BLOCK_K + k_in_block
+            tap = k // C_IN
+            tap_h = tap // KERNEL_W * DILATION_H
+            tap_w = tap % KERNEL_W * DILATION_W
+            in_h = source(x_h[:, None] + tap_h[None, :], height, PAD_MODE, UPSAMPLE)
+            in_w = source(x_w[:, None] + tap_w[None, :], width, PAD_MODE, UPSAMPLE)
+            inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
+            inside = inside & pixel_exists[:, None] & (k < K_TOTAL)[None, :]
+            offset_k = (in_h * width + in_w) * C_IN + (k % C_IN)[None, :]
+            a = tl.load(x_image[:, None] + offset_k, mask=inside, other=0.0)
+            b_mask = (k < K_TOTAL)[:, None] & (column < PITCH)[None, :]
+            b = tl.load(weight_columns[None, :] + k[:, None] * PITCH, mask=b_mask, other=0.0)
+        if INTERPRETED and a.dtype == tl.bfloat16:
+            # The interpreter multiplies bfloat16 bit patterns as integers.
+            a = a.to(tl.float32)
+            b = b.to(tl.float32)
+        if SWAPPED:
+            accumulator = tl.dot(b.T, a.T, accumulator, input_precision=PRECISION)
+        else:
+            accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+    if SWAPPED:
+        accumulator = accumulator.T
+
+    column_exists = column < C_OUT
+    mask = pixel_exists[:, None] & column_exists[None, :]
+    image64 = image.to(tl.int64)[:, None]
+    CHANNELS: tl.constexpr = C_OUT // (SHUFFLE * SHUFFLE)
+    square = (column // CHANNELS)[None, :]  # the place in a square of pixels; without a shuffle, 0
+    channel = (column % CHANNELS)[None, :]
+    final_w = out_width * SHUFFLE
+    plane = out_height * SHUFFLE * final_w
+    in_image = out_h[:, None] * SHUFFLE * final_w + out_w[:, None] * SHUFFLE
+    in_image += square // SHUFFLE * final_w + square % SHUFFLE
+    if OUT_FORMAT == "float32_nchw":
+        offset = (image64 * CHANNELS + channel) * plane + in_image
+    else:
+        offset = (image64 * plane + in_image) * CHANNELS + channel
+    bias_column = column[None, :]
+    if SHUFFLE_CRD:
+        bias_column = channel * (SHUFFLE * SHUFFLE) + square
+
+    if SPLIT_K > 1:
+        offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
+        tl.store(out + offset, accumulator, mask=mask)
+    else:
+        finish(
+            accumulator,
+            bias_column,
+            column_exists[None, :],
+            offset,
+            mask,
+            out,
+            bias,
+            residual,
+            flag,
+            low,
+            high,
+            HAS_BIAS,
+            RESIDUAL,
+            HAS_FLAG,
+            ACTIVATION,
+            SLOPE,
+            OUT_FORMAT,
+            INTERPRETED,
+        )
+
+
+def configs(
+    packed: PackedWeight,
+    pixels: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    precision: str = "ieee",
+) -> tuple[Config, ...]:
+    """The tile configurations worth trying for `pixels` output pixels, the default first."""
+    # The copy engine reads boxes of neighbours, pads with zeros, and needs strides of 16 bytes.
+    plain = packed.pad_mode == "zeros" and not packed.upsample and packed.stride == (1, 1)
+    aligned = packed.c_in * dtype.itemsize % 16 == 0 and packed.c_in >= 16
+    product = tiles.Product(
+        rows=pixels,
+        columns=packed.c_out,
+        channels=packed.c_in,
+        taps=packed.kernel[0] * packed.kernel[1],
+        dtype=dtype,
+        precision=precision,
+        descriptors=plain and aligned,
+    )
+    configs = tiles.configs(product, capability)
+    if packed.shuffle > 1:
+        # A split sum is finished by channel, where a bias before the shuffle is per square.
+        configs = tuple(dict.fromkeys(config.with_(split_k=1) for config in configs))
+    return configs
+
+
+def prepare(
+    x: torch.Tensor,
+    packed: PackedWeight,
+    bias: torch.Tensor | None = None,
+    *,
+    out: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
+    flag: torch.Tensor | None = None,
+    precision: str = "ieee",
+    config: Config | None = None,
+    capability: tuple[int, int] | None = None,
+    **epilogue_fields: Any,
+) -> Prepared:
+    """See launch. The capability, which picks the config, is that of x's device unless given."""
+    epilogue = Epilogue(**epilogue_fields)
+    images, c_in, height, width = x.shape
+    if c_in != packed.c_in or x.dtype != packed.data.dtype:
+        raise ValueError(
+            f"x: found {c_in} channels of {x.dtype}, needed {packed.c_in} of {packed.data.dtype}"
+        )
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        raise ValueError(f"x: found strides {x.stride()}, needed channels_last")
+    scale = 2 if packed.upsample else 1
+    sizes = (height * scale, width * scale) * 2
+    if packed.pad_mode == "reflect" and any(
+        p >= n for p, n in zip(packed.padding, sizes, strict=True)
+    ):
+        raise ValueError(f"x: found {height}x{width}, needed more than the padding reflects")
+    out_height, out_width = packed.output_size(height, width)
+    r = packed.shuffle
+    out = epilogue.output(x, (images, packed.channels, out_height * r, out_width * r), out)
+    pixels = images * out_height * out_width
+    if config is None:
+        capability = capability or capability_of(x.device)
+        config = configs(packed, pixels, x.dtype, capability, precision)[0]
+    if r > 1 and config.split_k > 1:
+        raise ValueError("config: found split_k with a shuffle, needed split_k = 1")
+    box = (1, 1, 1)
+    x_argument, weight_argument = x, packed.data
+    if config.descriptors:
+        box = box_of(images, out_height, out_width, config.block_m)
+        x_argument = describe(x, (*box, config.block_k))
+        block = [config.block_k, config.block_n]
+        weight_argument = TensorDescriptor.from_tensor(packed.data, block)
+    arguments = {
+        "x": x_argument,
+        "weight": weight_argument,
+        "images": images,
+        "height": height,
+        "width": width,
+        "out_height": out_height,
+        "out_width": out_width,
+        "C_IN": c_in,
+        "C_OUT": packed.c_out,
+        "PITCH": packed.data.shape[-1],
+        "KERNEL_H": packed.kernel[0],
+        "KERNEL_W": packed.kernel[1],
+        "STRIDE_H": packed.stride[0],
+        "STRIDE_W": packed.stride[1],
+        "PAD_H": packed.padding[0],
+        "PAD_W": packed.padding[1],
+        "DILATION_H": packed.dilation[0],
+        "DILATION_W": packed.dilation[1],
+        "PAD_MODE": packed.pad_mode,
+        "UPSAMPLE": packed.upsample,
+        "SHUFFLE": r,
+        "SHUFFLE_CRD": r > 1 and packed.shuffle_mode == "CRD",
+        "PRECISION": precision,
+        "SPLIT_K": config.split_k,
+        "DESCRIPTORS": config.descriptors,
+        # wgmma's first factor has at least 64 rows.
+        "SWAPPED": config.descriptors and config.block_n >= 64,
+        "BOX_H": box[1],
+        "BOX_W": box[2],
+        "BLOCK_PIXELS": config.block_m,
+        "BLOCK_COLUMNS": config.block_n,
+        "BLOCK_K": config.block_k,
+        **epilogue.arguments(x, out, bias, residual, flag),
+    }
+    programs = ceil_div(packed.c_out, config.block_n)
+    if config.descriptors:
+        programs *= ceil_div(images, box[0])
+        programs *= ceil_div(out_height, box[1]) * ceil_div(out_width, box[2])
+    else:
+        programs *= ceil_div(pixels, config.block_m)
+    grid = (programs, config.split_k)
+    if config.split_k == 1:
+        main = Call(conv_kernel, grid, arguments, config)
+        return Prepared(out, (main,))
+    shape = (config.split_k, images, out_height, out_width, packed.c_out)
+    partial = torch.empty(shape, dtype=torch.float32, device=x.device)
+    arguments |= Epilogue().arguments(x, partial, None, None, None)
+    main = Call(conv_kernel, grid, arguments, config)
+    sums = partial.permute(0, 1, 4, 2, 3)
+    return Prepared(out, (main, prepare_sum(sums, bias, out, epilogue, residual, flag)))
+
+
+def launch(
+    x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None = None, **options: Any
+) -> torch.Tensor:
+    """activation(shuffle(conv2d(pad(upsample(x)), weight) + bias) + residual).
+
+    x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
+    Accumulates in float32. Options: out, residual (added to the result, like out), flag, precision
+    ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
+    `epilogue.Epilogue`.
+    """
+    return prepare(x, packed, bias, **options).run()

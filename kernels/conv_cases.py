@@ -1,0 +1,194 @@
+"""The row of `conv` in the kernels' table: its problems, reference and configs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from .conv import configs, launch, pack, prepare
+from .epilogue import PLAIN, Epilogue
+from .types import DTYPES, Config, Inputs, Kernel
+
+
+@dataclass(frozen=True)
+class Case:
+    batch: int
+    c_in: int
+    height: int
+    width: int
+    c_out: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_mode: str = "zeros"
+    upsample: bool = False
+    shuffle: int = 1
+    shuffle_mode: str = "CRD"
+    dtype: torch.dtype = torch.float32
+    epilogue: Epilogue = PLAIN
+    bias: bool = True
+    residual: bool = False
+    precision: str = "ieee"
+
+    @property
+    def label(self) -> str:
+        kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
+        words = [f"{self.batch}x{self.height}x{self.width}, {self.c_in} to {self.c_out}"]
+        words += [f"k{kernel} s{stride}"]
+        words += [self.pad_mode] if self.pad_mode != "zeros" else []
+        words += ["upsampled"] if self.upsample else []
+        words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
+        words += ["residual"] if self.residual else []
+        return ", ".join(words)
+
+
+def accepts(case: Case) -> str | None:
+    """None, or why the case is for the library op."""
+    if case.dtype not in DTYPES:
+        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    return None
+
+
+def reference(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    case: Case,
+) -> torch.Tensor:
+    """The definition, in float64: a sum over the taps of a padded and upsampled copy."""
+    x = x.double()
+    if case.upsample:
+        x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    top, left, bottom, right = case.padding
+    rows = positions(x.shape[2], top, bottom, case.pad_mode)
+    columns = positions(x.shape[3], left, right, case.pad_mode)
+    padded = x[:, :, [max(r, 0) for r in rows]][:, :, :, [max(c, 0) for c in columns]]
+    exists = torch.tensor([[r >= 0 and c >= 0 for c in columns] for r in rows], device=x.device)
+    padded = torch.where(exists, padded, 0)
+    (kernel_h, kernel_w), (stride_h, stride_w) = case.kernel, case.stride
+    dilation_h, dilation_w = case.dilation
+    out_h = (len(rows) - (kernel_h - 1) * dilation_h - 1) // stride_h + 1
+    out_w = (len(columns) - (kernel_w - 1) * dilation_w - 1) // stride_w + 1
+    sums = x.new_zeros((x.shape[0], case.c_out, out_h, out_w))
+    for ky in range(kernel_h):
+        for kx in range(kernel_w):
+            y, z = ky * dilation_h, kx * dilation_w
+            part = padded[
+                :,
+                :,
+                y : y + (out_h - 1) * stride_h + 1 : stride_h,
+                z : z + (out_w - 1) * stride_w + 1 : stride_w,
+            ]
+            sums += torch.einsum("ncyx,oc->noyx", part, weight[:, :, ky, kx].double())
+    if bias is not None:
+        sums += bias.double()[:, None, None]
+    r, channels = case.shuffle, case.c_out // case.shuffle**2
+    if case.shuffle_mode == "CRD":
+        squares = sums.view(-1, channels, r, r, out_h, out_w).permute(0, 1, 4, 2, 5, 3)
+    else:
+        squares = sums.view(-1, r, r, channels, out_h, out_w).permute(0, 3, 4, 1, 5, 2)
+    shuffled = squares.reshape(-1, channels, out_h * r, out_w * r)
+    return case.epilogue.reference(shuffled, None, case.dtype, residual)
+
+
+def positions(size: int, before: int, after: int, pad_mode: str) -> list[int]:
+    """The source of each padded position; -1 stands for a zero."""
+    places = list(range(-before, size + after))
+    if pad_mode == "reflect":
+        return [size - 1 - abs(size - 1 - abs(i)) for i in places]
+    if pad_mode == "edge":
+        return [min(max(i, 0), size - 1) for i in places]
+    return [i if 0 <= i < size else -1 for i in places]
+
+
+def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
+    """Random arguments for a case."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    x = normal(case.batch, case.c_in, case.height, case.width).to(case.dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    # Sums of unit variance, so that a tolerance means the same for every case.
+    weight = normal(case.c_out, case.c_in, *case.kernel)
+    weight = (weight / (case.c_in * case.kernel[0] * case.kernel[1]) ** 0.5).to(case.dtype)
+    bias = normal(case.c_out) if case.bias else None
+    packed = pack(
+        weight,
+        case.dtype,
+        stride=case.stride,
+        padding=case.padding,
+        dilation=case.dilation,
+        pad_mode=case.pad_mode,
+        upsample=case.upsample,
+        shuffle=case.shuffle,
+        shuffle_mode=case.shuffle_mode,
+    )
+    residual = None
+    if case.residual:
+        size = packed.output_size(case.height, case.width)
+        size = [n * case.shuffle for n in size]
+        residual = normal(case.batch, packed.channels, *size).to(case.dtype)
+        residual = residual.contiguous(memory_format=torch.channels_last)
+    launch_arguments = {"x": x, "packed": packed, "bias": bias, "residual": residual}
+    launch_arguments |= {"precision": case.precision, **asdict(case.epilogue)}
+    reference_arguments = {"x": x, "weight": weight, "bias": bias, "residual": residual}
+    return Inputs(launch_arguments, {**reference_arguments, "case": case})
+
+
+RELU, LEAKY = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2)
+TANH = Epilogue("tanh", out_format="float32_nchw")
+HALF, BRAIN = torch.float16, torch.bfloat16
+WIDE = (3, 3, 3, 3)
+
+MAIN_CASES = (
+    # CycleGAN's residual block, and its first and last layers, at 256x256.
+    Case(8, 256, 64, 64, 256, pad_mode="reflect", dtype=HALF, residual=True),
+    Case(8, 3, 256, 256, 64, (7, 7), padding=WIDE, pad_mode="reflect", dtype=HALF, epilogue=RELU),
+    Case(8, 64, 256, 256, 3, (7, 7), padding=WIDE, pad_mode="reflect", dtype=HALF, epilogue=TANH),
+    # SRGAN's and ESRGAN's trunk, upsampling, and an encoder's layer.
+    Case(8, 64, 128, 128, 64, dtype=HALF, epilogue=LEAKY),
+    Case(8, 64, 128, 128, 64, upsample=True, dtype=HALF, epilogue=LEAKY),
+    Case(8, 64, 128, 128, 256, shuffle=2, dtype=HALF, epilogue=LEAKY),
+    Case(8, 64, 128, 128, 128, (4, 4), (2, 2), dtype=HALF, epilogue=LEAKY),
+)
+CASES = (
+    Case(2, 16, 5, 6, 24),
+    Case(1, 3, 9, 8, 16, (7, 7), padding=WIDE, pad_mode="reflect", dtype=HALF, epilogue=RELU),
+    Case(1, 32, 4, 5, 20, pad_mode="edge", dtype=BRAIN, epilogue=LEAKY),
+    Case(2, 32, 4, 3, 17, upsample=True, dtype=HALF, epilogue=LEAKY),
+    Case(1, 5, 3, 4, 9, upsample=True, pad_mode="reflect"),
+    Case(2, 8, 9, 7, 12, (4, 4), (2, 2), dtype=HALF),
+    Case(1, 6, 11, 9, 10, (3, 2), (2, 3), (0, 1, 2, 0), (2, 1)),
+    Case(1, 16, 6, 5, 16, residual=True, dtype=HALF),
+    Case(1, 16, 6, 5, 33, residual=True, epilogue=Epilogue("relu", residual_last=True)),
+    Case(1, 16, 5, 4, 20, shuffle=2, dtype=HALF),
+    Case(1, 16, 3, 4, 36, shuffle=3, shuffle_mode="DCR", residual=True),
+    Case(1, 16, 3, 4, 12, shuffle=2, epilogue=TANH),
+    Case(2, 20, 1, 1, 7, (1, 1), padding=(0, 0, 0, 0), epilogue=Epilogue("sigmoid")),
+    Case(1, 24, 6, 6, 3, (7, 7), padding=WIDE, dtype=HALF, epilogue=TANH, bias=False),
+    Case(1, 24, 5, 6, 3, epilogue=Epilogue("tanh", out_format="uint8_nhwc")),
+    Case(1, 8, 1, 12, 10, (1, 5), padding=(0, 2, 0, 2), dilation=(1, 2), precision="tf32"),
+)
+
+
+def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
+    packed = inputs(case, None, torch.device("meta")).launch["packed"]
+    height, width = packed.output_size(case.height, case.width)
+    return configs(packed, case.batch * height * width, case.dtype, capability, case.precision)
+
+
+KERNEL = Kernel(
+    name="conv",
+    accepts=accepts,
+    prepare=prepare,
+    launch=launch,
+    reference=reference,
+    inputs=inputs,
+    cases=CASES,
+    configs=case_configs,
+    main_cases=MAIN_CASES,
+)

@@ -1,0 +1,124 @@
+"""The row of `normalise` in the kernels' table: its problems, reference and configs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from .epilogue import PLAIN, Epilogue
+from .normalise import configs, launch, prepare
+from .types import DTYPES, Inputs, Kernel
+
+
+@dataclass(frozen=True)
+class Case:
+    batch: int
+    channels: int
+    height: int
+    width: int
+    groups: int = 0  # 0: as many as channels
+    per_pixel: bool = False
+    subtract_mean: bool = True
+    parameters: str = "channel"  # "none", "channel" or "image"
+    epsilon: float = 1e-5
+    mean: float = 0.0
+    dtype: torch.dtype = torch.float32
+    epilogue: Epilogue = PLAIN
+    residual: bool = False
+
+    @property
+    def label(self) -> str:
+        kind = "per pixel" if self.per_pixel else f"{self.groups or self.channels} groups"
+        return f"{self.batch}x{self.height}x{self.width}x{self.channels}, {kind}"
+
+
+def accepts(case: Case) -> str | None:
+    """None, or why the case is for the library op."""
+    if case.dtype not in DTYPES:
+        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    return None
+
+
+def reference(
+    x: torch.Tensor,
+    gamma: torch.Tensor | None,
+    beta: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    case: Case,
+) -> torch.Tensor:
+    """The definition in float64."""
+    images, channels = x.shape[:2]
+    value = x.double()
+    if case.per_pixel:
+        mean = value.mean(1, keepdim=True) if case.subtract_mean else 0.0
+        value = value - mean
+        value = value / (value.square().mean(1, keepdim=True) + case.epsilon).sqrt()
+    else:
+        value = value.reshape(images, case.groups or channels, -1)
+        value = value - value.mean(2, keepdim=True)
+        value = value / (value.square().mean(2, keepdim=True) + case.epsilon).sqrt()
+        value = value.view(x.shape)
+    if gamma is not None:
+        value = value * gamma.double().view(-1, channels, 1, 1)
+    if beta is not None:
+        value = value + beta.double().view(-1, channels, 1, 1)
+    return case.epilogue.reference(value, None, x.dtype, residual)
+
+
+def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
+    """Random arguments for a case."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    def image() -> torch.Tensor:
+        x = normal(case.batch, case.channels, case.height, case.width) + case.mean
+        return x.to(case.dtype).contiguous(memory_format=torch.channels_last)
+
+    shape = (case.batch, case.channels) if case.parameters == "image" else (case.channels,)
+    has = case.parameters != "none"
+    gamma, beta = (normal(*shape), normal(*shape)) if has else (None, None)
+    arguments = {"x": image(), "gamma": gamma, "beta": beta}
+    arguments["residual"] = image() if case.residual else None
+    options = {
+        "groups": case.groups,
+        "per_pixel": case.per_pixel,
+        "subtract_mean": case.subtract_mean,
+    }
+    options |= {"epsilon": case.epsilon, **asdict(case.epilogue)}
+    return Inputs(arguments | options, {**arguments, "case": case})
+
+
+RELU = Epilogue("relu")
+HALF, BRAIN = torch.float16, torch.bfloat16
+
+MAIN_CASES = (
+    Case(8, 256, 64, 64, dtype=HALF, epilogue=RELU),
+    Case(8, 512, 64, 64, groups=32, dtype=HALF),
+    Case(8, 512, 64, 64, per_pixel=True, dtype=HALF),
+)
+CASES = (
+    Case(2, 20, 7, 9, epilogue=RELU),
+    Case(1, 64, 16, 16, dtype=HALF, residual=True),
+    Case(3, 12, 5, 5, parameters="none", mean=10.0),
+    Case(2, 40, 6, 5, groups=4, dtype=BRAIN, epilogue=Epilogue("sigmoid")),
+    Case(2, 30, 3, 4, groups=3, parameters="image"),
+    Case(2, 24, 8, 8, groups=1),
+    Case(1, 3, 9, 6, epilogue=Epilogue("tanh", out_format="float32_nchw")),
+    Case(4, 48, 1, 1, per_pixel=True),
+    Case(2, 33, 3, 5, per_pixel=True, subtract_mean=False, parameters="none", dtype=HALF),
+)
+
+KERNEL = Kernel(
+    name="normalise",
+    accepts=accepts,
+    prepare=prepare,
+    launch=launch,
+    reference=reference,
+    inputs=inputs,
+    cases=CASES,
+    configs=lambda case, capability: configs(case.channels),
+    main_cases=MAIN_CASES,
+    multiplies=False,
+)

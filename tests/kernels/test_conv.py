@@ -1,0 +1,134 @@
+"""The convolution against eager PyTorch, in any geometry and along every path."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from drawing import new_generator, new_random, poison
+from fastgan.kernels import conv
+from fastgan.kernels.conv_cases import KERNEL, Case
+from fastgan.kernels.epilogue import Epilogue
+from fastgan.kernels.types import Config
+from tolerances import assert_close
+
+HALF = torch.float16
+CONFIGS = (
+    Config(16, 16, 16),
+    Config(32, 16, 32, split_k=3),
+    Config(32, 32, 32, split_k=16),
+    Config(16, 32, 16, descriptors=True),
+    Config(32, 64, 32, descriptors=True),
+    Config(16, 64, 16, descriptors=True, split_k=2),
+)
+MODES = {"zeros": "constant", "reflect": "reflect", "edge": "replicate"}
+
+
+def eager(x, weight, bias, case: Case) -> torch.Tensor:
+    """PyTorch's own, in float32: upsample, pad, convolve."""
+    x = x.float()
+    if case.upsample:
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+    top, left, bottom, right = case.padding
+    x = F.pad(x, (left, right, top, bottom), MODES[case.pad_mode])
+    return F.conv2d(x, weight.float(), bias, case.stride, 0, case.dilation)
+
+
+@pytest.mark.parametrize("config", [None, Config(16, 16, 16), Config(16, 64, 16, descriptors=True)])
+def test_pixel_shuffle(config, device):
+    case = Case(2, 16, 4, 5, 32, shuffle=2, dtype=HALF)
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    prepared = conv.prepare(**inputs.launch, config=config)
+    poison(prepared.out)
+    arguments = inputs.reference
+    expected = eager(arguments["x"], arguments["weight"], arguments["bias"], case)
+    assert_close(prepared.run(), F.pixel_shuffle(expected, 2).to(HALF), HALF)
+
+
+def check(case: Case, device: torch.device, config: Config | None = None) -> None:
+    print(case, config)
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    prepared = conv.prepare(**inputs.launch, config=config)
+    poison(prepared.out)
+    arguments = inputs.reference
+    expected = eager(arguments["x"], arguments["weight"], arguments["bias"], case)
+    assert_close(prepared.run(), expected.to(case.dtype), case.dtype)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_random_geometry(number, device):
+    random = new_random()
+    pad_mode = random.choice(("zeros", "reflect", "edge"))
+    kernel = (random.randint(1, 5), random.randint(1, 5))
+    padding = tuple(random.randint(0, k // 2) for k in (*kernel, *kernel))
+    case = Case(
+        batch=random.randint(1, 3),
+        c_in=random.choice((1, 3, 8, 17, 32)),
+        height=random.randint(9, 12),
+        width=random.randint(9, 12),
+        c_out=random.choice((1, 3, 5, 16, 33)),
+        kernel=kernel,
+        stride=(random.randint(1, 3), random.randint(1, 3)),
+        padding=padding,
+        dilation=(random.randint(1, 2), random.randint(1, 2)),
+        pad_mode=pad_mode,
+        upsample=random.random() < 0.3,
+        dtype=random.choice((torch.float32, torch.float16, torch.bfloat16)),
+    )
+    check(case, device)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, HALF, torch.bfloat16], ids=str)
+def test_every_path(config, dtype, device):
+    check(Case(2, 24, 5, 7, 40, dtype=dtype), device, config)
+
+
+@pytest.mark.parametrize("config", CONFIGS[:3], ids=str)
+def test_padding_and_upsampling_along_every_path(config, device):
+    case = Case(2, 32, 3, 4, 20, pad_mode="reflect", upsample=True, dtype=HALF)
+    check(case, device, config)
+    check(replace(case, pad_mode="edge", stride=(2, 2), upsample=False), device, config)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_dilation_along_every_path(config, device):
+    check(Case(1, 16, 6, 5, 20, dilation=(2, 1), dtype=HALF), device, config)
+
+
+@pytest.mark.parametrize("residual_last", [False, True])
+@pytest.mark.parametrize("split_k", [1, 3])
+def test_residual_before_and_after_the_activation(residual_last, split_k, device):
+    epilogue = Epilogue("relu", residual_last=residual_last)
+    case = Case(1, 32, 4, 5, 20, epilogue=epilogue, residual=True)
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    config = Config(16, 16, 16, split_k=split_k)
+    out = conv.launch(**inputs.launch, config=config)
+    plain = eager(inputs.reference["x"], inputs.reference["weight"], inputs.reference["bias"], case)
+    residual = inputs.reference["residual"]
+    expected = plain.relu() + residual if residual_last else (plain + residual).relu()
+    assert_close(out, expected, case.dtype)
+
+
+def test_residual_may_be_the_output(device):
+    case = Case(2, 16, 5, 4, 16, residual=True)
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    expected = KERNEL.reference(**inputs.reference)
+    residual = inputs.launch["residual"]
+    assert conv.launch(**inputs.launch, out=residual) is residual
+    assert_close(residual, expected, case.dtype)
+
+
+def test_refuses_what_it_cannot_do(device):
+    inputs = KERNEL.inputs(Case(2, 16, 4, 4, 8), new_generator(device), device).launch
+    with pytest.raises(ValueError, match="channels_last"):
+        conv.launch(**{**inputs, "x": inputs["x"].contiguous()})
+    with pytest.raises(ValueError, match="residual: found"):
+        conv.launch(**{**inputs, "residual": inputs["x"]})
+    with pytest.raises(ValueError, match="pad_mode"):
+        conv.pack(torch.zeros(1, 1, 3, 3, device=device), HALF, pad_mode="wrap")
+    with pytest.raises(ValueError, match="shuffle: found 6"):
+        conv.pack(torch.zeros(6, 1, 3, 3, device=device), HALF, shuffle=2)
+    far = Case(1, 4, 3, 9, 8, (7, 7), padding=(3, 3, 3, 3), pad_mode="reflect")
+    with pytest.raises(ValueError, match="more than the padding reflects"):
+        conv.launch(**KERNEL.inputs(far, new_generator(device), device).launch)
