@@ -29,6 +29,9 @@ _VALUES: dict[int, Callable[[onnx.AttributeProto], Any]] = {
 _PLAIN = {A.TENSOR, A.TENSORS, A.GRAPH, A.GRAPHS, A.TYPE_PROTO, A.TYPE_PROTOS}
 _SPARSE = {A.SPARSE_TENSOR, A.SPARSE_TENSORS}
 
+# ONNX Runtime 1.31 reads past the inputs of these where the last is given as "".
+_NO_EMPTY_TAIL = frozenset(("LayerNormalization",))
+
 # What ONNX Runtime makes of a shape alone, so that it is constant where the shape is.
 _SHAPE_OPS = frozenset(("Shape", "Size"))
 
@@ -74,6 +77,7 @@ class Checker:
         tensors: the weights seen, their total and whether any is external.
         nodes: how many nodes were seen, subgraphs included.
         folds: whether a node computes from constants alone, so that a runtime folds it at load.
+        rewritten: a node that had to be written another way with the same meaning, or "".
     """
 
     def __init__(self, source: Source, limits: Limits) -> None:
@@ -81,6 +85,7 @@ class Checker:
         self.tensors = Tensors(source, limits)
         self.nodes = 0
         self.folds = False
+        self.rewritten = ""
         self._opsets: dict[str, int] = {}
         self._activations = 0
         self._deadline = time.monotonic() + limits.seconds
@@ -281,7 +286,12 @@ class Checker:
         if problem:
             raise self._error(f"{what}: {problem.what}", problem.found, problem.needed)
         constant = bool(constant and inputs) or op in _SHAPE_OPS
-        self.folds = self.folds or constant
+        divides = op in ("Div", "Mod") and any(map(scope.is_constant, inputs))
+        self.folds = self.folds or constant or divides
+        if op in _NO_EMPTY_TAIL and inputs and not inputs[-1]:
+            while node.input and not node.input[-1]:
+                del node.input[-1]
+            self.rewritten = self.rewritten or what
         for name in node.output:
             if name:
                 self._define(scope, name, f"{what}: output '{name}'")
@@ -315,6 +325,8 @@ class Checker:
                 raise self._error(f"{what}: attribute '{name}'", found, "a value")
             if kind in _VALUES:
                 values[name] = _VALUES[kind](attribute)
+                if kind in (A.STRING, A.STRINGS) and not node.domain:
+                    self._check_utf8(attribute, f"{what}: attribute '{name}'")
             elif kind in (A.TENSOR, A.TENSORS):
                 for tensor in (attribute.t,) if kind == A.TENSOR else attribute.tensors:
                     self.tensors.check(tensor, f"{what}: attribute '{name}'")
@@ -330,6 +342,13 @@ class Checker:
             else:
                 raise self._error(f"{what}: attribute '{name}'", f"type {kind}", "a known type")
         return kinds, values
+
+    def _check_utf8(self, attribute: onnx.AttributeProto, what: str) -> None:
+        for text in (attribute.s, *attribute.strings):
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                raise self._error(what, f"{text[:40]!r}", "text in UTF-8") from None
 
     def _undefined(
         self, graph: onnx.GraphProto, node: onnx.NodeProto, what: str, name: str
