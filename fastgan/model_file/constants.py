@@ -61,14 +61,17 @@ def evaluate(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | No
             value = _evaluate(node.op_type, inputs, given)
     except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, MemoryError):
         return None  # The node is wrong in itself; whoever runs it says so.
-    if value is None or value.size > SMALL or value.dtype.kind not in "biufO":
+    if value is None:
+        return None
+    value = np.asarray(value)
+    if value.size > SMALL or value.dtype.kind not in "biufO":
         return None
     if value.dtype == object:
         if node.op_type not in PARTIAL or any(type(size) not in _ENTRIES for size in value.flat):
             return None
         known = None not in value
         return np.asarray(value, np.int64 if known else object)
-    return np.asarray(value)
+    return value
 
 
 def _evaluate(op: str, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
@@ -157,7 +160,8 @@ def _concat(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
 def _gather(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
     if np.size(inputs[1]) * max(x.size, 1) > SMALL * SMALL:
         return None
-    return np.take(x, inputs[1], axis=given.get("axis", 0))
+    # NumPy takes a single element out of an object array as it is, here perhaps None.
+    return np.asarray(np.take(x, inputs[1], axis=given.get("axis", 0)), x.dtype)
 
 
 def _slice(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
