@@ -15,6 +15,7 @@ from onnx import AttributeProto as A
 from fastgan.errors import FastganError, LimitError, UnsupportedError
 from fastgan.limits import Limits, size_text
 from fastgan.model_file import attributes
+from fastgan.model_file.sizes import RANK_INPUTS
 from fastgan.model_file.source import Source
 from fastgan.model_file.tensors import BITS, Tensors, type_name
 
@@ -76,7 +77,8 @@ class Checker:
     Attributes:
         tensors: the weights seen, their total and whether any is external.
         nodes: how many nodes were seen, subgraphs included.
-        folds: whether a node computes from constants alone, so that a runtime folds it at load.
+        folds: whether the sizes of computed constants need a look: a node computes from constants
+            alone, so that a runtime folds it at load, or its rank comes from an input.
         rewritten: a node that had to be written another way with the same meaning, or "".
     """
 
@@ -287,7 +289,7 @@ class Checker:
             raise self._error(f"{what}: {problem.what}", problem.found, problem.needed)
         constant = bool(constant and inputs) or op in _SHAPE_OPS
         divides = op in ("Div", "Mod") and any(map(scope.is_constant, inputs))
-        self.folds = self.folds or constant or divides
+        self.folds = self.folds or constant or divides or op in RANK_INPUTS
         if op in _NO_EMPTY_TAIL and inputs and not inputs[-1]:
             while node.input and not node.input[-1]:
                 del node.input[-1]

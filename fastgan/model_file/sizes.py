@@ -17,6 +17,7 @@ from onnx import numpy_helper, shape_inference
 
 from fastgan.errors import LimitError, ModelFileError, UnsupportedError
 from fastgan.limits import Limits, size_text
+from fastgan.model_file.attributes import RANK
 from fastgan.model_file.constants import SMALL, Array, evaluate
 from fastgan.model_file.source import Source
 from fastgan.model_file.tensors import BITS
@@ -40,6 +41,9 @@ _INTEGERS = frozenset(
     for sign in ("", "U")
     for bits in (8, 16, 32, 64)
 )
+# Operators whose output has an axis for each element of an input: which input.
+RANK_INPUTS = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0, "Unsqueeze": 1, "Col2Im": 1}
+_HIDDEN = "hidden "
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _NEVER_FOLDED = frozenset(
     (
@@ -95,6 +99,7 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
     _copy_graph(proto.graph, light.graph)
     for _ in range(ROUNDS):
         try:
+            _hide(light.graph)
             # Without data propagation, whose memory no limit bounds; the walk does that part.
             light = shape_inference.infer_shapes(light, data_prop=False)
         except Exception as error:
@@ -110,6 +115,25 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
             "constants that give it a size which cannot be told from the file",
             f"at most {size_text(limits.constant_bytes)} (Limits.constant_bytes)",
         )
+
+
+def _hide(graph: onnx.GraphProto) -> None:
+    """Hide from inference the nodes whose rank is the length of an input, unless it is a constant:
+    it would write down a shape of that many sizes.
+    """
+    small = {tensor.name for tensor in graph.initializer if _is_small(tensor)}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            small.update(node.output)
+        index = RANK_INPUTS.get(node.op_type)
+        if index is not None and index < len(node.input) and node.input[index] not in small:
+            node.op_type = _HIDDEN + node.op_type
+        for inner in _within(node):
+            _hide(inner)
+
+
+def _within(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute if a.type in _GRAPHS for g in (a.g, *a.graphs)]
 
 
 def _copy_graph(graph: onnx.GraphProto, light: onnx.GraphProto) -> None:
@@ -159,7 +183,9 @@ class _Folding:
 
     def _node(self, node: onnx.NodeProto, graph: onnx.GraphProto, scope: _Scope) -> None:
         inputs = [scope.get(name, _UNKNOWN) if name else None for name in node.input]
-        within = [g for a in node.attribute if a.type in _GRAPHS for g in (a.g, *a.graphs)]
+        within = _within(node)
+        node.op_type = node.op_type.removeprefix(_HIDDEN)
+        self._check_rank(node, inputs)
         if not within and node.op_type not in _SOURCES and not any(k and k.derived for k in inputs):
             return
         for name, known in zip(node.input, inputs, strict=True):
@@ -191,6 +217,16 @@ class _Folding:
         if value is not None and value.dtype != object and node.op_type != "Constant":
             _make_constant(node, value)
             self.progress = True
+
+    def _check_rank(self, node: onnx.NodeProto, inputs: list[_Known | None]) -> None:
+        index = RANK_INPUTS.get(node.op_type)
+        if index is None or index >= len(inputs):
+            return
+        count = known.count() if (known := inputs[index]) else None
+        if count is not None and count > RANK:
+            where = f"{self.source.name}: node '{node.name or node.output[0]}' ({node.op_type})"
+            what = f"input '{node.input[index]}' of {count} elements, one for each axis"
+            raise ModelFileError(where, what, f"at most {RANK}")
 
     def _check_division(self, node: onnx.NodeProto, inputs: list[_Known | None]) -> None:
         """Whether a processor can divide by these integers; it stops the program if it cannot."""
