@@ -5,8 +5,7 @@ within limits, every attribute, type and weight sound. One walk, linear in the f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -15,6 +14,7 @@ from onnx import AttributeProto as A
 from fastgan.errors import FastganError, LimitError, UnsupportedError
 from fastgan.limits import Limits, size_text
 from fastgan.model_file import attributes
+from fastgan.model_file.scope import Scope, reaches
 from fastgan.model_file.sizes import RANK_INPUTS
 from fastgan.model_file.source import Source
 from fastgan.model_file.tensors import BITS, Tensors, type_name
@@ -35,40 +35,6 @@ _NO_EMPTY_TAIL = frozenset(("LayerNormalization",))
 
 # What ONNX Runtime makes of a shape alone, so that it is constant where the shape is.
 _SHAPE_OPS = frozenset(("Shape", "Size"))
-
-
-@dataclass(slots=True)
-class _Scope:
-    """The names that a graph defines, on top of those around it."""
-
-    outer: _Scope | None
-    names: set[str] = field(default_factory=set)
-    constants: set[str] = field(default_factory=set)
-    weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def defines(self, name: str) -> bool:
-        scope: _Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return True
-            scope = scope.outer
-        return False
-
-    def is_constant(self, name: str) -> bool:
-        scope: _Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return name in scope.constants
-            scope = scope.outer
-        return False
-
-    def weight(self, name: str) -> tuple[int, ...] | None:
-        scope: _Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.weights.get(name)
-            scope = scope.outer
-        return None
 
 
 class Checker:
@@ -129,7 +95,7 @@ class Checker:
         return opsets
 
     def _check_graph(
-        self, graph: onnx.GraphProto, outer: _Scope | None, inside: str, depth: int
+        self, graph: onnx.GraphProto, outer: Scope | None, inside: str, depth: int
     ) -> None:
         if depth > self.limits.depth:
             raise LimitError(
@@ -141,7 +107,7 @@ class Checker:
             name = graph.sparse_initializer[0].values.name
             raise self._unsupported(f"initializer '{name}'{inside}", "a sparse tensor", "a dense")
         self._check_text("the graph's name", graph.name)
-        scope = _Scope(outer)
+        scope = Scope(outer)
         declared: dict[str, onnx.TypeProto] = {}
         for value in graph.input:
             self._define(scope, value.name, f"input '{value.name}'{inside}")
@@ -165,7 +131,7 @@ class Checker:
     def _check_initializers(
         self,
         graph: onnx.GraphProto,
-        scope: _Scope,
+        scope: Scope,
         declared: dict[str, onnx.TypeProto],
         inside: str,
     ) -> None:
@@ -234,7 +200,7 @@ class Checker:
                 f"at most {size_text(self.limits.activation_bytes)} (Limits.activation_bytes)",
             )
 
-    def _define(self, scope: _Scope, name: str, what: str) -> None:
+    def _define(self, scope: Scope, name: str, what: str) -> None:
         if not name:
             raise self._error(what, "no name", "a name")
         self._check_text(what, name)
@@ -253,7 +219,7 @@ class Checker:
         graph: onnx.GraphProto,
         node: onnx.NodeProto,
         index: int,
-        scope: _Scope,
+        scope: Scope,
         inside: str,
         depth: int,
     ) -> None:
@@ -302,7 +268,7 @@ class Checker:
         if op == "Constant" and domain == "":
             self._note_constant(node, scope, what)
 
-    def _note_constant(self, node: onnx.NodeProto, scope: _Scope, what: str) -> None:
+    def _note_constant(self, node: onnx.NodeProto, scope: Scope, what: str) -> None:
         given = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))]
         if len(given) != 1:
             found = ", ".join(a.name for a in given) or "no value"
@@ -311,7 +277,7 @@ class Checker:
             scope.weights[node.output[0]] = tuple(given[0].t.dims)
 
     def _check_attributes(
-        self, node: onnx.NodeProto, scope: _Scope, what: str, depth: int
+        self, node: onnx.NodeProto, scope: Scope, what: str, depth: int
     ) -> tuple[dict[str, int], dict[str, Any]]:
         """The attributes' kinds and values by name, their tensors and subgraphs checked."""
         kinds: dict[str, int] = {}
@@ -360,7 +326,7 @@ class Checker:
         if name not in producers:
             found = "no node, input or weight of that name"
             return self._error(f"{what}: input '{name}'", found, "one")
-        if _reaches(producers, producers[name], set(node.output)):
+        if reaches(producers, producers[name], set(node.output)):
             return self._error(f"{what}: input '{name}'", "a cycle", "a graph without cycles")
         found = f"a use before its definition by '{producers[name].name}'"
         return self._error(f"{what}: input '{name}'", found, "nodes in order of use")
@@ -370,20 +336,3 @@ class Checker:
 
     def _unsupported(self, what: str, found: str, needed: str) -> FastganError:
         return UnsupportedError(f"{self.source.name}: {what}", found, needed)
-
-
-def _reaches(
-    producers: dict[str, onnx.NodeProto], start: onnx.NodeProto, goals: Iterable[str]
-) -> bool:
-    """Whether `start` depends on one of the values `goals`."""
-    goals, seen, todo = set(goals), set(), list(start.input)
-    if goals & set(start.output):
-        return True
-    while todo:
-        name = todo.pop()
-        if name in goals:
-            return True
-        if name not in seen and name in producers:
-            seen.add(name)
-            todo.extend(producers[name].input)
-    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 
 import numpy as np
@@ -233,8 +234,7 @@ def with_functions(levels: int, calls: int) -> bytes:
         names = ["x", *(f"t{i}" for i in range(calls - 1)), "y"]
         op, domain = ("Relu", "") if level == levels - 1 else (f"f{level + 1}", "own")
         nodes = [
-            helper.make_node(op, [a], [b], domain=domain)
-            for a, b in zip(names, names[1:], strict=False)
+            helper.make_node(op, [a], [b], domain=domain) for a, b in itertools.pairwise(names)
         ]
         functions.append(helper.make_function("own", f"f{level}", ["x"], ["y"], nodes, opsets))
     node = helper.make_node("f0", ["x"], ["y"], domain="own")
