@@ -257,6 +257,10 @@ def test_functions_that_multiply() -> None:
     assert "Limits.nodes" in message
 
 
+def test_functions_that_call_one_another_for_ever() -> None:
+    assert "3000 deep" in limit_error(with_functions(levels=3000, calls=1))
+
+
 def test_a_function_that_calls_itself() -> None:
     model = onnx.ModelProto.FromString(with_functions(levels=2, calls=1))
     model.functions[1].node[0].op_type, model.functions[1].node[0].domain = "f0", "own"
