@@ -95,7 +95,12 @@ class Checker:
         return opsets
 
     def _check_graph(
-        self, graph: onnx.GraphProto, outer: Scope | None, inside: str, depth: int
+        self,
+        graph: onnx.GraphProto,
+        outer: Scope | None,
+        inside: str,
+        depth: int,
+        fixed: int = 0,
     ) -> None:
         if depth > self.limits.depth:
             raise LimitError(
@@ -107,7 +112,7 @@ class Checker:
             name = graph.sparse_initializer[0].values.name
             raise self._unsupported(f"initializer '{name}'{inside}", "a sparse tensor", "a dense")
         self._check_text("the graph's name", graph.name)
-        scope = Scope(outer)
+        scope = Scope(outer, fixed)
         declared: dict[str, onnx.TypeProto] = {}
         for value in graph.input:
             self._define(scope, value.name, f"input '{value.name}'{inside}")
@@ -299,8 +304,16 @@ class Checker:
                 for tensor in (attribute.t,) if kind == A.TENSOR else attribute.tensors:
                     self.tensors.check(tensor, f"{what}: attribute '{name}'")
             elif kind in (A.GRAPH, A.GRAPHS):
+                if scope.fixed > 1:
+                    # ONNX Runtime 1.31 ends with SIGSEGV where it resolves both Ifs at load.
+                    found = "a subgraph inside two Ifs whose conditions are constants"
+                    raise self._unsupported(what, found, "the branches taken, without those Ifs")
+                fixed = scope.fixed
+                if node.op_type == "If" and node.input and scope.is_constant(node.input[0]):
+                    fixed += 1
                 for graph in (attribute.g,) if kind == A.GRAPH else attribute.graphs:
-                    self._check_graph(graph, scope, f" in {name} of {what}"[:400], depth + 1)
+                    within = f" in {name} of {what}"[:400]
+                    self._check_graph(graph, scope, within, depth + 1, fixed)
             elif kind in (A.TYPE_PROTO, A.TYPE_PROTOS):
                 types = (attribute.tp,) if kind == A.TYPE_PROTO else attribute.type_protos
                 for entry in types:

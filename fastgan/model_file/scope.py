@@ -13,6 +13,7 @@ class Scope:
     """The names that a graph defines, on top of those around it."""
 
     outer: Scope | None
+    fixed: int = 0  # Ifs around it whose condition is a constant
     names: set[str] = field(default_factory=set)
     constants: set[str] = field(default_factory=set)
     weights: dict[str, tuple[int, ...]] = field(default_factory=dict)

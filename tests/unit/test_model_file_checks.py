@@ -147,6 +147,24 @@ def test_a_subgraph_sees_what_came_before_it_and_no_more() -> None:
     assert "else_branch of node" in message
 
 
+def test_constant_ifs_that_a_runtime_does_not_survive() -> None:
+    """Two Ifs with constant conditions around a subgraph that reads a value from outside."""
+
+    def model(levels: int, condition: str) -> bytes:
+        branch = helper.make_graph([relu("x", "r")], "branch", [], [value("r")])
+        node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+        for _ in range(levels):
+            graph = helper.make_graph([node], "branch", [], [value("y")])
+            node = helper.make_node("If", [condition], ["y"], then_branch=graph, else_branch=graph)
+        inputs = [*X, value("c", [], TensorProto.BOOL)]
+        return graph_model([node], inputs, weights={"yes": np.array(True)})
+
+    read(model(1, "yes"))
+    read(model(3, "c"))
+    message = refused(model(2, "yes"), UnsupportedError)
+    assert "conditions are constants" in message
+
+
 @pytest.mark.parametrize(
     ("tensor", "found"),
     [
