@@ -268,7 +268,7 @@ def _window(
 
 
 def _short(value: Any) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = f"'{value.decode('utf-8', 'replace')}'" if isinstance(value, bytes) else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -38,24 +38,40 @@ _ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
 _REDUCE = {"ReduceSum": np.sum, "ReduceProd": np.prod, "ReduceMax": np.max, "ReduceMin": np.min}
 
 
+# Operators that only move elements, so that those known stay known beside those that are not.
+PARTIAL = frozenset(("Concat", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Identity"))
+_ENTRIES = (int, np.int64, np.int32, type(None))
+
+
 def evaluate(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | None:
     """What `node` computes from small constants, or None where it is not small or not known here.
 
     Args:
         node: a node whose first output is asked for.
-        inputs: the values of its inputs, None where one is left out.
+        inputs: the values of its inputs, None where one is left out; an object array has None for
+            each element that is not known, and so has the result.
     """
     given = {
         a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g")
     }
     try:
+        if node.op_type not in PARTIAL and any(i is not None and i.dtype == object for i in inputs):
+            return None
         with np.errstate(all="ignore"):
             value = _evaluate(node.op_type, inputs, given)
     except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, MemoryError):
         return None  # The node is wrong in itself; whoever runs it says so.
-    if value is None or value.size > SMALL:
+    if value is None:
         return None
-    return np.asarray(value)
+    value = np.asarray(value)
+    if value.size > SMALL or value.dtype.kind not in "biufO":
+        return None
+    if value.dtype == object:
+        if node.op_type not in PARTIAL or any(type(size) not in _ENTRIES for size in value.flat):
+            return None
+        known = None not in value
+        return np.asarray(value, np.int64 if known else object)
+    return value
 
 
 def _evaluate(op: str, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
@@ -144,7 +160,8 @@ def _concat(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
 def _gather(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
     if np.size(inputs[1]) * max(x.size, 1) > SMALL * SMALL:
         return None
-    return np.take(x, inputs[1], axis=given.get("axis", 0))
+    # NumPy takes a single element out of an object array as it is, here perhaps None.
+    return np.asarray(np.take(x, inputs[1], axis=given.get("axis", 0)), x.dtype)
 
 
 def _slice(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:

@@ -48,6 +48,9 @@ def inline(proto: onnx.ModelProto, source: Source, limits: Limits) -> onnx.Model
     if total.nodes > limits.nodes:
         found = f"{total.nodes} nodes once its functions are inlined"
         raise LimitError(source.name, found, f"at most {limits.nodes} (Limits.nodes)")
+    if total.calls > CALLS:
+        found = f"functions that call one another {total.calls} deep"
+        raise LimitError(source.name, found, f"at most {CALLS}")
     if total.size > len(source.data) + limits.constant_bytes:
         found = f"{size_text(total.size)} once its functions are inlined"
         needed = f"at most {size_text(limits.constant_bytes)} on top (Limits.constant_bytes)"

@@ -5,8 +5,7 @@ within limits, every attribute, type and weight sound. One walk, linear in the f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -15,6 +14,8 @@ from onnx import AttributeProto as A
 from fastgan.errors import FastganError, LimitError, UnsupportedError
 from fastgan.limits import Limits, size_text
 from fastgan.model_file import attributes
+from fastgan.model_file.scope import Scope, reaches
+from fastgan.model_file.sizes import RANK_INPUTS
 from fastgan.model_file.source import Source
 from fastgan.model_file.tensors import BITS, Tensors, type_name
 
@@ -29,42 +30,11 @@ _VALUES: dict[int, Callable[[onnx.AttributeProto], Any]] = {
 _PLAIN = {A.TENSOR, A.TENSORS, A.GRAPH, A.GRAPHS, A.TYPE_PROTO, A.TYPE_PROTOS}
 _SPARSE = {A.SPARSE_TENSOR, A.SPARSE_TENSORS}
 
+# ONNX Runtime 1.31 reads past the inputs of these where the last is given as "".
+_NO_EMPTY_TAIL = frozenset(("LayerNormalization",))
+
 # What ONNX Runtime makes of a shape alone, so that it is constant where the shape is.
 _SHAPE_OPS = frozenset(("Shape", "Size"))
-
-
-@dataclass(slots=True)
-class _Scope:
-    """The names that a graph defines, on top of those around it."""
-
-    outer: _Scope | None
-    names: set[str] = field(default_factory=set)
-    constants: set[str] = field(default_factory=set)
-    weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def defines(self, name: str) -> bool:
-        scope: _Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return True
-            scope = scope.outer
-        return False
-
-    def is_constant(self, name: str) -> bool:
-        scope: _Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return name in scope.constants
-            scope = scope.outer
-        return False
-
-    def weight(self, name: str) -> tuple[int, ...] | None:
-        scope: _Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.weights.get(name)
-            scope = scope.outer
-        return None
 
 
 class Checker:
@@ -73,7 +43,9 @@ class Checker:
     Attributes:
         tensors: the weights seen, their total and whether any is external.
         nodes: how many nodes were seen, subgraphs included.
-        folds: whether a node computes from constants alone, so that a runtime folds it at load.
+        folds: whether the sizes of computed constants need a look: a node computes from constants
+            alone, so that a runtime folds it at load, or its rank comes from an input.
+        rewritten: a node that had to be written another way with the same meaning, or "".
     """
 
     def __init__(self, source: Source, limits: Limits) -> None:
@@ -81,6 +53,7 @@ class Checker:
         self.tensors = Tensors(source, limits)
         self.nodes = 0
         self.folds = False
+        self.rewritten = ""
         self._opsets: dict[str, int] = {}
         self._activations = 0
         self._deadline = time.monotonic() + limits.seconds
@@ -122,7 +95,12 @@ class Checker:
         return opsets
 
     def _check_graph(
-        self, graph: onnx.GraphProto, outer: _Scope | None, inside: str, depth: int
+        self,
+        graph: onnx.GraphProto,
+        outer: Scope | None,
+        inside: str,
+        depth: int,
+        fixed: int = 0,
     ) -> None:
         if depth > self.limits.depth:
             raise LimitError(
@@ -134,7 +112,7 @@ class Checker:
             name = graph.sparse_initializer[0].values.name
             raise self._unsupported(f"initializer '{name}'{inside}", "a sparse tensor", "a dense")
         self._check_text("the graph's name", graph.name)
-        scope = _Scope(outer)
+        scope = Scope(outer, fixed)
         declared: dict[str, onnx.TypeProto] = {}
         for value in graph.input:
             self._define(scope, value.name, f"input '{value.name}'{inside}")
@@ -158,7 +136,7 @@ class Checker:
     def _check_initializers(
         self,
         graph: onnx.GraphProto,
-        scope: _Scope,
+        scope: Scope,
         declared: dict[str, onnx.TypeProto],
         inside: str,
     ) -> None:
@@ -227,7 +205,7 @@ class Checker:
                 f"at most {size_text(self.limits.activation_bytes)} (Limits.activation_bytes)",
             )
 
-    def _define(self, scope: _Scope, name: str, what: str) -> None:
+    def _define(self, scope: Scope, name: str, what: str) -> None:
         if not name:
             raise self._error(what, "no name", "a name")
         self._check_text(what, name)
@@ -246,7 +224,7 @@ class Checker:
         graph: onnx.GraphProto,
         node: onnx.NodeProto,
         index: int,
-        scope: _Scope,
+        scope: Scope,
         inside: str,
         depth: int,
     ) -> None:
@@ -281,7 +259,12 @@ class Checker:
         if problem:
             raise self._error(f"{what}: {problem.what}", problem.found, problem.needed)
         constant = bool(constant and inputs) or op in _SHAPE_OPS
-        self.folds = self.folds or constant
+        divides = op in ("Div", "Mod") and any(map(scope.is_constant, inputs))
+        self.folds = self.folds or constant or divides or op in RANK_INPUTS
+        if op in _NO_EMPTY_TAIL and inputs and not inputs[-1]:
+            while node.input and not node.input[-1]:
+                del node.input[-1]
+            self.rewritten = self.rewritten or what
         for name in node.output:
             if name:
                 self._define(scope, name, f"{what}: output '{name}'")
@@ -290,7 +273,7 @@ class Checker:
         if op == "Constant" and domain == "":
             self._note_constant(node, scope, what)
 
-    def _note_constant(self, node: onnx.NodeProto, scope: _Scope, what: str) -> None:
+    def _note_constant(self, node: onnx.NodeProto, scope: Scope, what: str) -> None:
         given = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))]
         if len(given) != 1:
             found = ", ".join(a.name for a in given) or "no value"
@@ -299,7 +282,7 @@ class Checker:
             scope.weights[node.output[0]] = tuple(given[0].t.dims)
 
     def _check_attributes(
-        self, node: onnx.NodeProto, scope: _Scope, what: str, depth: int
+        self, node: onnx.NodeProto, scope: Scope, what: str, depth: int
     ) -> tuple[dict[str, int], dict[str, Any]]:
         """The attributes' kinds and values by name, their tensors and subgraphs checked."""
         kinds: dict[str, int] = {}
@@ -315,12 +298,22 @@ class Checker:
                 raise self._error(f"{what}: attribute '{name}'", found, "a value")
             if kind in _VALUES:
                 values[name] = _VALUES[kind](attribute)
+                if kind in (A.STRING, A.STRINGS) and not node.domain:
+                    self._check_utf8(attribute, f"{what}: attribute '{name}'")
             elif kind in (A.TENSOR, A.TENSORS):
                 for tensor in (attribute.t,) if kind == A.TENSOR else attribute.tensors:
                     self.tensors.check(tensor, f"{what}: attribute '{name}'")
             elif kind in (A.GRAPH, A.GRAPHS):
+                if scope.fixed > 1:
+                    # ONNX Runtime 1.31 ends with SIGSEGV where it resolves both Ifs at load.
+                    found = "a subgraph inside two Ifs whose conditions are constants"
+                    raise self._unsupported(what, found, "the branches taken, without those Ifs")
+                fixed = scope.fixed
+                if node.op_type == "If" and node.input and scope.is_constant(node.input[0]):
+                    fixed += 1
                 for graph in (attribute.g,) if kind == A.GRAPH else attribute.graphs:
-                    self._check_graph(graph, scope, f" in {name} of {what}"[:400], depth + 1)
+                    within = f" in {name} of {what}"[:400]
+                    self._check_graph(graph, scope, within, depth + 1, fixed)
             elif kind in (A.TYPE_PROTO, A.TYPE_PROTOS):
                 types = (attribute.tp,) if kind == A.TYPE_PROTO else attribute.type_protos
                 for entry in types:
@@ -331,6 +324,13 @@ class Checker:
                 raise self._error(f"{what}: attribute '{name}'", f"type {kind}", "a known type")
         return kinds, values
 
+    def _check_utf8(self, attribute: onnx.AttributeProto, what: str) -> None:
+        for text in (attribute.s, *attribute.strings):
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                raise self._error(what, f"{text[:40]!r}", "text in UTF-8") from None
+
     def _undefined(
         self, graph: onnx.GraphProto, node: onnx.NodeProto, what: str, name: str
     ) -> FastganError:
@@ -339,7 +339,7 @@ class Checker:
         if name not in producers:
             found = "no node, input or weight of that name"
             return self._error(f"{what}: input '{name}'", found, "one")
-        if _reaches(producers, producers[name], set(node.output)):
+        if reaches(producers, producers[name], set(node.output)):
             return self._error(f"{what}: input '{name}'", "a cycle", "a graph without cycles")
         found = f"a use before its definition by '{producers[name].name}'"
         return self._error(f"{what}: input '{name}'", found, "nodes in order of use")
@@ -349,20 +349,3 @@ class Checker:
 
     def _unsupported(self, what: str, found: str, needed: str) -> FastganError:
         return UnsupportedError(f"{self.source.name}: {what}", found, needed)
-
-
-def _reaches(
-    producers: dict[str, onnx.NodeProto], start: onnx.NodeProto, goals: Iterable[str]
-) -> bool:
-    """Whether `start` depends on one of the values `goals`."""
-    goals, seen, todo = set(goals), set(), list(start.input)
-    if goals & set(start.output):
-        return True
-    while todo:
-        name = todo.pop()
-        if name in goals:
-            return True
-        if name not in seen and name in producers:
-            seen.add(name)
-            todo.extend(producers[name].input)
-    return False

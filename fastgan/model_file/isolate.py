@@ -18,6 +18,7 @@ from fastgan.errors import FastganError, LimitError, ModelFileError
 from fastgan.limits import Limits
 from fastgan.model_file.source import Source
 
+COMMAND = ("-m", "fastgan.model_file")
 START_SECONDS = 60.0  # for the interpreter and its imports on a slow disk, beside Limits.seconds
 
 
@@ -34,7 +35,7 @@ def check_in_child(source: Source, limits: Limits) -> None:
     environment["PYTHONSAFEPATH"] = "1"  # Never import what lies in the working directory.
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "fastgan.model_file", json.dumps(request)],
+            [sys.executable, *COMMAND, json.dumps(request)],
             input=source.data,
             capture_output=True,
             timeout=limits.seconds + START_SECONDS,

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from fastgan.errors import LimitError, UnsupportedError
+from fastgan.errors import FastganError, LimitError, UnsupportedError
 from fastgan.limits import Limits
 from fastgan.model_file.functions import inline
 from fastgan.model_file.graph import Checker
@@ -18,17 +18,27 @@ def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
     """The model in `source`, the bytes that stand for it, and whether it has external data."""
     try:
         return _parse(source, limits)
+    except FastganError:
+        raise
     except MemoryError:
         needed = "one that fits the memory there is"
         raise LimitError(source.name, "a file that takes more memory to read", needed) from None
+    except Exception as error:
+        # A gap in the checks; the cause is kept, which is how fuzzing finds it.
+        found = f"something that stops its reader ({type(error).__name__}: {str(error)[:200]})"
+        raise source.error(found, "a model that keeps to ONNX's rules") from error
 
 
 def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
     message = _message(source, limits)
     proto = inline(message, source, limits)
-    data = source.data if proto is message else proto.SerializeToString()
     checker = Checker(source, limits)
     checker.check(proto)
+    if checker.rewritten and checker.tensors.external:
+        found, needed = "its last input given as an empty name", "that input left out"
+        raise source.error(found, needed, at=checker.rewritten)
+    as_given = proto is message and not checker.rewritten
+    data = source.data if as_given else proto.SerializeToString()
     if checker.folds:
         check_folding(proto, checker.tensors.total, source, limits)
     model = _to_ir(proto, source)
@@ -60,7 +70,7 @@ def _message(source: Source, limits: Limits) -> onnx.ModelProto:
 def _to_ir(proto: onnx.ModelProto, source: Source) -> onnx_ir.Model:
     try:
         model = onnx_ir.serde.deserialize_model(proto)
-    except Exception as error:
+    except onnx_ir.serde.SerdeError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

@@ -15,13 +15,16 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from fastgan.errors import LimitError
+from fastgan.errors import LimitError, ModelFileError, UnsupportedError
 from fastgan.limits import Limits, size_text
+from fastgan.model_file.attributes import RANK
 from fastgan.model_file.constants import SMALL, Array, evaluate
 from fastgan.model_file.source import Source
 from fastgan.model_file.tensors import BITS
 
-ROUNDS = 8  # of inference; each follows shapes through one more operator that onnx cannot
+ROUNDS = 8  # of inference; each sees the constants that the last walk computed
+# What data propagation (in ONNX Runtime's loader) takes for each element of a shape-like tensor.
+PROPAGATED = 160
 
 # Operators whose output's size is in the values, not the shapes, of their inputs.
 _SIZED_BY_VALUE = frozenset(
@@ -33,6 +36,14 @@ _SIZED_BY_VALUE = frozenset(
 )
 # Constant whatever their inputs are, if their shapes are known.
 _SOURCES = frozenset(("Constant", "Shape", "Size"))
+_INTEGERS = frozenset(
+    onnx.TensorProto.DataType.Value(f"{sign}INT{bits}")
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
+)
+# Operators whose output has an axis for each element of an input: which input.
+RANK_INPUTS = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0, "Unsqueeze": 1, "Col2Im": 1}
+_HIDDEN = "hidden "
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _NEVER_FOLDED = frozenset(
     (
@@ -44,12 +55,31 @@ _NEVER_FOLDED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a value: its shape, its elements if they are few, where it comes from."""
+    """What is known of a value.
+
+    Attributes:
+        constant: it comes from weights and constants alone.
+        derived: or from the shapes of other values.
+        shape: with None for a size that is not known, or None where the rank is not known either.
+        value: its elements, where they are few; an object array with None for those not known.
+    """
 
     constant: bool = False
-    shape: tuple[int, ...] | None = None
+    derived: bool = False
+    shape: tuple[int | None, ...] | None = None
     bits: int = 64
+    integer: bool = False
     value: Array | None = None
+
+    def count(self) -> int | None:
+        """How many elements."""
+        if self.shape is None or None in self.shape:
+            return None
+        return math.prod(size for size in self.shape if size is not None)
+
+    def whole(self) -> Array | None:
+        """All elements, or None."""
+        return None if self.value is None or self.value.dtype == object else self.value
 
 
 _UNKNOWN = _Known()
@@ -69,7 +99,9 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
     _copy_graph(proto.graph, light.graph)
     for _ in range(ROUNDS):
         try:
-            light = shape_inference.infer_shapes(light, data_prop=True)
+            _hide(light.graph)
+            # Without data propagation, whose memory no limit bounds; the walk does that part.
+            light = shape_inference.infer_shapes(light, data_prop=False)
         except Exception as error:
             found = f"shapes that do not fit together ({str(error)[:200]})"
             raise source.error(found, "shapes that can be inferred") from None
@@ -83,6 +115,25 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
             "constants that give it a size which cannot be told from the file",
             f"at most {size_text(limits.constant_bytes)} (Limits.constant_bytes)",
         )
+
+
+def _hide(graph: onnx.GraphProto) -> None:
+    """Hide from inference the nodes whose rank is the length of an input, unless it is a constant:
+    it would write down a shape of that many sizes.
+    """
+    small = {tensor.name for tensor in graph.initializer if _is_small(tensor)}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            small.update(node.output)
+        index = RANK_INPUTS.get(node.op_type)
+        if index is not None and index < len(node.input) and node.input[index] not in small:
+            node.op_type = _HIDDEN + node.op_type
+        for inner in _within(node):
+            _hide(inner)
+
+
+def _within(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute if a.type in _GRAPHS for g in (a.g, *a.graphs)]
 
 
 def _copy_graph(graph: onnx.GraphProto, light: onnx.GraphProto) -> None:
@@ -132,51 +183,81 @@ class _Folding:
 
     def _node(self, node: onnx.NodeProto, graph: onnx.GraphProto, scope: _Scope) -> None:
         inputs = [scope.get(name, _UNKNOWN) if name else None for name in node.input]
-        within = [g for a in node.attribute if a.type in _GRAPHS for g in (a.g, *a.graphs)]
-        if (
-            not within
-            and node.op_type not in _SOURCES
-            and not any(k and k.constant for k in inputs)
-        ):
+        within = _within(node)
+        node.op_type = node.op_type.removeprefix(_HIDDEN)
+        self._check_rank(node, inputs)
+        if not within and node.op_type not in _SOURCES and not any(k and k.derived for k in inputs):
             return
         for name, known in zip(node.input, inputs, strict=True):
-            if known and known.value is not None and name not in scope.maps[0]:
+            if known and (whole := known.whole()) is not None and name not in scope.maps[0]:
                 # Inference does not look for values in the graphs around a subgraph.
-                graph.initializer.append(numpy_helper.from_array(known.value, name))
+                graph.initializer.append(numpy_helper.from_array(whole, name))
                 scope[name] = known
                 self.progress = True
         for inner in within:
             self.graph(inner, scope)
+        if node.op_type in ("Div", "Mod"):
+            self._check_division(node, inputs)
         value = _value(node, inputs)
-        if value is not None:
-            name = node.output[0]
-            scope[name] = _Known(True, value.shape, value.itemsize * 8, value)
-            if node.op_type != "Constant":
-                self.progress = True
-                node.Clear()
-                node.op_type = "Constant"
-                node.output.append(name)
-                tensor = numpy_helper.from_array(value)
-                node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=tensor)
-            return
+        source = node.op_type in _SOURCES
+        folds = node.op_type not in _NEVER_FOLDED and any(inputs)
         constant = node.op_type == "Constant" or (
-            node.op_type not in _NEVER_FOLDED
-            and any(inputs)
-            and all(known.constant for known in inputs if known)
+            folds and all(known.constant for known in inputs if known)
         )
+        derived = source or (folds and all(known.derived for known in inputs if known))
         for name in filter(None, node.output):
             known = scope.get(name, _UNKNOWN)
-            scope[name] = _Known(constant, known.shape, known.bits)
-            if constant and node.op_type != "Constant":
+            scope[name] = known = _Known(constant, derived, known.shape, known.bits, known.integer)
+            if value is not None:
+                complete = value.dtype != object
+                integer = value.dtype.kind in "iuO"
+                scope[name] = _Known(complete, True, value.shape, known.bits, integer, value)
+            elif derived and node.op_type != "Constant":
                 self._count(node, known)
+        if value is not None and value.dtype != object and node.op_type != "Constant":
+            _make_constant(node, value)
+            self.progress = True
+
+    def _check_rank(self, node: onnx.NodeProto, inputs: list[_Known | None]) -> None:
+        index = RANK_INPUTS.get(node.op_type)
+        if index is None or index >= len(inputs):
+            return
+        count = known.count() if (known := inputs[index]) else None
+        if count is not None and count > RANK:
+            where = f"{self.source.name}: node '{node.name or node.output[0]}' ({node.op_type})"
+            what = f"input '{node.input[index]}' of {count} elements, one for each axis"
+            raise ModelFileError(where, what, f"at most {RANK}")
+
+    def _check_division(self, node: onnx.NodeProto, inputs: list[_Known | None]) -> None:
+        """Whether a processor can divide by these integers; it stops the program if it cannot."""
+        where = f"{self.source.name}: node '{node.name or node.output[0]}' ({node.op_type})"
+        dividend, divisor = (*inputs, None, None)[:2]
+        if not divisor or not divisor.constant or not divisor.integer:
+            return
+        least = -(1 << divisor.bits - 1)
+        by, of = divisor.whole(), dividend.whole() if dividend else None
+        if by is None:
+            if dividend and dividend.constant:
+                needed = f"at most {SMALL} of them, so that none is seen to be 0"
+                raise UnsupportedError(where, "integer constants divided by many others", needed)
+        elif not by.all():
+            raise ModelFileError(where, "integers divided by the constant 0", "another divisor")
+        elif dividend and dividend.constant and (by == -1).any():
+            # In two's complement the least integer has no opposite.
+            if of is not None and not (of == least).any():
+                return
+            found = f"the constant {least} divided by -1"
+            raise ModelFileError(where, found, "a quotient that its type can hold")
 
     def _count(self, node: onnx.NodeProto, output: _Known) -> None:
         where = f"node '{node.name or node.output[0]}' ({node.op_type})"
-        if output.shape is None:
-            if node.op_type in _SIZED_BY_VALUE:
+        count = output.count()
+        if count is None or output.shape is None:
+            if output.constant and node.op_type in _SIZED_BY_VALUE:
                 self.unknown = self.unknown or where
             return
-        self.folded += math.prod(output.shape) * output.bits // 8
+        like_a_shape = output.integer and len(output.shape) <= 1
+        self.folded += count * PROPAGATED if like_a_shape else count * output.bits // 8
         if self.folded > self.allowed:
             raise LimitError(
                 f"{self.source.name}: {where}",
@@ -186,18 +267,28 @@ class _Folding:
             )
 
 
+def _make_constant(node: onnx.NodeProto, value: Array) -> None:
+    output = node.output[0]
+    node.Clear()
+    node.op_type = "Constant"
+    node.output.append(output)
+    tensor = numpy_helper.from_array(value)
+    node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=tensor)
+
+
 def _value(node: onnx.NodeProto, inputs: list[_Known | None]) -> Array | None:
-    """The value of a node's one output where it is a small constant."""
+    """The value of a node's one output where it is small and, at least in part, known."""
     if len(node.output) != 1 or node.domain not in ("", "ai.onnx"):
         return None
     if node.op_type in ("Shape", "Size"):
-        if not inputs or inputs[0] is None or inputs[0].shape is None:
+        of = inputs[0] if inputs else None
+        if of is None or of.shape is None:
             return None
-        sizes = np.asarray(inputs[0].shape, np.int64)
         if node.op_type == "Size":
-            return np.asarray(math.prod(inputs[0].shape), np.int64)
+            return None if (count := of.count()) is None else np.asarray(count, np.int64)
         given = {attribute.name: attribute.i for attribute in node.attribute}
-        return sizes[given.get("start", 0) : given.get("end", len(sizes))]
+        sizes = of.shape[given.get("start", 0) : given.get("end", len(of.shape))]
+        return np.asarray(sizes, object if None in sizes else np.int64)
     if any(known is not None and known.value is None for known in inputs):
         return None
     return evaluate(node, [known.value if known else None for known in inputs])
@@ -206,16 +297,18 @@ def _value(node: onnx.NodeProto, inputs: list[_Known | None]) -> Array | None:
 def _declared(kind: onnx.TypeProto) -> _Known:
     """What a declared or inferred type says."""
     tensor = kind.tensor_type
-    shape = None
-    if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
-        shape = tuple(d.dim_value for d in tensor.shape.dim)
-        if any(size < 0 for size in shape):
-            shape = None  # An inference that overflowed.
-    return _Known(False, shape, BITS.get(tensor.elem_type, 64))
+    shape: tuple[int | None, ...] | None = None
+    if tensor.HasField("shape"):
+        # A negative size is an inference that overflowed.
+        sizes = ((d.dim_value, d.HasField("dim_value")) for d in tensor.shape.dim)
+        shape = tuple(size if known and size >= 0 else None for size, known in sizes)
+    integer = tensor.elem_type in _INTEGERS
+    return _Known(False, False, shape, BITS.get(tensor.elem_type, 64), integer)
 
 
 def _initializer(tensor: onnx.TensorProto) -> _Known:
     value = None
     if _is_small(tensor) and tensor.data_type != onnx.TensorProto.STRING:
         value = numpy_helper.to_array(tensor)
-    return _Known(True, tuple(tensor.dims), BITS[tensor.data_type], value)
+    integer = tensor.data_type in _INTEGERS
+    return _Known(True, True, tuple(tensor.dims), BITS[tensor.data_type], integer, value)

@@ -56,7 +56,9 @@ def worker(seed: int, first: int, last: int, runtime: bool, keep: Path) -> None:
             model = read(data)
         except FastganError as error:
             outcome = f"{type(error).__name__}"
-            str(error)
+            if error.__cause__ is not None:  # Raised by a library, where a check should have been.
+                say(index=index, phase=str(error))
+                os._exit(3)
         else:
             if runtime:
                 say(index=index, phase="runtime")
@@ -95,6 +97,7 @@ def campaign(count: int, seed: int, runtime: bool, keep: Path) -> int:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
         )
         assert child.stdout is not None
         trouble, phase = "", "start"
