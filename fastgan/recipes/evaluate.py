@@ -120,7 +120,7 @@ def _to_nearest(pictures: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return torch.cdist(pictures.flatten(1), known.flatten(1)).amin(1).median()
 
 
-def main(source: str = "dcgan-digits", picture: str = "", count: int = 2000) -> None:
+def main(source: str = "dcgan-digits", picture: str = "", *, count: int = 2000) -> None:
     """Print the figures of a shipped model, by name, or of a model file; draw 100 samples."""
     from fastgan import models
 
