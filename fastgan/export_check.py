@@ -25,7 +25,10 @@ def check(file: Path) -> None:
     import onnx
     import onnx_ir as ir
 
-    onnx.checker.check_model(os.fspath(file))
+    try:
+        onnx.checker.check_model(os.fspath(file))
+    except onnx.checker.ValidationError as error:
+        raise UnsupportedError(file.name, first_lines(error), "valid ONNX") from error
     check_batch_open(ir.load(file), file.name)
 
 

@@ -1,6 +1,6 @@
 """How good a generator of digits is, judged by a classifier of real ones.
 
-    python -m fastgan.recipes.evaluate dcgan-digits
+    python -m fastgan.recipes.evaluate dcgan-digits [SAMPLES.png]
 
 The classifier is trained here, in seconds, on the digits that the generator was trained on, and
 scored on those that both never saw. The model file is run as its users run it: ONNX Runtime.
@@ -120,13 +120,16 @@ def _to_nearest(pictures: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return torch.cdist(pictures.flatten(1), known.flatten(1)).amin(1).median()
 
 
-def main(source: str, count: int = 2000) -> None:
-    """Print the figures of a shipped model, by name, or of a model file."""
+def main(source: str = "dcgan-digits", picture: str = "", *, count: int = 2000) -> None:
+    """Print the figures of a shipped model, by name, or of a model file; draw 100 samples."""
     from fastgan import models
 
     file = models.path(source) if source in models.names() else Path(source)
-    print(judge(sample(file, count)))
+    samples = sample(file, count)
+    print(judge(samples))
+    if picture:
+        images.grid(samples[:100], scale=2).save(picture)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "dcgan-digits")
+    main(*sys.argv[1:3])
