@@ -1,0 +1,4 @@
+"""WIP"""
+EXAMPLES = ()
+def doctor() -> None:
+    """WIP."""

@@ -1,0 +1,4 @@
+"""WIP"""
+EXAMPLES = ()
+def inspect() -> None:
+    """WIP."""
