@@ -22,10 +22,11 @@ log = logging.getLogger("fastgan")
 class Commands(TyperGroup):
     """The group of all commands, which reports what they raise."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         """Run a command and exit with its code."""
+        options["standalone_mode"] = False  # raise, rather than report in Typer's own way
         try:
-            code = super().main(*args, standalone_mode=False, **options)
+            code = super().main(*args, **options)
         except (typer.Abort, KeyboardInterrupt):
             code = fail("interrupted", 130)
         except BrokenPipeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 
 from fastgan.errors import ArgumentError
 
@@ -27,7 +27,7 @@ class Seeds:
     def __init__(self, text: str) -> None:
         self.ranges = [_range(part.strip(), text) for part in text.split(",")]
         ordered = sorted(self.ranges, key=lambda r: r.start)
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        for before, after in pairwise(ordered):
             if after.start < before.stop:
                 raise ArgumentError("--seeds", f"{after.start} twice in {text!r}", "each seed once")
 

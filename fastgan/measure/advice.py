@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastgan.measure.bench import BASELINE, Report, Result
+from fastgan.measure.report import BASELINE, Report, Result
 
 #: Turns whose ratio to ONNX Runtime varies by more than this share mean a busy machine.
 _NOISY = 0.25
@@ -12,13 +12,8 @@ _NOISY = 0.25
 
 def advise(report: Report) -> list[str]:
     """What bounds the speed, and what would make it faster; most useful first."""
-    return [
-        *_bound(report),
-        *_bfloat16(report),
-        *_batching(report),
-        *_slower(report),
-        *_noise(report),
-    ]
+    rules = (_bound, _bfloat16, _batching, _slower, _noise)
+    return [line for rule in rules for line in rule(report)]
 
 
 def _ours(report: Report, n: int) -> Result | None:

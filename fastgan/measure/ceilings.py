@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -52,7 +53,7 @@ def measure(device: torch.device, precisions: list[str], repeats: int = 5) -> Ce
         a = torch.randn(size, size, device=device).to(PRECISIONS[precision])
         out = torch.empty_like(a)
         with torch.inference_mode():
-            seconds = _best(lambda a=a, out=out: torch.mm(a, a, out=out), device, repeats)
+            seconds = _best(partial(torch.mm, a, a, out=out), device, repeats)
         flops[precision] = 2 * size**3 / seconds
     source = torch.ones(_COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)

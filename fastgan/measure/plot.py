@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastgan.errors import BackendError
-from fastgan.measure.bench import Report
+from fastgan.measure.report import Report
 
 
 def check() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastgan.measure.bench import Report, Result
+from fastgan.measure.report import Report, Result
 
 HEADERS = ("n", "contender", "p50 ms", "p90", "p99", "images/s", "vs ORT", "spread", "roofline")
 

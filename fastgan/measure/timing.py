@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 #: Seconds of untimed runs at the start of a turn, and of timed ones after them.
 SETTLE = 0.05
@@ -99,7 +100,7 @@ def take_turns(
         # Another one begins each round, so that none always follows the same neighbour.
         first = rounds % len(names)
         for done, name in enumerate((*names[first:], *names[:first]), 1):
-            turn = _turn(lambda name=name: timed(name), expected[name])
+            turn = _turn(partial(timed, name), expected[name])
             samples[name].turns.append(turn)
             expected[name] = statistics.median(turn)
             elapsed = (time.perf_counter() - began) / seconds if seconds > 0 else 1.0
