@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastgan import images
 from fastgan.backends import TABLE, Target, get
-from fastgan.backends.base import PRECISIONS
+from fastgan.backends.base import PRECISIONS, ImageFormat
 from fastgan.errors import ArgumentError, BackendError, FastganError, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.measure.reference import as_module, run_reference
@@ -166,8 +166,9 @@ def _uint8(first: Tensor, reference: Tensor, output: Output) -> int | None:
     if output.kind != "image":
         return None
     pair = []
+    image = ImageFormat(output.name, "uint8", output.range)
     for batch in (first, reference):
         made = images.allocate(batch.shape[0], batch, "uint8", None, batch.device)
-        images.store(batch, output.range, "uint8", made)
+        images.store(batch, image, made)
         pair.append(made.int())
     return int((pair[0] - pair[1]).abs().max())
