@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The console script `fastgan`."""
-    app()()
+    try:
+        app()()
+    except KeyboardInterrupt:  # before a command had begun
+        raise SystemExit(130) from None
 
 
 def app() -> typer.Typer:

@@ -64,7 +64,7 @@ def bench(
     from fastgan.measure import bench as benchmark
 
     if plot_file is not None:
-        plot.check()
+        plot.check(plot_file)
     for path in filter(None, (json_file, plot_file)):
         path.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("{task.description}", BarColumn(), TimeElapsedColumn()) as bar:

@@ -22,12 +22,19 @@ log = logging.getLogger("fastgan")
 class Commands(TyperGroup):
     """The group of all commands, which reports what they raise."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; Typer itself would end an interrupted one without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(fail("interrupted", 130)) from None
+
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command and exit with its code."""
         options["standalone_mode"] = False  # raise, rather than report in Typer's own way
         try:
             code = super().main(*args, **options)
-        except (typer.Abort, KeyboardInterrupt):
+        except typer.Abort:
             code = fail("interrupted", 130)
         except BrokenPipeError:
             # Whoever read our output has gone (`| head`): nobody is left to tell.

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastgan.errors import BackendError
+from fastgan.errors import ArgumentError, BackendError
 from fastgan.measure.report import Report
 
 
-def check() -> None:
-    """Raise BackendError unless matplotlib is installed; asked before a long run, not after it."""
-    from fastgan.measure.machine import installed
+def check(path: Path) -> None:
+    """Whether `write` can write this file: to be asked before a long run, not after it.
 
-    if not installed("matplotlib"):
-        raise BackendError("plot", "no matplotlib", "pip install 'fastgan[bench]'")
+    Raises:
+        BackendError: matplotlib is not installed.
+        ArgumentError: it does not write this format.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise BackendError("plot", "no matplotlib", "pip install 'fastgan[bench]'") from None
+    if path.suffix[1:] not in FigureCanvasBase.get_supported_filetypes():
+        raise ArgumentError("plot", repr(str(path)), "a suffix such as .png or .svg")
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the plot; its format is that of the suffix.
-
-    Raises:
-        BackendError: matplotlib is not installed, or does not write this format.
-    """
-    check()
+    """Write the plot; its format is that of the suffix. Raises as `check`."""
+    check(path)
     import matplotlib
 
     matplotlib.use("Agg")
@@ -50,9 +53,5 @@ def write(report: Report, path: Path) -> None:
     axes.set_title(f"{report.model}, {report.device}, {report.threads} threads")
     axes.grid(True, which="both", alpha=0.2)
     axes.legend()
-    try:
-        figure.savefig(path, dpi=150)
-    except ValueError as error:
-        raise BackendError(str(path), str(error), "a suffix such as .png or .svg") from None
-    finally:
-        pyplot.close(figure)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

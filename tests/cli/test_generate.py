@@ -149,7 +149,7 @@ def test_existing_files_are_replaced(fastgan, rgb, tmp_path) -> None:
 def test_it_says_what_ran_and_where_the_files_are(fastgan, rgb, tmp_path) -> None:
     out = fastgan("generate", rgb, "--n", 2, "--outdir", tmp_path).out
     assert "torch on cpu in fp32" in out
-    assert "not triton: device: found cpu; needed an NVIDIA GPU" in out
+    assert "not triton: device: found cpu" in out
     assert "2 images" in out
     assert "images/s" in out
     assert f"{tmp_path / 'sample000000.png'} to sample000001.png" in out
