@@ -42,7 +42,7 @@ class Outcome:
     err: str
 
 
-@pytest.fixture()
+@pytest.fixture
 def fastgan() -> Callable[..., Outcome]:
     """Run `fastgan ARGUMENTS...` in this process."""
 

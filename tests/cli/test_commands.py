@@ -40,7 +40,7 @@ def test_inspect_as_json_agrees_with_the_plan(fastgan, rgb) -> None:
     assert facts["inputs"][0]["guessed"] is False
     # By hand: 6 x 64 of the dense layer, 16 inputs x 4 pixels and 8 x 16 pixels, each k x k x out.
     products = 6 * 64 + 16 * 4 * 8 * 16 + 8 * 16 * 3 * 9
-    steps = {tuple(step["origin"])[0]: step["flops"] for step in facts["plan"]["steps"]}
+    steps = {step["origin"][0]: step["flops"] for step in facts["plan"]["steps"]}
     assert steps["dense"] + steps["up1"] + steps["up2"] == 2 * 4 * products
 
 
@@ -101,7 +101,7 @@ def test_compare_fails_a_backend_that_is_wrong(fastgan, rgb, monkeypatch) -> Non
 # bench -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture()
+@pytest.fixture
 def quick(monkeypatch) -> None:
     """Turns and ceilings of next to no time."""
     from fastgan.measure import ceilings, timing
@@ -130,7 +130,7 @@ def test_bench_times_us_and_peers_in_turns(fastgan, quick, rgb, tmp_path) -> Non
             assert len(entry["samples"]) >= 3
             assert entry["seconds"]["p50"] == pytest.approx(np.median(samples))
             assert entry["images_per_second"] == pytest.approx(n / np.median(samples))
-            assert 0 < entry["share_of_roofline"]
+            assert entry["share_of_roofline"] > 0
         assert found[n, "onnxruntime"]["ratio_to_onnxruntime"]["median"] == 1
     assert record["threads"] == 1
     assert record["machine"]["versions"]["torch"] == torch.__version__

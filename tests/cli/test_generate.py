@@ -171,9 +171,14 @@ def test_an_error_of_a_saver_is_raised_and_leaves_no_part(tmp_path, monkeypatch)
 
     monkeypatch.setattr(saving.np, "save", save)
     image = np.ones((2, 2), np.float32)
-    with pytest.raises(OSError, match="No space left") as caught, saving.Saver(1) as saver:
-        for index in range(50):
-            saver.put(tmp_path / f"{index}.npy", image)
+
+    def save_many() -> None:
+        with saving.Saver(threads=1) as saver:
+            for index in range(50):
+                saver.put(tmp_path / f"{index}.npy", image)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_many()
     assert caught.value is full
     assert sorted(f.name for f in tmp_path.iterdir()) == ["0.npy", "1.npy", "2.npy"]
 
