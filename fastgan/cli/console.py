@@ -1,0 +1,92 @@
+"""What the commands print: results on stdout, progress and the log on stderr."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+
+def out() -> Console:
+    """Where results go. Made anew each time, since tests swap stdout."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def err() -> Console:
+    """Where progress and the log go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def show_log(level: int) -> None:
+    """Show fastgan's log from this level on; the lowest level asked for stays."""
+    log = logging.getLogger("fastgan")
+    handler = _handler()
+    if handler not in log.handlers:
+        log.addHandler(handler)
+        log.setLevel(level)
+    log.setLevel(min(level, log.level))
+
+
+@cache
+def _handler() -> logging.Handler:
+    handler = _Stderr()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
+class _Stderr(logging.Handler):
+    """Prints a record as one line, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.markup import escape
+
+        try:
+            line = escape(self.format(record))
+            err().print(f"[dim]{record.levelname.lower()}:[/dim] {line}", soft_wrap=True)
+        except Exception:
+            self.handleError(record)
+
+
+def progress(*columns: Any) -> Progress:
+    """A progress bar on stderr that leaves nothing behind; silent where that is no terminal."""
+    from rich.progress import Progress
+
+    console = err()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def table(*headers: str, left: int = 1, **options: Any) -> Table:
+    """An empty table: the first `left` columns to the left, the others, numbers, to the right."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, **options)
+    for index, header in enumerate(headers):
+        made.add_column(header, justify="left" if index < left else "right", overflow="fold")
+    return made
+
+
+def number(value: float, unit: str = "") -> str:
+    """Three significant digits with a decimal prefix: "209 MFLOP", "1.05 MB"."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{digits(value / factor)} {prefix}{unit}".strip()
+    return f"{digits(value)} {unit}".strip()
+
+
+def digits(value: float) -> str:
+    """Three significant digits, never with an exponent: "0.512", "7.31", "1234"."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    places = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:.{places}f}"

@@ -1,0 +1,262 @@
+"""`fastgan generate`: images from seeds, as files or as one grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastgan.cli import console, options, saving
+from fastgan.cli.seeds import Seeds
+from fastgan.cli.seeds import grid as parse_grid
+from fastgan.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
+
+EXAMPLES = (
+    ("fastgan generate dcgan-digits --grid 8x8", "64 samples of seed 0 in one picture"),
+    ("fastgan generate model.onnx --n 1000 --seed 7", "out/sample000000.png to sample000999.png"),
+    ("fastgan generate model.onnx --seeds 0-63 --trunc 0.7", "out/seed0000.png to seed0063.png"),
+    ("fastgan generate model.onnx --n 8 --class 3 --outdir threes", "eight of class 3"),
+    (
+        "fastgan generate model.onnx --seeds 85,265 --rng numpy",
+        "the latents that StyleGAN's own tools take for these seeds",
+    ),
+)
+
+#: About so many bytes of floating-point images are made before they are handed to the savers.
+_CHUNK_BYTES = 64 << 20
+_LARGEST_CHUNK = 256
+
+
+def generate(
+    model: options.Model,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", metavar="N", help="How many images. Default: 1.")
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="SEEDS", help="One image for each of these seeds: 0-63 or 1,2,5-9."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --n: the seed of all samples.")] = 0,
+    start: Annotated[int, typer.Option(help="Index of the first sample.")] = 0,
+    grid: Annotated[
+        str | None,
+        typer.Option(metavar="CxR", help="One picture of columns x rows instead, such as 8x8."),
+    ] = None,
+    trunc: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T", help="Draw latents from a normal distribution cut off at -T and T."
+        ),
+    ] = None,
+    class_: Annotated[
+        str | None,
+        typer.Option("--class", metavar="K", help="Class, by index or name. Default: random."),
+    ] = None,
+    rng: Annotated[
+        str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")
+    ] = "philox",
+    outdir: Annotated[Path, typer.Option(help="Where files go; made if missing.")] = Path("out"),
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="png, jpg, webp, or npy for floats in the model's own range. "
+            "Default: png; npy for outputs that are no images."
+        ),
+    ] = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
+    ] = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Make images, and save each as a file or all as one grid.
+
+    The same seed gives the same image on every machine, whatever the batch size. Files that are
+    there already are replaced.
+    """
+    # Whatever is wrong with the options is said before a model is loaded.
+    cells = None if grid is None else parse_grid(grid)
+    wanted = None if seeds is None else Seeds(seeds)
+    if format is not None:
+        saving.check_format(format)
+    if n is not None and wanted is not None:
+        raise ArgumentError("--n", "--seeds beside it", "one of the two")
+    count = _count(n, wanted, cells)
+    outdir.mkdir(parents=True, exist_ok=True)
+
+    import fastgan
+
+    began = time.perf_counter()
+    generator = fastgan.load(
+        model, device=device, backend=backend, precision=precision, strict=strict
+    )
+    loaded = time.perf_counter() - began
+    format = _format(format, generator, cells is not None)
+    job = _Job(
+        generator,
+        count,
+        wanted,
+        {
+            "start": start,
+            "labels": _label(class_),
+            "truncation": trunc,
+            "rng": rng,
+            "batch_size": batch_size,
+            "format": "float32" if format == "npy" else "uint8",
+        },
+        seed,
+    )
+    began = time.perf_counter()
+    if cells is None:
+        where = _save_files(job, outdir, format)
+    else:
+        where = _save_grid(job, outdir / f"grid.{format}", *cells)
+    _summary(job, loaded, time.perf_counter() - began, where)
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+def _count(n: int | None, seeds: Seeds | None, cells: tuple[int, int] | None) -> int:
+    room = None if cells is None else cells[0] * cells[1]
+    count = len(seeds) if seeds is not None else n if n is not None else room or 1
+    if count < 1:
+        raise ArgumentError("--n", str(count), "a whole number of at least 1")
+    if room is not None and count > room:
+        raise ArgumentError("--grid", f"{room} cells for {count} images", "a cell for each image")
+    return count
+
+
+def _label(text: str | None) -> int | str | None:
+    """A class index where the text is a number, else a class name."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _format(format: str | None, generator: Generator, grid: bool) -> str:
+    """The format to write: the one asked for, where the model's output can be written so."""
+    output = _output(generator)
+    channels = output.shape[1] if len(output.shape) == 4 else None
+    if output.kind == "image":
+        format = format or "png"
+        if format != "npy" and isinstance(channels, int):
+            saving.check_channels(format, channels)
+    elif format not in (None, "npy"):
+        found = f"output {output.name!r}, which is no image"
+        raise ArgumentError(f"--format {format}", found, "npy")
+    else:
+        format = "npy"
+    if grid and format == "npy":
+        raise ArgumentError("--grid", "a format or an output that is no picture", "a picture")
+    return format
+
+
+def _output(generator: Generator) -> Any:
+    """The output that `generate` returns."""
+    outputs = generator.signature.outputs
+    return next((output for output in outputs if output.kind == "image"), outputs[0])
+
+
+# Making ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Job:
+    """What to make, and how long it took."""
+
+    generator: Generator
+    count: int
+    seeds: Seeds | None
+    arguments: dict[str, Any]
+    seed: int
+    seconds: float = 0.0
+
+    def images(self) -> Iterator[tuple[str, saving.Array]]:
+        """(file name without suffix, array) of each image, chunk by chunk."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
+        with console.progress(*columns) as bar:
+            task = bar.add_task("", total=self.count)
+            for names, arguments in self._chunks():
+                began = time.perf_counter()
+                images = self.generator.generate(len(names), **arguments).cpu().numpy()
+                self.seconds += time.perf_counter() - began
+                for name, image in zip(names, images, strict=True):
+                    yield name, image
+                    bar.advance(task)
+
+    def _chunks(self) -> Iterator[tuple[list[str], dict[str, Any]]]:
+        size, first = self._chunk(), self.arguments["start"]
+        if self.seeds is not None:
+            for chunk in self.seeds.chunks(size):
+                yield [f"seed{seed:04d}" for seed in chunk], {**self.arguments, "seed": chunk}
+            return
+        for index in range(first, first + self.count, size):
+            names = range(index, min(index + size, first + self.count))
+            arguments = {**self.arguments, "seed": self.seed, "start": index}
+            yield [f"sample{i:06d}" for i in names], arguments
+
+    def _chunk(self) -> int:
+        """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches."""
+        sizes = [size for size in _output(self.generator).shape[1:] if isinstance(size, int)]
+        fits = max(1, min(_LARGEST_CHUNK, _CHUNK_BYTES // (4 * max(1, prod(sizes)))))
+        size = 1 << (fits.bit_length() - 1)
+        batch = self.generator.signature.frozen_batch or self.arguments["batch_size"] or 1
+        return max(1, size // batch) * batch if batch > 0 else size
+
+
+# Saving ------------------------------------------------------------------------------------------
+
+
+def _save_files(job: _Job, outdir: Path, format: str) -> str:
+    first = last = None
+    with saving.Saver() as saver:
+        for name, image in job.images():
+            last = outdir / f"{name}.{format}"
+            first = first or last
+            if format != "npy":
+                saving.check_channels(format, image.shape[-1])
+            saver.put(last, image)
+    return f"{first}" if first == last else f"{first} to {last and last.name}"
+
+
+def _save_grid(job: _Job, path: Path, columns: int, rows: int) -> str:
+    grid = saving.Grid(columns, rows)
+    for _, image in job.images():
+        grid.add(image)
+    saving.check_channels(path.suffix[1:], grid.picture.shape[-1])
+    saving.write(path, grid.picture)
+    return str(path)
+
+
+def _summary(job: _Job, loaded: float, seconds: float, where: str) -> None:
+    generator, n = job.generator, job.count
+    say = typer.echo
+    say(f"{generator.backend} on {generator.device} in {generator.precision}")
+    for refusal in generator.refusals:
+        say(f"  not {refusal}")
+    say(
+        f"{n} image{'s' * (n > 1)}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
+        f"({_rate(n, job.seconds)}), with saving {seconds:.2f} s ({_rate(n, seconds)})"
+    )
+    say(where)
+
+
+def _rate(n: int, seconds: float) -> str:
+    return f"{console.digits(n / seconds)} images/s"

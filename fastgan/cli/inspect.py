@@ -1,0 +1,202 @@
+"""`fastgan inspect`: what a file holds, which backend takes it, and the plan."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastgan.cli import console, options
+
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
+    from fastgan.measure.subject import Subject
+    from fastgan.plan import Plan, Step
+
+EXAMPLES = (
+    ("fastgan inspect dcgan-digits", "signature, backend, and each step with its cost"),
+    ("fastgan inspect model.onnx --batch 64 --precision bf16", "the plan of another run"),
+    ("fastgan inspect model.onnx --json", "the same for a program"),
+)
+
+
+def inspect(
+    model: options.Model,
+    batch: Annotated[int, typer.Option(metavar="N", help="Images per run.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what a model is and how it would run.
+
+    The file, its inputs and outputs (guesses are marked), the backend chosen and why others were
+    not, and each step of the plan: kernel, operator, what is fused behind it, shapes, FLOPs, bytes
+    and the ONNX nodes that it came from. Where no plan covers the model: why, and its ops.
+    """
+    import fastgan
+    from fastgan.errors import ArgumentError, BackendError
+    from fastgan.measure.subject import open_subject
+
+    if batch < 1:
+        raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
+    subject = open_subject(model)
+    facts = _file(subject)
+    try:
+        generator = fastgan.load(model, device=device, backend=backend, precision=precision)
+    except BackendError:
+        # Nothing runs it: what it holds is all the more of interest. The error follows on stderr.
+        _show(facts, as_json)
+        raise
+    facts |= _run(generator)
+    plan = generator.plan(batch)
+    if plan is not None:
+        facts["plan"] = {"batch": batch, **_plan(plan)}
+    _show(facts, as_json)
+
+
+# Facts -------------------------------------------------------------------------------------------
+
+
+def _file(subject: Subject) -> dict[str, Any]:
+    from fastgan.signature import shape_text
+
+    model = subject.model.model
+    producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
+    path = subject.model.path
+    ops = Counter(
+        f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in model.graph
+    )
+    return {
+        "file": subject.model.name,
+        "bytes": None if path is None else path.stat().st_size,
+        "producer": producer or None,
+        "ir_version": model.ir_version,
+        "opsets": {domain or "ai.onnx": v for domain, v in model.opset_imports.items()},
+        "inputs": [
+            {
+                "name": port.name,
+                "kind": port.kind,
+                "dtype": port.dtype,
+                "shape": shape_text(port.shape),
+                "distribution": port.distribution,
+                "classes": port.classes,
+                "range": port.range,
+                "guessed": port.guessed,
+            }
+            for port in subject.signature.inputs
+        ],
+        "outputs": [
+            {
+                "name": port.name,
+                "kind": port.kind,
+                "dtype": port.dtype,
+                "shape": shape_text(port.shape),
+                "range": port.range,
+                "guessed": port.guessed,
+            }
+            for port in subject.signature.outputs
+        ],
+        "classes": list(subject.signature.class_names),
+        "ops": dict(ops.most_common()),
+        "signature": subject.signature.describe(),
+    }
+
+
+def _run(generator: Generator) -> dict[str, Any]:
+    return {
+        "backend": generator.backend,
+        "device": str(generator.device),
+        "precision": generator.precision,
+        "refusals": [str(refusal) for refusal in generator.refusals],
+    }
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    return {
+        "flops": plan.flops,
+        "bytes": plan.bytes,
+        "peak_bytes": plan.peak_bytes,
+        "weight_bytes": sum(w.numel() * w.element_size() for w in plan.weights.values()),
+        "steps": [_step(plan, step) for step in plan.steps],
+    }
+
+
+def _step(plan: Plan, step: Step) -> dict[str, Any]:
+    def shapes(names: tuple[str, ...]) -> list[list[int]]:
+        return [list(plan.buffers[name].shape) for name in names if name in plan.buffers]
+
+    return {
+        "kernel": step.kernel,
+        "op": step.op,
+        "epilogue": str(step.epilogue),
+        "inputs": shapes(step.inputs),
+        "outputs": shapes(step.outputs),
+        "flops": step.flops,
+        "bytes": step.bytes,
+        "origin": list(step.origin),
+        "note": step.note,
+    }
+
+
+# Printing ----------------------------------------------------------------------------------------
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        del facts["signature"]
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    size = "" if facts["bytes"] is None else f"{console.number(facts['bytes'], 'B')}, "
+    opsets = ", ".join(f"{domain} {version}" for domain, version in facts["opsets"].items())
+    made_by = f", made by {facts['producer']}" if facts["producer"] else ""
+    say = typer.echo
+    say(f"{facts['file']}: {size}ONNX IR {facts['ir_version']}, opset {opsets}{made_by}")
+    say(facts["signature"])
+    if "backend" in facts:
+        say(f"{facts['backend']} on {facts['device']} in {facts['precision']}")
+        for refusal in facts["refusals"]:
+            say(f"  not {refusal}")
+    if "plan" in facts:
+        _show_plan(facts["plan"])
+        return
+    if "backend" in facts:
+        say(f"no plan: {facts['backend']} plans for itself")
+    say("ops: " + ", ".join(f"{count} {op}" for op, count in facts["ops"].items()))
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    table = console.table(
+        "", "kernel", "op", "fused", "in", "out", "FLOPs", "bytes", "from", left=6
+    )
+    table.columns[-1].justify = "left"
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    for number, step in enumerate(plan["steps"], 1):
+        table.add_row(
+            str(number),
+            step["kernel"],
+            step["op"].removeprefix("fastgan."),
+            step["epilogue"],
+            _shapes(step["inputs"]),
+            _shapes(step["outputs"]),
+            console.number(step["flops"]),
+            console.number(step["bytes"], "B"),
+            "\n".join([*step["origin"], *filter(None, [step["note"]])]),
+        )
+    out = console.out()
+    out.print(f"plan for a batch of {plan['batch']}:")
+    out.print(table)
+    out.print(
+        f"{len(plan['steps'])} steps, {console.number(plan['flops'], 'FLOP')}; each input read and "
+        f"output written once: {console.number(plan['bytes'], 'B')}, of which weights "
+        f"{console.number(plan['weight_bytes'], 'B')}",
+        soft_wrap=True,
+    )
+
+
+def _shapes(shapes: list[list[int]]) -> str:
+    return "\n".join("x".join(map(str, shape)) or "scalar" for shape in shapes)

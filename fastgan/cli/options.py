@@ -1,0 +1,62 @@
+"""Options that several commands share, and those of `fastgan` itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from fastgan.cli import console
+
+
+def _verbose(value: bool) -> bool:
+    if value:
+        console.show_log(logging.DEBUG)
+    return value
+
+
+def _version(value: bool) -> None:
+    if value:
+        import fastgan
+
+        typer.echo(f"fastgan {fastgan.__version__}")
+        raise typer.Exit
+
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_verbose, help="Show the log on stderr.")
+]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="An ONNX file, or a model that ships with fastgan: dcgan-digits.", show_default=False
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(help="auto (an NVIDIA GPU if there is one), cpu, cuda or cuda:1."),
+]
+Backend = Annotated[
+    str, typer.Option(help="auto (the first that takes the model), triton, torch or ort.")
+]
+Precision = Annotated[
+    str, typer.Option(help="auto (fp32 on a CPU, fp16 on a GPU), fp32, tf32, fp16 or bf16.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Images per run. Default: what suits the device's caches."),
+]
+
+
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Images from trained GAN and VAE generators in ONNX, as fast as this machine allows."""
+    console.show_log(logging.WARNING)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

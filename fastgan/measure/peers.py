@@ -1,0 +1,173 @@
+"""The others: the same model on ONNX Runtime, PyTorch, torch.compile and OpenVINO.
+
+Each peer is fed inputs made beforehand, and its result is one array or tensor for the whole batch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.measure.reference import as_module
+from fastgan.measure.subject import Subject
+from fastgan.measure.timing import Run
+
+#: Makes the model as a PyTorch module for a batch of n; its inputs are the model's, in order.
+ModuleMaker = Callable[[int], nn.Module]
+
+
+class MissingError(Exception):
+    """Why a peer does not take part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way of making images.
+
+    Attributes:
+        name: short, for tables.
+        what: what exactly is timed.
+        prepare: for a batch of n, what to time.
+        precision: what it computes in; None where it chooses itself.
+    """
+
+    name: str
+    what: str
+    prepare: Callable[[int], Run]
+    precision: str | None = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all peers share.
+
+    Attributes:
+        module: the model as a PyTorch module, and what that is, in words.
+        threads: how many CPU threads each may use.
+    """
+
+    subject: Subject
+    device: torch.device
+    threads: int
+    module: ModuleMaker
+    module_is: str
+
+
+def registry_module(subject: Subject) -> tuple[ModuleMaker, str]:
+    """The model's nodes as PyTorch ops, for files of which nobody has the original module."""
+    return (lambda n: as_module(subject, n)), "the file's nodes as PyTorch ops, nothing fused"
+
+
+def onnxruntime(setting: Setting) -> Contender:
+    """A session with default options on the file as it is, with the same number of threads."""
+    try:
+        import onnxruntime as runtime
+    except ImportError:
+        raise MissingError("not installed") from None
+    if not hasattr(runtime, "InferenceSession"):
+        raise MissingError("an empty package: see 'fastgan doctor'")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    providers = ["CPUExecutionProvider"]
+    if setting.device.type == "cuda":
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        session = runtime.InferenceSession(
+            setting.subject.model.to_runtime(), options, providers=providers
+        )
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        raise MissingError(one_line(error)) from None
+    used = session.get_providers()[0]
+
+    def prepare(n: int) -> Run:
+        feeds = {name: array.numpy() for name, array in setting.subject.inputs(n).items()}
+        names = [setting.subject.output.name]
+        return lambda: session.run(names, feeds)
+
+    return Contender("onnxruntime", f"plain session, {used}, fed latents", prepare)
+
+
+def eager(setting: Setting) -> Contender:
+    """PyTorch, op by op."""
+
+    def prepare(n: int) -> Run:
+        return _torch_run(setting.module(n).to(setting.device), setting, n)
+
+    return Contender("eager", f"PyTorch on {setting.module_is}, fed latents", prepare)
+
+
+def compiled(setting: Setting) -> Contender:
+    """torch.compile with default options, for each batch size on its own."""
+    if setting.device.type == "cpu" and shutil.which("g++") is None:
+        raise MissingError("no g++ on the path, which its CPU code needs")
+
+    def prepare(n: int) -> Run:
+        torch._dynamo.reset()
+        module = torch.compile(setting.module(n).to(setting.device), dynamic=False)
+        return _torch_run(module, setting, n)
+
+    return Contender("compile", f"torch.compile of {setting.module_is}, fed latents", prepare)
+
+
+def openvino(setting: Setting, precision: str = "fp32") -> Contender:
+    """OpenVINO on the CPU. Left to itself it takes bf16 where the CPU has it, so it is told."""
+    try:
+        import openvino as ov
+    except ImportError:
+        raise MissingError("not installed: pip install openvino") from None
+    if setting.device.type != "cpu":
+        raise MissingError("it does not run on NVIDIA GPUs")
+    source = setting.subject.model.to_runtime()
+    options = {
+        "INFERENCE_NUM_THREADS": setting.threads,
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    core = ov.Core()
+    try:
+        model = core.read_model(source)
+    except Exception as error:  # OpenVINO raises bare RuntimeErrors
+        raise MissingError(one_line(error)) from None
+
+    def prepare(n: int) -> Run:
+        shapes = setting.subject.shapes(n)
+        static = model.clone()
+        static.reshape({static.input(name): list(shape) for name, shape in shapes.items()})
+        request = core.compile_model(static, "CPU", options).create_infer_request()
+        feeds = {name: array.numpy() for name, array in setting.subject.inputs(n).items()}
+        output = request.get_compiled_model().output(setting.subject.output.name)
+        return lambda: request.infer(feeds, share_inputs=True)[output]
+
+    name = "openvino" if precision == "fp32" else f"openvino {precision}"
+    return Contender(name, f"OpenVINO in {precision}, fed latents", prepare, precision)
+
+
+#: Peers by the name that `--peers` takes.
+PEERS: dict[str, Callable[[Setting], Contender]] = {
+    "onnxruntime": onnxruntime,
+    "eager": eager,
+    "compile": compiled,
+    "openvino": openvino,
+    "openvino-bf16": lambda setting: openvino(setting, "bf16"),
+}
+
+
+def one_line(error: BaseException) -> str:
+    """The start of an error's message, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _torch_run(module: Any, setting: Setting, n: int) -> Run:
+    inputs = [tensor.to(setting.device) for tensor in setting.subject.inputs(n).values()]
+
+    def run() -> Tensor | tuple[Tensor, ...]:
+        with torch.inference_mode():
+            result: Tensor | tuple[Tensor, ...] = module(*inputs)
+            return result
+
+    return run

@@ -1,0 +1,94 @@
+"""The model under measurement: inputs for it, and its runs by hand-made inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fastgan import labels, latents, models, signature
+from fastgan.backends import Target
+from fastgan.batching import automatic_batch, split
+from fastgan.generator import Generator, input_shapes
+from fastgan.model_file import ModelFile, read
+from fastgan.signature import Input, Output, Signature
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A checked model and its signature, before any backend has it."""
+
+    model: ModelFile
+    signature: Signature
+
+    @property
+    def output(self) -> Output:
+        """The output that `Generator.generate` returns."""
+        outputs = self.signature.outputs
+        return next((output for output in outputs if output.kind == "image"), outputs[0])
+
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each input for n samples; a frozen batch stays."""
+        return input_shapes(self.signature, n)
+
+    def inputs(self, n: int, seed: int = 0) -> Inputs:
+        """Inputs for n samples, on the CPU: a function of the seed alone.
+
+        Latents and noise from their distributions, labels uniform, images and masks uniform in
+        their range, other tensors normal.
+        """
+        shapes = self.shapes(n)
+        return {
+            port.name: _draw(port, shapes[port.name], seed, stream)
+            for stream, port in enumerate(self.signature.inputs)
+        }
+
+
+def open_subject(source: str) -> Subject:
+    """Read the model that `fastgan.load(source)` would load.
+
+    Raises:
+        ModelFileError: as `fastgan.load`.
+    """
+    shipped = source in models.names() and not Path(source).exists()
+    model = read(models.path(source) if shipped else source)
+    return Subject(model, signature.of(model.model))
+
+
+def run_batched(generator: Generator, inputs: Mapping[str, Tensor], output: str) -> Tensor:
+    """An output for inputs made beforehand, in the batches that `generate` takes by itself."""
+    n = max(tensor.shape[0] for tensor in inputs.values())
+    frozen = generator.signature.frozen_batch
+    target = Target(generator.device, generator.precision)
+    batch = None if frozen else automatic_batch(generator.plan(1), target)
+    result: Tensor | None = None
+    for first, count in split(n, batch, frozen):
+        images = generator.run({k: t[first : first + count] for k, t in inputs.items()})[output]
+        if count == n:
+            return images
+        if result is None:
+            result = images.new_empty((n, *images.shape[1:]))
+        result[first : first + count] = images
+    assert result is not None
+    return result
+
+
+def _draw(port: Input, shape: tuple[int, ...], seed: int, stream: int) -> Tensor:
+    n, rest = (shape[0], shape[1:]) if shape else (1, ())
+    if port.kind == "label":
+        return labels.resolve(None, n, port, (), seed, 0, torch.device("cpu"))
+    if port.kind in ("latent", "noise"):
+        drawn = latents.sample(
+            port.distribution or "normal", n, rest or (1,), seed=seed, stream=stream
+        )
+        return drawn.reshape(shape).to(getattr(torch, port.dtype))
+    drawn = latents.sample("uniform", n, rest or (1,), seed=seed, stream=stream).reshape(shape)
+    if port.kind == "mask":
+        drawn = (drawn > 0.5).float()
+    low, high = port.range or (-1.0, 1.0)
+    return (drawn * (high - low) + low).to(getattr(torch, port.dtype))

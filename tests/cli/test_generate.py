@@ -1,0 +1,223 @@
+"""`fastgan generate`: the files that it writes are the images that the library makes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fastgan as library
+from fastgan.cli import saving
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_n_writes_one_png_per_sample(fastgan, rgb, tmp_path) -> None:
+    result = fastgan("generate", rgb, "--n", 5, "--seed", 3, "--outdir", tmp_path / "a" / "b")
+    assert (result.code, result.err) == (0, "")
+    files = sorted((tmp_path / "a" / "b").iterdir())
+    assert [file.name for file in files] == [f"sample{i:06d}.png" for i in range(5)]
+    expected = library.load(rgb, backend="torch").generate(5, seed=3, format="uint8").numpy()
+    for file, image in zip(files, expected, strict=True):
+        assert np.array_equal(read(file), image)
+
+
+def test_start_continues_the_numbering_and_the_samples(fastgan, rgb, tmp_path) -> None:
+    fastgan("generate", rgb, "--n", 4, "--outdir", tmp_path / "all")
+    fastgan("generate", rgb, "--n", 2, "--start", 2, "--outdir", tmp_path / "rest")
+    assert [f.name for f in sorted((tmp_path / "rest").iterdir())] == [
+        "sample000002.png",
+        "sample000003.png",
+    ]
+    for file in (tmp_path / "rest").iterdir():
+        assert np.array_equal(read(file), read(tmp_path / "all" / file.name))
+
+
+@pytest.mark.parametrize("rng", ["philox", "numpy"])
+def test_seeds_write_one_png_per_seed(fastgan, rgb, tmp_path, rng) -> None:
+    result = fastgan("generate", rgb, "--seeds", "7,2-3", "--rng", rng, "--outdir", tmp_path)
+    assert result.code == 0, result.err
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        "seed0002.png",
+        "seed0003.png",
+        "seed0007.png",
+    ]
+    generator = library.load(rgb, backend="torch")
+    for seed in (2, 3, 7):
+        expected = generator.generate(1, seed=seed, rng=rng, format="uint8")[0].numpy()
+        assert np.array_equal(read(tmp_path / f"seed{seed:04d}.png"), expected)
+
+
+def test_numpy_seeds_are_the_latents_of_stylegan(fastgan, rgb, tmp_path) -> None:
+    fastgan("generate", rgb, "--seeds", 85, "--rng", "numpy", "--outdir", tmp_path)
+    z = np.random.RandomState(85).randn(1, 6).astype(np.float32)
+    generator = library.load(rgb, backend="torch")
+    image = generator.run({"z": z})["image"][0].permute(1, 2, 0)
+    expected = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    assert np.array_equal(read(tmp_path / "seed0085.png"), expected)
+
+
+def test_grid_is_the_images_row_by_row(fastgan, rgb, tmp_path) -> None:
+    result = fastgan("generate", rgb, "--grid", "3x2", "--seed", 1, "--outdir", tmp_path)
+    assert result.code == 0, result.err
+    picture = read(tmp_path / "grid.png")
+    assert picture.shape == (16, 24, 3)
+    images = library.load(rgb, backend="torch").generate(6, seed=1, format="uint8").numpy()
+    for index, image in enumerate(images):
+        y, x = 8 * (index // 3), 8 * (index % 3)
+        assert np.array_equal(picture[y : y + 8, x : x + 8], image)
+
+
+def test_a_grid_may_have_empty_cells(fastgan, rgb, tmp_path) -> None:
+    assert fastgan("generate", rgb, "--grid", "2x2", "--n", 3, "--outdir", tmp_path).code == 0
+    assert not read(tmp_path / "grid.png")[8:, 8:].any()
+
+
+def test_grey_images_are_grey_files(fastgan, folder, tmp_path) -> None:
+    assert fastgan("generate", folder / "grey.onnx", "--outdir", tmp_path).code == 0
+    with Image.open(tmp_path / "sample000000.png") as picture:
+        assert picture.mode == "L"
+        expected = library.load(folder / "grey.onnx", backend="torch").generate(1, format="uint8")
+        assert np.array_equal(np.asarray(picture), expected[0, :, :, 0].numpy())
+
+
+@pytest.mark.parametrize(("label", "index"), [("2", 2), ("dog", 3)])
+def test_class_by_index_and_by_name(fastgan, folder, tmp_path, label, index) -> None:
+    path = folder / "classes.onnx"
+    assert fastgan("generate", path, "--n", 2, "--class", label, "--outdir", tmp_path).code == 0
+    expected = library.load(path, backend="torch").generate(2, labels=index, format="uint8")
+    for i in range(2):
+        assert np.array_equal(read(tmp_path / f"sample{i:06d}.png"), expected[i].numpy())
+
+
+def test_truncation_reaches_the_latents(fastgan, rgb, tmp_path) -> None:
+    assert fastgan("generate", rgb, "--trunc", 0.5, "--outdir", tmp_path).code == 0
+    generator = library.load(rgb, backend="torch")
+    expected = generator.generate(1, truncation=0.5, format="uint8")[0].numpy()
+    assert np.array_equal(read(tmp_path / "sample000000.png"), expected)
+    assert not np.array_equal(expected, generator.generate(1, format="uint8")[0].numpy())
+
+
+def test_npy_holds_the_models_own_range(fastgan, rgb, tmp_path) -> None:
+    assert fastgan("generate", rgb, "--n", 2, "--format", "npy", "--outdir", tmp_path).code == 0
+    expected = library.load(rgb, backend="torch").generate(2).numpy()
+    for i in range(2):
+        array = np.load(tmp_path / f"sample{i:06d}.npy")
+        assert array.dtype == np.float32
+        assert np.array_equal(array, expected[i])
+
+
+@pytest.mark.parametrize(("format", "name"), [("jpg", "JPEG"), ("webp", "WEBP")])
+def test_other_formats(fastgan, rgb, tmp_path, format, name) -> None:
+    assert fastgan("generate", rgb, "--format", format, "--outdir", tmp_path).code == 0
+    with Image.open(tmp_path / f"sample000000.{format}") as picture:
+        assert (picture.format, picture.size) == (name, (8, 8))
+
+
+def test_more_images_than_a_chunk(fastgan, rgb, tmp_path) -> None:
+    """Chunk by chunk, each image is still the sample of its own index."""
+    n = 600
+    arguments = ("--batch-size", 48, "--format", "npy", "--outdir", tmp_path)
+    assert fastgan("generate", rgb, "--n", n, *arguments).code == 0
+    assert len(list(tmp_path.iterdir())) == n
+    generator = library.load(rgb, backend="torch")
+    for index in (0, 255, 256, 287, 288, 599):
+        array = np.load(tmp_path / f"sample{index:06d}.npy")
+        expected = generator.generate(1, start=index)[0].numpy()
+        assert np.abs(array - expected).max() <= 2e-5
+
+
+def test_existing_files_are_replaced(fastgan, rgb, tmp_path) -> None:
+    (tmp_path / "sample000000.png").write_text("something else")
+    assert fastgan("generate", rgb, "--outdir", tmp_path).code == 0
+    assert read(tmp_path / "sample000000.png").shape == (8, 8, 3)
+    assert [file.name for file in tmp_path.iterdir()] == ["sample000000.png"]
+
+
+def test_it_says_what_ran_and_where_the_files_are(fastgan, rgb, tmp_path) -> None:
+    out = fastgan("generate", rgb, "--n", 2, "--outdir", tmp_path).out
+    assert "torch on cpu in fp32" in out
+    assert "not triton: device: found cpu" in out
+    assert "2 images" in out
+    assert "images/s" in out
+    assert f"{tmp_path / 'sample000000.png'} to sample000001.png" in out
+
+
+# Saving ------------------------------------------------------------------------------------------
+
+
+def test_an_error_of_a_saver_is_raised_and_leaves_no_part(tmp_path, monkeypatch) -> None:
+    """A disk that is full after three files: the error surfaces, whole files stay, no rest."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    real, written = np.save, []
+
+    def save(file, array) -> None:
+        real(file, array)
+        if len(written) == 3:
+            raise full
+        written.append(file.name)
+
+    monkeypatch.setattr(saving.np, "save", save)
+    image = np.ones((2, 2), np.float32)
+
+    def save_many() -> None:
+        with saving.Saver(threads=1) as saver:
+            for index in range(50):
+                saver.put(tmp_path / f"{index}.npy", image)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_many()
+    assert caught.value is full
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["0.npy", "1.npy", "2.npy"]
+
+
+def test_an_error_of_the_last_file_is_raised(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError), saving.Saver() as saver:
+        saver.put(tmp_path / "missing" / "0.npy", np.ones(3))
+
+
+def test_the_queue_is_bounded(tmp_path, monkeypatch) -> None:
+    """`put` waits while so many files are unwritten."""
+    monkeypatch.setattr(saving, "write", lambda path, array: time.sleep(0.05))
+    with saving.Saver(threads=1, waiting=2) as saver:
+        began = time.perf_counter()
+        for _ in range(6):
+            saver.put(tmp_path / "x.npy", np.ones(1))
+        assert time.perf_counter() - began >= 0.15  # four of six must have been written
+
+
+def test_interrupted_it_leaves_whole_files(rgb, tmp_path) -> None:
+    """Ctrl-C in the middle: exit code 130, one line, and every file that is there can be read."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", "from fastgan.cli import main; main()", "generate", str(rgb)]
+    process = subprocess.Popen(
+        [*command, "--n", "1000000", "--outdir", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "fastgan: interrupted\n"
+    files = list(tmp_path.iterdir())
+    assert files
+    assert all(file.suffix == ".png" and not file.name.startswith(".") for file in files)
+    for file in files[:50]:
+        assert read(file).shape == (8, 8, 3)

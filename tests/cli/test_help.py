@@ -1,0 +1,63 @@
+"""`fastgan`, `--help` and `--version`: quick, and complete."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+import fastgan as library
+
+COMMANDS = ("generate", "inspect", "compare", "bench", "train", "doctor")
+
+
+def test_version(fastgan) -> None:
+    assert fastgan("--version").out == f"fastgan {library.__version__}\n"
+
+
+def test_alone_it_shows_its_commands(fastgan) -> None:
+    result = fastgan()
+    assert result.code == 0
+    assert all(command in result.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_every_option_and_examples(fastgan, command) -> None:
+    result = fastgan(command, "--help")
+    assert result.code == 0
+    assert f"Usage: fastgan {command}" in result.out or f"{command} [OPTIONS]" in result.out
+    if command != "train":
+        assert f"fastgan {command}" in result.out.partition("Examples:")[2]
+    assert max(len(line) for line in result.out.splitlines()) <= 100
+
+
+def test_the_examples_use_options_that_exist(fastgan) -> None:
+    for command in COMMANDS:
+        text = fastgan(command, "--help").out
+        options, _, examples = text.partition("Examples:")
+        for option in re.findall(r"--[a-z-]+", examples):
+            assert option in options, f"{command} has no {option}"
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    code = "import sys; sys.argv = ['fastgan', '--help']\nfrom fastgan.cli import main\n"
+    code += "try: main()\nexcept SystemExit: print('IMPORTED', *sys.modules)"
+    began = _children_seconds()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    alone = _children_seconds() - began
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds = _children_seconds() - began - 2 * alone
+    modules = set(result.stdout.partition("IMPORTED")[2].split())
+    heavy = {"torch", "onnx", "onnx_ir", "onnxruntime", "triton", "matplotlib", "PIL"}
+    assert not heavy & modules
+    assert seconds < 0.5
+
+
+def _children_seconds() -> float:
+    """Processor time of every finished child process."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
