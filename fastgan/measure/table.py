@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from fastgan.measure.report import Report, Result
 
-HEADERS = ("n", "contender", "p50 ms", "p90", "p99", "images/s", "vs ORT", "spread", "roofline")
+HEADERS = (
+    "n",
+    "contender",
+    "runs",
+    "p50 ms",
+    "p90",
+    "p99",
+    "images/s",
+    "vs ORT",
+    "spread",
+    "roofline",
+)
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -42,6 +53,7 @@ def _row(result: Result, share: float | None) -> tuple[str, ...]:
     return (
         str(result.n),
         result.name,
+        str(len(s.all)),
         _ms(s.median),
         _ms(s.percentile(90)),
         _ms(s.percentile(99)),
