@@ -98,9 +98,8 @@ def run(
         _fill(report, setting, contenders, sizes, seconds, patience, say)
         # Once more: the machine may have been busy the first time.
         again = ceilings.products(generator.device, kinds)
-        report.product_rates = {
-            kind: max(report.product_rates[kind], again[kind]) for kind in kinds
-        }
+        rates = report.product_rates
+        report.product_rates = {kind: max(rates[kind], again[kind]) for kind in kinds}
         report.seconds = time.perf_counter() - began
         return report
     finally:
