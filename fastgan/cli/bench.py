@@ -83,6 +83,8 @@ def bench(
     out = console.out()
     shown = console.table(*table.HEADERS, left=1)
     shown.columns[0].justify, shown.columns[1].justify = "right", "left"
+    for column in shown.columns:
+        column.no_wrap = True
     previous = None
     for row in table.rows(report):
         if previous not in (None, row[0]):

@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+#: Tables are not squeezed below this: long lines read better than words cut in three.
+_LEAST_WIDTH = 100
+
 
 def out() -> Console:
     """Where results go. Made anew each time, since tests swap stdout."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    console.width = max(console.width, _LEAST_WIDTH)
+    return console
 
 
 def err() -> Console:

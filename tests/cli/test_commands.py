@@ -109,7 +109,6 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(timing, "SETTLE", 0.0)
     monkeypatch.setattr(timing, "TURN", 0.001)
     monkeypatch.setattr(ceilings, "_MATRIX", {"cpu": 64})
-    monkeypatch.setattr(ceilings, "_COPY_BYTES", 1 << 16)
 
 
 def test_bench_times_us_and_peers_in_turns(fastgan, quick, rgb, tmp_path) -> None:

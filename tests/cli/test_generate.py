@@ -133,7 +133,7 @@ def test_more_images_than_a_chunk(fastgan, rgb, tmp_path) -> None:
     assert fastgan("generate", rgb, "--n", n, *arguments).code == 0
     assert len(list(tmp_path.iterdir())) == n
     generator = library.load(rgb, backend="torch")
-    for index in (0, 255, 256, 287, 288, 599):
+    for index in (0, 47, 48, 63, 64, 191, 192, 599):
         array = np.load(tmp_path / f"sample{index:06d}.npy")
         expected = generator.generate(1, start=index)[0].numpy()
         assert np.abs(array - expected).max() <= 2e-5
