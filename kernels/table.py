@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import conv_cases, conv_transpose_cases, linear, normalise_cases, to_image
+from . import conv_cases, conv_transpose_cases, linear, normalise_cases, pointwise, to_image
 from .types import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
@@ -10,5 +10,6 @@ KERNELS: tuple[Kernel, ...] = (
     conv_transpose_cases.KERNEL,
     linear.KERNEL,
     normalise_cases.KERNEL,
+    pointwise.KERNEL,
     to_image.KERNEL,
 )
