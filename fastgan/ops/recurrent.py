@@ -1,0 +1,1 @@
+"""Recurrent layers: ONNX LSTM, GRU and RNN with their default activations, as loops over time."""
