@@ -36,6 +36,9 @@ MAX_VISITS = 500_000
 #: Elements of an input that an op takes as Python values.
 MAX_HOST_ELEMENTS = 1 << 16
 
+#: What torch can hold but hardly compute in.
+_UNSIGNED = frozenset((torch.uint16, torch.uint32, torch.uint64))
+
 
 @dataclass(slots=True, eq=False)
 class _Slot:
@@ -141,6 +144,7 @@ class _Walk:
         tensors = [None if slot is None else slot.tensor for slot in inputs]
         arguments = bind_host_inputs(node, op, tensors)
         results = self._evaluate(node, op, arguments, attributes)
+        _check_dtypes(node, op, (*tensors, *results))
         if len(results) == 1:
             for slot in inputs:
                 if slot is not None and slot.tensor is results[0]:
@@ -321,6 +325,14 @@ class _Walk:
             kept.append(node)
         self.initializers = [value for value in self.initializers if value in live]
         return kept[::-1]
+
+
+def _check_dtypes(node: ir.Node, op: ops.Op, tensors: Sequence[Tensor | None]) -> None:
+    for tensor in tensors:
+        if tensor is not None and tensor.dtype in _UNSIGNED and not op.unsigned:
+            raise UnsupportedError(
+                where(node), f"{op.name} of {tensor.dtype}".replace("torch.", ""), "another type"
+            )
 
 
 def _known(node: ir.Node, slot: _Slot | None, what: str) -> Any:

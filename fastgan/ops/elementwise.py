@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -51,6 +53,19 @@ def torch_dtype(dtype: int) -> torch.dtype:
 def onnx_dtype(dtype: torch.dtype) -> ir.DataType:
     """The ONNX element type of a torch dtype."""
     return _ONNX_TYPES[dtype]
+
+
+def _widened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function on uint16 and uint32 too, by way of int64, which holds them."""
+
+    def run(*tensors: Tensor, **attributes: Any) -> Tensor:
+        dtype = tensors[0].dtype
+        if dtype not in (torch.uint16, torch.uint32):
+            return function(*tensors, **attributes)
+        result = function(*(t.long() for t in tensors), **attributes)
+        return result if result.dtype is torch.bool else result.to(dtype)
+
+    return run
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -103,10 +118,12 @@ for _name, _since, _function2, _infer in (
     ("GreaterOrEqual", 12, torch.ge, broadcast_boolean),
     ("LessOrEqual", 12, torch.le, broadcast_boolean),
 ):
-    register(_name, since=_since, infer=_infer)(lambda a, b, f=_function2: f(a, b))
+    _wide = _widened(_function2)
+    register(_name, since=_since, infer=_infer, unsigned=True)(lambda a, b, f=_wide: f(a, b))
 
 for _name, _function2 in (("Max", torch.maximum), ("Min", torch.minimum), ("Sum", operator.add)):
-    register(_name, since=8, infer=broadcast)(lambda *terms, f=_function2: reduce(f, terms))
+    _wide = _widened(_function2)
+    register(_name, since=8, infer=broadcast, unsigned=True)(lambda *t, f=_wide: reduce(f, t))
 
 
 @register("Mean", since=8, infer=broadcast)
@@ -120,15 +137,15 @@ def power(x: Tensor, exponent: Tensor) -> Tensor:
     return torch.pow(x, exponent).to(x.dtype)
 
 
-@register("Mod", since=10, infer=broadcast)
+@register("Mod", since=10, infer=broadcast, unsigned=True)
 def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
     """The remainder has the sign of the divisor, or of the dividend with `fmod`."""
-    return torch.fmod(a, b) if fmod else torch.remainder(a, b)
+    return _widened(torch.fmod if fmod else torch.remainder)(a, b)
 
 
-@register("BitShift", since=11, infer=broadcast)
+@register("BitShift", since=11, infer=broadcast, unsigned=True)
 def bit_shift(a: Tensor, b: Tensor, *, direction: str) -> Tensor:
-    return a << b if direction == "LEFT" else a >> b
+    return _widened(operator.lshift if direction == "LEFT" else operator.rshift)(a, b)
 
 
 @register("Where", since=9, infer=select)
@@ -154,7 +171,7 @@ def _cast_dtype(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up"
     return same(x) if x.dtype is dtype else meta(x.shape, dtype)
 
 
-@register("Cast", since=6, infer=_cast_dtype)
+@register("Cast", since=6, infer=_cast_dtype, unsigned=True)
 def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(torch_dtype(to))
 
@@ -163,6 +180,6 @@ def _cast_like_dtype(x: Tensor, like: Tensor, **attributes: int | str) -> Tensor
     return same(x) if x.dtype is like.dtype else meta(x.shape, like.dtype)
 
 
-@register("CastLike", since=15, infer=_cast_like_dtype)
+@register("CastLike", since=15, infer=_cast_like_dtype, unsigned=True)
 def cast_like(x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(like.dtype)

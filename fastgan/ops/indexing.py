@@ -101,7 +101,7 @@ def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     axis = axis_of(axis, x.dim())
     flat = _from_start(indices, x.shape[axis]).reshape(-1)
     picked = torch.index_select(x, axis, flat)
-    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return picked.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def _like_indices(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:

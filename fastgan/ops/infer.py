@@ -68,10 +68,13 @@ def broadcast(*tensors: Tensor, **attributes: Any) -> Tensor:
 
     Raises:
         ValueError: the shapes do not broadcast, or the dtypes differ.
+        NotImplementedError: for uint64.
     """
     dtype = tensors[0].dtype
     if any(t.dtype is not dtype for t in tensors):
         raise ValueError(f"dtypes {', '.join(str(t.dtype) for t in tensors)} differ")
+    if dtype is torch.uint64:
+        raise NotImplementedError("torch computes nothing in uint64")
     return meta(broadcast_shapes(*(t.shape for t in tensors)), dtype)
 
 

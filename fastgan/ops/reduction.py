@@ -15,8 +15,9 @@ from fastgan.ops.registry import register
 Axes = tuple[int, ...]
 
 
-def _axes(x: Tensor, axes: Sequence[int] | None, noop_with_empty_axes: int = 0) -> Axes:
+def _axes(x: Tensor, axes: Sequence[int] | int | None, noop_with_empty_axes: int = 0) -> Axes:
     """The axes to reduce, from 0 on: all of them where none are named, unless that is a no-op."""
+    axes = [axes] if isinstance(axes, int) else axes
     if axes is None or len(axes) == 0:
         return () if noop_with_empty_axes else tuple(range(x.dim()))
     return tuple(axis_of(axis, x.dim()) for axis in axes)

@@ -57,6 +57,7 @@ class Op:
         dynamic: the shape of its output depends on the data of its inputs, so that it can only be
             evaluated on constants.
         random: it draws numbers, so that it is never evaluated when a plan is made.
+        unsigned: it takes uint16, uint32 and uint64 as well, in which torch computes little.
     """
 
     domain: str
@@ -68,6 +69,7 @@ class Op:
     infer: Callable[..., Any]
     dynamic: bool = False
     random: bool = False
+    unsigned: bool = False
 
 
 _table: dict[tuple[str, str], list[Op]] = {}
@@ -81,12 +83,13 @@ def register(
     infer: Callable[..., Any] | None = None,
     dynamic: bool = False,
     random: bool = False,
+    unsigned: bool = False,
     domain: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as ONNX operator `name` from opset `since` on.
 
     Args:
-        name, since, host, dynamic, random, domain: see `Op`.
+        name, since, host, dynamic, random, unsigned, domain: see `Op`.
         infer: see `Op`; the function itself on `meta` tensors if None.
 
     Raises:
@@ -100,8 +103,20 @@ def register(
         if any(op.since == since for op in versions):
             raise ValueError(f"{name} is registered twice for opset {since}")
         rule = infer or function
-        op = Op(domain, name, since, function, frozenset(host), attributes, rule, dynamic, random)
-        versions.append(op)
+        versions.append(
+            Op(
+                domain,
+                name,
+                since,
+                function,
+                frozenset(host),
+                attributes,
+                rule,
+                dynamic,
+                random,
+                unsigned,
+            )
+        )
         versions.sort(key=lambda op: op.since)
         return function
 

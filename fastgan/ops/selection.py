@@ -65,7 +65,7 @@ def top_k(
 ) -> tuple[Tensor, Tensor]:
     """The k largest or smallest and their places; of equals the first ones."""
     count = k[0] if isinstance(k, list) else k
-    values, places = torch.sort(x, axis, descending=bool(largest), stable=True)
+    values, places = torch.sort(x, dim=axis, descending=bool(largest), stable=True)
     return values.narrow(axis, 0, count), places.narrow(axis, 0, count)
 
 
@@ -96,7 +96,7 @@ def _arange_shape(start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: in
     return meta((_counted(*numbers),), start.dtype)
 
 
-@register("Range", since=11, infer=_arange_shape)
+@register("Range", since=11, infer=_arange_shape, dynamic=True)
 def arange(start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: int = 1) -> Tensor:
     """start, start + delta, ... below limit, in the dtype of start."""
     count = _counted(start.item(), limit.item(), delta.item())

@@ -14,12 +14,12 @@ from fastgan.ops.infer import axis_of, broadcast_shapes, concatenate, like_first
 from fastgan.ops.registry import register
 
 
-@register("Identity", since=1, infer=same)
+@register("Identity", since=1, infer=same, unsigned=True)
 def identity(x: Tensor) -> Tensor:
     return x
 
 
-@register("Constant", since=1)
+@register("Constant", since=1, unsigned=True)
 def constant(
     *,
     value: Tensor | None = None,
@@ -48,13 +48,13 @@ def constant_of_shape(shape: list[int], *, value: Tensor | None = None) -> Tenso
     return torch.full(shape, value.reshape(()).item(), dtype=value.dtype)
 
 
-@register("Shape", since=1)
+@register("Shape", since=1, unsigned=True)
 def shape_of(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
     """The dimensions of x as int64, known even where the data are not."""
     return torch.tensor(list(x.shape)[start:end], dtype=torch.int64, device="cpu")
 
 
-@register("Size", since=1)
+@register("Size", since=1, unsigned=True)
 def size_of(x: Tensor) -> Tensor:
     return torch.tensor(x.numel(), dtype=torch.int64, device="cpu")
 
@@ -77,12 +77,12 @@ def _reshaped(x: Tensor, shape: Sequence[int] = (), *, allowzero: int = 0, **giv
     return x if sizes == list(x.shape) else meta(sizes, x.dtype)
 
 
-@register("Reshape", since=1, infer=_reshaped)
+@register("Reshape", since=1, infer=_reshaped, unsigned=True)
 def reshape_attribute(x: Tensor, *, shape: Sequence[int]) -> Tensor:
     return x.reshape(_sizes(x, shape, 0))
 
 
-@register("Reshape", since=5, host=(1,), infer=_reshaped)
+@register("Reshape", since=5, host=(1,), infer=_reshaped, unsigned=True)
 def reshape(x: Tensor, shape: list[int], *, allowzero: int = 0) -> Tensor:
     return x.reshape(_sizes(x, shape, allowzero))
 
@@ -94,12 +94,12 @@ def _rows(x: Tensor, axis: int) -> tuple[int, int]:
     return math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
 
 
-@register("Flatten", since=1, infer=lambda x, *, axis=1: meta(_rows(x, axis), x.dtype))
+@register("Flatten", since=1, unsigned=True)
 def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
     return x.reshape(_rows(x, axis))
 
 
-@register("Transpose", since=1)
+@register("Transpose", since=1, unsigned=True)
 def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     return x.permute(*(perm if perm is not None else reversed(range(x.dim()))))
 
@@ -109,29 +109,31 @@ def concat(*parts: Tensor, axis: int = 1) -> Tensor:
     return torch.cat(parts, axis)
 
 
-@register("Squeeze", since=1)
+@register("Squeeze", since=1, unsigned=True)
 def squeeze_attribute(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
     return squeeze(x, axes)
 
 
-@register("Squeeze", since=13, host=(1,))
-def squeeze(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+@register("Squeeze", since=13, host=(1,), unsigned=True)
+def squeeze(x: Tensor, axes: Sequence[int] | int | None = None) -> Tensor:
     """Raises ValueError where an axis to go is not of size 1."""
     if axes is None:
         return x.squeeze()
+    axes = [axes] if isinstance(axes, int) else axes
     gone = {axis_of(axis, x.dim()) for axis in axes}
     if any(x.shape[axis] != 1 for axis in gone):
         raise ValueError(f"axes {list(axes)} of shape {list(x.shape)} are not all of size 1")
     return x.reshape([extent for axis, extent in enumerate(x.shape) if axis not in gone])
 
 
-@register("Unsqueeze", since=1)
+@register("Unsqueeze", since=1, unsigned=True)
 def unsqueeze_attribute(x: Tensor, *, axes: Sequence[int]) -> Tensor:
     return unsqueeze(x, axes)
 
 
-@register("Unsqueeze", since=13, host=(1,))
-def unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
+@register("Unsqueeze", since=13, host=(1,), unsigned=True)
+def unsqueeze(x: Tensor, axes: Sequence[int] | int) -> Tensor:
+    axes = [axes] if isinstance(axes, int) else axes
     rank = x.dim() + len(axes)
     new = {axis_of(axis, rank) for axis in axes}
     if len(new) != len(axes):
@@ -147,7 +149,7 @@ def _expanded(x: Tensor, shape: list[int]) -> Tensor:
     return x if sizes == tuple(x.shape) else meta(sizes, x.dtype)
 
 
-@register("Expand", since=8, host=(1,), infer=_expanded)
+@register("Expand", since=8, host=(1,), infer=_expanded, unsigned=True)
 def expand(x: Tensor, shape: list[int]) -> Tensor:
     """Two-way broadcasting: a 1 in `shape` keeps the dimension of x."""
     return x.expand(broadcast_shapes(x.shape, shape))
