@@ -5,7 +5,8 @@
 
 A plan is made for the shapes of the inputs that `run` gets, and kept. An input whose values decide
 a shape (the second one of Reshape) is bound as a constant of the plan; `Representation.bound` names
-them. Every tensor stays in the element type that the model gives it.
+them. Floating-point tensors are computed in float32, as `fastgan.load` does on a CPU, or in float64
+where the model has any; outputs come in the model's own types.
 """
 
 from __future__ import annotations
@@ -73,8 +74,12 @@ class Representation(BackendRep):
         arrays = {name: _array(name, value) for name, value in given.items()}
         data = {name: _tensor(a) for name, a in arrays.items() if name not in self.bound}
         values = {name: arrays[name] for name in self.bound}
-        results = self._executable(data, values)(data)
-        outputs = [to_onnx(results[name].cpu(), name).numpy() for name in self._outputs]
+        executable = self._executable(data, values)
+        results, buffers = executable(data), executable.plan.buffers
+        outputs = [
+            to_onnx(results[name].to("cpu", buffers[name].dtype), name).numpy()
+            for name in self._outputs
+        ]
         return namedtupledict("Outputs", self._outputs)(*outputs)
 
     def _executable(
@@ -173,17 +178,15 @@ def _trace(graph: ir.Graph, opsets: Mapping[str, int], needed: set[ir.Value]) ->
 def _compile(
     model: ir.Model, shapes: Mapping[str, tuple[int, ...]], device: torch.device
 ) -> PlanExecutable:
-    """The plan on oneDNN's or torch's float32 ops, or in the model's own types on torch's."""
     plan = make(model, shapes)
     tensors = [*plan.buffers.values(), *plan.weights.values()]
-    floats = {tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point}
     opset = model.opset_imports.get("", 1)
-    if floats <= {torch.float32}:
-        target = Target(device, "fp32")
-        steps = [torch_backend.bind(plan, i, opset, target) for i in range(len(plan.steps))]
-        return PlanExecutable(plan, steps, device, torch.float32)
-    steps = [library.bind(step, plan.weights, opset, device, None) for step in plan.steps]
-    return PlanExecutable(plan, steps, device, None)
+    if any(tensor.dtype is torch.float64 for tensor in tensors):
+        steps = [library.bind(step, plan.weights, opset, device, None) for step in plan.steps]
+        return PlanExecutable(plan, steps, device, None)
+    target = Target(device, "fp32")
+    steps = [torch_backend.bind(plan, i, opset, target) for i in range(len(plan.steps))]
+    return PlanExecutable(plan, steps, device, torch.float32)
 
 
 def _bind(proto: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:

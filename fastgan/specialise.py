@@ -9,8 +9,10 @@ and there is no separate shape inference to keep in step with the ops.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,8 @@ TOTAL_FOLD_BYTES = 2 * GIB
 SHAPE_BYTES = 4 * KIB
 #: A constant larger than this, and than what it is made of, is an attack rather than a model.
 CONSTANT_BYTES = GIB
+#: Any other tensor.
+TENSOR_BYTES = Limits().activation_bytes
 #: Nodes visited, those of unrolled loops each time.
 MAX_VISITS = 500_000
 #: Elements of an input that an op takes as Python values.
@@ -76,7 +80,20 @@ def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Mod
         LimitError: for a tensor that no honest model has.
         ArgumentError: for an input without a shape in `shapes`.
     """
-    return _Walk(model, shapes).run()
+    with _without_collection():
+        return _Walk(model, shapes).run()
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Garbage collection would go through the growing graph again and again, and find nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Walk:
@@ -185,7 +202,7 @@ class _Walk:
     def _check_size(
         self, node: ir.Node, arguments: list[Any], results: Sequence[Tensor], size: int, known: bool
     ) -> None:
-        limit = Limits().activation_bytes
+        limit = TENSOR_BYTES
         if known:
             read = sum(a.numel() * a.element_size() for a in arguments if isinstance(a, Tensor))
             limit = max(CONSTANT_BYTES, read)
@@ -402,7 +419,7 @@ def where(node: ir.Node) -> str:
 def attribute_value(attribute: ir.Attr) -> Any:
     """An ONNX attribute as a Python value; a tensor becomes a torch tensor."""
     if attribute.type == ir.AttributeType.TENSOR:
-        return to_torch(attribute.as_tensor())
+        return to_torch(attribute.value)
     return attribute.value
 
 
