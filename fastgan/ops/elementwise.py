@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops.infer import (
+    axis_of,
     broadcast,
     broadcast_boolean,
     broadcast_first,
@@ -121,12 +122,54 @@ for _name, _since, _function2, _infer in (
     _wide = _widened(_function2)
     register(_name, since=_since, infer=_infer, unsigned=True)(lambda a, b, f=_wide: f(a, b))
 
+def _aligned(
+    infer: Callable[..., Tensor], function: Callable[..., Tensor]
+) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Both for opsets before 7: b is laid along the axes of a from `axis` on, if `broadcast`."""
+
+    def align(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
+        if axis is None or b.dim() == 0:
+            return b
+        return b.reshape((*b.shape, *[1] * (a.dim() - axis_of(axis, a.dim()) - b.dim())))
+
+    def run(
+        a: Tensor,
+        b: Tensor,
+        *,
+        broadcast: int = 0,
+        axis: int | None = None,
+        consumed_inputs: Sequence[int] = (),
+    ) -> Tensor:
+        return function(a, align(a, b, axis))
+
+    def shape(a: Tensor, b: Tensor, *, axis: int | None = None, **_: Any) -> Tensor:
+        return infer(a, align(a, b, axis))
+
+    return shape, run
+
+
+for _name, _function2, _infer in (
+    ("Add", operator.add, broadcast),
+    ("Sub", operator.sub, broadcast),
+    ("Mul", operator.mul, broadcast),
+    ("Div", _divide, broadcast),
+    ("Pow", torch.pow, broadcast_first),
+    ("And", torch.logical_and, broadcast_boolean),
+    ("Or", torch.logical_or, broadcast_boolean),
+    ("Xor", torch.logical_xor, broadcast_boolean),
+    ("Equal", torch.eq, broadcast_boolean),
+    ("Greater", torch.gt, broadcast_boolean),
+    ("Less", torch.lt, broadcast_boolean),
+):
+    _infer_aligned, _run_aligned = _aligned(_infer, _function2)
+    register(_name, since=1, infer=_infer_aligned)(_run_aligned)
+
 for _name, _function2 in (("Max", torch.maximum), ("Min", torch.minimum), ("Sum", operator.add)):
     _wide = _widened(_function2)
-    register(_name, since=8, infer=broadcast, unsigned=True)(lambda *t, f=_wide: reduce(f, t))
+    register(_name, since=1, infer=broadcast, unsigned=True)(lambda *t, f=_wide: reduce(f, t))
 
 
-@register("Mean", since=8, infer=broadcast)
+@register("Mean", since=1, infer=broadcast)
 def mean(*terms: Tensor) -> Tensor:
     return reduce(operator.add, terms) / len(terms)
 
