@@ -100,9 +100,7 @@ class FastganBackend(Backend):
     """ONNX's interface to a backend: prepare, run_model, run_node."""
 
     @classmethod
-    def prepare(
-        cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any
-    ) -> Representation:
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> Representation:
         """Read and check a model.
 
         Raises:
@@ -119,9 +117,12 @@ class FastganBackend(Backend):
         outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """Run one node on arrays; `opset_version` is the newest one by default."""
+        """Run one node on arrays, one for each distinct input.
+
+        `opset_version` is the newest one by default.
+        """
         version = int(kwargs.get("opset_version", onnx.defs.onnx_opset_version()))
-        names = [name for name in node.input if name]
+        names = list(dict.fromkeys(name for name in node.input if name))
         described = [
             make_tensor_value_info(name, ir.DataType.from_numpy(np.asarray(a).dtype), None)
             for name, a in zip(names, inputs, strict=True)
@@ -134,9 +135,7 @@ class FastganBackend(Backend):
     @classmethod
     def supports_device(cls, device: str) -> bool:
         """CPU always; CUDA where torch has a usable one."""
-        return device.startswith("CPU") or (
-            device.startswith("CUDA") and torch.cuda.is_available()
-        )
+        return device.startswith("CPU") or (device.startswith("CUDA") and torch.cuda.is_available())
 
 
 prepare = FastganBackend.prepare

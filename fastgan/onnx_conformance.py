@@ -1,6 +1,6 @@
 """ONNX's own test cases through fastgan and through ONNX Runtime, and what docs/operators.md says.
 
-    python -m fastgan.onnx_conformance docs/operators.md
+python -m fastgan.onnx_conformance docs/operators.md
 """
 
 from __future__ import annotations
@@ -171,9 +171,7 @@ def _shapes_only(case: Case) -> Case:
 
 
 def _arrays(values: Iterable[Any]) -> list[Any]:
-    return [
-        onnx.numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for v in values
-    ]
+    return [onnx.numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for v in values]
 
 
 def _stored(folder: Path, prefix: str, values: Sequence[onnx.ValueInfoProto]) -> list[Any]:
@@ -235,7 +233,7 @@ def report(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> str:
         _total("of the operators below", covered, runtime),
         _total(
             "of these, in float32, float16, int64 and bool alone",
-            [o for o in covered if o.case.types <= _PLAIN],
+            [o for o in covered if o.case.types <= PLAIN_TYPES],
             runtime,
         ),
         "",
@@ -261,7 +259,7 @@ def report(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_PLAIN = frozenset(("FLOAT", "FLOAT16", "INT64", "BOOL"))
+PLAIN_TYPES = frozenset(("FLOAT", "FLOAT16", "INT64", "BOOL"))
 
 #: What a refusal needs to be said of an operator that no outcome shows.
 _SAID = {

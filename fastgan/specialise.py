@@ -166,7 +166,9 @@ class _Walk:
             for slot in inputs:
                 if slot is not None and slot.tensor is results[0]:
                     return [slot]
-        names = [value.name or f"{node.outputs[0].name}.{i}" for i, value in enumerate(node.outputs)]
+        names = [
+            value.name or f"{node.outputs[0].name}.{i}" for i, value in enumerate(node.outputs)
+        ]
         slots = [_Slot(tensor, name) for tensor, name in zip(results, names, strict=False)]
         if any(tensor.is_meta for tensor in results):
             self._keep(node, inputs, slots, attributes)

@@ -122,6 +122,7 @@ for _name, _since, _function2, _infer in (
     _wide = _widened(_function2)
     register(_name, since=_since, infer=_infer, unsigned=True)(lambda a, b, f=_wide: f(a, b))
 
+
 def _aligned(
     infer: Callable[..., Tensor], function: Callable[..., Tensor]
 ) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:

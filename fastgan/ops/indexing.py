@@ -45,8 +45,10 @@ def _sliced(
     shape = list(x.shape)
     for axis, kept in cuts.items():
         shape[axis] = len(kept)
-    return x if all(kept == range(x.shape[axis]) for axis, kept in cuts.items()) else meta(
-        shape, x.dtype
+    return (
+        x
+        if all(kept == range(x.shape[axis]) for axis, kept in cuts.items())
+        else meta(shape, x.dtype)
     )
 
 
@@ -56,7 +58,7 @@ def _slice(x: Tensor, cuts: dict[int, range]) -> Tensor:
             window = slice(kept.start, kept.start + len(kept) * kept.step, kept.step)
             x = x[(slice(None),) * axis + (window,)]
         else:
-            picks = torch.arange(kept.start, kept.stop, kept.step, device=x.device)
+            picks = torch.arange(len(kept), device=x.device) * kept.step + kept.start
             x = torch.index_select(x, axis, picks)
     return x
 

@@ -253,5 +253,10 @@ def dropout(
     seed: int = 0,
     num_outputs: int = 1,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Inference, or a ratio of zero: the identity, and a mask of ones."""
+    """Inference, or a ratio of zero: the identity, and a mask of ones.
+
+    Raises:
+        NotImplementedError: in training mode, which draws random numbers.
+    """
+    _dropout_outputs(x, ratio, training)
     return dropout_attributes(x, num_outputs=num_outputs)

@@ -16,9 +16,7 @@ from fastgan.ops.registry import register
 _TORCH_MODES = {"reflect": "reflect", "edge": "replicate"}
 
 
-def _per_axis(
-    x: Tensor, pads: Sequence[int], axes: Sequence[int] | None
-) -> list[tuple[int, int]]:
+def _per_axis(x: Tensor, pads: Sequence[int], axes: Sequence[int] | None) -> list[tuple[int, int]]:
     """(begin, end) of every axis, from ONNX's list of all begins, then all ends."""
     chosen = list(range(x.dim())) if axes is None else [axis_of(a, x.dim()) for a in axes]
     if len(pads) != 2 * len(chosen):

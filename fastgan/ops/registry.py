@@ -35,7 +35,6 @@ FAMILIES = (
     "padding",
     "pooling",
     "random",
-    "recurrent",
     "reduction",
     "resize",
     "sampling",

@@ -228,9 +228,7 @@ def resize(
     nearest_mode: str = "round_prefer_floor",
 ) -> Tensor:
     cropped = coordinate_transformation_mode == "tf_crop_and_resize"
-    plan = _plan(
-        x.shape, scales, sizes, roi if cropped else None, axes, keep_aspect_ratio_policy
-    )
+    plan = _plan(x.shape, scales, sizes, roi if cropped else None, axes, keep_aspect_ratio_policy)
     how = _Mode(
         mode,
         coordinate_transformation_mode,

@@ -30,16 +30,12 @@ def _best(x: Tensor, axis: int, keepdims: int, last: int, largest: bool) -> Tens
 
 
 @register("ArgMax", since=1, infer=_places)
-def arg_max(
-    x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
-) -> Tensor:
+def arg_max(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
     return _best(x, axis, keepdims, select_last_index, True)
 
 
 @register("ArgMin", since=1, infer=_places)
-def arg_min(
-    x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
-) -> Tensor:
+def arg_min(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
     return _best(x, axis, keepdims, select_last_index, False)
 
 

@@ -27,7 +27,7 @@ FLOORS = (
     {"plan"},
     {"backends"},
     {"models", "batching", "images", "labels", "generator", "loading"},
-    {"export", "export_check", "onnx_backend", "measure", "benchmark"},
+    {"export", "export_check", "onnx_backend", "onnx_conformance", "measure", "benchmark"},
     {"realtime", "recipes"},
     {"cli"},
 )

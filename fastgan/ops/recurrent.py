@@ -1,1 +1,0 @@
-"""Recurrent layers: ONNX LSTM, GRU and RNN with their default activations, as loops over time."""
