@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.backends.executor import BoundStep
-from fastgan.backends.library import place
+from fastgan.backends.executor import BoundStep, place
 from fastgan.plan import Buffer, Step
 
 #: Up to this many output channels a transposed convolution runs as one convolution of all phases:

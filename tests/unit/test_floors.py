@@ -27,7 +27,7 @@ FLOORS = (
     {"plan"},
     {"backends"},
     {"models", "batching", "images", "labels", "generator", "loading"},
-    {"exporting", "export_check", "onnx_backend", "measure", "benchmark"},
+    {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},
     {"realtime", "recipes"},
     {"cli"},
 )
