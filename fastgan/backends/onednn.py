@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.backends import columns
 from fastgan.backends.executor import BoundStep, place
 from fastgan.plan import Buffer, Step
 
@@ -132,6 +133,8 @@ def _bind_conv_transpose(
         return None
     if weight.shape[1] <= _FEW_CHANNELS and max(strides) > 1 and group == max(dilations) == 1:
         return _bind_phases(step, weight, bias, x)
+    if columns.pays(step, weight):
+        return columns.bind(step, weight, bias, x)
     packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
         weight, padding, extra, strides, dilations, group, list(x.shape)
     )
