@@ -52,6 +52,7 @@ def inspect(
         _show(facts, as_json)
         raise
     facts |= _run(generator)
+    batch = generator.signature.frozen_batch or batch
     plan = generator.plan(batch)
     if plan is not None:
         facts["plan"] = {"batch": batch, **_plan(plan)}
@@ -190,10 +191,11 @@ def _show_plan(plan: dict[str, Any]) -> None:
     out = console.out()
     out.print(f"plan for a batch of {plan['batch']}:")
     out.print(table)
+    steps, flops = len(plan["steps"]), console.number(plan["flops"], "FLOP")
+    moved, weights = (console.number(plan[key], "B") for key in ("bytes", "weight_bytes"))
     out.print(
-        f"{len(plan['steps'])} steps, {console.number(plan['flops'], 'FLOP')}; each input read and "
-        f"output written once: {console.number(plan['bytes'], 'B')}, of which weights "
-        f"{console.number(plan['weight_bytes'], 'B')}",
+        f"{console.count(steps, 'step')}, {flops}; each input read and output written once: "
+        f"{moved}, of which weights {weights}",
         soft_wrap=True,
     )
 
