@@ -170,19 +170,17 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_plan(plan: dict[str, Any]) -> None:
-    table = console.table(
-        "", "kernel", "op", "fused", "in", "out", "FLOPs", "bytes", "from", left=6
-    )
+    # Inputs are left out: a line has room for one shape, and they are the outputs further up.
+    table = console.table("", "kernel", "op", "fused", "out", "FLOPs", "bytes", "from", left=5)
     table.columns[-1].justify = "left"
-    for column in table.columns[:-1]:
+    for column in (*table.columns[:3], *table.columns[4:7]):
         column.no_wrap = True
     for number, step in enumerate(plan["steps"], 1):
         table.add_row(
             str(number),
             step["kernel"],
             step["op"].removeprefix("fastgan."),
-            step["epilogue"],
-            _shapes(step["inputs"]),
+            step["epilogue"].replace(" + ", "\n"),
             _shapes(step["outputs"]),
             console.number(step["flops"]),
             console.number(step["bytes"], "B"),
