@@ -91,7 +91,10 @@ def bench(
             shown.add_section()
         shown.add_row(*row if row[0] != previous else ("", *row[1:]))
         previous = row[0]
-    out.print(f"{report.model} on {report.device}, {report.threads} threads", soft_wrap=True)
+    out.print(
+        f"{report.model} on {report.device}, {console.count(report.threads, 'thread')}",
+        soft_wrap=True,
+    )
     out.print(shown)
     for line in table.notes(report):
         out.print(line, soft_wrap=True, markup=False)

@@ -95,3 +95,8 @@ def digits(value: float) -> str:
     size = abs(value)
     places = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:.{places}f}"
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

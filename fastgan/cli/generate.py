@@ -253,7 +253,7 @@ def _summary(job: _Job, loaded: float, seconds: float, where: str) -> None:
     for refusal in generator.refusals:
         say(f"  not {refusal}")
     say(
-        f"{n} image{'s' * (n > 1)}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
+        f"{console.count(n, 'image')}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
         f"({_rate(n, job.seconds)}), with saving {seconds:.2f} s ({_rate(n, seconds)})"
     )
     say(where)

@@ -22,7 +22,7 @@ from fastgan.measure.peers import (
 )
 from fastgan.measure.reference import unfused_plan
 from fastgan.measure.report import BASELINE, Cost, Report, Result
-from fastgan.measure.subject import Subject, open_subject, run_batched
+from fastgan.measure.subject import Subject, batch_of, open_subject, run_batched
 from fastgan.measure.timing import Run, ratio, take_turns
 
 SIZES = (1, 16, 64, 256, 1024)
@@ -142,7 +142,8 @@ def ours(generator: Generator, subject: Subject, name: str) -> list[Contender]:
 
     def fed(n: int) -> Run:
         inputs = {k: t.to(generator.device) for k, t in subject.inputs(n).items()}
-        return lambda: run_batched(generator, inputs, subject.output.name)
+        name, batch = subject.output.name, batch_of(generator)
+        return lambda: run_batched(generator, inputs, name, batch)
 
     how = f"{generator.backend} on {generator.device} in {generator.precision}"
     contenders = [Contender(f"{name} fed", f"{how}, fed latents", fed, generator.precision)]

@@ -11,7 +11,7 @@ import torch
 import fastgan
 from fastgan.measure import parity
 from fastgan.measure.reference import as_module, run_reference
-from fastgan.measure.subject import Subject, open_subject, run_batched
+from fastgan.measure.subject import Subject, batch_of, open_subject, run_batched
 from fastgan.signature import Output
 from tests import networks
 
@@ -61,7 +61,9 @@ def test_batched_runs_give_every_image(small, subject) -> None:
     inputs = subject.inputs(150)
     name = subject.output.name
     expected = run_reference(as_module(subject, 150), subject, inputs)[name]
-    assert (run_batched(generator, inputs, name) - expected).abs().max() <= 2e-5
+    assert (
+        run_batched(generator, inputs, name, batch_of(generator)) - expected
+    ).abs().max() <= 2e-5
 
 
 def test_comparison_by_hand() -> None:
