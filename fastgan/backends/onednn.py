@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.backends import columns
-from fastgan.backends.executor import BoundStep, place
+from fastgan.backends.executor import BoundStep, Call, place
+from fastgan.backends.library import activation
 from fastgan.plan import Buffer, Step
 
 #: Up to this many output channels a transposed convolution runs as one convolution of all phases:
@@ -83,14 +84,8 @@ def _bind_linear(
         weight = weight.reshape(-1, channels, *size).movedim(1, -1).reshape(weight.shape)
         if bias is not None:
             bias = bias.reshape(channels, *size).movedim(0, -1).reshape(-1)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), x.shape[0])
-    attr, scalars = _epilogue(step)
-    linear = torch.ops.mkldnn._linear_pointwise.default
-
-    def rows(x: Tensor) -> Tensor:
-        y: Tensor = linear(x, packed, bias, attr, scalars, "")
-        return y
-
+    one = x.shape[0] == 1 and weight.dtype == torch.float32
+    rows = _one_row(step, weight, bias) if one else _rows(step, weight, bias, x.shape[0])
     if shape is None:
         return BoundStep(step, rows, (step.inputs[0],))
     to_channels_last = (0, len(size) + 1, *range(1, len(size) + 1))
@@ -99,6 +94,32 @@ def _bind_linear(
         return rows(x).view(-1, *size, channels).permute(to_channels_last)
 
     return BoundStep(step, images, (step.inputs[0],))
+
+
+def _rows(step: Step, weight: Tensor, bias: Tensor | None, count: int) -> Call:
+    """activation(x @ weight + bias) on oneDNN, packed for this many rows."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), count)
+    attr, scalars = _epilogue(step)
+    linear = torch.ops.mkldnn._linear_pointwise.default
+
+    def run(x: Tensor) -> Tensor:
+        y: Tensor = linear(x, packed, bias, attr, scalars, "")
+        return y
+
+    return run
+
+
+def _one_row(step: Step, weight: Tensor, bias: Tensor | None) -> Call:
+    """The same for a single row in fp32: the BLAS's matrix-vector product starts much sooner."""
+    act = activation(step.epilogue)
+    matrix = weight.contiguous()
+    start = torch.zeros(matrix.shape[1]) if bias is None else bias
+
+    def run(x: Tensor) -> Tensor:
+        y = torch.addmm(start, x, matrix)
+        return y if act is None else act(y)
+
+    return run
 
 
 def _bind_conv(
