@@ -36,7 +36,7 @@ CONSTANT_BYTES = GIB
 #: Any other tensor.
 TENSOR_BYTES = Limits().activation_bytes
 #: Nodes visited, those of unrolled loops each time.
-MAX_VISITS = 500_000
+MAX_VISITS = 200_000
 #: Elements of an input that an op takes as Python values.
 MAX_HOST_ELEMENTS = 1 << 16
 
@@ -129,7 +129,8 @@ class _Walk:
         return ir.Model(graph, ir_version=self.model.ir_version)
 
     def _input(self, value: ir.Value) -> Tensor:
-        if value.name not in self.shapes:
+        name = value.name or ""
+        if name not in self.shapes:
             raise ArgumentError("shapes", f"no shape of input {value.name!r}", "one of each input")
         try:
             dtype = torch_dtype(value.dtype or ir.DataType.FLOAT)
@@ -137,7 +138,7 @@ class _Walk:
             raise UnsupportedError(
                 f"input {value.name!r}", f"elements of type {value.dtype}", "numbers or booleans"
             ) from None
-        return torch.empty(self.shapes[value.name], dtype=dtype, device="meta")
+        return torch.empty(self.shapes[name], dtype=dtype, device="meta")
 
     # One node ---------------------------------------------------------------------------------
 
@@ -429,14 +430,14 @@ def to_torch(tensor: ir.TensorProtocol) -> Tensor:
     """The data of an ONNX tensor as a CPU tensor, without a copy where that is possible."""
     if tensor.dtype == ir.DataType.BFLOAT16:
         bits = np.array(tensor.numpy()).reshape(-1).view(np.int16)
-        return torch.from_numpy(bits).view(torch.bfloat16).reshape(tuple(tensor.shape))
+        return torch.from_numpy(bits).view(torch.bfloat16).reshape(tensor.shape.numpy())
     try:
         torch_dtype(tensor.dtype)
     except KeyError:
         raise UnsupportedError(
             f"tensor {tensor.name!r}", f"element type {tensor.dtype}", "a number or a boolean"
         ) from None
-    array = np.ascontiguousarray(tensor.numpy()).reshape(tuple(tensor.shape))
+    array = np.ascontiguousarray(tensor.numpy()).reshape(tensor.shape.numpy())
     if array.flags.writeable:
         return torch.from_numpy(array)
     if array.nbytes <= SHAPE_BYTES:

@@ -162,7 +162,6 @@ def test_every_attribute_of_every_opset_is_known() -> None:
         ("Constant", "sparse_value"),  # sparse tensors are refused when a file is read
         ("Constant", "value_string"),
         ("Constant", "value_strings"),
-        *((op, "layout") for op in ("LSTM", "GRU", "RNN")),
     }
     missing = []
     for name, opset in schema_versions():
