@@ -35,8 +35,8 @@ SHAPE_BYTES = 4 * KIB
 CONSTANT_BYTES = GIB
 #: Any other tensor.
 TENSOR_BYTES = Limits().activation_bytes
-#: Nodes visited, those of unrolled loops each time.
-MAX_VISITS = 200_000
+#: Nodes that unrolled loops come to.
+MAX_UNROLLED = 50_000
 #: Elements of an input that an op takes as Python values.
 MAX_HOST_ELEMENTS = 1 << 16
 
@@ -104,7 +104,7 @@ class _Walk:
         self.names: set[str] = set()
         self.initializers: list[ir.Value] = []
         self.nodes: list[ir.Node] = []
-        self.visits = self.folded = self.random_nodes = 0
+        self.unrolled = self.folded = self.random_nodes = 0
 
     def run(self) -> ir.Model:
         old = self.model.graph
@@ -143,9 +143,6 @@ class _Walk:
     # One node ---------------------------------------------------------------------------------
 
     def _visit(self, node: ir.Node) -> None:
-        self.visits += 1
-        if self.visits > MAX_VISITS:
-            raise LimitError(where(node), f"more than {MAX_VISITS} nodes", "loops that are shorter")
         slots = [None if value is None else self._slot(value) for value in node.inputs]
         if node.domain in ("", "ai.onnx") and node.op_type in ("If", "Loop"):
             results = self._branch(node, slots) if node.op_type == "If" else self._loop(node, slots)
@@ -252,14 +249,20 @@ class _Walk:
 
     def _loop(self, node: ir.Node, inputs: Sequence[_Slot | None]) -> list[_Slot]:
         body = node.attributes["body"].as_graph()
-        most = MAX_VISITS if inputs[0] is None else int(_known(node, inputs[0], "trip count"))
+        most = MAX_UNROLLED if inputs[0] is None else int(_known(node, inputs[0], "trip count"))
         go_on = inputs[1]
         carried = [slot for slot in inputs[2:] if slot is not None]
         scanned: list[list[_Slot]] = [[] for _ in body.outputs[1 + len(carried) :]]
         for step in range(most):
             if go_on is not None and not _known(node, go_on, "condition"):
                 break
-            self.visits += 1  # so that an empty body counts too
+            self.unrolled += 1 + len(body)
+            if self.unrolled > MAX_UNROLLED:
+                raise LimitError(
+                    where(node),
+                    f"more than {MAX_UNROLLED} nodes unrolled",
+                    "loops that are shorter",
+                )
             count = _Slot(torch.tensor(step), f"{node.name}.step{step}")
             go_on = go_on or _Slot(torch.tensor(True), f"{node.name}.go_on")
             for value, slot in zip(body.inputs, (count, go_on, *carried), strict=True):

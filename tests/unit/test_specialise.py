@@ -21,6 +21,14 @@ from fastgan.specialise import specialise
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the cases are tiny
+    yield
+    torch.set_num_threads(threads)
+
+
 def value(name: str, shape: Any = None, kind: int = FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
@@ -262,10 +270,10 @@ def test_loop_that_never_ends_is_refused() -> None:
     )
     nodes = [constant("yes", True, np.bool_), helper.make_node("Loop", ["", "yes"], [], body=body)]
     nodes.append(helper.make_node("Relu", ["x"], ["y"]))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(LimitError, match="loops that are shorter"):
         static(model_of(nodes, [value("x", [1])], [value("y")]), x=(1,))
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 10
 
 
 def test_loop_with_a_trip_count_from_data_is_refused() -> None:
@@ -370,10 +378,10 @@ HUGE = 1 << 40
 def test_hostile_constants_are_refused_without_being_made(nodes: Any) -> None:
     nodes = [*nodes, helper.make_node("Add", ["x", "k"], ["y"])]
     model = model_of(nodes, [value("x", [1])], [value("y")])
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((LimitError, UnsupportedError)):
         static(model, x=(1,))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_large_constant_stays_a_node() -> None:
@@ -449,7 +457,6 @@ def shape_chains(count: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("make", [elementwise_chain, shape_chains])
 def test_linear_time(make: Any) -> None:
     """20,000 nodes in under 3 s; compared with 5,000 to see that the time is linear."""
-    torch.set_num_threads(1)
     seconds = []
     for count in (5_000, 20_000):
         model = ir.from_proto(make(count))
