@@ -27,8 +27,8 @@ from fastgan.backends import Target, library, torch_backend
 from fastgan.backends.executor import PlanExecutable
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.model_file import read
+from fastgan.ops.nodes import to_onnx, to_torch
 from fastgan.plan import Plan, make
-from fastgan.specialise import to_onnx, to_torch
 
 Array = np.ndarray[Any, Any]
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.errors import UnsupportedError
 from fastgan.onnx_conformance import RANDOM, Case, node_cases
+from fastgan.ops.nodes import bind_host_inputs, resolve, to_meta, to_onnx, to_torch
 from fastgan.ops.registry import Op, register
-from fastgan.specialise import bind_host_inputs, resolve, to_meta, to_onnx, to_torch
 
 #: Registered ops that ONNX has no case for; `test_ops_variants.py` holds theirs.
 WITHOUT_CASES = {
