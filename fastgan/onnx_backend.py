@@ -27,8 +27,8 @@ from fastgan.backends import Target, library, torch_backend
 from fastgan.backends.executor import PlanExecutable
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.model_file import read
+from fastgan.ops.nodes import to_onnx, to_torch
 from fastgan.plan import Plan, make
-from fastgan.specialise import to_onnx, to_torch
 
 Array = np.ndarray[Any, Any]
 
@@ -68,7 +68,8 @@ class Representation(BackendRep):
             ArgumentError: not as many inputs as the model has.
             UnsupportedError: what the model needs is not covered.
         """
-        given = inputs if isinstance(inputs, Mapping) else dict(zip(self._inputs, inputs))
+        names = dict.fromkeys(self._inputs)
+        given = inputs if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=False))
         if set(given) != set(self._inputs) or len(inputs) != len(self._inputs):
             raise ArgumentError("inputs", f"{len(inputs)} of them", f"{self._inputs}")
         arrays = {name: _array(name, value) for name, value in given.items()}
@@ -178,9 +179,10 @@ def _compile(
     model: ir.Model, shapes: Mapping[str, tuple[int, ...]], device: torch.device
 ) -> PlanExecutable:
     plan = make(model, shapes)
-    tensors = [*plan.buffers.values(), *plan.weights.values()]
+    types = {buffer.dtype for buffer in plan.buffers.values()}
+    types |= {weight.dtype for weight in plan.weights.values()}
     opset = model.opset_imports.get("", 1)
-    if any(tensor.dtype is torch.float64 for tensor in tensors):
+    if torch.float64 in types:
         steps = [library.bind(step, plan.weights, opset, device, None) for step in plan.steps]
         return PlanExecutable(plan, steps, device, None)
     target = Target(device, "fp32")

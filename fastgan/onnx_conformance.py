@@ -63,24 +63,22 @@ def node_cases() -> tuple[Case, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy's, about the extremes that the cases try
         tests = load_model_tests(kind="node")
-    ops_of = {t.name: t.model.graph.node[0].op_type for t in tests if len(t.model.graph.node) == 1}
-    cases = []
-    for test in tests:
-        original = test.name.split("_expanded")[0]
-        data = tuple((_arrays(i), _arrays(o)) for i, o in test.data_sets)
-        cases.append(
-            Case(
-                test.name,
-                "node",
-                ops_of.get(original, ""),
-                test.model.SerializeToString(),
-                data,
-                test.rtol,
-                test.atol,
-                _types(test.model),
-            )
+    models = {test.name: test.model for test in tests if test.model is not None}
+    single = {n: m.graph.node[0].op_type for n, m in models.items() if len(m.graph.node) == 1}
+    return tuple(
+        Case(
+            test.name,
+            "node",
+            single.get(test.name.split("_expanded")[0], ""),
+            models[test.name].SerializeToString(),
+            tuple((_arrays(i), _arrays(o)) for i, o in test.data_sets or ()),
+            test.rtol,
+            test.atol,
+            _types(models[test.name]),
         )
-    return tuple(cases)
+        for test in tests
+        if test.name in models
+    )
 
 
 @functools.cache
@@ -89,7 +87,7 @@ def stored_cases() -> tuple[Case, ...]:
     cases = []
     for kind in ("simple", "pytorch-converted", "pytorch-operator"):
         for test in sorted(load_model_tests(kind=kind), key=lambda test: test.name):
-            folder = Path(test.model_dir)
+            folder = Path(test.model_dir or "")
             model = onnx.load(folder / "model.onnx")
             data = tuple(
                 (_stored(d, "input", model.graph.input), _stored(d, "output", model.graph.output))

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
@@ -25,6 +23,18 @@ from fastgan import ops
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
 from fastgan.limits import GIB, KIB, MIB, Limits, size_text
 from fastgan.ops.elementwise import onnx_dtype, torch_dtype
+from fastgan.ops.nodes import (
+    attribute_value,
+    bind_host_inputs,
+    check_dtypes,
+    resolve,
+    to_meta,
+    to_onnx,
+    to_torch,
+    where,
+)
+
+__all__ = ["attribute_value", "specialise", "to_torch"]
 
 #: A constant larger than this stays a node of the graph: it is cheaper to compute than to keep.
 FOLD_BYTES = 64 * MIB
@@ -35,13 +45,8 @@ SHAPE_BYTES = 4 * KIB
 CONSTANT_BYTES = GIB
 #: Any other tensor.
 TENSOR_BYTES = Limits().activation_bytes
-#: Nodes visited, those of unrolled loops each time.
-MAX_VISITS = 500_000
-#: Elements of an input that an op takes as Python values.
-MAX_HOST_ELEMENTS = 1 << 16
-
-#: What torch can hold but hardly compute in.
-_UNSIGNED = frozenset((torch.uint16, torch.uint32, torch.uint64))
+#: Nodes that unrolled loops come to.
+MAX_UNROLLED = 50_000
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +109,7 @@ class _Walk:
         self.names: set[str] = set()
         self.initializers: list[ir.Value] = []
         self.nodes: list[ir.Node] = []
-        self.visits = self.folded = self.random_nodes = 0
+        self.unrolled = self.folded = self.random_nodes = 0
 
     def run(self) -> ir.Model:
         old = self.model.graph
@@ -129,7 +134,8 @@ class _Walk:
         return ir.Model(graph, ir_version=self.model.ir_version)
 
     def _input(self, value: ir.Value) -> Tensor:
-        if value.name not in self.shapes:
+        name = value.name or ""
+        if name not in self.shapes:
             raise ArgumentError("shapes", f"no shape of input {value.name!r}", "one of each input")
         try:
             dtype = torch_dtype(value.dtype or ir.DataType.FLOAT)
@@ -137,14 +143,11 @@ class _Walk:
             raise UnsupportedError(
                 f"input {value.name!r}", f"elements of type {value.dtype}", "numbers or booleans"
             ) from None
-        return torch.empty(self.shapes[value.name], dtype=dtype, device="meta")
+        return torch.empty(self.shapes[name], dtype=dtype, device="meta")
 
     # One node ---------------------------------------------------------------------------------
 
     def _visit(self, node: ir.Node) -> None:
-        self.visits += 1
-        if self.visits > MAX_VISITS:
-            raise LimitError(where(node), f"more than {MAX_VISITS} nodes", "loops that are shorter")
         slots = [None if value is None else self._slot(value) for value in node.inputs]
         if node.domain in ("", "ai.onnx") and node.op_type in ("If", "Loop"):
             results = self._branch(node, slots) if node.op_type == "If" else self._loop(node, slots)
@@ -161,7 +164,7 @@ class _Walk:
         tensors = [None if slot is None else slot.tensor for slot in inputs]
         arguments = bind_host_inputs(node, op, tensors)
         results = self._evaluate(node, op, arguments, attributes)
-        _check_dtypes(node, op, (*tensors, *results))
+        check_dtypes(node, op, (*tensors, *results))
         if len(results) == 1:
             for slot in inputs:
                 if slot is not None and slot.tensor is results[0]:
@@ -251,14 +254,20 @@ class _Walk:
 
     def _loop(self, node: ir.Node, inputs: Sequence[_Slot | None]) -> list[_Slot]:
         body = node.attributes["body"].as_graph()
-        most = MAX_VISITS if inputs[0] is None else int(_known(node, inputs[0], "trip count"))
+        most = MAX_UNROLLED if inputs[0] is None else int(_known(node, inputs[0], "trip count"))
         go_on = inputs[1]
         carried = [slot for slot in inputs[2:] if slot is not None]
         scanned: list[list[_Slot]] = [[] for _ in body.outputs[1 + len(carried) :]]
         for step in range(most):
             if go_on is not None and not _known(node, go_on, "condition"):
                 break
-            self.visits += 1  # so that an empty body counts too
+            self.unrolled += 1 + len(body)
+            if self.unrolled > MAX_UNROLLED:
+                raise LimitError(
+                    where(node),
+                    f"more than {MAX_UNROLLED} nodes unrolled",
+                    "loops that are shorter",
+                )
             count = _Slot(torch.tensor(step), f"{node.name}.step{step}")
             go_on = go_on or _Slot(torch.tensor(True), f"{node.name}.go_on")
             for value, slot in zip(body.inputs, (count, go_on, *carried), strict=True):
@@ -346,14 +355,6 @@ class _Walk:
         return kept[::-1]
 
 
-def _check_dtypes(node: ir.Node, op: ops.Op, tensors: Sequence[Tensor | None]) -> None:
-    for tensor in tensors:
-        if tensor is not None and tensor.dtype in _UNSIGNED and not op.unsigned:
-            raise UnsupportedError(
-                where(node), f"{op.name} of {tensor.dtype}".replace("torch.", ""), "another type"
-            )
-
-
 def _known(node: ir.Node, slot: _Slot | None, what: str) -> Any:
     """The one element of a condition or a trip count."""
     if slot is None or slot.tensor.is_meta:
@@ -361,103 +362,6 @@ def _known(node: ir.Node, slot: _Slot | None, what: str) -> Any:
     if slot.tensor.numel() != 1:
         raise UnsupportedError(where(node), f"a {what} of {slot.tensor.numel()} elements", "one")
     return slot.tensor.item()
-
-
-# What the planner shares with the walk -------------------------------------------------------
-
-
-def resolve(node: ir.Node, opset_imports: Mapping[str, int]) -> tuple[ops.Op, dict[str, Any]]:
-    """The registered op of a node, and its attributes as Python values.
-
-    Raises:
-        UnsupportedError: where the op or one of the attributes is not known.
-    """
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    version = node.version or opset_imports.get(domain, 1)
-    op = ops.find(domain, node.op_type, version)
-    if op is None:
-        name = f"{domain}.{node.op_type}" if domain else node.op_type
-        raise UnsupportedError(
-            where(node), f"op {name} of opset {version}", "an op listed in docs/operators.md"
-        )
-    attributes = {key: attribute_value(attr) for key, attr in node.attributes.items()}
-    if not op.attributes.issuperset(attributes):
-        unknown = min(set(attributes) - op.attributes)
-        raise UnsupportedError(
-            where(node),
-            f"attribute {unknown!r} of {op.name}",
-            f"one of {', '.join(sorted(op.attributes)) or 'none'}",
-        )
-    if "num_outputs" in op.attributes:
-        attributes.setdefault("num_outputs", len(node.outputs))
-    return op, attributes
-
-
-def bind_host_inputs(
-    node: ir.Node, op: ops.Op, inputs: list[Tensor | None]
-) -> list[Tensor | Any | None]:
-    """The inputs with those that the op needs on the host turned into Python values."""
-    bound: list[Tensor | Any | None] = list(inputs)
-    for index in op.host:
-        tensor = inputs[index] if index < len(inputs) else None
-        if tensor is None:
-            continue
-        if tensor.is_meta or tensor.numel() > MAX_HOST_ELEMENTS:
-            raise UnsupportedError(
-                where(node),
-                f"input {index} of {node.op_type} "
-                + ("computed from the data" if tensor.is_meta else f"of {tensor.numel()} elements"),
-                "a constant or a shape",
-            )
-        bound[index] = tensor.tolist()
-    return bound
-
-
-def where(node: ir.Node) -> str:
-    """How messages name a node."""
-    return f"node {node.name or node.outputs[0].name!r}"
-
-
-def attribute_value(attribute: ir.Attr) -> Any:
-    """An ONNX attribute as a Python value; a tensor becomes a torch tensor."""
-    if attribute.type == ir.AttributeType.TENSOR:
-        return to_torch(attribute.value)
-    return attribute.value
-
-
-def to_torch(tensor: ir.TensorProtocol) -> Tensor:
-    """The data of an ONNX tensor as a CPU tensor, without a copy where that is possible."""
-    if tensor.dtype == ir.DataType.BFLOAT16:
-        bits = np.array(tensor.numpy()).reshape(-1).view(np.int16)
-        return torch.from_numpy(bits).view(torch.bfloat16).reshape(tuple(tensor.shape))
-    try:
-        torch_dtype(tensor.dtype)
-    except KeyError:
-        raise UnsupportedError(
-            f"tensor {tensor.name!r}", f"element type {tensor.dtype}", "a number or a boolean"
-        ) from None
-    array = np.ascontiguousarray(tensor.numpy()).reshape(tuple(tensor.shape))
-    if array.flags.writeable:
-        return torch.from_numpy(array)
-    if array.nbytes <= SHAPE_BYTES:
-        return torch.from_numpy(array.copy())
-    with warnings.catch_warnings():
-        # The bytes of the file are read-only, and so is every use of the tensor: no copy needed.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
-
-
-def to_onnx(tensor: Tensor, name: str | None) -> ir.TensorProtocol:
-    """A CPU tensor as the data of an ONNX initializer."""
-    if tensor.dtype == torch.bfloat16:
-        bits = tensor.contiguous().view(torch.int16).numpy()
-        return ir.Tensor(bits.view(ir.DataType.BFLOAT16.numpy()), name=name)
-    return ir.Tensor(tensor.contiguous().numpy(), name=name)
-
-
-def to_meta(argument: Any) -> Any:
-    """A tensor without its data; anything else as it is."""
-    return argument.to("meta") if isinstance(argument, Tensor) else argument
 
 
 def _call(

@@ -149,7 +149,7 @@ def _aligned(
     return shape, run
 
 
-for _name, _function2, _infer in (
+for _name, _function2, _rule in (
     ("Add", operator.add, broadcast),
     ("Sub", operator.sub, broadcast),
     ("Mul", operator.mul, broadcast),
@@ -162,7 +162,7 @@ for _name, _function2, _infer in (
     ("Greater", torch.gt, broadcast_boolean),
     ("Less", torch.lt, broadcast_boolean),
 ):
-    _infer_aligned, _run_aligned = _aligned(_infer, _function2)
+    _infer_aligned, _run_aligned = _aligned(_rule, _function2)
     register(_name, since=1, infer=_infer_aligned)(_run_aligned)
 
 for _name, _function2 in (("Max", torch.maximum), ("Min", torch.minimum), ("Sum", operator.add)):

@@ -78,7 +78,7 @@ def batch_normalization_training(
     return y, running_mean.to(mean.dtype), running_variance.to(variance.dtype)
 
 
-def _standardise(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+def _standardise(x: Tensor, axes: list[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     """x with mean 0 and variance 1 over `axes`; that mean, and 1 / deviation."""
     mean = x.mean(axes, keepdim=True)
     centred = x - mean

@@ -110,6 +110,8 @@ _OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _register(name: str, function: Callable[[Tensor, Axes], Tensor], axes_input: int) -> None:
+    of_one = _OF_ONE.get(name)
+
     def reduce(
         x: Tensor,
         axes: Sequence[int] | None = None,
@@ -119,7 +121,7 @@ def _register(name: str, function: Callable[[Tensor, Axes], Tensor], axes_input:
     ) -> Tensor:
         over = _axes(x, axes, noop_with_empty_axes)
         if not over:
-            return _OF_ONE.get(name, lambda x: x)(x)
+            return of_one(x) if of_one else x
         y = function(x, over)
         return y if keepdims else y.reshape([n for i, n in enumerate(y.shape) if i not in over])
 

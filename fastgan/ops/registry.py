@@ -35,6 +35,7 @@ FAMILIES = (
     "padding",
     "pooling",
     "random",
+    "recurrent",
     "reduction",
     "resize",
     "sampling",

@@ -19,7 +19,7 @@ _LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """How one axis is resized: from `size` to `output` elements; `scale` need not be their ratio."""
+    """How one axis is resized: `size` elements to `output`, whose ratio `scale` need not be."""
 
     size: int
     output: int

@@ -1,4 +1,4 @@
-"""Choosing elements by their values: ONNX ArgMax, TopK, OneHot, Range, NonZero, Unique, Compress."""
+"""Choosing by values: ONNX ArgMax, ArgMin, TopK, OneHot, NonZero, Unique, Compress; Range."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def arg_min(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: i
 def _top(
     x: Tensor, k: Any = None, *, axis: int = -1, largest: int = 1, sorted: int = 1, **given: int
 ) -> tuple[Tensor, Tensor]:
-    count = given.get("k", k[0] if isinstance(k, list) else k)
+    count = int(given.get("k", k[0] if isinstance(k, list) else k) or 0)
     axis = axis_of(axis, x.dim())
     if not 0 <= count <= x.shape[axis]:
         raise ValueError(f"the top {count} of {x.shape[axis]}")
