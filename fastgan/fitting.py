@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from fastgan.plan import Plan
 from fastgan.tiling import Scale
 
 #: Sizes at which nearly every network runs that runs at more than one.
@@ -76,3 +77,14 @@ def find(declared: tuple[int | None, int | None], probe: Probe) -> Fit:
 
 def _scale(image: tuple[int, int], result: tuple[int, int]) -> Scale:
     return Fraction(result[0], image[0]), Fraction(result[1], image[1])
+
+
+def activation_bytes(plan: Plan) -> int:
+    """The most bytes that a plan's buffers take at any time, in the types that it was made in."""
+    live = sum(plan.buffers[name].bytes for name in plan.inputs)
+    most = live
+    for step in plan.steps:
+        live += sum(plan.buffers[name].bytes for name in step.outputs if name in plan.buffers)
+        most = max(most, live)
+        live -= sum(plan.buffers[name].bytes for name in step.releases)
+    return most

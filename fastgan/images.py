@@ -146,7 +146,7 @@ class Pixels:
         return Pixels(values, items[0].peak, torch.cat(alphas) if alphas else None)
 
 
-def from_array(name: str, value: Any, channels: int | None, floats: bool = True) -> Pixels:
+def from_array(name: str, value: Any, channels: int | None) -> Pixels:
     """Pixels of a tensor or an array.
 
     Args:
