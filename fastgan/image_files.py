@@ -28,7 +28,7 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 # Pillow opens more, some through other programs (Ghostscript): none of it is a photo.
-_OPENED = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
+_OPENED = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
 
 #: What Pillow calls each format that is written, and the longest side that it can hold.
 WRITTEN = {"png": ("PNG", 2**31 - 1), "jpg": ("JPEG", 65500), "webp": ("WEBP", 16383)}
@@ -71,7 +71,9 @@ def read(path: str | os.PathLike[str]) -> Picture:
     from PIL import Image
 
     name = os.fspath(path)
-    with _named(name), Image.open(name, formats=_OPENED) as image:
+    Image.init()
+    formats = [format for format in _OPENED if format in Image.OPEN]  # AVIF is optional
+    with _named(name), Image.open(name, formats=formats) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # MPO: a photo with its preview behind it
             log.warning("%s: the first of %d frames", name, frames)
