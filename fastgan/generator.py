@@ -89,6 +89,18 @@ class Generator:
         """Why the backends before this one did not take the model."""
         return self._refusals
 
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """Of an image-to-image model: height and width of the result by those of the image.
+
+        None where the two are not in proportion.
+
+        Raises:
+            ArgumentError: the model takes no image.
+        """
+        scale = self._image_model().fit.scale
+        return None if scale is None else (float(scale[0]), float(scale[1]))
+
     def plan(self, batch: int = 1) -> Plan | None:
         """The plan for a batch of this size; None where a runtime plans for itself."""
         return self._executable(self._shapes(batch)).plan
