@@ -165,7 +165,8 @@ def write(path: Path, image: Image, quality: int = 95, icc_profile: bytes | None
     if max(image.size) > longest:
         found = f"{image.width} x {image.height} pixels"
         raise ArgumentError(str(path), found, f"at most {longest} a side in {name}", "take png")
-    options: dict[str, Any] = {} if name == "PNG" else {"quality": quality}
+    # Pillow's own PNG level, 6, takes three times as long for a file 4% smaller.
+    options: dict[str, Any] = {"compress_level": 4} if name == "PNG" else {"quality": quality}
     if icc_profile is not None:
         options["icc_profile"] = icc_profile
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -213,7 +213,7 @@ def to_floats(values: Tensor, peak: int | None, range: Range) -> Tensor:
     if peak is None:
         return values.float()
     low, high = range
-    return values.float() * ((high - low) / peak) + low
+    return values.float().mul_((high - low) / peak).add_(low)  # whole numbers: it is a copy
 
 
 def with_channels(values: Tensor, alpha: Tensor | None, channels: int, range: Range) -> Tensor:
