@@ -17,7 +17,8 @@ class ConditionalBatchNorm(nn.Module):
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False, eps=1e-4)
+        # A gain and a bias of its own change nothing; the TorchScript exporter asks for them.
+        self.norm = nn.BatchNorm2d(channels, eps=1e-4)
         self.gain = spectral(nn.Linear(condition, channels, bias=False))
         self.bias = spectral(nn.Linear(condition, channels, bias=False))
 

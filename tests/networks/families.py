@@ -61,7 +61,7 @@ FROM_LATENTS = {
         lambda: build(lambda: StyleGAN2(12, 8, "scaled"), 8), (latent(12),)
     ),
     "stylegan2-groups": Family(
-        lambda: build(lambda: StyleGAN2(12, 8, "groups"), 9), (latent(12),), frozen=2
+        lambda: build(lambda: StyleGAN2(12, 8, "groups"), 12), (latent(12),), frozen=2
     ),
     "stylegan2-noise": Family(
         lambda: build(lambda: StyleGAN2WithNoise(12, 8, "scaled"), 10),

@@ -42,7 +42,7 @@ class ResnetGenerator(nn.Module):
         self.dense = wrap(nn.Linear(latent, width * 16))
         self.blocks = nn.Sequential(*[UpBlock(width, width, wrap) for _ in range(blocks)])
         self.norm = nn.BatchNorm2d(width)
-        self.to_rgb = wrap(nn.Conv2d(width, 3, 3, padding=1))
+        self.to_rgb = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(z).view(-1, self.width, 4, 4)

@@ -30,17 +30,15 @@ class Equalised(nn.Module):
         return F.leaky_relu(y, 0.2) * SQRT2 if self.activate else y
 
 
-def blur_kernel(gain: float = 1.0) -> Tensor:
-    """The separable FIR filter [1, 3, 3, 1], to a sum of `gain`."""
+def blur_kernel(channels: int) -> Tensor:
+    """The FIR filter [1, 3, 3, 1] in both directions, to a sum of 4: [channels, 1, 4, 4]."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-    return torch.outer(taps, taps) / 64 * gain
+    return (torch.outer(taps, taps) / 16).repeat(channels, 1, 1, 1)
 
 
 def filtered(x: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
-    """Every channel filtered by one kernel."""
-    channels = x.shape[1]
-    x = F.pad(x, (*pad, *pad))
-    return F.conv2d(x, kernel.expand(channels, 1, *kernel.shape), groups=channels)
+    """Every channel filtered by itself."""
+    return F.conv2d(F.pad(x, (*pad, *pad)), kernel, groups=kernel.shape[0])
 
 
 def upsampled(x: Tensor, kernel: Tensor) -> Tensor:
@@ -62,27 +60,27 @@ class ModulatedConv(nn.Module):
         self.style = Equalised(style, before, bias=1.0)
         self.scale = (before * kernel * kernel) ** -0.5
         self.way, self.up, self.demodulate, self.kernel = way, up, demodulate, kernel
-        self.register_buffer("blur", blur_kernel(4.0))
+        self.register_buffer("blur", blur_kernel(after))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.style(w)  # [N, before]
         return self.grouped(x, style) if self.way == "groups" else self.scaled(x, style)
 
     def grouped(self, x: Tensor, style: Tensor) -> Tensor:
-        n, before, height, width = x.shape
+        n = int(x.shape[0])  # the groups of a convolution are a number: this freezes the batch
+        after, before, *kernel = self.weight.shape
         weight = self.scale * self.weight[None] * style[:, None, :, None, None]
         if self.demodulate:
             weight = weight * torch.rsqrt(weight.pow(2).sum([2, 3, 4], keepdim=True) + 1e-8)
-        x = x.reshape(1, n * before, height, width)
-        kernel = weight.shape[3:]
+        size = [int(s) for s in x.shape[2:]]
+        x = x.reshape(1, n * before, *size)
         if self.up:
-            weight = weight.transpose(1, 2).reshape(n * before, -1, *kernel)
+            weight = weight.transpose(1, 2).reshape(n * before, after, *kernel)
             y = F.conv_transpose2d(x, weight, stride=2, groups=n)
-        else:
-            weight = weight.reshape(-1, before, *kernel)
-            y = F.conv2d(x, weight, padding=self.kernel // 2, groups=n)
-        y = y.reshape(n, -1, *y.shape[2:])
-        return filtered(y, self.blur, (1, 1)) if self.up else y
+            return filtered(y.reshape(n, after, *[2 * s + 1 for s in size]), self.blur, (1, 1))
+        weight = weight.reshape(n * after, before, *kernel)
+        y = F.conv2d(x, weight, padding=self.kernel // 2, groups=n)
+        return y.reshape(n, after, *size)
 
     def scaled(self, x: Tensor, style: Tensor) -> Tensor:
         weight = self.scale * self.weight
@@ -122,7 +120,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.conv = ModulatedConv(channels, 3, 1, style, way, up=False, demodulate=False)
         self.bias = nn.Parameter(0.1 * torch.randn(1, 3, 1, 1))
-        self.register_buffer("kernel", blur_kernel(4.0))
+        self.register_buffer("kernel", blur_kernel(3))
 
     def forward(self, x: Tensor, w: Tensor, image: Tensor | None) -> Tensor:
         y = self.conv(x, w) + self.bias

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations
 
 Module = TypeVar("Module", bound=nn.Module)
 _PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -49,7 +49,11 @@ def draw(layer: nn.Module, gain: float = 2.0) -> nn.Module:
 
 def spectral(layer: nn.Module) -> nn.Module:
     """A drawn layer under spectral normalisation, which stays in the exported graph."""
-    return parametrizations.spectral_norm(draw(layer), n_power_iterations=5)
+    # The older of PyTorch's two: its TorchScript exporter does not know the newer one's vdot.
+    normed = nn.utils.spectral_norm(draw(layer), n_power_iterations=10)
+    for hook in normed._forward_pre_hooks.values():  # the power iterations of training
+        hook(normed, None)
+    return normed
 
 
 def weight_normed(layer: nn.Module) -> nn.Module:
@@ -63,8 +67,9 @@ def build(make: Callable[[], Module], seed: int) -> Module:
         torch.manual_seed(seed)
         module = make()
         for layer in module.modules():
-            if isinstance(layer, _PRODUCTS) and not parametrize.is_parametrized(layer):
-                draw(layer)
+            if isinstance(layer, _PRODUCTS):
+                if isinstance(layer._parameters.get("weight"), nn.Parameter):  # not normalised
+                    draw(layer)
             elif isinstance(layer, nn.InstanceNorm2d) and layer.affine:
                 nn.init.normal_(layer.weight, 1.0, 0.2)
                 nn.init.normal_(layer.bias, 0.0, 0.2)
