@@ -54,4 +54,4 @@ class ESRGAN(nn.Module):
         x = x + self.after(self.body(x))
         for up in (self.up1, self.up2):
             x = F.leaky_relu(up(F.interpolate(x, scale_factor=2, mode="nearest")), 0.2)
-        return 0.3 * self.last(F.leaky_relu(self.high(x), 0.2))
+        return 0.05 * self.last(F.leaky_relu(self.high(x), 0.2))

@@ -46,4 +46,4 @@ class ResnetGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(z).view(-1, self.width, 4, 4)
-        return torch.tanh(0.5 * self.to_rgb(F.relu(self.norm(self.blocks(x)))))
+        return torch.tanh(0.25 * self.to_rgb(F.relu(self.norm(self.blocks(x)))))

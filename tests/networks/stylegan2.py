@@ -105,7 +105,7 @@ class StyledConv(nn.Module):
         super().__init__()
         self.conv = ModulatedConv(before, after, 3, style, way, up, demodulate=True)
         self.register_buffer("noise", torch.randn(1, 1, size, size))
-        self.strength = nn.Parameter(torch.tensor(0.3))
+        self.strength = nn.Parameter(torch.tensor(0.1))
         self.bias = nn.Parameter(0.1 * torch.randn(after))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
