@@ -49,20 +49,14 @@ FROM_LATENTS = {
     "dcgan": Family(lambda: dcgan(16, 4, 3, seed=1), (latent(16, 1, 1),)),
     "keras": Family(lambda: keras_style(seed=2), (latent(100),)),
     "wgan-gp": Family(lambda: build(lambda: ResnetGenerator(16, 8), 3), (latent(16),)),
-    "sngan": Family(
-        lambda: build(lambda: ResnetGenerator(16, 8, wrap=spectral), 4), (latent(16),)
-    ),
+    "sngan": Family(lambda: build(lambda: ResnetGenerator(16, 8, wrap=spectral), 4), (latent(16),)),
     "sagan": Family(lambda: build(lambda: sagan(12, 8), 5), (latent(12, 1, 1),)),
     "biggan": Family(
         lambda: build(lambda: BigGAN(6, 8, 10, 4), 6),
         (latent(18), Input("label", "label", ("batch",), "int64", classes=10)),
     ),
-    "progressive": Family(
-        lambda: build(lambda: ProgressiveGenerator(12), 7), (latent(12),)
-    ),
-    "stylegan2-scaled": Family(
-        lambda: build(lambda: StyleGAN2(12, 8, "scaled"), 8), (latent(12),)
-    ),
+    "progressive": Family(lambda: build(lambda: ProgressiveGenerator(12), 7), (latent(12),)),
+    "stylegan2-scaled": Family(lambda: build(lambda: StyleGAN2(12, 8, "scaled"), 8), (latent(12),)),
     "stylegan2-groups": Family(
         lambda: build(lambda: StyleGAN2(12, 8, "groups"), 12), (latent(12),), frozen=2
     ),
@@ -70,9 +64,7 @@ FROM_LATENTS = {
         lambda: build(lambda: StyleGAN2WithNoise(12, 8, "scaled"), 10),
         (latent(12), *NOISES),
     ),
-    "vae": Family(
-        lambda: build(lambda: vae_decoder(8, 8), 11), (latent(8),), range=(0.0, 1.0)
-    ),
+    "vae": Family(lambda: build(lambda: vae_decoder(8, 8), 11), (latent(8),), range=(0.0, 1.0)),
 }
 
 FROM_IMAGES = {
@@ -102,9 +94,7 @@ FROM_IMAGES = {
         range=(0.0, 255.0),
         size=(20, 24),
     ),
-    "context-encoder": Family(
-        lambda: build(lambda: ContextEncoder(6), 27), (image(3, 32, 32),)
-    ),
+    "context-encoder": Family(lambda: build(lambda: ContextEncoder(6), 27), (image(3, 32, 32),)),
     "gated-conv": Family(
         lambda: build(lambda: GatedInpainting(6), 28),
         (

@@ -98,5 +98,3 @@ def produce(
         return generator(inputs[ports["image"]], **options), inputs
     names = [port.name for port in family.inputs]
     return generator.run(dict(zip(names, inputs, strict=True)))["output"], inputs
-
-

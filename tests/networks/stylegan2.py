@@ -135,9 +135,7 @@ class StyleGAN2(nn.Module):
 
     def __init__(self, latent: int, channels: int, way: str) -> None:
         super().__init__()
-        self.mapping = nn.Sequential(
-            *[Equalised(latent, latent, activate=True) for _ in range(3)]
-        )
+        self.mapping = nn.Sequential(*[Equalised(latent, latent, activate=True) for _ in range(3)])
         self.register_buffer("w_mean", 0.2 * torch.randn(latent))
         self.constant = nn.Parameter(torch.randn(1, channels, 4, 4))
         self.first = StyledConv(channels, channels, latent, 4, way)
