@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import ops
+from fastgan.backends import addressing
 from fastgan.backends.executor import BoundStep, place
 from fastgan.ops.convolution import conv, conv_transpose
 from fastgan.plan import Epilogue, Step
@@ -108,9 +109,11 @@ def _bind_product(
             return rows if shape is None else rows.reshape(-1, *shape)
 
     elif step.op == "fastgan.Conv":
+        read, write = addressing.reader(step), addressing.writer(step)
+        attributes = dict(addressing.without(step).attributes)
 
         def product(x: Tensor) -> Tensor:
-            return conv(x, weight, bias, **attributes)
+            return write(conv(read(x), weight, bias, **attributes))
 
     else:
 
