@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,6 +56,36 @@ class ImageFormat:
     name: str
     format: str
     range: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Samples that are made where they are needed: rows of an input, not yet drawn.
+
+    Attributes:
+        shape: of all rows, as a tensor's.
+        fill: `fill(first, out)` writes rows first, first + 1, ... to float32, contiguous `out`.
+        first: the index of the first row.
+    """
+
+    shape: tuple[int, ...]
+    fill: Callable[[int, Tensor], object]
+    first: int = 0
+
+    def __getitem__(self, rows: slice) -> Draw:
+        """These rows, as of a tensor."""
+        begin, end, _ = rows.indices(self.shape[0])
+        return Draw((end - begin, *self.shape[1:]), self.fill, self.first + begin)
+
+    def into(self, out: Tensor) -> None:
+        """Draw them, into a tensor of this shape."""
+        self.fill(self.first, out)
+
+    def tensor(self, device: torch.device) -> Tensor:
+        """Draw them, into a new tensor."""
+        out = torch.empty(self.shape, dtype=torch.float32, device=device)
+        self.into(out)
+        return out
 
 
 class Executable(Protocol):
