@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -99,9 +99,14 @@ class Executable(Protocol):
         """Outputs by name, on the target's device, in any floating-point type and layout."""
 
     def images(
-        self, inputs: Mapping[str, Tensor], image: ImageFormat
+        self, inputs: Mapping[str, Any], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """One output as images, and whether it holds a NaN or Inf.
+
+        Args:
+            inputs: tensors by name; where the backend says that it `draws`, also `Draw`s.
+            image: which output, in which format.
+            out: where the images will be put next: it may be written, and is then returned.
 
         Returns:
             The images: uint8 NHWC if that was asked for and a kernel wrote it, else NCHW in any
@@ -115,6 +120,9 @@ class Executable(Protocol):
 
 class Backend(Protocol):
     """A row of the table: takes a model or says why not.
+
+    One whose executables take `Draw`s has an attribute `draws` that is true; their `images` are
+    then tensors of their own.
 
     Attributes:
         name: what `load(backend=...)` calls it.
