@@ -153,6 +153,11 @@ class TritonExecutable:
                 program.load(inputs)
                 self._go(work, inputs)
                 return work
+            except torch.cuda.OutOfMemoryError:
+                # Whoever goes on does so with a smaller batch, which needs this memory.
+                self._program = None
+                self._workspace.release()
+                raise
             except LaunchError as error:
                 if self.target.device.type != "cuda":
                     raise error.reason from None
