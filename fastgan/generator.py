@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -141,7 +143,14 @@ class Generator:
         inputs = self._inputs(n, seed, start, labels, truncation, rng, lazily=self._draws)
         return self._produce(inputs, n, batch_size, format, out, progress)
 
-    def warm_up(self, sizes: Sequence[int] = (), *, formats: Sequence[str] = ("float32",)) -> None:
+    def warm_up(
+        self,
+        sizes: Sequence[int] = (),
+        *,
+        formats: Sequence[str] = ("float32",),
+        tune: bool = False,
+        seconds: float = math.inf,
+    ) -> None:
         """Prepare for batches of these sizes, largest first: compile kernels, capture graphs.
 
         Without this the first batch of a size does it. On backends without such a step, nothing
@@ -150,15 +159,20 @@ class Generator:
         Args:
             sizes: of batches; by default the one that `generate` takes for large n.
             formats: those of `generate` to be ready for.
+            tune: measure which way is fastest for each step, once for this GPU; that takes minutes.
+            seconds: how long measuring may take in all.
         """
-        output = self._image_output
+        output, deadline = self._image_output, time.monotonic() + seconds
         wanted = sizes or (self._signature.frozen_batch or self._automatic_batch,)
         for size in sorted({_count("sizes", size) for size in wanted}, reverse=True):
-            prepare = getattr(self._executable(self._shapes(size)), "warm_up", None)
+            executable: Any = self._executable(self._shapes(size))
             for format in formats:
                 image_formats.check_format(format)
-                if prepare is not None:
-                    prepare(ImageFormat(output.name, format, output.range))
+                image = ImageFormat(output.name, format, output.range)
+                if tune and hasattr(executable, "tune"):
+                    executable.tune(image, seconds=deadline - time.monotonic())
+                if hasattr(executable, "warm_up"):
+                    executable.warm_up(image)
 
     def latents(
         self,
@@ -500,7 +514,8 @@ class Generator:
 
     @cached_property
     def _automatic_batch(self) -> int:
-        return automatic_batch(self.plan(1), self._target)
+        measured: int | None = getattr(self._executable(self._shapes(1)), "best_batch", None)
+        return measured or automatic_batch(self.plan(1), self._target)
 
     def _executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
         """The executable for these input shapes, made on first use."""

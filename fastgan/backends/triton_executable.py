@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,9 @@ log = logging.getLogger("fastgan")
 
 Inputs = Mapping[str, Tensor | Draw]
 
+#: The note of a step that has a kernel, and is on the library all the same.
+_MEASURED = "the library op measured faster"
+
 
 class TritonExecutable:
     """See the module. Calls from several threads, on any streams, take turns.
@@ -37,7 +42,7 @@ class TritonExecutable:
     def __init__(
         self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
-        from fastgan.backends import triton_steps
+        from fastgan.backends import triton_steps, triton_tuning
 
         self.target = target
         self._name = model.name
@@ -50,6 +55,9 @@ class TritonExecutable:
         self._configs: dict[int, Config] = {}
         self._program: Program | None = None
         self._formats = True
+        self._key = triton_tuning.model_key(self._bindings, target.precision)
+        if target.device.type == "cuda":
+            self._use_measured()
         self._annotate()
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -109,6 +117,78 @@ class TritonExecutable:
         """Device memory of the buffers, which all batch sizes of a model share; 0 before use."""
         return 0 if self._program is None else self._program.bytes
 
+    # Tuning --------------------------------------------------------------------------------------
+
+    def tune(
+        self,
+        image: ImageFormat | None,
+        *,
+        seconds: float = math.inf,
+        measure: Callable[[Callable[[], object]], float] | None = None,
+    ) -> int:
+        """Measure what was not measured yet, keep it on disk, and use it from now on.
+
+        Args:
+            image: the format to be fast for; None: all outputs.
+            seconds: how long it may take; steps not begun by then keep what they have.
+            measure: seconds of one run of a callable; on the GPU, as CUDA graphs, if None.
+
+        Returns:
+            How many steps were measured.
+        """
+        from fastgan.backends import triton_tuning as tuning
+
+        measure = measure or tuning.on_gpu
+        deadline = time.monotonic() + seconds
+        cache = tuning.open_cache(self.target.device)
+        measured = 0
+        with self._workspace.turn(), self._library_settings():
+            for index, binding in enumerate(self._bindings):
+                if isinstance(binding, str) or time.monotonic() > deadline:
+                    continue
+                key = tuning.step_key(binding)
+                choice = cache.step(key)
+                if choice is None:
+                    last = binding.step.outputs[0] in self.plan.outputs and binding.formats
+                    outcome = tuning.fastest(
+                        binding,
+                        dict(self.plan.weights),
+                        self._opset,
+                        image if last and len(binding.output) == 4 else None,
+                        measure,
+                        deadline,
+                    )
+                    if outcome is None:
+                        continue
+                    measured, choice = measured + 1, outcome.choice
+                    cache.put_step(key, choice, outcome.seconds)
+                self.use(index, _MEASURED if isinstance(choice, str) else choice)
+            work = self._run(self.examples(), image if self._formats else None)
+            batch = max((self.plan.buffers[n].shape[0] for n in self.plan.inputs), default=1)
+            per_image = measure(work.replay or work.launch) / batch
+            cache.put_batch(self._key, batch, per_image)
+        return measured
+
+    @property
+    def best_batch(self) -> int | None:
+        """The batch size that was measured to take the least time per image on this device."""
+        if self.target.device.type != "cuda":
+            return None
+        from fastgan.backends import triton_tuning
+
+        return triton_tuning.open_cache(self.target.device).batch(self._key)
+
+    def _use_measured(self) -> None:
+        from fastgan.backends import triton_tuning as tuning
+
+        cache = tuning.open_cache(self.target.device)
+        for index, binding in enumerate(self._bindings):
+            choice = None if isinstance(binding, str) else cache.step(tuning.step_key(binding))
+            if isinstance(choice, str):
+                self._bindings[index] = _MEASURED
+            elif choice is not None:
+                self._configs[index] = choice
+
     # Building ------------------------------------------------------------------------------------
 
     def use(self, index: int, choice: Config | str) -> None:
@@ -159,7 +239,7 @@ class TritonExecutable:
                 self._workspace.release()
                 raise
             except LaunchError as error:
-                if self.target.device.type != "cuda":
+                if not forgives(self.target.device):
                     raise error.reason from None
                 self._give_up(error.index, error.reason)
 
@@ -240,3 +320,8 @@ class TritonExecutable:
                 before, matmul.allow_tf32 = matmul.allow_tf32, tf32
                 stack.callback(setattr, matmul, "allow_tf32", before)
             yield
+
+
+def forgives(device: torch.device) -> bool:
+    """Whether a kernel may fail there: a GPU that nobody tried it on. Interpreted it may not."""
+    return device.type == "cuda"

@@ -142,6 +142,11 @@ class Binding(ABC):
         return self.launches(tensors[0], self.packed, options)
 
     @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of the first constant input, as the model has it."""
+        return tuple(self._sources[0].shape)
+
+    @property
     def precision(self) -> str:
         """What the kernels call the precision of a product."""
         return "tf32" if self.target.precision == "tf32" else "ieee"
