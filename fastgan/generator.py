@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,8 @@ from fastgan import images as image_formats
 from fastgan import labels as class_labels
 from fastgan import latents as latent_space
 from fastgan.backends import Backend, Executable, Target
-from fastgan.backends.base import ImageFormat
-from fastgan.batching import automatic_batch, split
+from fastgan.backends.base import Draw, ImageFormat
+from fastgan.batching import Batches, automatic_batch
 from fastgan.errors import ArgumentError, Refusal
 from fastgan.image_model import ImageModel
 from fastgan.model_file import ModelFile
@@ -58,6 +60,9 @@ class Generator:
         self._executables = {}
         self._lock = threading.Lock()
         self._images: ImageModel | None = None
+        # Whether samples may be drawn where the backend needs them, rather than beforehand.
+        self._draws = getattr(backend, "draws", False) and signature.frozen_batch is None
+        self._largest_batch: int | None = None  # once memory did not suffice for a larger one
         self._image_output = next(
             (o for o in signature.outputs if o.kind == "image"), signature.outputs[0]
         )
@@ -153,8 +158,39 @@ class Generator:
         n = _count("n", n)
         if batch_size is not None:
             batch_size = _count("batch_size", batch_size)
-        inputs = self._inputs(n, seed, start, labels, truncation, rng)
+        inputs = self._inputs(n, seed, start, labels, truncation, rng, lazily=self._draws)
         return self._produce(inputs, n, batch_size, format, out, progress)
+
+    def warm_up(
+        self,
+        sizes: Sequence[int] = (),
+        *,
+        formats: Sequence[str] = ("float32",),
+        tune: bool = False,
+        seconds: float = math.inf,
+    ) -> None:
+        """Prepare for batches of these sizes, largest first: compile kernels, capture graphs.
+
+        Without this the first batch of a size does it. On backends without such a step, nothing
+        happens.
+
+        Args:
+            sizes: of batches; by default the one that `generate` takes for large n.
+            formats: those of `generate` to be ready for.
+            tune: measure which way is fastest for each step, once for this GPU; that takes minutes.
+            seconds: how long measuring may take in all.
+        """
+        output, deadline = self._image_output, time.monotonic() + seconds
+        wanted = sizes or (self._signature.frozen_batch or self._automatic_batch,)
+        for size in sorted({_count("sizes", size) for size in wanted}, reverse=True):
+            executable: Any = self._executable(self._shapes(size))
+            for format in formats:
+                image_formats.check_format(format)
+                image = ImageFormat(output.name, format, output.range)
+                if tune and hasattr(executable, "tune"):
+                    executable.tune(image, seconds=deadline - time.monotonic())
+                if hasattr(executable, "warm_up"):
+                    executable.warm_up(image)
 
     def latents(
         self,
@@ -272,9 +308,14 @@ class Generator:
         truncation: float | None,
         rng: str,
         given: Mapping[str, Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        """Every input of the model for n samples: those given, and the rest from the seed."""
-        inputs = dict(given or {})
+        lazily: bool = False,
+    ) -> dict[str, Any]:
+        """Every input of the model for n samples: those given, and the rest from the seed.
+
+        With `lazily` what comes from one seed is a `Draw`.
+        """
+        inputs: dict[str, Any] = dict(given or {})
+        sample = self._draw if lazily and isinstance(seed, int) else self._sample
         first_latent = self._signature.latent
         for index, port in enumerate(self._signature.inputs):
             if port.name in inputs:
@@ -282,9 +323,9 @@ class Generator:
             if port.kind == "latent":
                 # The first latent is stream 0; labels are stream 1; each further input has its own.
                 stream = 0 if port is first_latent else 2 + index
-                inputs[port.name] = self._sample(port, n, stream, seed, start, truncation, rng)
+                inputs[port.name] = sample(port, n, stream, seed, start, truncation, rng)
             elif port.kind == "noise":
-                inputs[port.name] = self._sample(port, n, 2 + index, seed, start, None, rng)
+                inputs[port.name] = sample(port, n, 2 + index, seed, start, None, rng)
             elif port.kind == "label":
                 names = self._signature.class_names
                 inputs[port.name] = class_labels.resolve(
@@ -344,6 +385,33 @@ class Generator:
             ]
         )
 
+    def _draw(
+        self,
+        port: Input,
+        n: int,
+        stream: int,
+        seed: Any,
+        start: int,
+        truncation: float | None,
+        rng: str,
+    ) -> Draw:
+        shape, distribution = self._sample_shape(port), port.distribution or "normal"
+
+        def fill(first: int, out: Tensor) -> Tensor:
+            return latent_space.sample(
+                distribution,
+                out.shape[0],
+                shape,
+                seed=seed,
+                start=start + first,
+                truncation=truncation,
+                rng=rng,
+                out=out,
+                stream=stream,
+            )
+
+        return Draw((n, *shape), fill)
+
     def _sample_shape(self, port: Input) -> tuple[int, ...]:
         """The shape of one sample; an open size is 1 (fully convolutional latents)."""
         return tuple(size if isinstance(size, int) else 1 for size in port.shape[1:])
@@ -380,7 +448,7 @@ class Generator:
 
     def _produce(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Any],
         n: int,
         batch_size: int | None,
         format: str,
@@ -391,30 +459,78 @@ class Generator:
         frozen = self._signature.frozen_batch
         if frozen is None and batch_size is None:
             batch_size = self._automatic_batch
+        if batch_size is not None and self._largest_batch is not None:
+            batch_size = min(batch_size, self._largest_batch)
         output = self._image_output
         image = ImageFormat(output.name, format, output.range)
         result: Tensor | None = None
-        doubtful: list[tuple[int, int, dict[str, Tensor], Tensor]] = []
+        doubtful: list[tuple[int, int, dict[str, Any], Tensor]] = []
+        batches = Batches(n, batch_size, frozen)
         with torch.inference_mode():
-            for first, count in _bar(split(n, batch_size, frozen), n, progress):
+            for first, count in _bar(batches, n, progress):
                 batch = {key: tensor[first : first + count] for key, tensor in inputs.items()}
                 if frozen is not None and count < frozen:
                     # The model runs at no other size: fill up with copies, drop their images.
                     batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
-                images, nonfinite = self._executable(_shapes_of(batch)).images(batch, image)
+                place = None if result is None else result[first : first + count]
+                made = self._attempt(batches, first, count, batch, image, place)
+                if made is None:
+                    continue
+                images, nonfinite = made
                 if result is None:
-                    result = image_formats.allocate(n, images, format, out, self.device)
-                image_formats.store(images[:count], image, result[first : first + count])
+                    if self._draws and out is None and count == n and _is_final(images, image):
+                        result = place = images
+                    else:
+                        result = image_formats.allocate(n, images, format, out, self.device)
+                        place = result[first : first + count]
+                if images is not place:
+                    image_formats.store(images[:count], image, result[first : first + count])
                 if nonfinite is not None:
                     doubtful.append((first, count, batch, nonfinite))
             assert result is not None
-            if doubtful and bool(torch.stack([flag for *_, flag in doubtful]).any()):
+            flags = [flag for *_, flag in doubtful]
+            if flags and bool(flags[0] if len(flags) == 1 else torch.stack(flags).any()):
                 self._redo(doubtful, image, result)
         return result
 
+    def _attempt(
+        self,
+        batches: Batches,
+        first: int,
+        count: int,
+        batch: Mapping[str, Any],
+        image: ImageFormat,
+        place: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """One batch; or None where memory did not suffice: its halves are then still to come."""
+        shapes = _shapes_of(batch)
+        try:
+            return self._executable(shapes).images(batch, image, place)
+        except torch.cuda.OutOfMemoryError:
+            most = batches.halve(first, count)
+            if most is None:
+                raise
+        # Outside of the handler, so that the exception holds nothing any more.
+        with self._lock:
+            self._executables = {
+                key: made
+                for key, made in self._executables.items()
+                if key[1] != tuple(sorted(shapes.items()))
+            }
+        torch.cuda.empty_cache()
+        log.warning(
+            "%s: not enough memory on %s for %d images at once: going on with %d",
+            self._model.name,
+            self.device,
+            count,
+            most,
+        )
+        self._largest_batch = most
+        return None
+
     def _redo(
         self,
-        doubtful: list[tuple[int, int, dict[str, Tensor], Tensor]],
+        doubtful: list[tuple[int, int, dict[str, Any], Tensor]],
         image: ImageFormat,
         result: Tensor,
     ) -> None:
@@ -454,7 +570,8 @@ class Generator:
 
     @cached_property
     def _automatic_batch(self) -> int:
-        return automatic_batch(self.plan(1), self._target)
+        measured: int | None = getattr(self._executable(self._shapes(1)), "best_batch", None)
+        return measured or automatic_batch(self.plan(1), self._target)
 
     def _image_model(self) -> ImageModel:
         """What this model asks of images, made on first use.
@@ -507,8 +624,14 @@ def input_shapes(signature: Signature, batch: int) -> Shapes:
     return shapes
 
 
-def _shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+def _shapes_of(tensors: Mapping[str, Any]) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _is_final(images: Tensor, image: ImageFormat) -> bool:
+    """Whether these images are already what `generate` returns."""
+    wanted = torch.uint8 if image.format == "uint8" else torch.float32
+    return images.dtype == wanted and images.is_contiguous()
 
 
 def _count(name: str, value: Any) -> int:
@@ -521,7 +644,7 @@ def _fill(tensor: Tensor, rows: int) -> Tensor:
     return torch.cat([tensor, tensor[-1:].expand(rows - tensor.shape[0], *tensor.shape[1:])])
 
 
-def _bar(batches: Iterator[tuple[int, int]], n: int, show: bool) -> Iterator[tuple[int, int]]:
+def _bar(batches: Iterable[tuple[int, int]], n: int, show: bool) -> Iterator[tuple[int, int]]:
     """The batches, with a progress bar that counts images if asked for."""
     if not show:
         yield from batches
@@ -533,4 +656,4 @@ def _bar(batches: Iterator[tuple[int, int]], n: int, show: bool) -> Iterator[tup
         task = bar.add_task("images", total=n)
         for first, count in batches:
             yield first, count
-            bar.advance(task, count)
+            bar.update(task, completed=first + count)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -58,6 +58,36 @@ class ImageFormat:
     range: tuple[float, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Samples that are made where they are needed: rows of an input, not yet drawn.
+
+    Attributes:
+        shape: of all rows, as a tensor's.
+        fill: `fill(first, out)` writes rows first, first + 1, ... to float32, contiguous `out`.
+        first: the index of the first row.
+    """
+
+    shape: tuple[int, ...]
+    fill: Callable[[int, Tensor], object]
+    first: int = 0
+
+    def __getitem__(self, rows: slice) -> Draw:
+        """These rows, as of a tensor."""
+        begin, end, _ = rows.indices(self.shape[0])
+        return Draw((end - begin, *self.shape[1:]), self.fill, self.first + begin)
+
+    def into(self, out: Tensor) -> None:
+        """Draw them, into a tensor of this shape."""
+        self.fill(self.first, out)
+
+    def tensor(self, device: torch.device) -> Tensor:
+        """Draw them, into a new tensor."""
+        out = torch.empty(self.shape, dtype=torch.float32, device=device)
+        self.into(out)
+        return out
+
+
 class Executable(Protocol):
     """A model ready to run for one set of input shapes."""
 
@@ -69,9 +99,14 @@ class Executable(Protocol):
         """Outputs by name, on the target's device, in any floating-point type and layout."""
 
     def images(
-        self, inputs: Mapping[str, Tensor], image: ImageFormat
+        self, inputs: Mapping[str, Any], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """One output as images, and whether it holds a NaN or Inf.
+
+        Args:
+            inputs: tensors by name; where the backend says that it `draws`, also `Draw`s.
+            image: which output, in which format.
+            out: where the images will be put next: it may be written, and is then returned.
 
         Returns:
             The images: uint8 NHWC if that was asked for and a kernel wrote it, else NCHW in any
@@ -85,6 +120,9 @@ class Executable(Protocol):
 
 class Backend(Protocol):
     """A row of the table: takes a model or says why not.
+
+    One whose executables take `Draw`s has an attribute `draws` that is true; their `images` are
+    then tensors of their own.
 
     Attributes:
         name: what `load(backend=...)` calls it.

@@ -72,7 +72,7 @@ class PlanExecutable:
         return {name: slots[index] for name, index in self._outputs}  # type: ignore[misc]
 
     def images(
-        self, inputs: Mapping[str, Tensor], image: ImageFormat
+        self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`."""
         result = self(inputs)[image.name]

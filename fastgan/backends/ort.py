@@ -71,7 +71,7 @@ class SessionExecutable:
         }
 
     def images(
-        self, inputs: Mapping[str, Tensor], image: ImageFormat
+        self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`: the file's own precision, so no guard."""
         return self(inputs)[image.name], None

@@ -23,7 +23,7 @@ def app() -> typer.Typer:
     """The commands, in the order in which `fastgan --help` lists them."""
     import typer
 
-    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, train
+    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, train, warmup
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -41,6 +41,7 @@ def app() -> typer.Typer:
         (inspect.inspect, inspect.EXAMPLES),
         (compare.compare, compare.EXAMPLES),
         (bench.bench, bench.EXAMPLES),
+        (warmup.warmup, warmup.EXAMPLES),
         (train.train, ()),
         (doctor.doctor, doctor.EXAMPLES),
     ):

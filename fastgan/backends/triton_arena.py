@@ -1,0 +1,81 @@
+"""Where a plan's buffers lie in one block of memory: those that live at different times share it.
+
+Greedy by size: the largest buffer is placed first, each at the lowest offset where it meets no
+buffer that lives at the same time (Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep
+Neural Net Inference").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from fastgan.plan import Plan, Step
+
+#: Offsets are multiples of this many bytes: what CUDA's own allocator keeps, and whole cache lines.
+ALIGNMENT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A buffer of `bytes` that is written in step `first` and last read in step `last`."""
+
+    name: str
+    bytes: int
+    first: int
+    last: int
+
+    def meets(self, other: Lifetime) -> bool:
+        """Whether both are needed in one and the same step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def place(lifetimes: Iterable[Lifetime]) -> tuple[dict[str, int], int]:
+    """The offset of each buffer by name, and the size of the block, in bytes."""
+    placed: list[tuple[int, Lifetime]] = []
+    for item in sorted(lifetimes, key=lambda it: (-it.bytes, it.first, it.name)):
+        offset = 0
+        for start, other in sorted(placed, key=lambda pair: pair[0]):
+            if not item.meets(other):
+                continue
+            if offset + item.bytes <= start:
+                break
+            offset = max(offset, aligned(start + other.bytes))
+        placed.append((offset, item))
+    size = max((offset + item.bytes for offset, item in placed), default=0)
+    return {item.name: offset for offset, item in placed}, size
+
+
+def aligned(offset: int) -> int:
+    """The first multiple of ALIGNMENT from `offset` on."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def lifetimes(
+    plan: Plan, sizes: Mapping[str, int], may_alias: Callable[[Step], bool]
+) -> list[Lifetime]:
+    """From when to when each buffer of `sizes` (bytes by name) is needed.
+
+    Plan inputs live from before the first step (-1) on, outputs to behind the last.
+
+    Args:
+        plan: its steps say after which of them a buffer is read no more.
+        sizes: the buffers to place.
+        may_alias: whether a step's outputs may be views of its inputs, which then have to stay for
+            as long as those are read.
+    """
+    end = len(plan.steps)
+    first = dict.fromkeys(plan.inputs, -1)
+    last = dict.fromkeys(plan.outputs, end)
+    for index, step in enumerate(plan.steps):
+        for name in step.outputs:
+            first[name] = index
+        for name in step.releases:
+            last.setdefault(name, index)
+    for step in reversed(plan.steps):
+        if may_alias(step):
+            reach = max(last.get(name, end) for name in step.outputs)
+            for name in step.inputs:
+                if name in plan.buffers:
+                    last[name] = max(last.get(name, end), reach)
+    return [Lifetime(name, size, first[name], last.get(name, end)) for name, size in sizes.items()]

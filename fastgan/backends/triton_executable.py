@@ -1,0 +1,327 @@
+"""A plan on Triton kernels, ready to run: chooses for each step, captures, replays, copies out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fastgan.backends import library, triton_workspace
+from fastgan.backends.base import Draw, ImageFormat, Target
+from fastgan.backends.executor import BoundStep
+from fastgan.model_file import ModelFile
+from fastgan.plan import Plan
+
+if TYPE_CHECKING:
+    from fastgan.backends.triton_program import Program, Work
+    from fastgan.backends.triton_steps import Binding
+    from fastgan.kernels.types import Config
+
+log = logging.getLogger("fastgan")
+
+Inputs = Mapping[str, Tensor | Draw]
+
+#: The note of a step that has a kernel, and is on the library all the same.
+_MEASURED = "the library op measured faster"
+
+
+class TritonExecutable:
+    """See the module. Calls from several threads, on any streams, take turns.
+
+    Attributes:
+        plan: with the kernel of each step, and why it has none.
+    """
+
+    def __init__(
+        self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        from fastgan.backends import triton_steps, triton_tuning
+
+        self.target = target
+        self._name = model.name
+        self._opset = model.model.opset_imports.get("", 1)
+        self._workspace = triton_workspace.of(model.model, target.device)
+        self.plan: Plan = self._workspace.plan(model.model, shapes)
+        self._bindings: list[Binding | str] = [
+            triton_steps.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
+        ]
+        self._configs: dict[int, Config] = {}
+        self._program: Program | None = None
+        self._formats = True
+        self._key = triton_tuning.model_key(self._bindings, target.precision)
+        if target.device.type == "cuda":
+            self._use_measured()
+        self._annotate()
+
+    def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
+        """See `Executable.__call__`."""
+        with self._workspace.turn():
+            work = self._run(inputs, None)
+            return {name: tensor.clone() for name, tensor in self._outputs(work).items()}
+
+    def images(
+        self, inputs: Inputs, image: ImageFormat, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Executable.images`.
+
+        Args:
+            inputs, image: as there.
+            out: where the images are to go. It is written and returned if they have its shape
+                and type, else left alone.
+        """
+        with self._workspace.turn():
+            work = self._run(inputs, image if self._formats else None)
+            if work.result is not None:
+                result = work.result
+                nonfinite = None if work.flag is None else (work.flag != 0)[0]
+            else:
+                result = self._outputs(work)[image.name]
+                guarded = self.target.dtype != torch.float32 and result.is_floating_point()
+                nonfinite = ~result.isfinite().all() if guarded else None
+            if out is None or out.shape != result.shape or out.dtype != result.dtype:
+                return result.clone(), nonfinite
+            return out.copy_(result), nonfinite
+
+    def first_nonfinite(self, inputs: Inputs) -> str | None:
+        """See `Executable.first_nonfinite`."""
+        with self._workspace.turn(), self._library_settings():
+            program = self._built()
+            program.load(inputs)
+            return program.first_nonfinite()
+
+    def warm_up(self, image: ImageFormat | None) -> None:
+        """Compile and capture what a run to these images (None: all outputs) takes."""
+        with self._workspace.turn():
+            self._run(self.examples(), image if self._formats else None)
+
+    def examples(self) -> dict[str, Tensor]:
+        """Inputs of the planned shapes: normal numbers, zeros where whole ones are taken."""
+        made = {}
+        for name in self.plan.inputs:
+            buffer, device = self.plan.buffers[name], self.target.device
+            if buffer.dtype.is_floating_point:
+                made[name] = torch.randn(buffer.shape, device=device)
+            else:
+                made[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=device)
+        return made
+
+    @property
+    def bytes(self) -> int:
+        """Device memory of the buffers, which all batch sizes of a model share; 0 before use."""
+        return 0 if self._program is None else self._program.bytes
+
+    # Tuning --------------------------------------------------------------------------------------
+
+    def tune(
+        self,
+        image: ImageFormat | None,
+        *,
+        seconds: float = math.inf,
+        measure: Callable[[Callable[[], object]], float] | None = None,
+    ) -> int:
+        """Measure what was not measured yet, keep it on disk, and use it from now on.
+
+        Args:
+            image: the format to be fast for; None: all outputs.
+            seconds: how long it may take; steps not begun by then keep what they have.
+            measure: seconds of one run of a callable; on the GPU, as CUDA graphs, if None.
+
+        Returns:
+            How many steps were measured.
+        """
+        from fastgan.backends import triton_tuning as tuning
+
+        measure = measure or tuning.on_gpu
+        deadline = time.monotonic() + seconds
+        cache = tuning.open_cache(self.target.device)
+        measured = 0
+        with self._workspace.turn(), self._library_settings():
+            for index, binding in enumerate(self._bindings):
+                if isinstance(binding, str) or time.monotonic() > deadline:
+                    continue
+                key = tuning.step_key(binding)
+                choice = cache.step(key)
+                if choice is None:
+                    last = binding.step.outputs[0] in self.plan.outputs and binding.formats
+                    outcome = tuning.fastest(
+                        binding,
+                        dict(self.plan.weights),
+                        self._opset,
+                        image if last and len(binding.output) == 4 else None,
+                        measure,
+                        deadline,
+                    )
+                    if outcome is None:
+                        continue
+                    measured, choice = measured + 1, outcome.choice
+                    cache.put_step(key, choice, outcome.seconds)
+                self.use(index, _MEASURED if isinstance(choice, str) else choice)
+            work = self._run(self.examples(), image if self._formats else None)
+            batch = max((self.plan.buffers[n].shape[0] for n in self.plan.inputs), default=1)
+            per_image = measure(work.replay or work.launch) / batch
+            cache.put_batch(self._key, batch, per_image)
+        return measured
+
+    @property
+    def best_batch(self) -> int | None:
+        """The batch size that was measured to take the least time per image on this device."""
+        if self.target.device.type != "cuda":
+            return None
+        from fastgan.backends import triton_tuning
+
+        return triton_tuning.open_cache(self.target.device).batch(self._key)
+
+    def _use_measured(self) -> None:
+        from fastgan.backends import triton_tuning as tuning
+
+        cache = tuning.open_cache(self.target.device)
+        for index, binding in enumerate(self._bindings):
+            choice = None if isinstance(binding, str) else cache.step(tuning.step_key(binding))
+            if isinstance(choice, str):
+                self._bindings[index] = _MEASURED
+            elif choice is not None:
+                self._configs[index] = choice
+
+    # Building ------------------------------------------------------------------------------------
+
+    def use(self, index: int, choice: Config | str) -> None:
+        """Run a step's kernel tiled like this, or on the library for the reason given."""
+        with self._workspace.turn():
+            if isinstance(choice, str):
+                self._bindings[index] = choice
+            else:
+                self._configs[index] = choice
+            self._program = None
+            self._annotate()
+
+    def _annotate(self) -> None:
+        steps = (
+            replace(step, kernel="library", note=bound) if isinstance(bound, str) else bound.step
+            for step, bound in zip(self.plan.steps, self._bindings, strict=True)
+        )
+        self.plan = replace(self.plan, steps=tuple(steps))
+
+    def _built(self) -> Program:
+        from fastgan.backends.triton_program import Program
+
+        if self._program is None:
+            place = (self._opset, self.target.device, self.target.dtype)
+            steps: list[Binding | BoundStep] = [
+                library.bind(step, self.plan.weights, *place) if isinstance(bound, str) else bound
+                for step, bound in zip(self.plan.steps, self._bindings, strict=True)
+            ]
+            self._program = Program(self.plan, steps, self._configs, self.target, self._workspace)
+        return self._program
+
+    # Running -------------------------------------------------------------------------------------
+
+    def _run(self, inputs: Inputs, image: ImageFormat | None) -> Work:
+        """Run on these inputs, without a kernel that turns out not to work on this GPU."""
+        from fastgan.backends.triton_program import LaunchError
+
+        while True:
+            try:
+                program = self._built()
+                work = program.work_for(image if self._formats else None)
+                program.load(inputs)
+                self._go(work, inputs)
+                return work
+            except torch.cuda.OutOfMemoryError:
+                # Whoever goes on does so with a smaller batch, which needs this memory.
+                self._program = None
+                self._workspace.release()
+                raise
+            except LaunchError as error:
+                if not forgives(self.target.device):
+                    raise error.reason from None
+                self._give_up(error.index, error.reason)
+
+    def _go(self, work: Work, inputs: Inputs) -> None:
+        if work.replay is not None:
+            work.replay()
+            return
+        program, capture = self._built(), self._workspace.capture
+        with self._library_settings():
+            if capture is not None and not work.plain and not self._being_captured():
+                try:
+                    work.replay = capture(work.launch)
+                except Exception as error:
+                    self._no_graph(work, error)
+                else:
+                    work.kept = program.outputs() if work.result is None else None
+                # What ran so far may have written over the inputs.
+                program.load(inputs)
+                if work.replay is not None:
+                    work.replay()
+                    return
+            work.launch()
+
+    def _no_graph(self, work: Work, error: Exception) -> None:
+        """Go on without a graph, unless the failure is another one."""
+        from fastgan.backends.triton_program import LaunchError
+
+        for one in (error, error.__context__, error.__cause__):
+            if isinstance(one, (LaunchError, torch.cuda.OutOfMemoryError)):
+                raise one
+        work.plain = True
+        log.warning(
+            "%s: no CUDA graph at %s, so launched step by step, which is slower: %s",
+            self._name,
+            self._batch,
+            " ".join(str(error).split())[:200],
+        )
+
+    def _give_up(self, index: int, reason: Exception) -> None:
+        """From now on without a kernel that can't be compiled or launched here."""
+        text = " ".join(str(reason).split())[:200] or type(reason).__name__
+        if index < len(self._bindings):
+            where = " + ".join(self.plan.steps[index].origin)
+            if index in self._configs:  # a tuned one: the default may still do
+                del self._configs[index]
+                self._program = None
+            else:
+                self.use(index, f"its kernel failed: {text}")
+        else:
+            where, self._formats, self._program = "the image format", False, None
+        log.warning("%s: the kernel of %s failed, going on without: %s", self._name, where, text)
+
+    def _outputs(self, work: Work) -> dict[str, Tensor]:
+        return self._built().outputs() if work.kept is None else work.kept
+
+    @property
+    def _batch(self) -> str:
+        shapes = [tuple(self.plan.buffers[name].shape) for name in self.plan.inputs]
+        return " ".join("x".join(map(str, shape)) for shape in shapes)
+
+    def _being_captured(self) -> bool:
+        """Whether the caller is capturing a graph of their own, of which this becomes a part."""
+        return bool(torch.cuda.is_current_stream_capturing())
+
+    @contextlib.contextmanager
+    def _library_settings(self) -> Iterator[None]:
+        """cuDNN's fastest algorithm, and its tf32 only where that was asked for."""
+        if self.target.device.type != "cuda":
+            yield
+            return
+        tf32 = self.target.precision == "tf32"
+        matmul = torch.backends.cuda.matmul
+        with contextlib.ExitStack() as stack:
+            # A process that uses torch's newer names for these settings keeps its own.
+            with contextlib.suppress(RuntimeError):
+                flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32)
+                stack.enter_context(flags)
+                before, matmul.allow_tf32 = matmul.allow_tf32, tf32
+                stack.callback(setattr, matmul, "allow_tf32", before)
+            yield
+
+
+def forgives(device: torch.device) -> bool:
+    """Whether a kernel may fail there: a GPU that nobody tried it on. Interpreted it may not."""
+    return device.type == "cuda"

@@ -1,0 +1,65 @@
+"""`fastgan warmup`: everything that a first run on a GPU would wait for, done beforehand."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from fastgan.cli import console, options
+from fastgan.errors import ArgumentError, BackendError
+
+EXAMPLES = (
+    ("fastgan warmup model.onnx", "measure and keep what is fastest on this GPU"),
+    ("fastgan warmup model.onnx --n 1,64,256 --format uint8", "for these batch sizes"),
+    ("fastgan warmup model.onnx --no-tune", "compile alone: seconds, not minutes"),
+)
+
+
+def warmup(
+    model: options.Model,
+    n: Annotated[
+        str, typer.Option("--n", "-n", metavar="N,N", help="Batch sizes.")
+    ] = "1,16,64,256",
+    format: Annotated[str, typer.Option(help="float32, uint8, or both as float32,uint8.")] = (
+        "float32,uint8"
+    ),
+    tune: Annotated[
+        bool, typer.Option(help="Measure which kernel is fastest for each layer.")
+    ] = True,
+    seconds: Annotated[float, typer.Option(help="Of measuring, at most.")] = 600.0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    verbose: options.Verbose = False,
+) -> None:
+    """Compile, measure and capture a model's kernels for this GPU, so that first runs are fast.
+
+    Compiled kernels are kept in Triton's cache (~/.triton), measured choices in
+    ~/.cache/fastgan/tuning. Both serve every later process on the same GPU, driver and versions.
+    """
+    try:
+        sizes = sorted({int(part) for part in n.split(",")}, reverse=True)
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        raise ArgumentError("--n", repr(n), "whole numbers of at least 1, such as 1,16,64")
+
+    import torch
+
+    import fastgan
+
+    if device == "cpu" or not torch.cuda.is_available():
+        found = "the CPU" if device == "cpu" else "no NVIDIA GPU that torch can use"
+        raise BackendError("warmup", found, "an NVIDIA GPU: on a CPU there is nothing to prepare")
+    formats = [part for part in format.split(",") if part]
+    began = time.monotonic()
+    out = console.out()
+    generator = fastgan.load(model, device=device, precision=precision, backend="triton")
+    out.print(f"{model} on {generator.device} in {generator.precision}", soft_wrap=True)
+    for size in sizes:
+        start = time.monotonic()
+        left = max(0.0, seconds - (start - began))
+        generator.warm_up([size], formats=formats, tune=tune, seconds=left)
+        out.print(f"  {size:5} images: {time.monotonic() - start:.1f} s", soft_wrap=True)
+    out.print(f"ready in {time.monotonic() - began:.1f} s", soft_wrap=True)
