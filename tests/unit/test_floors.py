@@ -27,7 +27,7 @@ FLOORS = (
     {"plan"},
     {"backends"},
     {
-        *("models", "batching", "labels", "generator", "loading"),
+        *("models", "batching", "labels", "inputs", "generator", "loading"),
         *("images", "image_files", "image_inputs", "image_model", "image_windows"),
         *("tiling", "fitting", "canvas", "image_to_image", "image_folders"),
     },
