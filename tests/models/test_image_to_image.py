@@ -325,7 +325,6 @@ def test_a_model_that_takes_alpha_gets_it(loaded: Loaded) -> None:
         None,
         [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.uint8)],
     ],
-    ids=str,
 )
 def test_what_is_no_image_is_refused(loaded: Loaded, images: Any) -> None:
     with pytest.raises(ArgumentError):
@@ -348,7 +347,6 @@ def test_what_is_no_image_is_refused(loaded: Loaded, images: Any) -> None:
         {"labels": 1},
         {"out": torch.empty(1, 3, 9, 9)},
     ],
-    ids=str,
 )
 def test_bad_options(loaded: Loaded, options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError):
