@@ -19,7 +19,7 @@ from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import ImageFormat
 from fastgan.batching import Batches, automatic_batch
 from fastgan.errors import ArgumentError, Refusal
-from fastgan.image_model import ImageModel
+from fastgan.image_to_image import ImageModel
 from fastgan.inputs import Inputs, Shapes, input_shapes
 from fastgan.model_file import ModelFile
 from fastgan.signature import Signature

@@ -28,8 +28,7 @@ FLOORS = (
     {"backends"},
     {
         *("models", "batching", "labels", "inputs", "generator", "loading"),
-        *("images", "image_files", "image_inputs", "image_model", "image_windows"),
-        *("tiling", "fitting", "canvas", "image_to_image", "image_folders"),
+        *("images", "image_files", "tiling", "image_to_image"),
     },
     {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},
     {"realtime", "recipes"},
