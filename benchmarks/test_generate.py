@@ -1,6 +1,6 @@
 """Images per second, ours and every peer's, at each batch size: for pytest-benchmark.
 
-    pytest benchmarks -o addopts= --benchmark-only
+    pytest benchmarks --benchmark-only
 
 Its rounds follow one another, so a busy machine can favour one contender over the next; figures to
 quote come from `python -m benchmarks.run`, in which all take turns.

@@ -1,8 +1,9 @@
-// The Python module fastgan._native: latent sampling on the CPU.
+// The Python module fastgan._native: latent sampling and col2im on the CPU.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "col2im.h"
 #include "sampling_cpu.h"
 
 namespace py = pybind11;
@@ -33,14 +34,53 @@ void fill(int kind, const py::array& out, uint64_t seed, uint64_t start, uint32_
   fastgan::sample(job, threads, path);
 }
 
+// Pointers instead of arrays: NumPy has no bfloat16. The caller, fastgan/backends/onednn.py, owns
+// the tensors and vouches for their sizes; what would loop or overrun by itself is refused here.
+void add_columns(uintptr_t columns, uintptr_t out, uintptr_t bias, bool bfloat16, int activation,
+                 float slope, const std::vector<int64_t>& sizes, int64_t threads) {
+  if (sizes.size() != 12 || columns == 0 || out == 0 || activation < 0 || activation > 2) {
+    throw py::value_error("col2im: needs 12 sizes, two buffers and a known activation");
+  }
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] < (i == 8 || i == 9 ? 0 : 1)) throw py::value_error("col2im: a size below 1");
+  }
+  const fastgan::Col2im job = {reinterpret_cast<const void*>(columns),
+                               reinterpret_cast<void*>(out),
+                               reinterpret_cast<const float*>(bias),
+                               bfloat16 ? fastgan::kBFloat16 : fastgan::kFloat32,
+                               static_cast<fastgan::Activation>(activation),
+                               slope,
+                               sizes[0],
+                               sizes[1],
+                               sizes[2],
+                               sizes[3],
+                               sizes[4],
+                               sizes[5],
+                               sizes[6],
+                               sizes[7],
+                               sizes[8],
+                               sizes[9],
+                               sizes[10],
+                               sizes[11]};
+  const int64_t meet = ((sizes[4] - 1) / sizes[6] + 1) * ((sizes[5] - 1) / sizes[7] + 1);
+  if (meet > fastgan::most_taps()) throw py::value_error("col2im: too many taps for one pixel");
+  py::gil_scoped_release release;
+  fastgan::col2im(job, threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-  module.doc() = "Latent sampling on the CPU; fastgan/philox.py is its specification.";
+  module.doc() = "Latent sampling on the CPU (fastgan/philox.py specifies it), and col2im.";
   module.def("fill", &fill, py::arg("kind"), py::arg("out"), py::arg("seed"), py::arg("start"),
              py::arg("stream"), py::arg("offset"), py::arg("scale"), py::arg("limit"),
              py::arg("threads") = 1, py::arg("path") = "",
              "Write samples start, start + 1, ... to out [n, size].");
+  module.def("col2im", &add_columns, py::arg("columns"), py::arg("out"), py::arg("bias"),
+             py::arg("bfloat16"), py::arg("activation"), py::arg("slope"), py::arg("sizes"),
+             py::arg("threads") = 1,
+             "Add up products of pixels and taps: sizes are images, height, width, channels, "
+             "kernel, stride, pad (height then width each), out height, out width.");
   module.def("paths", &fastgan::path_names,
              "The instruction set paths that run on this processor, best first.");
 }

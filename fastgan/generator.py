@@ -6,13 +6,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from fastgan import image_to_image
 from fastgan import images as image_formats
 from fastgan import labels as class_labels
 from fastgan import latents as latent_space
@@ -20,6 +21,7 @@ from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import Draw, ImageFormat
 from fastgan.batching import Batches, automatic_batch
 from fastgan.errors import ArgumentError, Refusal
+from fastgan.image_model import ImageModel
 from fastgan.model_file import ModelFile
 from fastgan.signature import Input, Signature
 
@@ -30,6 +32,9 @@ log = logging.getLogger("fastgan")
 
 #: Precisions whose results are checked for NaN and Inf, and redone in fp32 where there are any.
 _GUARDED = ("fp16", "bf16")
+
+#: Executables kept, each with its weights packed: a folder of photos may come in any size.
+_MOST_EXECUTABLES = 32
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -57,6 +62,7 @@ class Generator:
         # Whether samples may be drawn where the backend needs them, rather than beforehand.
         self._draws = getattr(backend, "draws", False) and signature.frozen_batch is None
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
+        self._images: ImageModel | None = None
         self._image_output = next(
             (o for o in signature.outputs if o.kind == "image"), signature.outputs[0]
         )
@@ -87,6 +93,18 @@ class Generator:
     def refusals(self) -> tuple[Refusal, ...]:
         """Why the backends before this one did not take the model."""
         return self._refusals
+
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """Of an image-to-image model: height and width of the result by those of the image.
+
+        None where the two are not in proportion.
+
+        Raises:
+            ArgumentError: the model takes no image.
+        """
+        scale = self._image_model().fit.scale
+        return None if scale is None else (float(scale[0]), float(scale[1]))
 
     def plan(self, batch: int = 1) -> Plan | None:
         """The plan for a batch of this size; None where a runtime plans for itself."""
@@ -206,40 +224,78 @@ class Generator:
             for name, t in results.items()
         }
 
-    def __call__(self, images: Any, *, format: str = "float32", **options: Any) -> Tensor:
-        """Run an image-to-image model on images.
+    def __call__(
+        self,
+        images: Any,
+        *,
+        mask: Any = None,
+        style: Any = None,
+        format: str = "float32",
+        tile: int | None = None,
+        tile_pad: int | None = None,
+        alpha: str = "keep",
+        fill: str = "white",
+        batch_size: int | None = None,
+        seed: int | Sequence[int] = 0,
+        start: int = 0,
+        labels: int | str | Sequence[int | str] | Tensor | None = None,
+        truncation: float | None = None,
+        rng: str = "philox",
+        out: Tensor | None = None,
+        progress: bool | Callable[[int, int], None] = False,
+        **inputs: Any,
+    ) -> Any:
+        """Run an image-to-image model on images of any size: restore, upscale, stylise, inpaint.
+
+        Images are brought to a size and to channels that the model takes, and the result is made
+        to match: as large as the image times the model's scale. docs/apply.md says how.
 
         Args:
-            images: a float tensor or array [n, C, H, W] in the model's input range, or a uint8 one
-                [n, H, W, C]; one image without n is taken as n = 1.
-            format: as in `generate`.
-            options: `seed`, `start`, `labels`, `truncation`, `rng`, `batch_size`, `out` and
-                `progress` of `generate`, for models that take a latent or a label beside the image.
+            images: a float tensor or array [n, C, H, W] in the model's input range, or a uint8 or
+                uint16 one [n, H, W, C]; a Pillow image or a path; or a list of any of these, each
+                one image, of different sizes. n may be absent.
+            mask: for models that take one, as large as the image, one or one for each image.
+            style: the second image of a model that takes two.
+            format: "float32" for [n, C, H, W] in the model's own range, "uint8" for [n, H, W, C]
+                in 0..255, or "pil" for Pillow images.
+            tile: run in tiles of about this many pixels a side; 0 for never; None for where the
+                whole image would take more than 1 GiB, which is logged.
+            tile_pad: how far a tile looks beyond its border, in pixels; 32 if None.
+            alpha: what becomes of the transparency of an image if the model takes none: "keep"
+                resizes it apart, "ignore" drops it, "model" runs it as a grey image.
+            fill: which part of the mask the model fills in, "white" or "black"; all other pixels
+                of the result are the image's own.
+            batch_size: images, or tiles, per run; None takes one that suits the device's caches.
+            seed, start, labels, truncation, rng: as in `generate`, for models that take a latent
+                or a label beside the image.
+            out: a tensor of the result's shape, type and device to write into.
+            progress: show a progress bar; or a function to call with (done, total) windows.
+            inputs: any other input by its name.
+
+        Returns:
+            A tensor on `device` with n first, or a list of tensors without it if a list was given;
+            with format="pil" one Pillow image, or a list.
 
         Raises:
-            ArgumentError: the model takes no image, or these images do not fit it.
+            ArgumentError: the model takes no image, these images do not fit it, or one of them
+                can't be read.
         """
-        port = self._signature.image
-        if port is None:
-            raise ArgumentError(
-                "images", "a model that takes no image", "generate(n), or a model that takes one"
-            )
-        image_formats.check_format(format)
-        tensor = image_formats.to_model(images, port, self.device)
-        batch_size, out = options.pop("batch_size", None), options.pop("out", None)
-        progress = options.pop("progress", False)
-        inputs = self._inputs(
-            tensor.shape[0],
-            options.pop("seed", 0),
-            options.pop("start", 0),
-            options.pop("labels", None),
-            options.pop("truncation", None),
-            options.pop("rng", "philox"),
-            {port.name: tensor},
+        model = self._image_model()
+        options = image_to_image.Options(
+            format, tile, tile_pad, alpha, fill, batch_size, out, progress
         )
-        if options:
-            raise ArgumentError("options", repr(sorted(options)[0]), "an option of generate()")
-        return self._produce(inputs, tensor.shape[0], batch_size, format, out, progress)
+        guides, given = model.arguments({"mask": mask, "style": style, **inputs})
+
+        def rows(n: int) -> dict[str, Tensor]:
+            known = dict.fromkeys((model.port.name, *guides), torch.empty(0))
+            known |= {name: model.rows(name, value, n) for name, value in given.items()}
+            every = self._inputs(n, seed, start, labels, truncation, rng, known)
+            return {name: every[name] for name in every.keys() - {model.port.name, *guides}}
+
+        def run(batch: dict[str, Tensor], n: int, batch_size: int, format: str) -> Tensor:
+            return self._produce(batch, n, batch_size, format, None, False)
+
+        return image_to_image.apply(model, run, images, guides, rows, options)
 
     # Inputs -------------------------------------------------------------------------------------
 
@@ -517,14 +573,37 @@ class Generator:
         measured: int | None = getattr(self._executable(self._shapes(1)), "best_batch", None)
         return measured or automatic_batch(self.plan(1), self._target)
 
+    def _image_model(self) -> ImageModel:
+        """What this model asks of images, made on first use.
+
+        Raises:
+            ArgumentError: it takes none.
+        """
+        with self._lock:
+            if self._images is None:
+                self._images = ImageModel(
+                    self._model,
+                    self._signature,
+                    self._image_output,
+                    self._backend,
+                    self._target,
+                    shapes=lambda: self._shapes(1),
+                    plan=self.plan,
+                )
+            return self._images
+
     def _executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
         """The executable for these input shapes, made on first use."""
         target = target or self._target
         key = (target.precision, tuple(sorted(shapes.items())))
         with self._lock:
-            if key not in self._executables:
-                self._executables[key] = self._backend.compile(self._model, target, shapes)
-            return self._executables[key]
+            executable = self._executables.pop(key, None)
+            if executable is None:
+                executable = self._backend.compile(self._model, target, shapes)
+            self._executables[key] = executable  # the last used is the last to go
+            while len(self._executables) > _MOST_EXECUTABLES:
+                self._executables.pop(next(iter(self._executables)))
+            return executable
 
     def _shapes(self, batch: int) -> Shapes:
         return input_shapes(self._signature, batch)

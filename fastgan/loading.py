@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from fastgan import models, signature
+from fastgan import models, signature_metadata
+from fastgan import signature as signatures
 from fastgan.backends import Target, choose, get
 from fastgan.backends.base import PRECISIONS
 from fastgan.errors import ArgumentError, BackendError, Refusal
@@ -27,6 +30,8 @@ def load(
     backend: str = "auto",
     strict: bool = False,
     limits: Limits = Limits(),
+    signature: Mapping[str, Any] | None = None,
+    isolate: bool = False,
 ) -> Generator:
     """Load a generator.
 
@@ -39,6 +44,12 @@ def load(
         strict: raise where a backend made for the device refuses the model, instead of logging
             why and taking the next.
         limits: what the file may cost; see `Limits`.
+        signature: what the inputs and outputs are, where the file does not say it and the guess
+            that `fastgan inspect` shows is wrong. The document of the file's metadata (see
+            `signature_metadata`), of which only what differs is needed:
+            `{"inputs": [{"name": "z", "kind": "latent", "distribution": "hypersphere"}]}`.
+        isolate: read and check the file in a child process first, so that even a crash of a
+            library below becomes an error; costs about a second.
 
     Raises:
         ModelFileError: the file is missing, damaged, or not ONNX.
@@ -47,8 +58,10 @@ def load(
         ArgumentError: an argument is not one of those above.
     """
     target = _target(device, precision)
-    model = read(_resolve(source), limits)
-    described = signature.of(model.model)
+    model = read(_resolve(source), limits, isolate=isolate)
+    described = signatures.of(model.model)
+    if signature is not None:
+        described = signature_metadata.override(described, signature)
     shapes = input_shapes(described, batch=1)
     chosen, refusals = choose(model, target, shapes, backend)
     fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]

@@ -19,7 +19,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
-from fastgan.errors import ModelFileError
+from fastgan.errors import ArgumentError, ModelFileError
 from fastgan.signature import (
     FLOATS,
     INTEGERS,
@@ -34,7 +34,7 @@ from fastgan.signature import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import onnx_ir as ir
 
@@ -70,15 +70,32 @@ def correct(guess: Signature, model: ir.Model) -> Signature:
         ModelFileError: the metadata is malformed, contradicts the graph, or is of a later version.
     """
     text = model.metadata_props.get(KEY)
-    if text is None:
-        return guess
+    return guess if text is None else _apply(guess, text)
+
+
+def override(signature: Signature, document: Mapping[str, Any]) -> Signature:
+    """The signature, with what a caller states in its place: a document without its version.
+
+    Raises:
+        ArgumentError: the document is malformed or contradicts the graph.
+    """
+    try:
+        return _apply(signature, json.dumps({"version": VERSION, **document}))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError("signature", f"{error}", "a document as in the docs") from None
+    except ModelFileError as error:
+        where = error.where.rpartition(", ")[2]
+        raise ArgumentError(f"signature, {where}", error.found, error.needed) from None
+
+
+def _apply(guess: Signature, text: str) -> Signature:
     stated = _read(text)
     _check_names("inputs", stated.inputs, guess.inputs)
     _check_names("outputs", stated.outputs, guess.outputs)
     signature = Signature(
         tuple(_correct_input(i, stated.inputs.get(i.name)) for i in guess.inputs),
         tuple(_correct_output(o, stated.outputs.get(o.name)) for o in guess.outputs),
-        stated.class_names,
+        stated.class_names or guess.class_names,
     )
     classes = signature.label.classes if signature.label else None
     if stated.class_names and classes not in (None, len(stated.class_names)):

@@ -1,32 +1,69 @@
 """graph + input shapes -> static graph, in one forward walk over the op registry.
 
-A node whose inputs are all known is evaluated, within a size limit. A node that depends on data is
-run on `meta` tensors, which hold a shape and a dtype but no elements. `Shape` of either is known.
-So every shape chain, mask and exporter artefact folds in linear time, and there is no separate
-shape inference to keep in step with the ops.
+A node whose inputs are all known is evaluated, within limits on size. Of a node that depends on
+data only the shapes and dtypes of the outputs are told, as `meta` tensors, which have no elements.
+`Shape` of either is known, an If with a known condition is its branch, and a Loop that runs a known
+number of times is unrolled. So every shape chain, mask and exporter artefact folds in linear time,
+and there is no separate shape inference to keep in step with the ops.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.errors import UnsupportedError
+from fastgan.errors import ArgumentError, LimitError, UnsupportedError
+from fastgan.limits import GIB, KIB, MIB, Limits, size_text
 from fastgan.ops.elementwise import onnx_dtype, torch_dtype
+from fastgan.ops.nodes import (
+    attribute_value,
+    bind_host_inputs,
+    check_dtypes,
+    resolve,
+    to_meta,
+    to_onnx,
+    to_torch,
+    where,
+)
 
-#: A constant larger than this many bytes stays a node of the graph: it is cheaper to compute than
-#: to keep, and a hostile file can't make `load` allocate more than this for one node.
-FOLD_LIMIT_BYTES = 64 << 20
+__all__ = ["attribute_value", "specialise", "to_torch"]
 
-#: Ops that pass their first input on unchanged when a model runs.
-_ALIASES = {"Identity", "Dropout"}
+#: A constant larger than this stays a node of the graph: it is cheaper to compute than to keep.
+FOLD_BYTES = 64 * MIB
+#: All constants made by one walk; beyond it only those that hold shapes are still evaluated.
+TOTAL_FOLD_BYTES = 2 * GIB
+SHAPE_BYTES = 4 * KIB
+#: A constant larger than this, and than what it is made of, is an attack rather than a model.
+CONSTANT_BYTES = GIB
+#: Any other tensor.
+TENSOR_BYTES = Limits().activation_bytes
+#: Nodes that unrolled loops come to.
+MAX_UNROLLED = 50_000
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """What a value of the old graph is; values that are the same share one.
+
+    Attributes:
+        tensor: with data, or a meta tensor.
+        name: that it had in the old graph.
+        constant: its data as the old graph holds them, so that weights are shared.
+        value: its counterpart in the new graph; a known one gets it when it is first needed.
+    """
+
+    tensor: Tensor
+    name: str
+    constant: ir.TensorProtocol | None = None
+    value: ir.Value | None = None
 
 
 def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
@@ -37,27 +74,42 @@ def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Mod
         shapes: the shape of each graph input, by name.
 
     Returns:
-        A model in which every node depends on data and is needed for an output; all else is an
-        initializer. Weights are shared with `model`, not copied.
+        A model in which every node depends on data or draws random numbers, and is needed for an
+        output; all else is an initializer. Weights are shared with `model`, not copied. A node
+        that draws random numbers gets its place among them as the attribute `node_index`, and
+        one that is computed by its number of outputs that as `num_outputs`.
 
     Raises:
         UnsupportedError: for an op that is not registered, an attribute that its function does not
-            know, a shape that depends on data, or inputs that do not fit the op.
+            know, a shape or a condition that depends on data, or inputs that do not fit the op.
+        LimitError: for a tensor that no honest model has.
+        ArgumentError: for an input without a shape in `shapes`.
     """
-    return _Walk(model, shapes).run()
+    with _without_collection():
+        return _Walk(model, shapes).run()
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Garbage collection would go through the growing graph again and again, and find nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Walk:
     def __init__(self, model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.model = model
         self.shapes = shapes
-        self.opset = model.opset_imports
-        # What each value of the old graph is: a tensor with data, or a meta tensor.
-        self.tensors: dict[ir.Value, Tensor] = {}
-        # Its counterpart in the new graph; a known value gets one when it is first needed.
-        self.values: dict[ir.Value, ir.Value] = {}
+        self.slots: dict[ir.Value, _Slot] = {}
+        self.names: set[str] = set()
         self.initializers: list[ir.Value] = []
         self.nodes: list[ir.Node] = []
+        self.unrolled = self.folded = self.random_nodes = 0
 
     def run(self) -> ir.Model:
         old = self.model.graph
@@ -65,10 +117,9 @@ class _Walk:
         for value in old.inputs:
             if value.name in old.initializers:
                 continue  # an initializer that may be overridden; here it is not
-            dtype = torch_dtype(value.dtype or ir.DataType.FLOAT)
-            shape = self.shapes[value.name or ""]
-            self.tensors[value] = torch.empty(shape, dtype=dtype, device="meta")
-            inputs.append(self._new_value(value, value.name or ""))
+            slot = self.slots[value] = _Slot(self._input(value), value.name or "")
+            slot.value = self._new_value(slot)
+            inputs.append(slot.value)
         for node in old:
             self._visit(node)
         outputs = [self._output(value) for value in old.outputs]
@@ -82,74 +133,203 @@ class _Walk:
         )
         return ir.Model(graph, ir_version=self.model.ir_version)
 
+    def _input(self, value: ir.Value) -> Tensor:
+        name = value.name or ""
+        if name not in self.shapes:
+            raise ArgumentError("shapes", f"no shape of input {value.name!r}", "one of each input")
+        try:
+            dtype = torch_dtype(value.dtype or ir.DataType.FLOAT)
+        except KeyError:
+            raise UnsupportedError(
+                f"input {value.name!r}", f"elements of type {value.dtype}", "numbers or booleans"
+            ) from None
+        return torch.empty(self.shapes[name], dtype=dtype, device="meta")
+
     # One node ---------------------------------------------------------------------------------
 
     def _visit(self, node: ir.Node) -> None:
-        inputs = [None if value is None else self._tensor(value) for value in node.inputs]
-        if node.domain == "" and node.op_type in _ALIASES and inputs[0] is not None:
-            self._alias(node)
-            return
-        op, attributes = resolve(node, self.opset)
-        arguments = bind_host_inputs(node, op, inputs)
-        results = _evaluate(node, op, arguments, attributes)
-        for value, result in zip(node.outputs, results, strict=False):
-            self.tensors[value] = result
-        if any(result.is_meta for result in results):
-            self._keep(node, len(results))
+        slots = [None if value is None else self._slot(value) for value in node.inputs]
+        if node.domain in ("", "ai.onnx") and node.op_type in ("If", "Loop"):
+            results = self._branch(node, slots) if node.op_type == "If" else self._loop(node, slots)
+        else:
+            results = self._apply(node, slots)
+        for value, slot in zip(node.outputs, results, strict=False):
+            self.slots[value] = slot
 
-    def _alias(self, node: ir.Node) -> None:
-        source = node.inputs[0]
-        assert source is not None
-        self.tensors[node.outputs[0]] = self._tensor(source)
-        self.values[node.outputs[0]] = self._value(source)
+    def _apply(self, node: ir.Node, inputs: Sequence[_Slot | None]) -> list[_Slot]:
+        op, attributes = resolve(node, self.model.opset_imports)
+        if op.random:
+            attributes["node_index"] = self.random_nodes
+            self.random_nodes += 1
+        tensors = [None if slot is None else slot.tensor for slot in inputs]
+        arguments = bind_host_inputs(node, op, tensors)
+        results = self._evaluate(node, op, arguments, attributes)
+        check_dtypes(node, op, (*tensors, *results))
+        if len(results) == 1:
+            for slot in inputs:
+                if slot is not None and slot.tensor is results[0]:
+                    return [slot]
+        names = [
+            value.name or f"{node.outputs[0].name}.{i}" for i, value in enumerate(node.outputs)
+        ]
+        slots = [_Slot(tensor, name) for tensor, name in zip(results, names, strict=False)]
+        if any(tensor.is_meta for tensor in results):
+            self._keep(node, inputs, slots, attributes)
+        return slots
 
-    def _keep(self, node: ir.Node, outputs: int) -> None:
-        new_inputs = [None if value is None else self._value(value) for value in node.inputs]
-        new_outputs = [self._new_value(v, v.name or "") for v in node.outputs[:outputs]]
+    def _evaluate(
+        self, node: ir.Node, op: ops.Op, arguments: list[Any], attributes: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """The node's outputs: with data where all inputs are known and the result is small."""
+        known = not any(isinstance(a, Tensor) and a.is_meta for a in arguments)
+        if op.dynamic:
+            if not known:
+                raise UnsupportedError(
+                    where(node), f"{op.name} of data, which decide its shape", "a constant input"
+                )
+            if op.infer is op.function:
+                return _call(node, op, op.function, arguments, attributes)
+        given = [to_meta(a) for a in arguments] if op.infer is op.function else arguments
+        results = _call(node, op, op.infer, given, attributes)
+        if not any(tensor.is_meta for tensor in results):
+            return results
+        size = sum(tensor.numel() * tensor.element_size() for tensor in results)
+        if size <= SHAPE_BYTES:
+            foldable = True
+        else:
+            self._check_size(node, arguments, results, size, known)
+            foldable = size <= FOLD_BYTES and self.folded + size <= TOTAL_FOLD_BYTES
+        if not known or not foldable or op.random:
+            return results
+        self.folded += size
+        return _call(node, op, op.function, arguments, attributes)
+
+    def _check_size(
+        self, node: ir.Node, arguments: list[Any], results: Sequence[Tensor], size: int, known: bool
+    ) -> None:
+        limit = TENSOR_BYTES
+        if known:
+            read = sum(a.numel() * a.element_size() for a in arguments if isinstance(a, Tensor))
+            limit = max(CONSTANT_BYTES, read)
+        if size > limit:
+            shapes = ", ".join(str(list(tensor.shape)) for tensor in results)
+            kind = "a constant" if known else "a tensor"
+            raise LimitError(
+                where(node), f"{kind} of shape {shapes}", f"at most {size_text(limit)}"
+            )
+
+    def _keep(
+        self,
+        node: ir.Node,
+        inputs: Sequence[_Slot | None],
+        outputs: Sequence[_Slot],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        for slot in outputs:
+            slot.value = self._new_value(slot)
+        added = [
+            ir.AttrInt64(name, attributes[name])
+            for name in ("num_outputs", "node_index")
+            if name in attributes and name not in node.attributes
+        ]
         self.nodes.append(
             ir.Node(
                 node.domain,
                 node.op_type,
-                new_inputs,
-                node.attributes.values(),
-                outputs=new_outputs,
+                [None if slot is None else self._value(slot) for slot in inputs],
+                [*node.attributes.values(), *added],
+                outputs=[slot.value for slot in outputs if slot.value is not None],
                 name=node.name,
             )
         )
 
+    # Control flow -----------------------------------------------------------------------------
+
+    def _branch(self, node: ir.Node, inputs: Sequence[_Slot | None]) -> list[_Slot]:
+        taken = "then_branch" if _known(node, inputs[0], "condition") else "else_branch"
+        graph = node.attributes[taken].as_graph()
+        for inner in graph:
+            self._visit(inner)
+        return [self._slot(value) for value in graph.outputs]
+
+    def _loop(self, node: ir.Node, inputs: Sequence[_Slot | None]) -> list[_Slot]:
+        body = node.attributes["body"].as_graph()
+        most = MAX_UNROLLED if inputs[0] is None else int(_known(node, inputs[0], "trip count"))
+        go_on = inputs[1]
+        carried = [slot for slot in inputs[2:] if slot is not None]
+        scanned: list[list[_Slot]] = [[] for _ in body.outputs[1 + len(carried) :]]
+        for step in range(most):
+            if go_on is not None and not _known(node, go_on, "condition"):
+                break
+            self.unrolled += 1 + len(body)
+            if self.unrolled > MAX_UNROLLED:
+                raise LimitError(
+                    where(node),
+                    f"more than {MAX_UNROLLED} nodes unrolled",
+                    "loops that are shorter",
+                )
+            count = _Slot(torch.tensor(step), f"{node.name}.step{step}")
+            go_on = go_on or _Slot(torch.tensor(True), f"{node.name}.go_on")
+            for value, slot in zip(body.inputs, (count, go_on, *carried), strict=True):
+                self.slots[value] = slot
+            for inner in body:
+                self._visit(inner)
+            go_on, *results = [self._slot(value) for value in body.outputs]
+            carried, last = results[: len(carried)], results[len(carried) :]
+            for slots, slot in zip(scanned, last, strict=True):
+                slots.append(slot)
+        return [*carried, *(self._stack(node, slots) for slots in scanned)]
+
+    def _stack(self, node: ir.Node, slots: list[_Slot]) -> _Slot:
+        """One tensor of what each turn of a loop gave."""
+        if not slots:
+            raise UnsupportedError(where(node), "a Loop that never runs", "one turn at least")
+        shape = torch.tensor([1, *slots[0].tensor.shape])
+        parts = []
+        for slot in slots:
+            target = _Slot(shape, f"{slot.name}.row")
+            parts.append(self._emit("Reshape", [slot, target], f"{slot.name}.as_row"))
+        return self._emit("Concat", parts, f"{slots[0].name}.stacked", axis=0)
+
+    def _emit(self, op_type: str, inputs: Sequence[_Slot], name: str, **attributes: int) -> _Slot:
+        """One ONNX node of our own."""
+        node = ir.Node("", op_type, [], [ir.AttrInt64(k, v) for k, v in attributes.items()])
+        node.outputs[0].name = name
+        return self._apply(node, inputs)[0]
+
     # Values -----------------------------------------------------------------------------------
 
-    def _tensor(self, value: ir.Value) -> Tensor:
-        if value not in self.tensors:
-            if value.const_value is None:
+    def _slot(self, value: ir.Value) -> _Slot:
+        slot = self.slots.get(value)
+        if slot is None:
+            constant = value.const_value
+            if constant is None:
                 raise UnsupportedError(f"value {value.name!r}", "no definition", "a known value")
-            self.tensors[value] = to_torch(value.const_value)
-        return self.tensors[value]
+            slot = self.slots[value] = _Slot(to_torch(constant), value.name or "", constant)
+        return slot
 
-    def _value(self, value: ir.Value) -> ir.Value:
-        if value not in self.values:
-            new = self._new_value(value, value.name or "")
-            new.const_value = (
-                value.const_value
-                if value.const_value is not None
-                else to_onnx(self.tensors[value], new.name)
-            )
-            self.initializers.append(new)
-        return self.values[value]
+    def _value(self, slot: _Slot) -> ir.Value:
+        if slot.value is None:
+            slot.value = self._new_value(slot)
+            slot.value.const_value = slot.constant or to_onnx(slot.tensor, slot.value.name)
+            self.initializers.append(slot.value)
+        return slot.value
 
-    def _new_value(self, value: ir.Value, name: str) -> ir.Value:
-        tensor = self.tensors[value]
-        new = ir.Value(
+    def _new_value(self, slot: _Slot) -> ir.Value:
+        """A value of the new graph, under the old name where that is not taken."""
+        name = slot.name
+        while name in self.names:  # a body that is unrolled, or names that only branches share
+            name = f"{slot.name}.{len(self.names)}"
+        self.names.add(name)
+        return ir.Value(
             name=name,
-            shape=ir.Shape(tuple(tensor.shape)),
-            type=ir.TensorType(onnx_dtype(tensor.dtype)),
+            shape=ir.Shape(tuple(slot.tensor.shape)),
+            type=ir.TensorType(onnx_dtype(slot.tensor.dtype)),
         )
-        self.values[value] = new
-        return new
 
     def _output(self, value: ir.Value) -> ir.Value:
-        """The new graph's output; an output that is an input or a constant gets an Identity."""
-        new = self._value(value)
+        """The new graph's output; one that is an input, a constant or shared gets an Identity."""
+        new = self._value(self._slot(value))
         if new.producer() is not None and new.name == value.name:
             return new
         node = ir.Node("", "Identity", [new], num_outputs=1)
@@ -175,113 +355,20 @@ class _Walk:
         return kept[::-1]
 
 
-# What the planner shares with the walk -------------------------------------------------------
-
-
-def resolve(node: ir.Node, opset_imports: Mapping[str, int]) -> tuple[ops.Op, dict[str, Any]]:
-    """The registered op of a node, and its attributes as Python values.
-
-    Raises:
-        UnsupportedError: where the op or one of the attributes is not known.
-    """
-    version = node.version or opset_imports.get(node.domain, 1)
-    op = ops.find(node.domain, node.op_type, version)
-    name = f"{node.domain + '.' if node.domain else ''}{node.op_type}"
-    if op is None:
-        raise UnsupportedError(
-            where(node), f"op {name} of opset {version}", "an op listed in docs/operators.md"
-        )
-    attributes = {key: attribute_value(attr) for key, attr in node.attributes.items()}
-    unknown = sorted(set(attributes) - op.attributes)
-    if unknown:
-        raise UnsupportedError(
-            where(node),
-            f"attribute {unknown[0]!r} of {name}",
-            f"one of {', '.join(sorted(op.attributes)) or 'none'}",
-        )
-    return op, attributes
-
-
-def bind_host_inputs(
-    node: ir.Node, op: ops.Op, inputs: list[Tensor | None]
-) -> list[Tensor | Any | None]:
-    """The inputs with those that the op needs on the host turned into Python values."""
-    bound: list[Tensor | Any | None] = list(inputs)
-    for index in op.host:
-        tensor = inputs[index] if index < len(inputs) else None
-        if tensor is None:
-            continue
-        if tensor.is_meta:
-            raise UnsupportedError(
-                where(node),
-                f"input {index} of {node.op_type} computed from the data",
-                "a constant or a shape",
-            )
-        bound[index] = tensor.tolist()
-    return bound
-
-
-def where(node: ir.Node) -> str:
-    """How messages name a node."""
-    return f"node {node.name or node.outputs[0].name!r}"
-
-
-def attribute_value(attribute: ir.Attr) -> Any:
-    """An ONNX attribute as a Python value; a tensor becomes a torch tensor."""
-    if attribute.type == ir.AttributeType.TENSOR:
-        return to_torch(attribute.as_tensor())
-    return attribute.value
-
-
-def to_torch(tensor: ir.TensorProtocol) -> Tensor:
-    """The data of an ONNX tensor as a CPU tensor, without a copy where that is possible."""
-    if tensor.dtype == ir.DataType.BFLOAT16:
-        bits = np.ascontiguousarray(tensor.numpy()).view(np.int16)
-        return torch.from_numpy(bits.copy()).view(torch.bfloat16)
-    try:
-        torch_dtype(tensor.dtype)
-    except KeyError:
-        raise UnsupportedError(
-            f"tensor {tensor.name!r}", f"element type {tensor.dtype}", "a number or a boolean"
-        ) from None
-    with warnings.catch_warnings():
-        # The bytes of the file are read-only, and so is every use of the tensor: no copy needed.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(tensor.numpy()).reshape(tuple(tensor.shape)))
-
-
-def to_onnx(tensor: Tensor, name: str | None) -> ir.TensorProtocol:
-    """A CPU tensor as the data of an ONNX initializer."""
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    return ir.Tensor(tensor.contiguous().numpy(), name=name)
-
-
-def _evaluate(
-    node: ir.Node, op: ops.Op, arguments: list[Any], attributes: dict[str, Any]
-) -> tuple[Tensor, ...]:
-    """The node's outputs: with data where all inputs are known and the result is small."""
-    known = not any(isinstance(a, Tensor) and a.is_meta for a in arguments)
-    meta = _call(node, op, op.infer, arguments, attributes, "meta")
-    if known and sum(t.numel() * t.element_size() for t in meta) <= FOLD_LIMIT_BYTES:
-        return _call(node, op, op.function, arguments, attributes, "cpu")
-    return meta
+def _known(node: ir.Node, slot: _Slot | None, what: str) -> Any:
+    """The one element of a condition or a trip count."""
+    if slot is None or slot.tensor.is_meta:
+        raise UnsupportedError(where(node), f"a {what} computed from the data", "a constant")
+    if slot.tensor.numel() != 1:
+        raise UnsupportedError(where(node), f"a {what} of {slot.tensor.numel()} elements", "one")
+    return slot.tensor.item()
 
 
 def _call(
-    node: ir.Node,
-    op: ops.Op,
-    function: Callable[..., Any],
-    arguments: list[Any],
-    attributes: dict[str, Any],
-    device: str,
+    node: ir.Node, op: ops.Op, function: Any, arguments: list[Any], attributes: dict[str, Any]
 ) -> tuple[Tensor, ...]:
-    def move(argument: Any) -> Any:
-        return argument.to(device) if isinstance(argument, Tensor) else argument
-
     try:
-        with torch.device(device):
-            result = function(*map(move, arguments), **{k: move(v) for k, v in attributes.items()})
+        result = function(*arguments, **attributes)
     except UnsupportedError:
         raise
     except Exception as error:  # whatever torch says of inputs that do not fit

@@ -7,7 +7,6 @@ none makes a pass over memory of its own; bias, residual and activation are the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,93 +15,12 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import tiles
+from .conv_weight import PackedWeight, pack
 from .epilogue import Epilogue, finish
 from .to_image import prepare_sum
 from .types import Call, Config, Prepared, box_of, capability_of, ceil_div, describe
 
-PAD_MODES = ("zeros", "reflect", "edge")
-
-
-@dataclass(frozen=True)
-class PackedWeight:
-    """Weights as the kernel reads them, with the geometry they were packed for."""
-
-    data: torch.Tensor  # [kernel_h * kernel_w * c_in, c_out padded]
-    c_in: int
-    c_out: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]  # top, left, bottom, right
-    dilation: tuple[int, int]
-    pad_mode: str
-    upsample: bool  # the input is read as if each pixel were a square of four
-    shuffle: int  # columns are (row, column, channel) of squares of shuffle x shuffle pixels
-    shuffle_mode: str
-
-    @property
-    def channels(self) -> int:
-        """Channels of the result, after the shuffle."""
-        return self.c_out // self.shuffle**2
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Of the convolution, before the shuffle."""
-        scale = 2 if self.upsample else 1
-        padded = (
-            height * scale + self.padding[0] + self.padding[2],
-            width * scale + self.padding[1] + self.padding[3],
-        )
-        reach = [(self.kernel[i] - 1) * self.dilation[i] + 1 for i in range(2)]
-        return (
-            (padded[0] - reach[0]) // self.stride[0] + 1,
-            (padded[1] - reach[1]) // self.stride[1] + 1,
-        )
-
-
-def pack(
-    weight: torch.Tensor,
-    dtype: torch.dtype,
-    *,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
-    dilation: tuple[int, int] = (1, 1),
-    pad_mode: str = "zeros",
-    upsample: bool = False,
-    shuffle: int = 1,
-    shuffle_mode: str = "CRD",
-) -> PackedWeight:
-    """Packs weight [c_out, c_in, kernel_h, kernel_w] (any batch norm folded in), once at load.
-
-    padding is (top, left, bottom, right) and applies after the upsampling. With shuffle > 1 the
-    output channels become squares of pixels, in ONNX DepthToSpace's order: "CRD" is also
-    PyTorch's PixelShuffle.
-    """
-    if pad_mode not in PAD_MODES:
-        raise ValueError(f"pad_mode: found {pad_mode!r}, needed one of {PAD_MODES}")
-    if shuffle_mode not in ("CRD", "DCR"):
-        raise ValueError(f"shuffle_mode: found {shuffle_mode!r}, needed 'CRD' or 'DCR'")
-    c_out, c_in, kernel_h, kernel_w = weight.shape  # [OIkk]
-    if c_out % shuffle**2:
-        raise ValueError(f"shuffle: found {c_out} channels, needed a multiple of {shuffle**2}")
-    if shuffle_mode == "CRD":
-        squares = weight.view(c_out // shuffle**2, shuffle**2, *weight.shape[1:])
-        weight = squares.transpose(0, 1).reshape(weight.shape)
-    # Rows of whole 32-byte sectors: every load of a tile's row is then aligned.
-    data = weight.new_zeros((kernel_h * kernel_w * c_in, ceil_div(c_out, 16) * 16), dtype=dtype)
-    data[:, :c_out] = weight.permute(2, 3, 1, 0).reshape(-1, c_out).to(dtype)
-    kernel = (kernel_h, kernel_w)
-    return PackedWeight(
-        data=data,
-        c_in=c_in,
-        c_out=c_out,
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        pad_mode=pad_mode,
-        upsample=upsample,
-        shuffle=shuffle,
-        shuffle_mode=shuffle_mode,
-    )
+__all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
 
 
 @triton.jit

@@ -54,7 +54,7 @@ class Epilogue:
         if residual is not None:
             if self.out_format != "nhwc":
                 raise ValueError(f"residual: found out_format {self.out_format}, needed nhwc")
-            if residual.shape != out.shape or residual.stride() != out.stride():
+            if not alike(residual, out):
                 raise ValueError(
                     f"residual: found {tuple(residual.shape)} with strides {residual.stride()}, "
                     f"needed {tuple(out.shape)} with strides {out.stride()}"
@@ -84,18 +84,7 @@ class Epilogue:
         if out is None:
             return self._new(shape, like.dtype, like.device)
         needed = self._new(shape, like.dtype, torch.device("meta"))
-        # Strides of dimensions of length 1 say nothing.
-        strides = [
-            (found, wanted)
-            for found, wanted, length in zip(out.stride(), needed.stride(), shape, strict=False)
-            if length > 1
-        ]
-        if (
-            out.shape != needed.shape
-            or out.dtype != needed.dtype
-            or out.device != like.device
-            or any(found != wanted for found, wanted in strides)
-        ):
+        if not alike(out, needed) or out.dtype != needed.dtype or out.device != like.device:
             raise ValueError(
                 f"out: found {tuple(out.shape)} {out.dtype} on {out.device} with strides "
                 f"{out.stride()}, needed {tuple(needed.shape)} {needed.dtype} on {like.device} "
@@ -143,6 +132,14 @@ class Epilogue:
 
 
 PLAIN = Epilogue()
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors have the same shape and order in memory."""
+    if a.shape != b.shape:
+        return False
+    # Strides of dimensions of length 1 say nothing.
+    return all(a.stride(i) == b.stride(i) for i in range(a.dim()) if a.shape[i] > 1)
 
 
 @triton.jit

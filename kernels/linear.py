@@ -9,7 +9,7 @@ any order at no cost. So packing puts them in channels-last order (h, w, c), and
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,18 +17,9 @@ import triton
 import triton.language as tl
 
 from . import tiles
-from .epilogue import PLAIN, Epilogue, finish
+from .epilogue import Epilogue, finish
 from .to_image import prepare_sum
-from .types import (
-    DTYPES,
-    Call,
-    Config,
-    Inputs,
-    Kernel,
-    Prepared,
-    capability_of,
-    ceil_div,
-)
+from .types import Call, Config, Prepared, capability_of, ceil_div
 
 
 @dataclass(frozen=True)
@@ -244,84 +235,3 @@ def launch(
     of `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()
-
-
-@dataclass(frozen=True)
-class Case:
-    batch: int
-    k: int
-    image: tuple[int, int, int]  # C, H, W
-    dtype: torch.dtype = torch.float32
-    epilogue: Epilogue = PLAIN
-    bias: bool = True
-    precision: str = "ieee"
-
-    @property
-    def label(self) -> str:
-        return f"{self.batch}x{self.k} to {'x'.join(map(str, self.image))}"
-
-
-def accepts(case: Case) -> str | None:
-    """None, or why the case is for the library op."""
-    if case.dtype not in DTYPES:
-        return f"dtype {case.dtype}: needs one of {DTYPES}"
-    if case.epilogue.out_format != "nhwc":
-        return f"out_format {case.epilogue.out_format}: needs nhwc"
-    return None
-
-
-def reference(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, case: Case
-) -> torch.Tensor:
-    """The product in float64; weight [k, C * H * W] and bias [C * H * W] in the order (c, h, w)."""
-    product = x.double() @ weight.double()
-    if bias is not None:
-        product = product + bias.double()
-    return case.epilogue.reference(product.view(-1, *case.image), None, x.dtype)
-
-
-def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
-    """Random arguments for a case."""
-    columns = case.image[0] * case.image[1] * case.image[2]
-    x = torch.randn(case.batch, case.k, generator=generator, device=device).to(case.dtype)
-    weight = torch.randn(case.k, columns, generator=generator, device=device) / case.k**0.5
-    weight = weight.to(case.dtype)
-    bias = torch.randn(columns, generator=generator, device=device) if case.bias else None
-    packed = pack(weight, case.dtype, image=case.image)
-    arguments = {
-        "x": x,
-        "packed": packed,
-        "bias": None if bias is None else pack_bias(bias, packed),
-        "precision": case.precision,
-        **asdict(case.epilogue),
-    }
-    return Inputs(arguments, {"x": x, "weight": weight, "bias": bias, "case": case})
-
-
-RELU = Epilogue("relu")
-MAIN_CASES = (Case(256, 100, (512, 4, 4), torch.float16, RELU),)
-CASES = (
-    Case(2, 100, (16, 4, 4), epilogue=RELU),
-    Case(1, 33, (7, 3, 5), torch.float16, Epilogue("leaky_relu", slope=0.2)),
-    Case(5, 64, (40, 1, 1), torch.bfloat16, Epilogue("tanh")),
-    Case(17, 128, (4, 8, 8), torch.float16, bias=False),
-    Case(3, 20, (10, 1, 1), epilogue=Epilogue("sigmoid"), precision="tf32"),
-)
-
-KERNEL = Kernel(
-    name="linear",
-    accepts=accepts,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=lambda case, capability: configs(
-        inputs(case, None, torch.device("meta")).launch["packed"],
-        case.batch,
-        case.dtype,
-        capability,
-        case.precision,
-    ),
-    main_cases=MAIN_CASES,
-)

@@ -111,8 +111,12 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
     fitting = []
     for m, n, warps, stages in sizes:
         if m <= max(rows, smallest) and n <= columns:
-            # With 128 registers two such tiles share a multiprocessor; without a cap, hardly.
-            cap = 128 if deep and not bulk and (m, n) == (128, 128) else 0
+            # Two of Hopper's large tiles share a multiprocessor with 128 registers, and hardly
+            # without a cap; small ones get the cap because the assembler, left alone, may aim for
+            # less than they need and spill.
+            large = deep and not bulk and capability[0] == 9 and (m, n) == (128, 128)
+            small = not bulk and (half or narrow) and m * (n or columns) <= 64 * 64
+            cap = 128 if large or small else 0
             fitting.append(Config(m, n or columns, k, warps, stages, 1, bulk, cap))
     # A short reduction leaves the time at a tile's ends: there, two smaller tiles that share a
     # multiprocessor overlap where one large one would wait.

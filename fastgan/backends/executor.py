@@ -24,17 +24,28 @@ class BoundStep:
     reads: tuple[str, ...]
 
 
+def place(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """A tensor on its device; a floating-point one in the computing precision, unless None."""
+    convert = dtype is not None and tensor.is_floating_point()
+    return tensor.to(device, dtype if convert else tensor.dtype)
+
+
 class PlanExecutable:
     """A plan bound to a device and a precision.
 
     Args:
         plan: what to run.
         steps: its steps, bound in order.
-        device, dtype: where the inputs go, and the floating-point type computed in.
+        device: where the inputs go.
+        dtype: the floating-point type computed in; None leaves every tensor in its own.
     """
 
     def __init__(
-        self, plan: Plan, steps: Sequence[BoundStep], device: torch.device, dtype: torch.dtype
+        self,
+        plan: Plan,
+        steps: Sequence[BoundStep],
+        device: torch.device,
+        dtype: torch.dtype | None,
     ) -> None:
         self.plan, self.device, self.dtype = plan, device, dtype
         # Buffers are numbered once, so that a run indexes a list instead of hashing names.
@@ -97,6 +108,5 @@ class PlanExecutable:
     def _load(self, inputs: Mapping[str, Tensor]) -> list[Tensor | None]:
         slots: list[Tensor | None] = [None] * self._size
         for name, index in self._inputs:
-            tensor = inputs[name].to(self.device)
-            slots[index] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+            slots[index] = place(inputs[name], self.device, self.dtype)
         return slots

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.backends.executor import BoundStep
+from fastgan.backends import addressing
+from fastgan.backends.executor import BoundStep, place
 from fastgan.ops.convolution import conv, conv_transpose
 from fastgan.plan import Epilogue, Step
 
@@ -30,19 +31,17 @@ def activation(epilogue: Epilogue) -> Callable[[Tensor], Tensor] | None:
     return _ACTIVATIONS[epilogue.activation]
 
 
-def place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A weight on its device; floating-point ones in the computing precision."""
-    return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
-
-
 def bind(
     step: Step,
     weights: Mapping[str, Tensor],
     opset: int,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
 ) -> BoundStep:
-    """The step on torch's op, with its weights placed and its constant inputs bound."""
+    """The step on torch's op, with its weights placed and its constant inputs bound.
+
+    dtype: the floating-point type computed in; None leaves every tensor in its own.
+    """
     if step.op.startswith("fastgan."):
         return _bind_product(step, weights, device, dtype)
     op = ops.find("", step.op, opset)
@@ -60,9 +59,10 @@ def bind(
         else:
             bound.append(place(weights[name], device, dtype))
     function, attributes = op.function, dict(step.attributes)
-    if step.op == "Cast" and _is_float(attributes["to"]):
-        # The plan has one floating-point type; casts between such types only named it.
-        attributes["to"] = _onnx_type(dtype)
+    for name in _TYPE_ATTRIBUTES & attributes.keys():
+        if dtype is not None and _is_float(attributes[name]):
+            # The plan has one floating-point type; casts between such types only named it.
+            attributes[name] = _onnx_type(dtype)
     if len(reads) == len(bound) and not attributes:
         return BoundStep(step, function, tuple(reads))
 
@@ -70,9 +70,15 @@ def bind(
         given = iter(tensors)
         return function(*[next(given) if b is _HOLE else b for b in bound], **attributes)
 
-    return BoundStep(step, call, tuple(reads))
+    def make() -> Any:
+        with device:  # what comes from nothing is to lie on the plan's device
+            return call()
+
+    return BoundStep(step, call if reads else make, tuple(reads))
 
 
+#: Attributes that name the element type of an output.
+_TYPE_ATTRIBUTES = frozenset(("to", "dtype", "output_datatype"))
 _HOLE = object()
 
 
@@ -85,7 +91,7 @@ def _onnx_type(dtype: torch.dtype) -> int:
 
 
 def _bind_product(
-    step: Step, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+    step: Step, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype | None
 ) -> BoundStep:
     weight = place(weights[step.inputs[1]], device, dtype)
     bias = place(weights[step.inputs[2]], device, dtype) if step.epilogue.bias else None
@@ -103,9 +109,11 @@ def _bind_product(
             return rows if shape is None else rows.reshape(-1, *shape)
 
     elif step.op == "fastgan.Conv":
+        read, write = addressing.reader(step), addressing.writer(step)
+        attributes = dict(addressing.without(step).attributes)
 
         def product(x: Tensor) -> Tensor:
-            return conv(x, weight, bias, **attributes)
+            return write(conv(read(x), weight, bias, **attributes))
 
     else:
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.backends.executor import BoundStep
-from fastgan.backends.library import place
+from fastgan.backends import addressing, columns, library
+from fastgan.backends.executor import BoundStep, Call, place
 from fastgan.plan import Buffer, Step
 
 #: Up to this many output channels a transposed convolution runs as one convolution of all phases:
@@ -43,14 +43,16 @@ def bind(
     dtype: torch.dtype,
 ) -> BoundStep | None:
     """The step on oneDNN, or None where it does not cover it."""
-    if not step.op.startswith("fastgan.") or step.epilogue.residual:
+    if not step.op.startswith("fastgan."):
+        return None
+    if step.epilogue.residual and (step.op != "fastgan.Conv" or "shuffle" in step.attributes):
         return None
     if step.epilogue.activation not in _FUSED or dtype not in (torch.float32, torch.bfloat16):
         return None
     x = buffers[step.inputs[0]]
     if step.op == "fastgan.Linear":
         return _bind_linear(step, weights, x, dtype)
-    pads, rank = step.attributes["pads"], len(x.shape) - 2
+    pads, rank = addressing.without(step).attributes["pads"], len(x.shape) - 2
     if rank != 2 or tuple(pads[:rank]) != tuple(pads[rank:]):
         return None
     if step.op == "fastgan.Conv":
@@ -83,14 +85,8 @@ def _bind_linear(
         weight = weight.reshape(-1, channels, *size).movedim(1, -1).reshape(weight.shape)
         if bias is not None:
             bias = bias.reshape(channels, *size).movedim(0, -1).reshape(-1)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), x.shape[0])
-    attr, scalars = _epilogue(step)
-    linear = torch.ops.mkldnn._linear_pointwise.default
-
-    def rows(x: Tensor) -> Tensor:
-        y: Tensor = linear(x, packed, bias, attr, scalars, "")
-        return y
-
+    one = x.shape[0] == 1 and weight.dtype == torch.float32
+    rows = _one_row(step, weight, bias) if one else _rows(step, weight, bias, x.shape[0])
     if shape is None:
         return BoundStep(step, rows, (step.inputs[0],))
     to_channels_last = (0, len(size) + 1, *range(1, len(size) + 1))
@@ -101,15 +97,41 @@ def _bind_linear(
     return BoundStep(step, images, (step.inputs[0],))
 
 
+def _rows(step: Step, weight: Tensor, bias: Tensor | None, count: int) -> Call:
+    """activation(x @ weight + bias) on oneDNN, packed for this many rows."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), count)
+    attr, scalars = _epilogue(step)
+    linear = torch.ops.mkldnn._linear_pointwise.default
+
+    def run(x: Tensor) -> Tensor:
+        y: Tensor = linear(x, packed, bias, attr, scalars, "")
+        return y
+
+    return run
+
+
+def _one_row(step: Step, weight: Tensor, bias: Tensor | None) -> Call:
+    """The same for a single row in fp32: the BLAS's matrix-vector product starts much sooner."""
+    act = library.activation(step.epilogue)
+    matrix = weight.contiguous()
+    start = torch.zeros(matrix.shape[1]) if bias is None else bias
+
+    def run(x: Tensor) -> Tensor:
+        y = torch.addmm(start, x, matrix)
+        return y if act is None else act(y)
+
+    return run
+
+
 def _bind_conv(
     step: Step, weights: Mapping[str, Tensor], x: Buffer, dtype: torch.dtype
 ) -> BoundStep:
     weight, bias = _parameters(step, weights, dtype)
-    a = step.attributes
+    plain, a = addressing.is_plain(step), addressing.without(step).attributes
     padding, strides = list(a["pads"][:2]), list(a["strides"])
     dilations, group = list(a["dilations"]), a["group"]
     packed = torch.ops.mkldnn._reorder_convolution_weight(
-        weight, padding, strides, dilations, group, list(x.shape)
+        weight, padding, strides, dilations, group, list(addressing.read_shape(step, x.shape))
     )
     attr, scalars = _epilogue(step)
     run = torch.ops.mkldnn._convolution_pointwise.default
@@ -119,7 +141,30 @@ def _bind_conv(
         y: Tensor = run(x, packed, bias, padding, strides, dilations, group, attr, scalars, "")
         return y
 
-    return BoundStep(step, call, (step.inputs[0],))
+    if step.epilogue.residual:
+        return _bind_sum(step, packed, bias)
+    if plain:
+        return BoundStep(step, call, (step.inputs[0],))
+    read, write = addressing.reader(step), addressing.writer(step)
+    return BoundStep(step, lambda x: write(call(read(x))), (step.inputs[0],))
+
+
+def _bind_sum(step: Step, packed: Tensor, bias: Tensor | None) -> BoundStep:
+    """A convolution that adds a residual; oneDNN fuses no activation behind the sum but relu."""
+    a, activation = addressing.without(step).attributes, step.epilogue.activation
+    geometry = (list(a["pads"][:2]), list(a["strides"]), list(a["dilations"]), a["group"])
+    after = "relu" if activation == "relu" else None
+    act = None if after else library.activation(step.epilogue)
+    read = addressing.reader(step)
+    run = torch.ops.mkldnn._convolution_pointwise.binary
+
+    def call(x: Tensor, residual: Tensor) -> Tensor:
+        x = read(x).contiguous(memory_format=torch.channels_last)
+        residual = residual.contiguous(memory_format=torch.channels_last)
+        y: Tensor = run(x, residual, packed, bias, *geometry, "add", 1.0, after, [], None)
+        return y if act is None else act(y)
+
+    return BoundStep(step, call, (step.inputs[0], step.inputs[3]))
 
 
 def _bind_conv_transpose(
@@ -133,6 +178,8 @@ def _bind_conv_transpose(
         return None
     if weight.shape[1] <= _FEW_CHANNELS and max(strides) > 1 and group == max(dilations) == 1:
         return _bind_phases(step, weight, bias, x)
+    if columns.pays(step, weight):
+        return columns.bind(step, weight, bias, x)
     packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
         weight, padding, extra, strides, dilations, group, list(x.shape)
     )

@@ -38,11 +38,12 @@ def compile(
     """Plan the model for these shapes and bind each step to the best library op."""
     plan = make(model.model, shapes)
     opset = model.model.opset_imports.get("", 1)
-    steps = [_bind(plan, index, opset, target) for index in range(len(plan.steps))]
+    steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
     return PlanExecutable(plan, steps, target.device, target.dtype)
 
 
-def _bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:
+def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:
+    """Step `index` of the plan on oneDNN where it covers it, else on torch's op."""
     step = plan.steps[index]
     if target.device.type == "cpu" and onednn.available():
         bound = onednn.bind(step, plan.weights, plan.buffers, target.dtype)

@@ -23,7 +23,7 @@ def app() -> typer.Typer:
     """The commands, in the order in which `fastgan --help` lists them."""
     import typer
 
-    from fastgan.cli import bench, compare, doctor, generate, inspect, train, warmup
+    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, train, warmup
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -37,6 +37,7 @@ def app() -> typer.Typer:
     commands.callback(invoke_without_command=True, epilog=_examples(ROOT_EXAMPLES))(root)
     for function, examples in (
         (generate.generate, generate.EXAMPLES),
+        (apply.apply, apply.EXAMPLES),
         (inspect.inspect, inspect.EXAMPLES),
         (compare.compare, compare.EXAMPLES),
         (bench.bench, bench.EXAMPLES),

@@ -83,13 +83,18 @@ def bench(
     out = console.out()
     shown = console.table(*table.HEADERS, left=1)
     shown.columns[0].justify, shown.columns[1].justify = "right", "left"
+    for column in shown.columns:
+        column.no_wrap = True
     previous = None
     for row in table.rows(report):
         if previous not in (None, row[0]):
             shown.add_section()
         shown.add_row(*row if row[0] != previous else ("", *row[1:]))
         previous = row[0]
-    out.print(f"{report.model} on {report.device}, {report.threads} threads", soft_wrap=True)
+    out.print(
+        f"{report.model} on {report.device}, {console.count(report.threads, 'thread')}",
+        soft_wrap=True,
+    )
     out.print(shown)
     for line in table.notes(report):
         out.print(line, soft_wrap=True, markup=False)

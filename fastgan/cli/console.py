@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+#: Tables are not squeezed below this: long lines read better than words cut in three.
+_LEAST_WIDTH = 100
+
 
 def out() -> Console:
     """Where results go. Made anew each time, since tests swap stdout."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    console.width = max(console.width, _LEAST_WIDTH)
+    return console
 
 
 def err() -> Console:
@@ -90,3 +95,8 @@ def digits(value: float) -> str:
     size = abs(value)
     places = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:.{places}f}"
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -52,8 +52,9 @@ def report(error: Exception) -> int:
         return fail(str(error))
     if hasattr(error, "format_message"):  # Typer's own: options that do not parse
         usage = getattr(getattr(error, "ctx", None), "command_path", "fastgan")
-        message = error.format_message().rstrip(".")
-        return fail(f"{message}. See '{usage} --help'.")
+        message = error.format_message()
+        stop = "" if message.endswith((".", "?")) else "."
+        return fail(f"{message}{stop} See '{usage} --help'.")
     if _out_of_memory(error):
         return fail("not enough memory: ask for fewer images at once with --batch-size")
     if isinstance(error, OSError):

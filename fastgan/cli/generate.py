@@ -30,9 +30,9 @@ EXAMPLES = (
     ),
 )
 
-#: About so many bytes of floating-point images are made before they are handed to the savers.
+#: Images are handed to the savers after so many bytes of floating-point values, or so many images.
 _CHUNK_BYTES = 64 << 20
-_LARGEST_CHUNK = 256
+_LARGEST_CHUNK = {"cpu": 64, "cuda": 512}
 
 
 def generate(
@@ -93,7 +93,6 @@ def generate(
     if n is not None and wanted is not None:
         raise ArgumentError("--n", "--seeds beside it", "one of the two")
     count = _count(n, wanted, cells)
-    outdir.mkdir(parents=True, exist_ok=True)
 
     import fastgan
 
@@ -103,6 +102,7 @@ def generate(
     )
     loaded = time.perf_counter() - began
     format = _format(format, generator, cells is not None)
+    outdir.mkdir(parents=True, exist_ok=True)
     job = _Job(
         generator,
         count,
@@ -130,7 +130,7 @@ def generate(
 
 def _count(n: int | None, seeds: Seeds | None, cells: tuple[int, int] | None) -> int:
     room = None if cells is None else cells[0] * cells[1]
-    count = len(seeds) if seeds is not None else n if n is not None else room or 1
+    count = seeds.count if seeds is not None else n if n is not None else room or 1
     if count < 1:
         raise ArgumentError("--n", str(count), "a whole number of at least 1")
     if room is not None and count > room:
@@ -215,7 +215,8 @@ class _Job:
     def _chunk(self) -> int:
         """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches."""
         sizes = [size for size in _output(self.generator).shape[1:] if isinstance(size, int)]
-        fits = max(1, min(_LARGEST_CHUNK, _CHUNK_BYTES // (4 * max(1, prod(sizes)))))
+        largest = _LARGEST_CHUNK[self.generator.device.type]
+        fits = max(1, min(largest, _CHUNK_BYTES // (4 * max(1, prod(sizes)))))
         size = 1 << (fits.bit_length() - 1)
         batch = self.generator.signature.frozen_batch or self.arguments["batch_size"] or 1
         return max(1, size // batch) * batch if batch > 0 else size
@@ -252,7 +253,7 @@ def _summary(job: _Job, loaded: float, seconds: float, where: str) -> None:
     for refusal in generator.refusals:
         say(f"  not {refusal}")
     say(
-        f"{n} image{'s' * (n > 1)}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
+        f"{console.count(n, 'image')}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
         f"({_rate(n, job.seconds)}), with saving {seconds:.2f} s ({_rate(n, seconds)})"
     )
     say(where)

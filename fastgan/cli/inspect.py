@@ -52,6 +52,7 @@ def inspect(
         _show(facts, as_json)
         raise
     facts |= _run(generator)
+    batch = generator.signature.frozen_batch or batch
     plan = generator.plan(batch)
     if plan is not None:
         facts["plan"] = {"batch": batch, **_plan(plan)}
@@ -169,19 +170,17 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_plan(plan: dict[str, Any]) -> None:
-    table = console.table(
-        "", "kernel", "op", "fused", "in", "out", "FLOPs", "bytes", "from", left=6
-    )
+    # Inputs are left out: a line has room for one shape, and they are the outputs further up.
+    table = console.table("", "kernel", "op", "fused", "out", "FLOPs", "bytes", "from", left=5)
     table.columns[-1].justify = "left"
-    for column in table.columns[:-1]:
+    for column in (*table.columns[:3], *table.columns[4:7]):
         column.no_wrap = True
     for number, step in enumerate(plan["steps"], 1):
         table.add_row(
             str(number),
             step["kernel"],
             step["op"].removeprefix("fastgan."),
-            step["epilogue"],
-            _shapes(step["inputs"]),
+            step["epilogue"].replace(" + ", "\n"),
             _shapes(step["outputs"]),
             console.number(step["flops"]),
             console.number(step["bytes"], "B"),
@@ -190,10 +189,11 @@ def _show_plan(plan: dict[str, Any]) -> None:
     out = console.out()
     out.print(f"plan for a batch of {plan['batch']}:")
     out.print(table)
+    steps, flops = len(plan["steps"]), console.number(plan["flops"], "FLOP")
+    moved, weights = (console.number(plan[key], "B") for key in ("bytes", "weight_bytes"))
     out.print(
-        f"{len(plan['steps'])} steps, {console.number(plan['flops'], 'FLOP')}; each input read and "
-        f"output written once: {console.number(plan['bytes'], 'B')}, of which weights "
-        f"{console.number(plan['weight_bytes'], 'B')}",
+        f"{console.count(steps, 'step')}, {flops}; each input read and output written once: "
+        f"{moved}, of which weights {weights}",
         soft_wrap=True,
     )
 

@@ -78,7 +78,7 @@ class Saver:
     of a thread is raised by the next `put`, or on the way out; files after it are not begun.
     """
 
-    def __init__(self, threads: int | None = None, waiting: int = 256) -> None:
+    def __init__(self, threads: int | None = None, waiting: int = 64) -> None:
         self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), "fastgan-save")
         self._room = threading.BoundedSemaphore(waiting)
         self._error: BaseException | None = None

@@ -31,7 +31,9 @@ class Seeds:
             if after.start < before.stop:
                 raise ArgumentError("--seeds", f"{after.start} twice in {text!r}", "each seed once")
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many; it may be more than `len` could say."""
         return sum(r.stop - r.start for r in self.ranges)
 
     def __iter__(self) -> Iterator[int]:

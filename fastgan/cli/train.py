@@ -119,6 +119,7 @@ def train(
         outcome = trainer.train(
             built, folder, steps=settings.steps, seed=settings.seed, resume=resume, on_step=show
         )
+        progress.update(bar, completed=outcome.step)
     if outcome.interrupted:
         typer.echo(f"Stopped and saved after step {outcome.step} of {settings.steps}.")
         typer.echo("To go on, give the same command with --resume.")

@@ -23,13 +23,13 @@ def _ours(report: Report, n: int) -> Result | None:
 def _bound(report: Report) -> Iterator[str]:
     for n in report.sizes:
         result = _ours(report, n)
-        share = None if result is None else report.roofline(result)
-        if result is None or share is None or n not in (report.sizes[0], report.sizes[-1]):
+        floors = None if result is None else report.floors(n, result.precision)
+        if result is None or floors is None or n not in (report.sizes[0], report.sizes[-1]):
             continue
-        cost = report.costs[n]
-        by = report.ceilings.bound(result.precision or "fp32", cost.flops, cost.bytes)
-        limit = "large matrix products" if by == "arithmetic" else "copies from memory"
-        yield (f"n = {n}: bound by {by}; this is {share:.0%} of what {limit} reach on this machine")
+        arithmetic, memory = floors
+        by, limit = ("arithmetic", "matrix product") if arithmetic > memory else ("memory", "copy")
+        share = max(floors) / result.samples.median
+        yield f"n = {n}: bound by {by}; {share:.0%} of the speed of a plain {limit}"
 
 
 def _bfloat16(report: Report) -> Iterator[str]:

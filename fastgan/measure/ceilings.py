@@ -7,8 +7,7 @@ arithmetic at the rate of a large matrix product, and of its memory traffic at t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -16,49 +15,29 @@ import torch
 from fastgan.backends.base import PRECISIONS
 
 _MATRIX = {"cpu": 2048, "cuda": 8192}
-_COPY_BYTES = 256 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """Rates by the name of the precision, and of a copy.
-
-    Attributes:
-        flops: floating-point operations per second of a large matrix product.
-        copy: bytes per second of a large copy, each byte counted once read and once written.
-    """
-
-    flops: dict[str, float]
-    copy: float
-
-    def best(self, other: Ceilings) -> Ceilings:
-        """The higher of two measurements, each rate on its own."""
-        flops = {name: max(rate, other.flops[name]) for name, rate in self.flops.items()}
-        return Ceilings(flops, max(self.copy, other.copy))
-
-    def floor(self, precision: str, flops: float, moved: float) -> float:
-        """The least seconds for so many operations and bytes."""
-        return max(flops / self.flops[precision], moved / self.copy)
-
-    def bound(self, precision: str, flops: float, moved: float) -> str:
-        """Which of the two sets the floor: "arithmetic" or "memory"."""
-        return "arithmetic" if flops / self.flops[precision] >= moved / self.copy else "memory"
-
-
-def measure(device: torch.device, precisions: list[str], repeats: int = 5) -> Ceilings:
-    """Measure the ceilings of `device`, the best of a few repeats, in about two seconds."""
+def products(device: torch.device, precisions: Sequence[str], repeats: int = 5) -> dict[str, float]:
+    """Operations per second of a large matrix product by precision: the best of some repeats."""
     size = _MATRIX[device.type]
-    flops = {}
+    rates = {}
     for precision in precisions:
         a = torch.randn(size, size, device=device).to(PRECISIONS[precision])
         out = torch.empty_like(a)
         with torch.inference_mode():
             seconds = _best(partial(torch.mm, a, a, out=out), device, repeats)
-        flops[precision] = 2 * size**3 / seconds
-    source = torch.ones(_COPY_BYTES // 4, device=device)
+        rates[precision] = 2 * size**3 / seconds
+    return rates
+
+
+def copies(device: torch.device, moved: int, repeats: int = 10) -> float:
+    """Bytes per second of a copy that moves so many bytes, reads and writes together.
+
+    The size matters: what fits a cache is copied at the cache's rate.
+    """
+    source = torch.ones(max(1, moved // 8), device=device)
     target = torch.empty_like(source)
-    seconds = _best(lambda: target.copy_(source), device, repeats)
-    return Ceilings(flops, 2 * _COPY_BYTES / seconds)
+    return 2 * source.nbytes / _best(partial(target.copy_, source), device, repeats)
 
 
 def _best(run: Callable[[], object], device: torch.device, repeats: int) -> float:

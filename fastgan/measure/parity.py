@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from fastgan.backends.base import PRECISIONS, ImageFormat
 from fastgan.errors import ArgumentError, BackendError, FastganError, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.measure.reference import as_module, run_reference
-from fastgan.measure.subject import Inputs, Subject, run_batched
+from fastgan.measure.subject import Inputs, Subject, batch_of, run_batched
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.signature import Output
 
@@ -110,7 +111,8 @@ def reference_of(subject: Subject, inputs: Inputs, wanted: str = "auto") -> tupl
     generator = _generator(subject, "ort", torch.device("cpu"), "fp32")
     if isinstance(generator, str):
         raise BackendError("reference", f"no ONNX Runtime for it ({generator}){why}", "a reference")
-    return f"ONNX Runtime fp32 on cpu{why}", run_batched(generator, inputs, name)
+    batch = batch_of(generator)
+    return f"ONNX Runtime fp32 on cpu{why}", run_batched(generator, inputs, name, batch)
 
 
 def rows(
@@ -136,8 +138,9 @@ def _row(
         return Row(backend, device, precision, refusal=generator)
     name = subject.output.name
     try:
-        images = run_batched(generator, inputs, name)
-        seconds = min(_seconds(lambda: run_batched(generator, inputs, name)) for _ in range(3))
+        run = partial(run_batched, generator, inputs, name, batch_of(generator))
+        images = run()
+        seconds = min(_seconds(run) for _ in range(3))
     except FastganError as error:
         return Row(backend, device, precision, refusal=str(error))
     difference = compare(images.float().cpu(), reference.cpu(), subject.output)

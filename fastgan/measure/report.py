@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from fastgan.backends.base import PRECISIONS
 from fastgan.measure import machine
-from fastgan.measure.ceilings import Ceilings
 from fastgan.measure.timing import Ratio, Samples
 
 #: Every ratio is of this peer's time over another's.
@@ -19,14 +19,23 @@ BASELINE = "onnxruntime"
 class Cost:
     """What a run of n samples takes whoever does it, from the file's graph.
 
+    What lies between the layers is left out of the bytes: it can stay in a cache.
+
     Attributes:
         flops: floating-point operations, a multiply and an add counting as two.
-        bytes: the weights and inputs read once, the images written once, in fp32. What lies between
-            the layers is left out: it can stay in a cache.
+        weights: how many numbers, each read once.
+        ends: bytes of the inputs, read once, and of the outputs, written once.
+        copy_rate: bytes per second of a copy that moves as much, measured in this run.
     """
 
     flops: int
-    bytes: int
+    weights: int
+    ends: int
+    copy_rate: float
+
+    def bytes(self, precision: str) -> int:
+        """What moves at least; weights are in the computing precision."""
+        return self.weights * PRECISIONS[precision].itemsize + self.ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class Report:
     threads: int
     device: str
     contenders: dict[str, str]
-    ceilings: Ceilings
+    product_rates: dict[str, float]
     costs: dict[int, Cost] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -79,11 +88,16 @@ class Report:
 
     def roofline(self, result: Result) -> float | None:
         """The share of the attainable speed: the least time that the ceilings allow over p50."""
-        cost = self.costs.get(result.n)
-        if cost is None or result.precision not in self.ceilings.flops:
+        floors = self.floors(result.n, result.precision)
+        return None if floors is None else max(floors) / result.samples.median
+
+    def floors(self, n: int, precision: str | None) -> tuple[float, float] | None:
+        """The least seconds that the arithmetic of n samples takes, and their memory traffic."""
+        cost = self.costs.get(n)
+        if cost is None or precision is None or precision not in self.product_rates:
             return None
-        floor = self.ceilings.floor(result.precision, cost.flops, cost.bytes)
-        return floor / result.samples.median
+        arithmetic = cost.flops / self.product_rates[precision]
+        return arithmetic, cost.bytes(precision) / cost.copy_rate
 
     @property
     def sizes(self) -> list[int]:
@@ -104,11 +118,8 @@ class Report:
             "seconds": self.seconds,
             "contenders": self.contenders,
             "skipped": self.skipped,
-            "ceilings": {
-                "flops_per_second": self.ceilings.flops,
-                "copy_bytes_per_second": self.ceilings.copy,
-            },
-            "cost": {n: {"flops": c.flops, "bytes": c.bytes} for n, c in self.costs.items()},
+            "matrix_product_flops_per_second": self.product_rates,
+            "costs": {n: asdict(cost) for n, cost in self.costs.items()},
             "results": [
                 {**result.as_json(), "share_of_roofline": self.roofline(result)}
                 for result in self.results

@@ -60,12 +60,20 @@ def open_subject(source: str) -> Subject:
     return Subject(model, signature.of(model.model))
 
 
-def run_batched(generator: Generator, inputs: Mapping[str, Tensor], output: str) -> Tensor:
-    """An output for inputs made beforehand, in the batches that `generate` takes by itself."""
+def batch_of(generator: Generator) -> int | None:
+    """The batch size that `generate` takes by itself; None where the model says it."""
+    if generator.signature.frozen_batch is not None:
+        return None
+    target = Target(generator.device, generator.precision)
+    return automatic_batch(generator.plan(1), target)
+
+
+def run_batched(
+    generator: Generator, inputs: Mapping[str, Tensor], output: str, batch: int | None
+) -> Tensor:
+    """An output for inputs made beforehand, in batches of `batch_of`."""
     n = max(tensor.shape[0] for tensor in inputs.values())
     frozen = generator.signature.frozen_batch
-    target = Target(generator.device, generator.precision)
-    batch = None if frozen else automatic_batch(generator.plan(1), target)
     result: Tensor | None = None
     for first, count in split(n, batch, frozen):
         images = generator.run({k: t[first : first + count] for k, t in inputs.items()})[output]

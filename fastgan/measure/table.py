@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from fastgan.measure.report import Report, Result
 
-HEADERS = ("n", "contender", "p50 ms", "p90", "p99", "images/s", "vs ORT", "spread", "roofline")
+HEADERS = (
+    *("n", "contender", "runs", "p50 ms", "p90", "p99"),
+    *("images/s", "vs ORT", "spread", "roofline"),
+)
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
@@ -27,11 +30,10 @@ def markdown(report: Report) -> str:
 def notes(report: Report) -> list[str]:
     """What each contender is, the ceilings, and what did not take part."""
     lines = [f"- {name}: {what}" for name, what in report.contenders.items()]
-    flops = ", ".join(f"{p} {rate / 1e9:.0f} GFLOP/s" for p, rate in report.ceilings.flops.items())
-    lines.append(
-        f"- roofline: matrix products {flops}; copies {report.ceilings.copy / 1e9:.1f} GB/s, "
-        "measured in this run"
-    )
+    flops = ", ".join(f"{p} {rate / 1e9:.0f} GFLOP/s" for p, rate in report.product_rates.items())
+    rates = sorted(cost.copy_rate / 1e9 for cost in report.costs.values())
+    copies = f", copies {rates[0]:.1f} to {rates[-1]:.1f} GB/s" if rates else ""
+    lines.append(f"- roofline: share of what matrix products ({flops}){copies} allow")
     lines.append("- vs ORT: how many times faster than onnxruntime, turn by turn; spread: p10-p90")
     return lines + [f"- not run: {reason}" for reason in report.skipped]
 
@@ -42,6 +44,7 @@ def _row(result: Result, share: float | None) -> tuple[str, ...]:
     return (
         str(result.n),
         result.name,
+        str(len(s.all)),
         _ms(s.median),
         _ms(s.percentile(90)),
         _ms(s.percentile(99)),
@@ -54,4 +57,12 @@ def _row(result: Result, share: float | None) -> tuple[str, ...]:
 
 def _ms(seconds: float) -> str:
     ms = seconds * 1e3
-    return f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
+    return (
+        f"{ms:.3f}"
+        if ms < 1
+        else f"{ms:.2f}"
+        if ms < 10
+        else f"{ms:.1f}"
+        if ms < 100
+        else f"{ms:.0f}"
+    )

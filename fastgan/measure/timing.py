@@ -104,7 +104,7 @@ def take_turns(
             samples[name].turns.append(turn)
             expected[name] = statistics.median(turn)
             elapsed = (time.perf_counter() - began) / seconds if seconds > 0 else 1.0
-            on_progress(min((rounds + done / len(names)) / least_turns, elapsed))
+            on_progress(min((rounds + done / len(names)) / least_turns, elapsed, 1.0))
         rounds += 1
     return samples
 

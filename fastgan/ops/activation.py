@@ -6,13 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops.infer import like_first
+from fastgan.ops.infer import axis_of, like_first, same
 from fastgan.ops.registry import register
 
-
-@register("Relu", since=1, infer=like_first)
-def relu(x: Tensor) -> Tensor:
-    return torch.relu(x)
+for _name, _since, _function in (
+    ("Relu", 1, torch.relu),
+    ("Tanh", 1, torch.tanh),
+    ("Sigmoid", 1, torch.sigmoid),
+    ("Softplus", 1, F.softplus),
+    ("Softsign", 1, F.softsign),
+    ("HardSwish", 14, F.hardswish),
+    ("Mish", 18, F.mish),
+):
+    register(_name, since=_since, infer=like_first)(lambda x, f=_function: f(x))
 
 
 @register("LeakyRelu", since=1, infer=like_first)
@@ -21,23 +27,27 @@ def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
 
 
 @register("PRelu", since=1, infer=like_first)
+def prelu_per_channel(x: Tensor, slope: Tensor) -> Tensor:
+    """slope [1] or [C]."""
+    if slope.numel() > 1 and x.dim() > 1:
+        slope = slope.reshape(-1, *[1] * (x.dim() - 2))
+    return prelu(x, slope)
+
+
+@register("PRelu", since=7, infer=like_first)
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
+    """slope broadcasts to x."""
     return torch.where(x >= 0, x, x * slope)
-
-
-@register("Tanh", since=1, infer=like_first)
-def tanh(x: Tensor) -> Tensor:
-    return torch.tanh(x)
-
-
-@register("Sigmoid", since=1, infer=like_first)
-def sigmoid(x: Tensor) -> Tensor:
-    return torch.sigmoid(x)
 
 
 @register("Elu", since=1, infer=like_first)
 def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return F.elu(x, alpha)
+
+
+@register("Celu", since=12, infer=like_first)
+def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return F.celu(x, alpha)
 
 
 @register("Selu", since=1, infer=like_first)
@@ -47,19 +57,22 @@ def selu(
     return gamma * F.elu(x, alpha)
 
 
-@register("Softplus", since=1, infer=like_first)
-def softplus(x: Tensor) -> Tensor:
-    return F.softplus(x)
+@register("ThresholdedRelu", since=10, infer=like_first)
+def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return F.threshold(x, alpha, 0.0)
+
+
+@register("Shrink", since=9, infer=like_first)
+def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
+    """x moved towards zero by `bias` where |x| > lambd; zero elsewhere; NaN stays."""
+    zero = torch.zeros_like(x)
+    inner = torch.where(x > lambd, (x - bias).to(x.dtype), torch.where(x != x, x, zero))
+    return torch.where(x < -lambd, (x + bias).to(x.dtype), inner)
 
 
 @register("HardSigmoid", since=1, infer=like_first)
 def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     return (x * alpha + beta).clamp(0, 1)
-
-
-@register("HardSwish", since=14, infer=like_first)
-def hard_swish(x: Tensor) -> Tensor:
-    return F.hardswish(x)
 
 
 @register("Gelu", since=20, infer=like_first)
@@ -72,25 +85,47 @@ def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return x * torch.sigmoid(alpha * x)
 
 
-@register("Clip", since=6, infer=like_first)
+def _clip_bounds(x: Tensor, *bounds: Tensor | float | None, **attributes: float | None) -> Tensor:
+    given = [*bounds, *attributes.values()]
+    return same(x) if all(bound is None for bound in given) else like_first(x)
+
+
+@register("Clip", since=6, infer=_clip_bounds)
 def clip_attributes(x: Tensor, *, min: float | None = None, max: float | None = None) -> Tensor:
     return x if min is None and max is None else torch.clamp(x, min, max)
 
 
-@register("Clip", since=11, infer=like_first)
+@register("Clip", since=11, infer=_clip_bounds)
 def clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    """Scalar bounds; NaN stays NaN, and where low > high all becomes high."""
     if low is not None:
-        x = torch.maximum(x, low)
-    return x if high is None else torch.minimum(x, high)
+        x = torch.maximum(x, low.reshape(()))
+    return x if high is None else torch.minimum(x, high.reshape(()))
 
 
-@register("Softmax", since=13, infer=like_first)
-def softmax(x: Tensor, *, axis: int = -1) -> Tensor:
-    return torch.softmax(x, axis)
+def _along_axis(x: Tensor, *, axis: int = -1) -> Tensor:
+    axis_of(axis, x.dim())
+    return like_first(x)
 
 
-@register("Softmax", since=1, infer=like_first)
-def softmax_flattened(x: Tensor, *, axis: int = 1) -> Tensor:
-    """Before opset 13 all axes from `axis` on are normalised together."""
-    start = axis % max(x.dim(), 1)
-    return torch.softmax(x.flatten(start), start).reshape(x.shape)
+def _hardmax(x: Tensor, axis: int) -> Tensor:
+    first = x.argmax(axis, keepdim=True)
+    return torch.zeros_like(x).scatter(axis, first, 1.0)
+
+
+for _name, _rows in (
+    ("Softmax", torch.softmax),
+    ("LogSoftmax", torch.log_softmax),
+    ("Hardmax", _hardmax),
+):
+
+    def along_axis(x: Tensor, *, axis: int = -1, f: object = _rows) -> Tensor:
+        return f(x, axis)  # type: ignore[operator]
+
+    def flattened(x: Tensor, *, axis: int = 1, f: object = _rows) -> Tensor:
+        """Before opset 13 all axes from `axis` on are one row."""
+        start = axis % max(x.dim(), 1)
+        return f(x.flatten(start), start).reshape(x.shape)  # type: ignore[operator]
+
+    register(_name, since=1, infer=like_first)(flattened)
+    register(_name, since=13, infer=_along_axis)(along_axis)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.ops.infer import meta
 from fastgan.ops.registry import register
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -70,7 +72,39 @@ def conv_transpose_geometry(
     return begins + ends, extra
 
 
-@register("Conv", since=1)
+def _check(x: Tensor, channels: int, kernel: Sequence[int]) -> None:
+    if x.dim() - 2 != len(kernel) or len(kernel) not in _CONV:
+        raise ValueError(f"a kernel {list(kernel)} on an input of shape {list(x.shape)}")
+    if x.shape[1] != channels:
+        raise ValueError(f"{x.shape[1]} channels meet a weight for {channels}")
+
+
+def _conv_shape(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+    **_: Any,
+) -> Tensor:
+    kernel, size = list(weight.shape[2:]), list(x.shape[2:])
+    _check(x, weight.shape[1] * group, kernel)
+    step, spread = strides or [1] * len(kernel), dilations or [1] * len(kernel)
+    explicit = conv_pads(auto_pad, pads, size, kernel, step, spread)
+    output = []
+    for i, extent in enumerate(size):
+        room = extent + explicit[i] + explicit[len(kernel) + i] - spread[i] * (kernel[i] - 1) - 1
+        if room < 0:
+            raise ValueError(f"a kernel {kernel} on an input of shape {list(x.shape)}")
+        output.append(room // step[i] + 1)
+    return meta((x.shape[0], weight.shape[0], *output), x.dtype)
+
+
+@register("Conv", since=1, infer=_conv_shape)
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -98,7 +132,42 @@ def conv(
     return _CONV[rank](x, weight, bias, step, padding, spread, group)
 
 
-@register("ConvTranspose", since=1)
+def _conv_transpose_shape(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+    **_: Any,
+) -> Tensor:
+    kernel, size = list(weight.shape[2:]), list(x.shape[2:])
+    rank = len(kernel)
+    _check(x, weight.shape[0], kernel)
+    step, spread = list(strides or [1] * rank), list(dilations or [1] * rank)
+    explicit, extra = conv_transpose_geometry(
+        auto_pad, pads, output_padding, output_shape, size, kernel, step, spread
+    )
+    output = [
+        step[i] * (size[i] - 1)
+        + spread[i] * (kernel[i] - 1)
+        + 1
+        + extra[i]
+        - explicit[i]
+        - explicit[rank + i]
+        for i in range(rank)
+    ]
+    if min(output, default=1) < 1:
+        raise ValueError(f"pads {explicit} leave an output of size {output}")
+    return meta((x.shape[0], weight.shape[1] * group, *output), x.dtype)
+
+
+@register("ConvTranspose", since=1, infer=_conv_transpose_shape)
 def conv_transpose(
     x: Tensor,
     weight: Tensor,

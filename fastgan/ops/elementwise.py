@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from fastgan.ops.infer import broadcast, broadcast_boolean, like_first, select
+from fastgan.ops.infer import (
+    axis_of,
+    broadcast,
+    broadcast_boolean,
+    broadcast_first,
+    like_first,
+    mask_like_first,
+    meta,
+    same,
+    select,
+)
 from fastgan.ops.registry import register
 
 _DTYPES = {
@@ -21,8 +34,12 @@ _DTYPES = {
     ir.DataType.INT32: torch.int32,
     ir.DataType.INT64: torch.int64,
     ir.DataType.UINT8: torch.uint8,
+    ir.DataType.UINT16: torch.uint16,
+    ir.DataType.UINT32: torch.uint32,
+    ir.DataType.UINT64: torch.uint64,
     ir.DataType.BOOL: torch.bool,
 }
+_ONNX_TYPES = {candidate: onnx for onnx, candidate in _DTYPES.items()}
 
 
 def torch_dtype(dtype: int) -> torch.dtype:
@@ -36,7 +53,20 @@ def torch_dtype(dtype: int) -> torch.dtype:
 
 def onnx_dtype(dtype: torch.dtype) -> ir.DataType:
     """The ONNX element type of a torch dtype."""
-    return next(onnx for onnx, candidate in _DTYPES.items() if candidate is dtype)
+    return _ONNX_TYPES[dtype]
+
+
+def _widened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function on uint16 and uint32 too, by way of int64, which holds them."""
+
+    def run(*tensors: Tensor, **attributes: Any) -> Tensor:
+        dtype = tensors[0].dtype
+        if dtype not in (torch.uint16, torch.uint32):
+            return function(*tensors, **attributes)
+        result = function(*(t.long() for t in tensors), **attributes)
+        return result if result.dtype is torch.bool else result.to(dtype)
+
+    return run
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -44,46 +74,122 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.div(a, b) if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
-for _name, _function in {
-    "Abs": torch.abs,
-    "Ceil": torch.ceil,
-    "Cos": torch.cos,
-    "Erf": torch.erf,
-    "Exp": torch.exp,
-    "Floor": torch.floor,
-    "Log": torch.log,
-    "Neg": torch.neg,
-    "Not": torch.logical_not,
-    "Reciprocal": torch.reciprocal,
-    "Round": torch.round,
-    "Sign": torch.sign,
-    "Sin": torch.sin,
-    "Sqrt": torch.sqrt,
-}.items():
-    register(_name, since=1, infer=like_first)(lambda x, f=_function: f(x))
-
-for _name, _since, _function2 in (
-    ("Add", 7, operator.add),
-    ("Sub", 7, operator.sub),
-    ("Mul", 7, operator.mul),
-    ("Div", 7, _divide),
-    ("And", 7, torch.logical_and),
-    ("Or", 7, torch.logical_or),
-    ("Xor", 7, torch.logical_xor),
-    ("Equal", 7, torch.eq),
-    ("Greater", 7, torch.gt),
-    ("Less", 7, torch.lt),
-    ("GreaterOrEqual", 12, torch.ge),
-    ("LessOrEqual", 12, torch.le),
+for _name, _since, _function in (
+    ("Abs", 1, torch.abs),
+    ("Acos", 7, torch.acos),
+    ("Acosh", 9, torch.acosh),
+    ("Asin", 7, torch.asin),
+    ("Asinh", 9, torch.asinh),
+    ("Atan", 7, torch.atan),
+    ("Atanh", 9, torch.atanh),
+    ("BitwiseNot", 18, torch.bitwise_not),
+    ("Ceil", 1, torch.ceil),
+    ("Cos", 7, torch.cos),
+    ("Cosh", 9, torch.cosh),
+    ("Erf", 9, torch.erf),
+    ("Exp", 1, torch.exp),
+    ("Floor", 1, torch.floor),
+    ("Log", 1, torch.log),
+    ("Neg", 1, torch.neg),
+    ("Not", 1, torch.logical_not),
+    ("Reciprocal", 1, torch.reciprocal),
+    ("Round", 11, torch.round),  # halves to even, as ONNX has it
+    ("Sign", 9, torch.sign),
+    ("Sin", 7, torch.sin),
+    ("Sinh", 9, torch.sinh),
+    ("Sqrt", 1, torch.sqrt),
+    ("Tan", 7, torch.tan),
 ):
-    _infer = broadcast if _name in ("Add", "Sub", "Mul", "Div") else broadcast_boolean
-    register(_name, since=_since, infer=_infer)(lambda a, b, f=_function2: f(a, b))
+    register(_name, since=_since, infer=like_first)(lambda x, f=_function: f(x))
+
+for _name, _since, _function2, _infer in (
+    ("Add", 7, operator.add, broadcast),
+    ("Sub", 7, operator.sub, broadcast),
+    ("Mul", 7, operator.mul, broadcast),
+    ("Div", 7, _divide, broadcast),
+    ("And", 7, torch.logical_and, broadcast_boolean),
+    ("Or", 7, torch.logical_or, broadcast_boolean),
+    ("Xor", 7, torch.logical_xor, broadcast_boolean),
+    ("BitwiseAnd", 18, torch.bitwise_and, broadcast),
+    ("BitwiseOr", 18, torch.bitwise_or, broadcast),
+    ("BitwiseXor", 18, torch.bitwise_xor, broadcast),
+    ("Equal", 7, torch.eq, broadcast_boolean),
+    ("Greater", 7, torch.gt, broadcast_boolean),
+    ("Less", 7, torch.lt, broadcast_boolean),
+    ("GreaterOrEqual", 12, torch.ge, broadcast_boolean),
+    ("LessOrEqual", 12, torch.le, broadcast_boolean),
+):
+    _wide = _widened(_function2)
+    register(_name, since=_since, infer=_infer, unsigned=True)(lambda a, b, f=_wide: f(a, b))
 
 
-@register("Pow", since=7, infer=broadcast)
+def _aligned(
+    infer: Callable[..., Tensor], function: Callable[..., Tensor]
+) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Both for opsets before 7: b is laid along the axes of a from `axis` on, if `broadcast`."""
+
+    def align(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
+        if axis is None or b.dim() == 0:
+            return b
+        return b.reshape((*b.shape, *[1] * (a.dim() - axis_of(axis, a.dim()) - b.dim())))
+
+    def run(
+        a: Tensor,
+        b: Tensor,
+        *,
+        broadcast: int = 0,
+        axis: int | None = None,
+        consumed_inputs: Sequence[int] = (),
+    ) -> Tensor:
+        return function(a, align(a, b, axis))
+
+    def shape(a: Tensor, b: Tensor, *, axis: int | None = None, **_: Any) -> Tensor:
+        return infer(a, align(a, b, axis))
+
+    return shape, run
+
+
+for _name, _function2, _rule in (
+    ("Add", operator.add, broadcast),
+    ("Sub", operator.sub, broadcast),
+    ("Mul", operator.mul, broadcast),
+    ("Div", _divide, broadcast),
+    ("Pow", torch.pow, broadcast_first),
+    ("And", torch.logical_and, broadcast_boolean),
+    ("Or", torch.logical_or, broadcast_boolean),
+    ("Xor", torch.logical_xor, broadcast_boolean),
+    ("Equal", torch.eq, broadcast_boolean),
+    ("Greater", torch.gt, broadcast_boolean),
+    ("Less", torch.lt, broadcast_boolean),
+):
+    _infer_aligned, _run_aligned = _aligned(_rule, _function2)
+    register(_name, since=1, infer=_infer_aligned)(_run_aligned)
+
+for _name, _function2 in (("Max", torch.maximum), ("Min", torch.minimum), ("Sum", operator.add)):
+    _wide = _widened(_function2)
+    register(_name, since=1, infer=broadcast, unsigned=True)(lambda *t, f=_wide: reduce(f, t))
+
+
+@register("Mean", since=1, infer=broadcast)
+def mean(*terms: Tensor) -> Tensor:
+    return reduce(operator.add, terms) / len(terms)
+
+
+@register("Pow", since=7, infer=broadcast_first)
 def power(x: Tensor, exponent: Tensor) -> Tensor:
     """The result has the type of the base."""
     return torch.pow(x, exponent).to(x.dtype)
+
+
+@register("Mod", since=10, infer=broadcast, unsigned=True)
+def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
+    """The remainder has the sign of the divisor, or of the dividend with `fmod`."""
+    return _widened(torch.fmod if fmod else torch.remainder)(a, b)
+
+
+@register("BitShift", since=11, infer=broadcast, unsigned=True)
+def bit_shift(a: Tensor, b: Tensor, *, direction: str) -> Tensor:
+    return _widened(operator.lshift if direction == "LEFT" else operator.rshift)(a, b)
 
 
 @register("Where", since=9, infer=select)
@@ -91,32 +197,33 @@ def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(condition, x, y)
 
 
-@register("Max", since=8, infer=broadcast)
-def maximum(first: Tensor, *rest: Tensor) -> Tensor:
-    for other in rest:
-        first = torch.maximum(first, other)
-    return first
+@register("IsNaN", since=9, infer=mask_like_first)
+def is_nan(x: Tensor) -> Tensor:
+    return torch.isnan(x)
 
 
-@register("Min", since=8, infer=broadcast)
-def minimum(first: Tensor, *rest: Tensor) -> Tensor:
-    for other in rest:
-        first = torch.minimum(first, other)
-    return first
+@register("IsInf", since=10, infer=mask_like_first)
+def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
+    infinite = torch.isinf(x)
+    if not detect_negative:
+        infinite = infinite & (x > 0)
+    return infinite if detect_positive else infinite & (x < 0)
 
 
-@register("Sum", since=8, infer=broadcast)
-def total(first: Tensor, *rest: Tensor) -> Tensor:
-    for other in rest:
-        first = first + other
-    return first
+def _cast_dtype(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
+    dtype = torch_dtype(to)
+    return same(x) if x.dtype is dtype else meta(x.shape, dtype)
 
 
-@register("Mean", since=8, infer=broadcast)
-def mean(first: Tensor, *rest: Tensor) -> Tensor:
-    return total(first, *rest) / (1 + len(rest))
-
-
-@register("Cast", since=6)
+@register("Cast", since=6, infer=_cast_dtype, unsigned=True)
 def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(torch_dtype(to))
+
+
+def _cast_like_dtype(x: Tensor, like: Tensor, **attributes: int | str) -> Tensor:
+    return same(x) if x.dtype is like.dtype else meta(x.shape, like.dtype)
+
+
+@register("CastLike", since=15, infer=_cast_like_dtype, unsigned=True)
+def cast_like(x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
+    return x.to(like.dtype)

@@ -1,14 +1,32 @@
-"""Matrix products: ONNX Gemm and MatMul."""
+"""Matrix products: ONNX Gemm, MatMul, Einsum and Det."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastgan.ops.infer import broadcast_shapes, meta
 from fastgan.ops.registry import register
 
 
-@register("Gemm", since=1)
+def _gemm_shape(
+    a: Tensor, b: Tensor, c: Tensor | None = None, *, transA: int = 0, transB: int = 0, **_: Any
+) -> Tensor:
+    (rows, inner), (other, columns) = a.shape, b.shape
+    if transA:
+        rows, inner = inner, rows
+    if transB:
+        other, columns = columns, other
+    if inner != other:
+        raise ValueError(f"{inner} columns of A meet {other} rows of B")
+    if c is not None and broadcast_shapes(c.shape, (rows, columns)) != (rows, columns):
+        raise ValueError(f"C {tuple(c.shape)} does not broadcast to {(rows, columns)}")
+    return meta((rows, columns), a.dtype)
+
+
+@register("Gemm", since=1, infer=_gemm_shape)
 def gemm(
     a: Tensor,
     b: Tensor,
@@ -24,11 +42,31 @@ def gemm(
     product = (a.t() if transA else a) @ (b.t() if transB else b)
     if alpha != 1.0:
         product = product * alpha
-    if c is None:
-        return product
-    return product + (c if beta == 1.0 else c * beta)
+    if c is not None:
+        product = product + (c if beta == 1.0 else c * beta)
+    return product.to(a.dtype)  # integers times alpha
 
 
-@register("MatMul", since=1)
+def _matmul_shape(a: Tensor, b: Tensor) -> Tensor:
+    left, right = list(a.shape), list(b.shape)
+    row, column = len(left) == 1, len(right) == 1
+    left, right = ([1, *left] if row else left), ([*right, 1] if column else right)
+    if left[-1] != right[-2]:
+        raise ValueError(f"{left[-1]} columns meet {right[-2]} rows")
+    shape = list(broadcast_shapes(left[:-2], right[:-2]) if len(left) + len(right) > 4 else [])
+    return meta([*shape, *left[-2:-1][row:], *right[-1:][column:]], a.dtype)
+
+
+@register("MatMul", since=1, infer=_matmul_shape)
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     return torch.matmul(a, b)
+
+
+@register("Einsum", since=12)
+def einsum(*operands: Tensor, equation: str) -> Tensor:
+    return torch.einsum(equation.replace(" ", ""), *operands)
+
+
+@register("Det", since=11)
+def determinant(x: Tensor) -> Tensor:
+    return torch.linalg.det(x)

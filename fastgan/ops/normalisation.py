@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops.infer import like_first, meta
+from fastgan.ops.infer import axis_of, broadcast_shapes, like_first, meta
 from fastgan.ops.registry import register
 
 
 def _channels(parameter: Tensor, like: Tensor) -> Tensor:
-    return parameter.reshape(1, -1, *[1] * (like.dim() - 2))
+    """A parameter per channel [C], or per element [C, *size] as opset 8 could have it."""
+    if parameter.dim() > 1:
+        return parameter.unsqueeze(0)
+    return parameter.reshape(-1, *[1] * (like.dim() - 2))
 
 
 def _batch_norm(
     x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float
 ) -> Tensor:
     factor = scale * torch.rsqrt(variance + epsilon)
-    return x * _channels(factor, x) + _channels(bias - mean * factor, x)
+    return (x * _channels(factor, x) + _channels(bias - mean * factor, x)).to(x.dtype)
 
 
-@register("BatchNormalization", since=7, infer=like_first)
+@register("BatchNormalization", since=1, infer=like_first)
 def batch_normalization(
     x: Tensor,
     scale: Tensor,
@@ -31,7 +37,11 @@ def batch_normalization(
     *,
     epsilon: float = 1e-5,
     momentum: float = 0.9,
+    spatial: int = 1,
+    is_test: int = 1,
+    consumed_inputs: Sequence[int] = (),
 ) -> Tensor:
+    """Inference: that is what one output means before opset 14."""
     return _batch_norm(x, scale, bias, mean, variance, epsilon)
 
 
@@ -65,28 +75,93 @@ def batch_normalization_training(
     y = _batch_norm(x, scale, bias, batch_mean, batch_variance, epsilon)
     running_mean = mean * momentum + batch_mean * (1 - momentum)
     running_variance = variance * momentum + batch_variance * (1 - momentum)
-    return y, running_mean, running_variance
+    return y, running_mean.to(mean.dtype), running_variance.to(variance.dtype)
+
+
+def _standardise(x: Tensor, axes: list[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x with mean 0 and variance 1 over `axes`; that mean, and 1 / deviation."""
+    mean = x.mean(axes, keepdim=True)
+    centred = x - mean
+    inverse = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + epsilon)
+    return centred * inverse, mean, inverse
 
 
 @register("InstanceNormalization", since=1, infer=like_first)
 def instance_normalization(
-    x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-5
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    epsilon: float = 1e-5,
+    consumed_inputs: Sequence[int] = (),
 ) -> Tensor:
-    axes = list(range(2, x.dim()))
-    centred = x - x.mean(axes, keepdim=True)
-    variance = (centred * centred).mean(axes, keepdim=True)
-    return centred * torch.rsqrt(variance + epsilon) * _channels(scale, x) + _channels(bias, x)
+    y, _, _ = _standardise(x, list(range(2, x.dim())), epsilon)
+    return y * _channels(scale, x) + _channels(bias, x)
 
 
-@register("Dropout", since=1, infer=like_first)
-def dropout(
-    x: Tensor, ratio: Tensor | None = None, training_mode: Tensor | None = None, *, seed: int = 0
+@register("GroupNormalization", since=18, infer=like_first)
+def group_normalization_per_group(
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
 ) -> Tensor:
-    """Inference: the identity."""
-    return x
+    """scale and bias [num_groups]."""
+    size = x.shape[1] // num_groups
+    return group_normalization(
+        x,
+        scale.repeat_interleave(size),
+        bias.repeat_interleave(size),
+        num_groups=num_groups,
+        epsilon=epsilon,
+    )
 
 
-@register("LayerNormalization", since=17, infer=like_first)
+@register("GroupNormalization", since=21, infer=like_first)
+def group_normalization(
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> Tensor:
+    """scale and bias [C]."""
+    wide = _stash(x, stash_type)
+    y = F.group_norm(wide, num_groups, None, None, epsilon).to(x.dtype)
+    return y * _channels(scale, x) + _channels(bias, x)
+
+
+def _stash(x: Tensor, stash_type: int) -> Tensor:
+    """x in the precision of the statistics: ONNX names float32 (1) for the 16-bit types."""
+    return x.float() if stash_type == 1 and x.element_size() < 4 else x
+
+
+def _layer_norm_outputs(
+    x: Tensor,
+    *parameters: Tensor | None,
+    axis: int = -1,
+    stash_type: int = 1,
+    num_outputs: int = 1,
+    **attributes: float,
+) -> Tensor | tuple[Tensor, ...]:
+    axis = axis_of(axis, x.dim())
+    for parameter in parameters:
+        if parameter is not None and broadcast_shapes(x.shape, parameter.shape) != tuple(x.shape):
+            raise ValueError(f"{tuple(parameter.shape)} does not broadcast to {tuple(x.shape)}")
+    y = like_first(x)
+    if num_outputs == 1:
+        return y
+    rows = [*x.shape[:axis], *[1] * (x.dim() - axis)]
+    wide = torch.float32 if stash_type == 1 and x.element_size() < 4 else x.dtype
+    return y, meta(rows, wide), meta(rows, wide)
+
+
+@register("LayerNormalization", since=17, infer=_layer_norm_outputs)
 def layer_normalization(
     x: Tensor,
     scale: Tensor,
@@ -95,6 +170,93 @@ def layer_normalization(
     axis: int = -1,
     epsilon: float = 1e-5,
     stash_type: int = 1,
+    num_outputs: int = 1,
+) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+    wide = _stash(x, stash_type)
+    if num_outputs == 1:
+        y = F.layer_norm(wide, x.shape[axis:], None, None, epsilon)
+        mean = inverse = y
+    else:
+        y, mean, inverse = _standardise(wide, list(range(axis_of(axis, x.dim()), x.dim())), epsilon)
+    y = y.to(x.dtype) * scale
+    y = y if bias is None else y + bias
+    return y if num_outputs == 1 else (y, mean, inverse)
+
+
+@register("RMSNormalization", since=23, infer=like_first)
+def rms_normalization(
+    x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
-    shape = x.shape[axis:]
-    return F.layer_norm(x, shape, None, None, epsilon) * scale + (0 if bias is None else bias)
+    return F.rms_norm(_stash(x, stash_type), x.shape[axis:], None, epsilon).to(x.dtype) * scale
+
+
+@register("LpNormalization", since=1, infer=like_first)
+def lp_normalization(x: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
+    """x over its norm along `axis`; zeros where that is zero."""
+    norm = torch.linalg.vector_norm(x, ord=p, dim=axis, keepdim=True)
+    return torch.where(norm == 0, torch.zeros_like(x), x / norm)
+
+
+@register("MeanVarianceNormalization", since=9, infer=like_first)
+def mean_variance_normalization(x: Tensor, *, axes: Sequence[int] = (0, 2, 3)) -> Tensor:
+    mean = x.mean(tuple(axes), keepdim=True)
+    deviation = ((x * x).mean(tuple(axes), keepdim=True) - mean * mean).sqrt()
+    return (x - mean) / (deviation + 1e-9)
+
+
+@register("LRN", since=1, infer=like_first)
+def local_response_normalization(
+    x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
+) -> Tensor:
+    """x / (bias + alpha / size * sum of x^2 over `size` neighbouring channels) ^ beta."""
+    before = (size - 1) // 2
+    channels = x.shape[1]
+    # A window beyond all channels sums the same as one that just holds them.
+    before, after = min(before, channels), min(size - 1 - before, channels)
+    padded = F.pad(x * x, [0, 0] * (x.dim() - 2) + [before, after])
+    total = padded.unfold(1, before + after + 1, 1).sum(-1)
+    return x / (bias + alpha / size * total) ** beta
+
+
+def _dropout_outputs(
+    x: Tensor,
+    ratio: float | None = None,
+    training: bool | None = None,
+    *,
+    num_outputs: int = 1,
+    **attributes: Any,
+) -> Tensor | tuple[Tensor, Tensor]:
+    if training and ratio != 0:
+        raise NotImplementedError("Dropout in training mode")
+    return x if num_outputs == 1 else (x, meta(x.shape, torch.bool))
+
+
+@register("Dropout", since=1, infer=_dropout_outputs)
+def dropout_attributes(
+    x: Tensor,
+    *,
+    ratio: float = 0.5,
+    is_test: int = 1,
+    consumed_inputs: Sequence[int] = (),
+    num_outputs: int = 1,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Inference: the identity, and a mask of ones."""
+    return x if num_outputs == 1 else (x, torch.ones_like(x, dtype=torch.bool))
+
+
+@register("Dropout", since=12, host=(1, 2), infer=_dropout_outputs)
+def dropout(
+    x: Tensor,
+    ratio: float | None = None,
+    training: bool | None = None,
+    *,
+    seed: int = 0,
+    num_outputs: int = 1,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Inference, or a ratio of zero: the identity, and a mask of ones.
+
+    Raises:
+        NotImplementedError: in training mode, which draws random numbers.
+    """
+    _dropout_outputs(x, ratio, training)
+    return dropout_attributes(x, num_outputs=num_outputs)

@@ -1,7 +1,7 @@
 """The registry of ONNX operators as functions on torch tensors.
 
-One function serves three uses: it is the reference that kernels are tested against, it computes
-shapes and dtypes when its tensors are on the `meta` device, and it is the library path of a plan.
+One function serves two uses: it is the reference that kernels are tested against, and it is the
+library path of a plan. Beside it, `infer` tells the shapes and dtypes of its outputs.
 
 An op function takes the node's inputs by position (None where one is left out) and its attributes
 by name, and returns a tensor, or a tuple of them for several outputs:
@@ -9,12 +9,15 @@ by name, and returns a tensor, or a tuple of them for several outputs:
     @register("LeakyRelu", since=6)
     def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor: ...
 
-Inputs listed in `host` are needed as plain Python values when a plan is made (the shape of a
-Reshape, the pads of a Pad): they arrive as `tensor.tolist()` and may not depend on data.
+An attribute `num_outputs` is how many outputs the node uses; one named like a Python keyword ends
+in an underscore. Inputs listed in `host` are needed as plain Python values when a plan is made
+(the shape of a Reshape, the pads of a Pad): they arrive as `tensor.tolist()` and may not depend on
+data.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterable
@@ -22,12 +25,40 @@ from dataclasses import dataclass
 from typing import Any
 
 #: One module for each op family; each registers its ops when it is imported.
-FAMILIES = ("activation", "convolution", "elementwise", "linear", "normalisation", "shape")
+FAMILIES = (
+    "activation",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "linear",
+    "normalisation",
+    "padding",
+    "pooling",
+    "random",
+    "recurrent",
+    "reduction",
+    "resize",
+    "sampling",
+    "selection",
+    "shape",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One ONNX operator from opset version `since` on, until a later registration takes over."""
+    """One ONNX operator from opset version `since` on, until a later registration takes over.
+
+    Attributes:
+        function: the op on tensors.
+        host: positions of the inputs that it takes as Python values.
+        attributes: names of the attributes that it knows.
+        infer: its outputs' shapes and dtypes as `meta` tensors, from the same arguments. Where it
+            returns an input itself, the node passes that input on unchanged.
+        dynamic: the shape of its output depends on the data of its inputs, so that it can only be
+            evaluated on constants.
+        random: it draws numbers, so that it is never evaluated when a plan is made.
+        unsigned: it takes uint16, uint32 and uint64 as well, in which torch computes little.
+    """
 
     domain: str
     name: str
@@ -36,6 +67,9 @@ class Op:
     host: frozenset[int]
     attributes: frozenset[str]
     infer: Callable[..., Any]
+    dynamic: bool = False
+    random: bool = False
+    unsigned: bool = False
 
 
 _table: dict[tuple[str, str], list[Op]] = {}
@@ -47,14 +81,16 @@ def register(
     since: int,
     host: Iterable[int] = (),
     infer: Callable[..., Any] | None = None,
+    dynamic: bool = False,
+    random: bool = False,
+    unsigned: bool = False,
     domain: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as ONNX operator `name` from opset `since` on.
 
     Args:
-        host: positions of the inputs that it needs as Python values.
-        infer: gives its outputs' shapes and dtypes, as `meta` tensors, from the same arguments;
-            the function itself on `meta` tensors if None.
+        name, since, host, dynamic, random, unsigned, domain: see `Op`.
+        infer: see `Op`; the function itself on `meta` tensors if None.
 
     Raises:
         ValueError: if that operator is already registered for that version.
@@ -66,8 +102,20 @@ def register(
         versions = _table.setdefault((domain, name), [])
         if any(op.since == since for op in versions):
             raise ValueError(f"{name} is registered twice for opset {since}")
+        rule = infer or function
         versions.append(
-            Op(domain, name, since, function, frozenset(host), attributes, infer or function)
+            Op(
+                domain,
+                name,
+                since,
+                function,
+                frozenset(host),
+                attributes,
+                rule,
+                dynamic,
+                random,
+                unsigned,
+            )
         )
         versions.sort(key=lambda op: op.since)
         return function
@@ -91,6 +139,7 @@ def all_ops() -> list[Op]:
     return [op for key in sorted(_table) for op in _table[key]]
 
 
+@functools.cache
 def load_families() -> None:
     """Import every family once, so that its ops are registered."""
     for family in FAMILIES:

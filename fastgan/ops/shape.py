@@ -1,22 +1,25 @@
-"""Shape operators: they move, cut or join elements, and compute nothing on them."""
+"""Shape operators: they make, view, cut or join tensors, and compute nothing on their elements."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan.ops.infer import concatenate, like_first
+from fastgan.ops.elementwise import torch_dtype
+from fastgan.ops.infer import axis_of, broadcast_shapes, concatenate, like_first, meta, same
 from fastgan.ops.registry import register
 
 
-@register("Identity", since=1, infer=like_first)
+@register("Identity", since=1, infer=same, unsigned=True)
 def identity(x: Tensor) -> Tensor:
     return x
 
 
-@register("Constant", since=1)
+@register("Constant", since=1, unsigned=True)
 def constant(
     *,
     value: Tensor | None = None,
@@ -29,143 +32,238 @@ def constant(
         return value
     if value_float is not None or value_floats is not None:
         number = value_float if value_floats is None else list(value_floats)
-        return torch.tensor(number, dtype=torch.float32)
-    return torch.tensor(value_int if value_ints is None else list(value_ints), dtype=torch.int64)
+        return torch.tensor(number, dtype=torch.float32, device="cpu")
+    whole = value_int if value_ints is None else list(value_ints)
+    return torch.tensor(whole, dtype=torch.int64, device="cpu")
 
 
-@register("ConstantOfShape", since=9, host=(0,))
+def _filled(shape: list[int], *, value: Tensor | None = None) -> Tensor:
+    return meta(shape, torch.float32 if value is None else value.dtype)
+
+
+@register("ConstantOfShape", since=9, host=(0,), infer=_filled)
 def constant_of_shape(shape: list[int], *, value: Tensor | None = None) -> Tensor:
     if value is None:
         return torch.zeros(shape)
     return torch.full(shape, value.reshape(()).item(), dtype=value.dtype)
 
 
-@register("Shape", since=1)
+@register("Shape", since=1, unsigned=True)
 def shape_of(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
     """The dimensions of x as int64, known even where the data are not."""
     return torch.tensor(list(x.shape)[start:end], dtype=torch.int64, device="cpu")
 
 
-@register("Size", since=1)
+@register("Size", since=1, unsigned=True)
 def size_of(x: Tensor) -> Tensor:
     return torch.tensor(x.numel(), dtype=torch.int64, device="cpu")
 
 
-@register("Reshape", since=5, host=(1,))
-def reshape(x: Tensor, shape: list[int], *, allowzero: int = 0) -> Tensor:
-    """A 0 in `shape` copies that dimension of x, unless allowzero is set; -1 is what is left."""
+def _sizes(x: Tensor, shape: Sequence[int], allowzero: int) -> list[int]:
+    """The shape that ONNX means: a 0 copies that dimension unless allowzero, -1 is what is left."""
     sizes = [x.shape[i] if s == 0 and not allowzero else s for i, s in enumerate(shape)]
-    return x.reshape(sizes)
+    if -1 in sizes:
+        others = math.prod(s for s in sizes if s != -1)
+        if others == 0 or x.numel() % others:
+            raise ValueError(f"{x.numel()} elements do not fill a shape of {list(shape)}")
+        sizes[sizes.index(-1)] = x.numel() // others
+    if min(sizes, default=1) < 0 or math.prod(sizes) != x.numel():
+        raise ValueError(f"{x.numel()} elements do not fill a shape of {list(shape)}")
+    return sizes
 
 
-@register("Flatten", since=1)
-def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
+def _reshaped(x: Tensor, shape: Sequence[int] = (), *, allowzero: int = 0, **given: Any) -> Tensor:
+    sizes = _sizes(x, given.get("shape", shape), allowzero)
+    return x if sizes == list(x.shape) else meta(sizes, x.dtype)
+
+
+@register("Reshape", since=1, infer=_reshaped, unsigned=True)
+def reshape_attribute(x: Tensor, *, shape: Sequence[int]) -> Tensor:
+    return x.reshape(_sizes(x, shape, 0))
+
+
+@register("Reshape", since=5, host=(1,), infer=_reshaped, unsigned=True)
+def reshape(x: Tensor, shape: list[int], *, allowzero: int = 0) -> Tensor:
+    return x.reshape(_sizes(x, shape, allowzero))
+
+
+def _rows(x: Tensor, axis: int) -> tuple[int, int]:
+    if not -x.dim() <= axis <= x.dim():
+        raise ValueError(f"axis {axis} of a tensor of rank {x.dim()}")
     axis = axis + x.dim() if axis < 0 else axis
-    rows = 1
-    for extent in x.shape[:axis]:
-        rows *= extent
-    return x.reshape(rows, -1) if x.numel() else x.reshape(rows, x.numel() // max(rows, 1))
+    return math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
 
 
-@register("Transpose", since=1)
+@register("Flatten", since=1, unsigned=True)
+def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
+    return x.reshape(_rows(x, axis))
+
+
+@register("Transpose", since=1, unsigned=True)
 def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     return x.permute(*(perm if perm is not None else reversed(range(x.dim()))))
 
 
-@register("Concat", since=4, infer=concatenate)
-def concat(*parts: Tensor, axis: int) -> Tensor:
+@register("Concat", since=1, infer=concatenate)
+def concat(*parts: Tensor, axis: int = 1) -> Tensor:
     return torch.cat(parts, axis)
 
 
-@register("Squeeze", since=1)
+@register("Squeeze", since=1, unsigned=True)
 def squeeze_attribute(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
-    return x.squeeze() if axes is None else x.squeeze(tuple(axes))
+    return squeeze(x, axes)
 
 
-@register("Squeeze", since=13, host=(1,))
-def squeeze(x: Tensor, axes: list[int] | None = None) -> Tensor:
-    return squeeze_attribute(x, axes=axes)
+@register("Squeeze", since=13, host=(1,), unsigned=True)
+def squeeze(x: Tensor, axes: Sequence[int] | int | None = None) -> Tensor:
+    """Raises ValueError where an axis to go is not of size 1."""
+    if axes is None:
+        return x.squeeze()
+    axes = [axes] if isinstance(axes, int) else axes
+    gone = {axis_of(axis, x.dim()) for axis in axes}
+    if any(x.shape[axis] != 1 for axis in gone):
+        raise ValueError(f"axes {list(axes)} of shape {list(x.shape)} are not all of size 1")
+    return x.reshape([extent for axis, extent in enumerate(x.shape) if axis not in gone])
 
 
-@register("Unsqueeze", since=1)
+@register("Unsqueeze", since=1, unsigned=True)
 def unsqueeze_attribute(x: Tensor, *, axes: Sequence[int]) -> Tensor:
+    return unsqueeze(x, axes)
+
+
+@register("Unsqueeze", since=13, host=(1,), unsigned=True)
+def unsqueeze(x: Tensor, axes: Sequence[int] | int) -> Tensor:
+    axes = [axes] if isinstance(axes, int) else axes
     rank = x.dim() + len(axes)
-    for axis in sorted(a % rank for a in axes):
-        x = x.unsqueeze(axis)
-    return x
+    new = {axis_of(axis, rank) for axis in axes}
+    if len(new) != len(axes):
+        raise ValueError(f"axes {list(axes)} name one twice")
+    old = iter(x.shape)
+    return x.reshape([1 if axis in new else next(old) for axis in range(rank)])
 
 
-@register("Unsqueeze", since=13, host=(1,))
-def unsqueeze(x: Tensor, axes: list[int]) -> Tensor:
-    return unsqueeze_attribute(x, axes=axes)
+def _expanded(x: Tensor, shape: list[int]) -> Tensor:
+    sizes = broadcast_shapes(x.shape, shape)
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"a shape of {shape}")
+    return x if sizes == tuple(x.shape) else meta(sizes, x.dtype)
 
 
-@register("Expand", since=8, host=(1,))
+@register("Expand", since=8, host=(1,), infer=_expanded, unsigned=True)
 def expand(x: Tensor, shape: list[int]) -> Tensor:
     """Two-way broadcasting: a 1 in `shape` keeps the dimension of x."""
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(shape)))
+    return x.expand(broadcast_shapes(x.shape, shape))
 
 
-@register("Gather", since=1)
-def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
-    axis = axis % x.dim()
-    extent = x.shape[axis]
-    flat = torch.where(indices < 0, indices + extent, indices).reshape(-1)
-    picked = torch.index_select(x, axis, flat)
-    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+def _tiled(x: Tensor, repeats: list[int]) -> Tensor:
+    if len(repeats) != x.dim() or min(repeats, default=0) < 0:
+        raise ValueError(f"repeats {repeats} of shape {list(x.shape)}")
+    return meta([extent * n for extent, n in zip(x.shape, repeats, strict=True)], x.dtype)
 
 
-def _slice(
-    x: Tensor,
-    starts: Sequence[int],
-    ends: Sequence[int],
-    axes: Sequence[int] | None,
-    steps: Sequence[int] | None,
-) -> Tensor:
-    axes = range(len(starts)) if axes is None else axes
-    steps = [1] * len(starts) if steps is None else steps
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis = axis % x.dim()
-        # slice.indices clamps as ONNX asks, for either direction.
-        first, last, stride = slice(start, end, step).indices(x.shape[axis])
-        if step < 0 and end < -x.shape[axis]:
-            last = -1
-        if step > 0:
-            x = x[(slice(None),) * axis + (slice(first, max(first, last), stride),)]
-        else:
-            picks = torch.arange(first, last, stride, device=x.device)
-            x = torch.index_select(x, axis, picks)
-    return x
-
-
-@register("Slice", since=1)
-def slice_attributes(
-    x: Tensor, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None
-) -> Tensor:
-    return _slice(x, starts, ends, axes, None)
-
-
-@register("Slice", since=10, host=(1, 2, 3, 4))
-def slice_inputs(
-    x: Tensor,
-    starts: list[int],
-    ends: list[int],
-    axes: list[int] | None = None,
-    steps: list[int] | None = None,
-) -> Tensor:
-    return _slice(x, starts, ends, axes, steps)
-
-
-@register("Range", since=11, host=(0, 1, 2))
-def arange(start: float, limit: float, delta: float) -> Tensor:
-    return torch.arange(start, limit, delta)
-
-
-@register("Tile", since=6, host=(1,))
+@register("Tile", since=6, host=(1,), infer=_tiled)
 def tile(x: Tensor, repeats: list[int]) -> Tensor:
-    return x.repeat(*repeats)
+    return x.repeat(*repeats) if repeats else x
 
 
-@register("CastLike", since=15)
-def cast_like(x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    return x.to(like.dtype)
+def _pieces(
+    x: Tensor, split: Sequence[int] | None, axis: int, num_outputs: int
+) -> tuple[list[int], int]:
+    """The sizes to cut an axis into; without `split` equal ones, the last of what is left."""
+    axis = axis_of(axis, x.dim())
+    extent = x.shape[axis]
+    if split is None:
+        most = -(-extent // num_outputs)
+        split = [min(most, max(0, extent - i * most)) for i in range(num_outputs)]
+    if sum(split) != extent or min(split, default=0) < 0:
+        raise ValueError(f"pieces {list(split)} of {extent} elements")
+    return list(split), axis
+
+
+def _split(
+    x: Tensor, split: Sequence[int] | None = None, *, axis: int = 0, num_outputs: int = 1
+) -> tuple[Tensor, ...]:
+    sizes, axis = _pieces(x, split, axis, num_outputs)
+    return torch.split(x, sizes, axis)
+
+
+@register("Split", since=1)
+def split_attribute(
+    x: Tensor, *, axis: int = 0, split: Sequence[int] | None = None, num_outputs: int = 1
+) -> tuple[Tensor, ...]:
+    return _split(x, split, axis=axis, num_outputs=num_outputs)
+
+
+@register("Split", since=13, host=(1,))
+def split_inputs(
+    x: Tensor, split: list[int] | None = None, *, axis: int = 0, num_outputs: int = 1
+) -> tuple[Tensor, ...]:
+    return _split(x, split, axis=axis, num_outputs=num_outputs)
+
+
+@register("DepthToSpace", since=1)
+def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    """x [N, C, H, W] -> [N, C / b^2, H * b, W * b]; the block comes first in C with mode DCR."""
+    n, c, h, w = x.shape
+    b, depth = blocksize, c // blocksize**2
+    if depth * b * b != c:
+        raise ValueError(f"blocks of {b} x {b} from {c} channels")
+    if mode == "DCR":
+        blocks = x.reshape(n, b, b, depth, h, w).permute(0, 3, 4, 1, 5, 2)
+    else:
+        blocks = x.reshape(n, depth, b, b, h, w).permute(0, 1, 4, 2, 5, 3)
+    return blocks.reshape(n, depth, h * b, w * b)
+
+
+@register("SpaceToDepth", since=1)
+def space_to_depth(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    """x [N, C, H, W] -> [N, C * b^2, H / b, W / b], the inverse of DepthToSpace in that mode."""
+    n, c, h, w = x.shape
+    b = blocksize
+    if h % b or w % b:
+        raise ValueError(f"blocks of {b} x {b} from {h} x {w} pixels")
+    blocks = x.reshape(n, c, h // b, b, w // b, b)
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    return blocks.permute(order).reshape(n, c * b * b, h // b, w // b)
+
+
+def _centred(x: Tensor, shape: list[int], axes: Sequence[int] | None) -> list[tuple[int, int]]:
+    chosen = list(range(x.dim())) if axes is None else [axis_of(a, x.dim()) for a in axes]
+    pairs = [(0, 0)] * x.dim()
+    for axis, want in zip(chosen, shape, strict=True):
+        more = want - x.shape[axis]
+        # Half before, rounded towards zero, for a pad as for a crop.
+        before = int(more / 2)
+        pairs[axis] = (before, more - before)
+    return pairs
+
+
+def _centre_shape(x: Tensor, shape: list[int], *, axes: Sequence[int] | None = None) -> Tensor:
+    pairs = _centred(x, shape, axes)
+    return meta([n + b + e for n, (b, e) in zip(x.shape, pairs, strict=True)], x.dtype)
+
+
+@register("CenterCropPad", since=18, host=(1,), infer=_centre_shape)
+def center_crop_pad(x: Tensor, shape: list[int], *, axes: Sequence[int] | None = None) -> Tensor:
+    pairs = _centred(x, shape, axes)
+    return torch.nn.functional.pad(x, [p for pair in reversed(pairs) for p in pair])
+
+
+@register("Trilu", since=14, host=(1,), infer=like_first)
+def trilu(x: Tensor, k: Any = 0, *, upper: int = 1) -> Tensor:
+    offset = k[0] if isinstance(k, list) else k
+    # torch adds the offset to the sizes in 64 bits: an offset beyond them means the same.
+    offset = max(-x.shape[-2], min(offset or 0, x.shape[-1]))
+    return x.triu(offset) if upper else x.tril(offset)
+
+
+def _eye_shape(x: Tensor, *, dtype: int | None = None, **_: Any) -> Tensor:
+    return meta(x.shape, x.dtype if dtype is None else torch_dtype(dtype))
+
+
+@register("EyeLike", since=9, infer=_eye_shape)
+def eye_like(x: Tensor, *, dtype: int | None = None, k: int = 0) -> Tensor:
+    rows, columns = x.shape
+    kind = x.dtype if dtype is None else torch_dtype(dtype)
+    row = torch.arange(rows, device=x.device).unsqueeze(1)
+    return (torch.arange(columns, device=x.device) == row + k).to(kind)

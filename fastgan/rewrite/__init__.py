@@ -5,19 +5,35 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnxscript.rewriter import RewriteRule, RewriteRuleSet
 
-from fastgan.rewrite.fusion import batch_norm, epilogue, normal_form, unflatten
+from fastgan.rewrite.fusion import (
+    addressing,
+    batch_norm,
+    epilogue,
+    normal_form,
+    residual,
+    scale,
+    transposes,
+    unflatten,
+)
 
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
+    ("transposes downwards", transposes.SINK_RULES),
     ("normal form of products", normal_form.RULES),
-    ("constant term into the bias", epilogue.BIAS_RULES),
+    ("constants into weight and bias", (*epilogue.BIAS_RULES, *scale.RULES)),
     ("rows to images", unflatten.RULES),
-    ("batch norm into the weight", batch_norm.RULES),
+    ("batch norm into the weight", (*batch_norm.RULES, *scale.RULES)),
+    ("pads and upsampling into the convolution", addressing.READ_RULES),
+    ("sum into the epilogue", residual.RULES),
     ("activation into the epilogue", epilogue.ACTIVATION_RULES),
+    ("shuffle into the convolution", addressing.WRITE_RULES),
+    ("activation behind a shuffle", epilogue.ACTIVATION_RULES),
+    ("activated rows to images", unflatten.RULES),
+    ("transpose of images into the rows", transposes.COLUMN_RULES),
 )
 
 
 def rewrite(model: ir.Model) -> ir.Model:
     """Apply every pass to a specialised model, in place; returns it."""
     for _, rules in PASSES:
-        RewriteRuleSet(rules).apply_to_model(model)
+        RewriteRuleSet(rules, commute=True).apply_to_model(model)
     return model

@@ -108,6 +108,7 @@ def test_an_op_that_nothing_supports_is_named_with_its_node(fastgan, command, tm
         (["--seeds", "1-3,2"], ["--seeds", "2 twice"]),
         (["--seeds", str(2**64)], ["--seeds", str(2**64)]),
         (["--seeds", "9" * 5000], ["--seeds"]),
+        (["--seeds", f"0-{2**64 - 1}", "--grid", "2x2"], ["--grid", "4 cells"]),
         (["--seed", "-1"], ["seed", "-1"]),
         (["--start", "-1"], ["start", "-1"]),
         (["--grid", "8"], ["--grid", "'8'"]),

@@ -110,6 +110,19 @@ def test_writes_into_a_given_tensor(device):
     assert_close(out, KERNEL.reference(**inputs.reference), case.dtype)
 
 
+@pytest.mark.parametrize("split_k", [1, 2])
+def test_residual(split_k, device):
+    case = Case(1, 32, 3, 4, 20, epilogue=Epilogue("relu"))
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    residual = torch.randn(1, 20, 6, 8, generator=new_generator(device), device=device)
+    residual = residual.contiguous(memory_format=torch.channels_last)
+    config = Config(16, 16, 16, split_k=split_k)
+    out = conv_transpose.launch(**inputs.launch, residual=residual, config=config)
+    arguments = inputs.reference
+    plain = eager(arguments["x"], arguments["weight"], arguments["bias"], case)
+    assert_close(out, (plain + residual).relu(), case.dtype)
+
+
 @pytest.mark.parametrize(
     "out",
     [

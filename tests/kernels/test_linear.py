@@ -40,6 +40,23 @@ def test_transposed_convolution_of_one_pixel(padding, device):
     assert_close(out, expected, torch.float32)
 
 
+@pytest.mark.parametrize("split_k", [1, 2])
+def test_residual_and_flag(split_k, device):
+    generator = new_generator(device)
+    x = torch.randn(3, 40, generator=generator, device=device)
+    weight = torch.randn(40, 24, generator=generator, device=device) / 40**0.5
+    residual = torch.randn(3, 24, 1, 1, generator=generator, device=device)
+    flag = torch.zeros(1, dtype=torch.int32, device=device)
+    packed = linear.pack(weight, torch.float32)
+    options = {"residual": residual, "flag": flag, "config": Config(16, 16, 16, split_k=split_k)}
+    out = linear.launch(x, packed, **options)
+    assert_close(out.flatten(1), x @ weight + residual.flatten(1), torch.float32)
+    assert flag.item() == 0
+    x[1, 7] = float("nan")
+    linear.launch(x, packed, **options)
+    assert flag.item() == 1
+
+
 def test_refuses_what_it_cannot_do(device):
     weight = torch.zeros(20, 12, device=device)
     with pytest.raises(ValueError, match="image"):

@@ -3,10 +3,17 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import triton
+from fastgan.kernels.table import KERNELS
+from fastgan.kernels.types import Config
+
+from benchmarks.compiled import LIMITS, Report, loop_length, occupancy, widest_load
+from benchmarks.static_report import Job, faults
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +43,61 @@ def test_main_kernels_compile_cleanly(architecture):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 configurations, 0 faults" in done.stdout
     assert ("wgmma" in done.stdout) == (architecture == 90)
+
+
+CLEAN = Report(
+    architecture=90,
+    registers=90,
+    spills=0,
+    stack=0,
+    shared=98304,
+    warps=8,
+    occupancy=0.25,
+    tensor_cores="wgmma",
+    copies="bulk",
+    widest_load=16,
+    loop=94,
+    over_limit=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, None),
+        ({"spills": 3}, "3 spills"),
+        ({"stack": 8}, "8 bytes of stack"),
+        ({"over_limit": True}, "shared memory"),
+        ({"tensor_cores": "mma"}, "multiplies with mma, not wgmma"),
+        ({"copies": "none"}, "not overlapped"),
+        ({"widest_load": 4}, "loads of 4 bytes"),
+    ],
+)
+def test_faults_are_found(changes, fault):
+    row = [kernel.name for kernel in KERNELS].index("conv_transpose")
+    batch = KERNELS[row].main_cases[0].batch
+    config = Config(128, 128, 64)
+    job = Job(row, 0, torch.float16, "ieee", batch, config, 90, True)
+    found = faults(job, replace(CLEAN, **changes))
+    assert len(found) == (fault is not None)
+    assert fault is None or fault in found[0]
+
+
+def test_reading_machine_code():
+    instructions = [
+        "MOV R1, R2",
+        "LDG.E.64 R2, [R4]",
+        "HGMMA.64x128x16.F32 R8",
+        "@P0 BRA `(.L_x_0)",
+    ]
+    assert widest_load(instructions) == 8
+    assert widest_load([*instructions, "LDGSTS.E.BYPASS.128 [R1], [R2]"]) == 16
+    assert loop_length(instructions, {".L_x_0": 1}) == 3
+    assert loop_length(instructions[:3], {".L_x_0": 1}) == 0
+
+
+def test_occupancy_is_bound_by_the_scarcest_resource():
+    # Two blocks of 8 warps by shared memory; 128 registers would allow as many, 130 only one.
+    assert occupancy(LIMITS[90], 128, 98304, 8) == 0.25
+    assert occupancy(LIMITS[90], 130, 98304, 8) == 0.125
+    assert occupancy(LIMITS[90], 32, 0, 4) == 1.0

@@ -26,8 +26,12 @@ FLOORS = (
     {"specialise", "rewrite"},
     {"plan"},
     {"backends"},
-    {"models", "batching", "images", "labels", "generator", "loading"},
-    {"exporting", "export_check", "onnx_backend", "measure", "benchmark"},
+    {
+        *("models", "batching", "labels", "generator", "loading"),
+        *("images", "image_files", "image_inputs", "image_model", "image_windows"),
+        *("tiling", "fitting", "canvas", "image_to_image", "image_folders"),
+    },
+    {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},
     {"realtime", "recipes"},
     {"cli"},
 )

@@ -294,3 +294,33 @@ def test_cuda_without_a_gpu(small_path: Path) -> None:
 def test_load_from_bytes_equals_load_from_a_path(small_path: Path) -> None:
     from_bytes = fastgan.load(small_path.read_bytes(), device="cpu")
     assert torch.equal(from_bytes.generate(2), fastgan.load(small_path, device="cpu").generate(2))
+
+
+def test_a_signature_given_overrides_the_files(small_path: Path) -> None:
+    name = fastgan.load(small_path, device="cpu").signature.inputs[0].name
+    stated = {"inputs": [{"name": name, "kind": "latent", "distribution": "hypersphere"}]}
+    generator = fastgan.load(small_path, device="cpu", signature=stated)
+    assert torch.allclose(generator.latents(5).norm(dim=1), torch.ones(5), atol=1e-5)
+    # What is not stated stays: the range of the output is still the file's.
+    assert generator.signature.outputs[0].range == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"inputs": [{"name": "nobody", "kind": "latent"}]},
+        {"inputs": [{"name": "latent", "kind": "melody"}]},
+        {"inputs": {1, 2}},
+        {"outputs": [{"name": "output", "kind": "image", "range": [1, 0]}]},
+    ],
+)
+def test_bad_signatures(small_path: Path, document: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError, match="signature"):
+        fastgan.load(small_path, device="cpu", signature=document)
+
+
+def test_isolated_loading(small_path: Path) -> None:
+    generator = fastgan.load(small_path, device="cpu", isolate=True)
+    assert generator.generate(2).shape == (2, 1, 16, 16)
+    with pytest.raises(fastgan.ModelFileError):
+        fastgan.load(small_path.read_bytes()[:500], device="cpu", isolate=True)

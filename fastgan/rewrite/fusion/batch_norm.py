@@ -60,7 +60,7 @@ class FoldBatchNorm(RewriteRuleClassBase):
             pixels = old_weight.shape[1] // factor.size
             factor, shift, mean = (np.repeat(v, pixels) for v in (factor, shift, mean))
         group = nodes.attributes(node).get("group", 1)
-        new_weight = _scale_outputs(self.product, old_weight, factor, group)
+        new_weight = scale_outputs(self.product, old_weight, factor, group)
         new_bias = (-mean if old_bias is None else old_bias - mean) * factor + shift
         return nodes.rebuild(
             op,
@@ -74,7 +74,7 @@ class FoldBatchNorm(RewriteRuleClassBase):
         )
 
 
-def _scale_outputs(product: str, weight: Array, factor: Array, group: int) -> Array:
+def scale_outputs(product: str, weight: Array, factor: Array, group: int) -> Array:
     """The weight with each output channel multiplied by its factor."""
     if product == "Linear":  # [K, M]
         return weight * factor

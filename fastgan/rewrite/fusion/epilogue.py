@@ -38,12 +38,9 @@ class AddBias(RewriteRuleClassBase):
             return result.fail("the product already has an activation or a residual")
         if "shape" in node.attributes:
             return result.fail("the product is already unflattened")
-        rank, channels = len(nodes.shape(product)), nodes.shape(product)[1]
-        per_channel = (1, channels, *[1] * (rank - 2))
-        aligned = (1,) * (rank - constant.ndim) + constant.shape
-        if nodes.shape(out) != nodes.shape(product) or len(aligned) != rank:
+        if nodes.shape(out) != nodes.shape(product):
             return result.fail("the term broadcasts the product")
-        if any(a not in (1, p) for a, p in zip(aligned, per_channel, strict=True)):
+        if not nodes.per_channel(constant, nodes.shape(product)):
             return result.fail("the term differs from pixel to pixel")
         return result
 

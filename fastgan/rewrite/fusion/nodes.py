@@ -53,6 +53,15 @@ def fused_inputs(node: ir.Node) -> list[ir.Value | None]:
     return [*node.inputs, None, None][:4]
 
 
+def per_channel(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> bool:
+    """Whether the array broadcasts to `shape` as one number, or as one for each channel."""
+    aligned = (1,) * (len(shape) - array.ndim) + array.shape
+    channels = (1, shape[1], *[1] * (len(shape) - 2))
+    return len(aligned) == len(shape) and all(
+        size in (1, whole) for size, whole in zip(aligned, channels, strict=True)
+    )
+
+
 def any_product(op: Any, name: str, bound_to: str) -> Any:
     """The pattern of a fused operator with any inputs and attributes."""
     return getattr(op, name)(

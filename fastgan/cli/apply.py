@@ -1,0 +1,345 @@
+"""`fastgan apply`: pictures through an image-to-image model, file by file or whole folders."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastgan.cli import console, options
+from fastgan.errors import ArgumentError, FastganError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fastgan.generator import Generator
+    from fastgan.image_files import Picture
+    from fastgan.image_folders import Job, Read, Writers
+
+log = logging.getLogger("fastgan")
+
+EXAMPLES = (
+    ("fastgan apply x4.onnx -i photo.jpg", "out/photo_out.jpg, four times as large"),
+    ("fastgan apply x4.onnx -i photos -o large --outscale 2", "a folder, its tree kept, at twice"),
+    ("fastgan apply x4.onnx -i scan.png --tile 512 --ext jpg", "in tiles of 512 pixels"),
+    ("fastgan apply inpaint.onnx -i photo.png --mask hole.png", "white in the mask is filled in"),
+    ("fastgan apply adain.onnx -i photo.jpg --style painting.jpg", "content and style"),
+)
+
+#: Pictures of one size go through the model together up to about so many bytes of floats.
+_GROUP_BYTES = 64 << 20
+_LARGEST_GROUP = 64
+#: How many failures are listed by name.
+_LISTED = 20
+
+
+def apply(
+    model: options.Model,
+    input: Annotated[
+        Path,
+        typer.Option("--input", "-i", help="A picture, or a folder of them.", show_default=False),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="A folder, made if missing; for one picture also a file."
+        ),
+    ] = Path("out"),
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile",
+            "-t",
+            metavar="N",
+            help="Run in tiles of N pixels; 0: never. Default: by memory.",
+        ),
+    ] = None,
+    tile_pad: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How far tiles look beyond their border. Default: 32."),
+    ] = None,
+    outscale: Annotated[
+        float | None,
+        typer.Option(
+            "--outscale",
+            "-s",
+            metavar="S",
+            help="Final size by size of the picture. Default: the model's.",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="For inpainting: a mask, or a folder of masks of the same names."),
+    ] = None,
+    fill: Annotated[
+        str, typer.Option(help="What of the mask is filled in: white or black.")
+    ] = "white",
+    style: Annotated[
+        Path | None, typer.Option(help="The second picture, for models that take one.")
+    ] = None,
+    class_: Annotated[
+        str | None,
+        typer.Option("--class", metavar="K", help="Class, by index or name. Default: random."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For models with a latent or random class.")] = 0,
+    suffix: Annotated[str, typer.Option(help="Put behind each name; may be empty.")] = "out",
+    ext: Annotated[
+        str, typer.Option(help="png, jpg or webp; auto takes the picture's own, or png.")
+    ] = "auto",
+    quality: Annotated[int, typer.Option(help="Of jpg and webp, 1 to 100.")] = 95,
+    alpha: Annotated[
+        str,
+        typer.Option(help="Transparency: keep (resized apart), ignore, or model (run as grey)."),
+    ] = "keep",
+    batch_size: options.BatchSize = None,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
+    ] = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Restore, upscale, stylise, translate or inpaint pictures.
+
+    Folders keep their tree. Results of an earlier run are replaced, pictures that are read never.
+    A picture that can't be read is reported at the end, and the exit code is then 1.
+    """
+    _check_options(ext, quality, outscale, suffix)
+    # The sources are read from files, so nothing of a model is needed to say what is wrong there.
+    from fastgan import image_folders
+
+    jobs = image_folders.find(input, output, suffix, ext, mask)
+    warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
+
+    import fastgan
+    from fastgan.image_files import read
+    from fastgan.image_to_image import Options
+
+    Options("pil", tile, tile_pad, alpha, fill, batch_size)  # raises what it would raise later
+    jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say at once that it can't be
+    began = time.perf_counter()
+    generator = fastgan.load(
+        model, device=device, backend=backend, precision=precision, strict=strict
+    )
+    _check_inputs(generator, mask, style, class_)
+    arguments: dict[str, Any] = {
+        "tile": tile,
+        "tile_pad": tile_pad,
+        "alpha": alpha,
+        "fill": fill,
+        "batch_size": batch_size,
+        "seed": seed,
+        "labels": _label(class_),
+    }
+    if style is not None:
+        arguments["style"] = read(style).pixels
+    run = _Run(generator, arguments, outscale, quality, ext == "auto")
+    run.loaded = time.perf_counter() - began
+    began = time.perf_counter()
+    run.all(jobs)
+    _report(run, jobs, output, time.perf_counter() - began)
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+def _check_options(ext: str, quality: int, outscale: float | None, suffix: str) -> None:
+    from fastgan.image_files import WRITTEN
+
+    if ext != "auto" and ext not in WRITTEN:
+        raise ArgumentError("--ext", repr(ext), f"auto, {', '.join(WRITTEN)}")
+    if not 1 <= quality <= 100:
+        raise ArgumentError("--quality", str(quality), "1 to 100")
+    if outscale is not None and not 0 < outscale <= 64:
+        raise ArgumentError("--outscale", f"{outscale:g}", "more than 0, at most 64")
+    if "/" in suffix or "\\" in suffix:
+        raise ArgumentError("--suffix", repr(suffix), "a part of a file name")
+
+
+def _check_inputs(
+    generator: Generator, mask: Path | None, style: Path | None, class_: str | None
+) -> None:
+    """Refuse at once what would be refused for every picture."""
+    signature = generator.signature
+    images = [port for port in signature.inputs if port.kind == "image"]
+    if not images:
+        found = "a model that takes no picture"
+        raise ArgumentError("apply", found, "one that does", "fastgan generate is for this one")
+    if signature.outputs and all(output.kind != "image" for output in signature.outputs):
+        raise ArgumentError("apply", "a model whose result is no picture", "one whose result is")
+    for option, value, takes in (
+        ("--mask", mask, signature.first("mask") is not None),
+        ("--style", style, len(images) > 1),
+    ):
+        if value is not None and not takes:
+            raise ArgumentError(option, "a model that takes none", "a model that takes one")
+        if value is None and takes:
+            raise ArgumentError(option, "none for a model that takes one", "a picture")
+    if class_ is not None and signature.label is None:
+        raise ArgumentError("--class", "a model without classes", "a model that has them")
+
+
+def _label(text: str | None) -> int | str | None:
+    """A class index where the text is a number, else a class name."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return text
+
+
+# Running -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    """Pictures on their way, and what became of them."""
+
+    generator: Generator
+    arguments: dict[str, Any]
+    outscale: float | None
+    quality: int
+    automatic: bool
+    loaded: float = 0.0
+    computing: float = 0.0
+    failures: list[tuple[Job, Exception]] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
+
+    def all(self, jobs: list[Job]) -> None:
+        """Read, compute and write, each while the others go on."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+        from fastgan.image_folders import Writers, alike, read_ahead
+
+        columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
+        with console.progress(*columns) as bar, Writers() as writers:
+            task = bar.add_task("", total=len(jobs))
+            for group in alike(read_ahead(jobs), self._most):
+
+                def tell(done: int, total: int, group: list[Read] = group) -> None:
+                    bar.update(task, completed=group[0].job.index + len(group) * done / total)
+
+                self._group(group, writers, tell)
+                bar.update(task, completed=group[-1].job.index + 1)
+        self.failures += writers.errors
+
+    def _group(self, group: list[Read], writers: Writers, tell: Callable[[int, int], None]) -> None:
+        """Pictures of one size through the model, and on to be written."""
+        first = group[0]
+        if first.picture is None:
+            self.failures.append((first.job, first.error or ValueError("nothing was read")))
+            return
+        each = self._bytes(first.picture)
+        writers.reserve(each * len(group))
+        try:
+            images = self._compute(group, tell)
+        except Exception as error:  # backends fail in ways of their own; all others still count
+            writers.release(each * len(group))
+            if len(group) == 1:
+                self.failures.append((first.job, error))
+                return
+            for read in group:  # which of them was it?
+                self._group([read], writers, tell)
+            return
+        for read, image in zip(group, images, strict=True):
+            writers.submit(read.job, partial(self._write, read, image), each)
+
+    def _compute(self, group: list[Read], tell: Callable[[int, int], None]) -> list[Image]:
+        arguments = dict(self.arguments)
+        masks = [read.mask.pixels for read in group if read.mask is not None]
+        if masks:
+            arguments["mask"] = masks
+        began = time.perf_counter()
+        images = self.generator(
+            [read.picture.pixels for read in group if read.picture is not None],
+            format="pil",
+            start=group[0].job.index,
+            progress=tell,
+            **arguments,
+        )
+        self.computing += time.perf_counter() - began
+        return images
+
+    def _most(self, picture: Picture) -> int:
+        """How many pictures like this one go through the model together."""
+        fits = int(_GROUP_BYTES // max(1, self._bytes(picture)))
+        return max(self.arguments["batch_size"] or 1, min(_LARGEST_GROUP, fits), 1)
+
+    def _bytes(self, picture: Picture) -> int:
+        """What a result takes in Pillow, 4 bytes a pixel."""
+        height, width = picture.pixels.size
+        vertical, horizontal = self.generator.scale or (1.0, 1.0)
+        made = max(1.0, vertical * horizontal)
+        return int(4 * height * width * (made + (self.outscale or 0.0) ** 2))
+
+    def _write(self, read: Read, image: Image) -> None:
+        """On a thread: the result at its final size, in its format, at its place."""
+        from PIL.Image import Resampling
+
+        from fastgan.image_files import WRITTEN, write
+
+        assert read.picture is not None
+        target, size = read.job.target, read.picture.pixels.size
+        if self.outscale is not None:
+            final = (max(1, round(self.outscale * side)) for side in size[::-1])
+            image = image.resize((next(final), next(final)), Resampling.LANCZOS)
+        if image.mode in ("LA", "RGBA") and target.suffix == ".jpg":
+            if self.automatic:
+                target = target.with_suffix(".png")
+            else:
+                log.warning("%s: jpg holds no transparency, so it is dropped", target)
+                image = image.convert(image.mode[:-1])
+        if self.automatic and max(image.size) > WRITTEN[target.suffix[1:]][1]:
+            target = target.with_suffix(".png")
+        # What a profile says of three channels, it does not say of one.
+        colours = len(image.mode.removesuffix("A"))
+        alike = colours == read.picture.pixels.values.shape[1]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target, image, self.quality, read.picture.icc_profile if alike else None)
+        self.written.append(target)
+
+
+# Reporting ---------------------------------------------------------------------------------------
+
+
+def _report(run: _Run, jobs: list[Job], output: Path, seconds: float) -> None:
+    """What was done on stdout, what failed on stderr; exit code 1 if anything did.
+
+    Raises:
+        FastganError, OSError: what went wrong with the only picture there was.
+    """
+    failures = sorted(run.failures, key=lambda failure: failure[0].index)
+    if len(jobs) == 1 and failures:
+        raise failures[0][1]
+    generator, n = run.generator, len(run.written)
+    typer.echo(f"{generator.backend} on {generator.device} in {generator.precision}")
+    for refusal in generator.refusals:
+        typer.echo(f"  not {refusal}")
+    if n:
+        rate = console.digits(n / seconds)
+        typer.echo(
+            f"{n} image{'s' * (n > 1)}: loaded in {run.loaded:.2f} s, done in {seconds:.2f} s "
+            f"({rate} images/s), {run.computing:.2f} s of that in the model"
+        )
+        typer.echo(str(run.written[0] if len(jobs) == 1 else output))
+    if not failures:
+        return
+    typer.echo(f"fastgan: {len(failures)} of {len(jobs)} images failed:", err=True)
+    for job, error in failures[:_LISTED]:
+        typer.echo(f"  {_reason(job, error)}", err=True)
+    if len(failures) > _LISTED:
+        typer.echo(f"  and {len(failures) - _LISTED} more", err=True)
+    raise typer.Exit(1)
+
+
+def _reason(job: Job, error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    known = isinstance(error, FastganError) and str(job.source) in text
+    return text if known else f"{job.source}: {text}"

@@ -1,0 +1,148 @@
+"""Random numbers inside a graph, which must be the same on every run: RandomNormal and its kin.
+
+A random op is never folded into a constant. It takes standard numbers from `noise`, which an
+engine replaces to seed them, to draw those of other samples, or to switch them off:
+
+    with fastgan.ops.random.using_noise(lambda shape, distribution, node_index: torch.zeros(shape)):
+        ...
+
+By default they are those of seed 0 in `fastgan.latents`: element [i, ...] depends on i and on
+`node_index` alone, not on how many samples are drawn at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.ops.elementwise import torch_dtype
+from fastgan.ops.infer import meta
+from fastgan.ops.registry import register
+
+#: noise(shape, distribution, node_index) -> float32 tensor of that shape, on any device.
+#: `distribution` is "normal" (mean 0, deviation 1) or "uniform" (in [0, 1)); `node_index` counts
+#: the random nodes of a graph in the order in which they run.
+Noise = Callable[[tuple[int, ...], str, int], Tensor]
+
+#: Streams of `fastgan.latents` from here on belong to random nodes; latents have those below.
+FIRST_STREAM = 1 << 16
+
+
+def default_noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
+    """The numbers of seed 0: `shape[0]` samples, each a function of its index and the node's."""
+    from fastgan import latents
+
+    if 0 in shape:
+        return torch.empty(shape, device="cpu")
+    count, *rest = shape or (1,)
+    drawn = latents.sample(
+        distribution, count, tuple(rest), stream=FIRST_STREAM + node_index, device="cpu"
+    )
+    return drawn.reshape(shape)
+
+
+noise: Noise = default_noise
+
+
+@contextlib.contextmanager
+def using_noise(source: Noise) -> Iterator[None]:
+    """Within this context random ops draw from `source`."""
+    global noise
+    before, noise = noise, source
+    try:
+        yield
+    finally:
+        noise = before
+
+
+def _dtype(like: Tensor | None, dtype: int | None) -> torch.dtype:
+    if dtype is not None:
+        return torch_dtype(dtype)
+    return torch.float32 if like is None else like.dtype
+
+
+def _draw(
+    shape: Sequence[int],
+    distribution: str,
+    offset: float,
+    scale: float,
+    node_index: int,
+    dtype: torch.dtype,
+    device: torch.device | None,
+) -> Tensor:
+    drawn = noise(tuple(shape), distribution, node_index).to(device)
+    return (drawn * scale + offset).to(dtype)
+
+
+def _like(x: Tensor, *, dtype: int | None = None, **_: Any) -> Tensor:
+    return meta(x.shape, _dtype(x, dtype))
+
+
+def _shaped(*, shape: Sequence[int], dtype: int | None = None, **_: Any) -> Tensor:
+    return meta(shape, _dtype(None, dtype))
+
+
+@register("RandomNormal", since=1, infer=_shaped, random=True)
+def random_normal(
+    *,
+    shape: Sequence[int],
+    mean: float = 0.0,
+    scale: float = 1.0,
+    dtype: int | None = None,
+    seed: float = 0.0,
+    node_index: int = 0,
+) -> Tensor:
+    """`seed` is not used: the numbers are the engine's, so that they can be repeated."""
+    return _draw(shape, "normal", mean, scale, node_index, _dtype(None, dtype), None)
+
+
+@register("RandomNormalLike", since=1, infer=_like, random=True)
+def random_normal_like(
+    x: Tensor,
+    *,
+    mean: float = 0.0,
+    scale: float = 1.0,
+    dtype: int | None = None,
+    seed: float = 0.0,
+    node_index: int = 0,
+) -> Tensor:
+    return _draw(x.shape, "normal", mean, scale, node_index, _dtype(x, dtype), x.device)
+
+
+@register("RandomUniform", since=1, infer=_shaped, random=True)
+def random_uniform(
+    *,
+    shape: Sequence[int],
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: int | None = None,
+    seed: float = 0.0,
+    node_index: int = 0,
+) -> Tensor:
+    return _draw(shape, "uniform", low, high - low, node_index, _dtype(None, dtype), None)
+
+
+@register("RandomUniformLike", since=1, infer=_like, random=True)
+def random_uniform_like(
+    x: Tensor,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: int | None = None,
+    seed: float = 0.0,
+    node_index: int = 0,
+) -> Tensor:
+    return _draw(x.shape, "uniform", low, high - low, node_index, _dtype(x, dtype), x.device)
+
+
+@register("Bernoulli", since=15, infer=_like, random=True)
+def bernoulli(
+    p: Tensor, *, dtype: int | None = None, seed: float = 0.0, node_index: int = 0
+) -> Tensor:
+    """1 with probability p, else 0."""
+    drawn = noise(tuple(p.shape), "uniform", node_index).to(p.device)
+    return (drawn < p).to(_dtype(p, dtype))

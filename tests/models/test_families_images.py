@@ -1,0 +1,20 @@
+"""Generators from images: every family, exporter and backend against eager PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.networks.families import FROM_IMAGES
+from tests.networks.parity import EXPORTERS, PATHS, Exports, check
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    return Exports(tmp_path_factory.mktemp("families"))
+
+
+@pytest.mark.parametrize("name", FROM_IMAGES)
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(("backend", "precision"), PATHS)
+def test_family(exports: Exports, name: str, exporter: str, backend: str, precision: str) -> None:
+    check(exports.get(name, exporter), backend, precision)

@@ -1,0 +1,32 @@
+"""DCGAN: Radford, Metz, Chintala, "Unsupervised representation learning with DCGANs", 2016."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+
+from tests.networks.weights import randomise_batch_norms
+
+
+def dcgan(latent: int, width: int, channels: int, seed: int) -> nn.Module:
+    """Radford et al., 2016: latent [N, latent, 1, 1] -> tanh images [N, channels, 64, 64]."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [latent, width * 8, width * 4, width * 2, width]
+    layers: list[nn.Module] = []
+    for index, (before, after) in enumerate(itertools.pairwise(sizes)):
+        stride, padding = (1, 0) if index == 0 else (2, 1)
+        layers += [
+            nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        ]
+    layers += [nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False), nn.Tanh()]
+    module = nn.Sequential(*layers)
+    with torch.no_grad():
+        for layer in module:
+            if isinstance(layer, nn.ConvTranspose2d):
+                fan_in = layer.in_channels * layer.kernel_size[0] ** 2 / layer.stride[0] ** 2
+                layer.weight.normal_(0.0, fan_in**-0.5, generator=generator)
+    return randomise_batch_norms(module, generator)
