@@ -219,6 +219,10 @@ class ConvBinding(Binding):
             stride=_pair(a["strides"], 1),
             padding=_pads(a["pads"]),
             dilation=_pair(a["dilations"], 1),
+            pad_mode=a.get("pad_mode", "zeros"),
+            upsample=bool(a.get("upsample", 0)),
+            shuffle=a.get("shuffle", 1),
+            shuffle_mode=a.get("shuffle_mode", "CRD"),
         )
         return _Product(weight, self.bias())
 
@@ -226,7 +230,8 @@ class ConvBinding(Binding):
         return conv.prepare(x, packed.weight, packed.bias, precision=self.precision, **options)
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
-        pixels = self.shape[0] * self.shape[2] * self.shape[3]
+        shuffle = self.step.attributes.get("shuffle", 1)
+        pixels = self.shape[0] * self.shape[2] * self.shape[3] // shuffle**2
         return conv.configs(
             self.packed.weight, pixels, self.target.dtype, capability, self.precision
         )
@@ -325,6 +330,7 @@ class LayerNormBinding(Binding):
 
 #: Attributes of the products that the kernels know; another one is for the library op.
 _KNOWN = {"strides", "pads", "dilations", "group", "output_padding", "shape"}
+_ADDRESSING = {"pad_mode", "upsample", "shuffle", "shuffle_mode"}
 
 
 def bind(step: Step, plan: Plan, target: Target, workspace: Workspace) -> Binding | str:
@@ -359,7 +365,8 @@ def _choose(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
 
 
 def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
-    unknown = sorted(step.attributes.keys() - _KNOWN)
+    known = _KNOWN | _ADDRESSING if step.op == "fastgan.Conv" else _KNOWN
+    unknown = sorted(step.attributes.keys() - known)
     if unknown:
         return None, f"{unknown[0]} is not in the kernel"
     rank = len(plan.buffers[step.inputs[0]].shape) - 2
@@ -375,7 +382,8 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
     if a["group"] != 1:
         return None, f"{a['group']} groups"
     if step.op == "fastgan.Conv":
-        return ConvBinding, ""
+        moved = _ADDRESSING & step.attributes.keys() - {"pad_mode"}
+        return (None, "pixels move along one axis") if moved and rank == 1 else (ConvBinding, "")
     if any(d != 1 for d in a["dilations"]):
         return None, "dilated"
     if any(p < 0 for p in a["pads"]):
