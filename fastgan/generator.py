@@ -15,15 +15,14 @@ from torch import Tensor
 
 from fastgan import image_to_image
 from fastgan import images as image_formats
-from fastgan import labels as class_labels
-from fastgan import latents as latent_space
 from fastgan.backends import Backend, Executable, Target
-from fastgan.backends.base import Draw, ImageFormat
+from fastgan.backends.base import ImageFormat
 from fastgan.batching import Batches, automatic_batch
 from fastgan.errors import ArgumentError, Refusal
-from fastgan.image_model import ImageModel
+from fastgan.image_to_image import ImageModel
+from fastgan.inputs import Inputs, Shapes, input_shapes
 from fastgan.model_file import ModelFile
-from fastgan.signature import Input, Signature
+from fastgan.signature import Signature
 
 if TYPE_CHECKING:
     from fastgan.plan import Plan
@@ -35,8 +34,6 @@ _GUARDED = ("fp16", "bf16")
 
 #: Executables kept, each with its weights packed: a folder of photos may come in any size.
 _MOST_EXECUTABLES = 32
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 class Generator:
@@ -56,13 +53,14 @@ class Generator:
         self._model, self._signature = model, signature
         self._backend, self._target = backend, target
         self._refusals = tuple(refusals)
+        self._inputs = Inputs(signature, target.device)
         self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
         self._executables = {}
         self._lock = threading.Lock()
+        self._images: ImageModel | None = None
         # Whether samples may be drawn where the backend needs them, rather than beforehand.
         self._draws = getattr(backend, "draws", False) and signature.frozen_batch is None
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
-        self._images: ImageModel | None = None
         self._image_output = next(
             (o for o in signature.outputs if o.kind == "image"), signature.outputs[0]
         )
@@ -158,7 +156,7 @@ class Generator:
         n = _count("n", n)
         if batch_size is not None:
             batch_size = _count("batch_size", batch_size)
-        inputs = self._inputs(n, seed, start, labels, truncation, rng, lazily=self._draws)
+        inputs = self._inputs.make(n, seed, start, labels, truncation, rng, lazily=self._draws)
         return self._produce(inputs, n, batch_size, format, out, progress)
 
     def warm_up(
@@ -209,7 +207,7 @@ class Generator:
         latent = self._signature.latent
         if latent is None:
             raise ArgumentError("latents", "a model without a latent input", "one that has it")
-        return self._sample(latent, _count("n", n), 0, seed, start, truncation, rng)
+        return self._inputs.sample(latent, _count("n", n), 0, seed, start, truncation, rng)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Run the model once on the inputs given: arrays or tensors by name in, tensors out.
@@ -217,7 +215,7 @@ class Generator:
         Raises:
             ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
         """
-        tensors = self._check_inputs(inputs)
+        tensors = self._inputs.check(inputs)
         results = self._guarded(tensors)
         return {
             name: (t.float() if t.is_floating_point() else t).contiguous()
@@ -289,160 +287,13 @@ class Generator:
         def rows(n: int) -> dict[str, Tensor]:
             known = dict.fromkeys((model.port.name, *guides), torch.empty(0))
             known |= {name: model.rows(name, value, n) for name, value in given.items()}
-            every = self._inputs(n, seed, start, labels, truncation, rng, known)
+            every = self._inputs.make(n, seed, start, labels, truncation, rng, known)
             return {name: every[name] for name in every.keys() - {model.port.name, *guides}}
 
         def run(batch: dict[str, Tensor], n: int, batch_size: int, format: str) -> Tensor:
             return self._produce(batch, n, batch_size, format, None, False)
 
         return image_to_image.apply(model, run, images, guides, rows, options)
-
-    # Inputs -------------------------------------------------------------------------------------
-
-    def _inputs(
-        self,
-        n: int,
-        seed: int | Sequence[int],
-        start: int,
-        labels: Any,
-        truncation: float | None,
-        rng: str,
-        given: Mapping[str, Tensor] | None = None,
-        lazily: bool = False,
-    ) -> dict[str, Any]:
-        """Every input of the model for n samples: those given, and the rest from the seed.
-
-        With `lazily` what comes from one seed is a `Draw`.
-        """
-        inputs: dict[str, Any] = dict(given or {})
-        sample = self._draw if lazily and isinstance(seed, int) else self._sample
-        first_latent = self._signature.latent
-        for index, port in enumerate(self._signature.inputs):
-            if port.name in inputs:
-                continue
-            if port.kind == "latent":
-                # The first latent is stream 0; labels are stream 1; each further input has its own.
-                stream = 0 if port is first_latent else 2 + index
-                inputs[port.name] = sample(port, n, stream, seed, start, truncation, rng)
-            elif port.kind == "noise":
-                inputs[port.name] = sample(port, n, 2 + index, seed, start, None, rng)
-            elif port.kind == "label":
-                names = self._signature.class_names
-                inputs[port.name] = class_labels.resolve(
-                    labels, n, port, names, seed, start, self.device
-                )
-            else:
-                raise ArgumentError(
-                    f"input {port.name!r}",
-                    f"no value for this {port.kind}",
-                    "g(images) for an image, or g.run({name: array}) for anything",
-                )
-        if labels is not None and self._signature.label is None:
-            raise ArgumentError("labels", "a model without classes", "labels=None")
-        return inputs
-
-    def _sample(
-        self,
-        port: Input,
-        n: int,
-        stream: int,
-        seed: int | Sequence[int],
-        start: int,
-        truncation: float | None,
-        rng: str,
-    ) -> Tensor:
-        shape = self._sample_shape(port)
-        sample = latent_space.sample
-        distribution = port.distribution or "normal"
-        if isinstance(seed, int):
-            return sample(
-                distribution,
-                n,
-                shape,
-                seed=seed,
-                start=start,
-                truncation=truncation,
-                rng=rng,
-                device=self.device,
-                stream=stream,
-            )
-        if len(seed) != n:
-            raise ArgumentError("seed", f"{len(seed)} seeds", f"one for each of {n} images")
-        return torch.cat(
-            [
-                sample(
-                    distribution,
-                    1,
-                    shape,
-                    seed=one,
-                    start=start,
-                    truncation=truncation,
-                    rng=rng,
-                    device=self.device,
-                    stream=stream,
-                )
-                for one in seed
-            ]
-        )
-
-    def _draw(
-        self,
-        port: Input,
-        n: int,
-        stream: int,
-        seed: Any,
-        start: int,
-        truncation: float | None,
-        rng: str,
-    ) -> Draw:
-        shape, distribution = self._sample_shape(port), port.distribution or "normal"
-
-        def fill(first: int, out: Tensor) -> Tensor:
-            return latent_space.sample(
-                distribution,
-                out.shape[0],
-                shape,
-                seed=seed,
-                start=start + first,
-                truncation=truncation,
-                rng=rng,
-                out=out,
-                stream=stream,
-            )
-
-        return Draw((n, *shape), fill)
-
-    def _sample_shape(self, port: Input) -> tuple[int, ...]:
-        """The shape of one sample; an open size is 1 (fully convolutional latents)."""
-        return tuple(size if isinstance(size, int) else 1 for size in port.shape[1:])
-
-    def _check_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        ports = {port.name: port for port in self._signature.inputs}
-        for name in inputs:
-            if name not in ports:
-                raise ArgumentError("inputs", f"unknown name {name!r}", ", ".join(ports))
-        tensors = {}
-        for name, port in ports.items():
-            if name not in inputs:
-                raise ArgumentError("inputs", f"no {name!r}", f"an array of shape {port.shape}")
-            value = inputs[name]
-            tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
-            dtype = getattr(torch, port.dtype, None)
-            tensor = tensor.to(self.device, dtype)
-            fits = not port.shape or (
-                tensor.dim() == len(port.shape)
-                and all(
-                    want == size
-                    for want, size in zip(port.shape, tensor.shape, strict=True)
-                    if isinstance(want, int)
-                )
-            )
-            if not fits:
-                raise ArgumentError(
-                    f"input {name!r}", f"shape {tuple(tensor.shape)}", f"shape {port.shape}"
-                )
-            tensors[name] = tensor
-        return tensors
 
     # Running ------------------------------------------------------------------------------------
 
@@ -608,21 +459,6 @@ class Generator:
 
     def _shapes(self, batch: int) -> Shapes:
         return input_shapes(self._signature, batch)
-
-
-def input_shapes(signature: Signature, batch: int) -> Shapes:
-    """A shape for each input at this batch size.
-
-    A frozen batch stays; an open size is 64 for an image or a mask, and 1 for anything else.
-    """
-    shapes: Shapes = {}
-    for port in signature.inputs:
-        spatial = 64 if port.kind in ("image", "mask") else 1
-        sizes = [size if isinstance(size, int) else spatial for size in port.shape]
-        if sizes and not isinstance(port.shape[0], int):
-            sizes[0] = batch
-        shapes[port.name] = tuple(sizes)
-    return shapes
 
 
 def _shapes_of(tensors: Mapping[str, Any]) -> Shapes:

@@ -15,7 +15,8 @@ from fastgan import signature as signatures
 from fastgan.backends import Target, choose, get
 from fastgan.backends.base import PRECISIONS
 from fastgan.errors import ArgumentError, BackendError, Refusal
-from fastgan.generator import Generator, input_shapes
+from fastgan.generator import Generator
+from fastgan.inputs import input_shapes
 from fastgan.limits import Limits
 from fastgan.model_file import read
 

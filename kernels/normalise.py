@@ -216,7 +216,7 @@ def pixel_kernel(
     if HAS_GAMMA:
         value = value * tl.load(gamma + channel, mask=channel_exists, other=0.0)
     finish(
-        value,
+        tl.where(mask, value, 0.0),
         channel,
         channel_exists,
         offset,

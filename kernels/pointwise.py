@@ -123,7 +123,7 @@ def pointwise_kernel(
                 operand = tl.load(pointer + offset, mask=mask, other=0.0).to(tl.float32)
         value = apply_step(value, operand, OPERATIONS[step])
     finish(
-        value,
+        tl.where(mask, value, 0.0),
         channel,
         mask,
         offset,

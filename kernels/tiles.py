@@ -111,17 +111,16 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
     fitting = []
     for m, n, warps, stages in sizes:
         if m <= max(rows, smallest) and n <= columns:
-            # Two of Hopper's large tiles share a multiprocessor with 128 registers, and hardly
-            # without a cap; small ones get the cap because the assembler, left alone, may aim for
-            # less than they need and spill.
-            large = deep and not bulk and capability[0] == 9 and (m, n) == (128, 128)
+            # The assembler, left alone, may aim for fewer registers than a small tile needs, and
+            # spill.
             small = not bulk and (half or narrow) and m * (n or columns) <= 64 * 64
-            cap = 128 if large or small else 0
+            cap = 128 if small else 0
             fitting.append(Config(m, n or columns, k, warps, stages, 1, bulk, cap))
-    # A short reduction leaves the time at a tile's ends: there, two smaller tiles that share a
-    # multiprocessor overlap where one large one would wait.
+    # 256 columns leave few registers for the epilogue, and with the NaN guard in it too few; and a
+    # short reduction leaves the time at a tile's ends, where two smaller tiles that share a
+    # multiprocessor overlap and one large one would wait. So these come last.
     short = product.taps * product.channels < 1024
-    return sorted(fitting, key=lambda t: short and max(t.block_m, t.block_n) > 128)
+    return sorted(fitting, key=lambda t: t.block_n > 128 or (short and t.block_m > 128))
 
 
 def interpreted(product: Product) -> Config:

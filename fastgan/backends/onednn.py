@@ -6,14 +6,14 @@ run inside the product. It serves fp32 and bf16 (AVX512-BF16, AMX) on x86 CPUs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.backends import addressing, columns, library
-from fastgan.backends.executor import BoundStep, Call, place
+from fastgan.backends.executor import BoundStep, place
 from fastgan.plan import Buffer, Step
 
 #: Up to this many output channels a transposed convolution runs as one convolution of all phases:
@@ -97,7 +97,9 @@ def _bind_linear(
     return BoundStep(step, images, (step.inputs[0],))
 
 
-def _rows(step: Step, weight: Tensor, bias: Tensor | None, count: int) -> Call:
+def _rows(
+    step: Step, weight: Tensor, bias: Tensor | None, count: int
+) -> Callable[[Tensor], Tensor]:
     """activation(x @ weight + bias) on oneDNN, packed for this many rows."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), count)
     attr, scalars = _epilogue(step)
@@ -110,7 +112,7 @@ def _rows(step: Step, weight: Tensor, bias: Tensor | None, count: int) -> Call:
     return run
 
 
-def _one_row(step: Step, weight: Tensor, bias: Tensor | None) -> Call:
+def _one_row(step: Step, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """The same for a single row in fp32: the BLAS's matrix-vector product starts much sooner."""
     act = library.activation(step.epilogue)
     matrix = weight.contiguous()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fastgan.generator import Generator
     from fastgan.image_files import Picture
-    from fastgan.image_folders import Job, Read, Writers
+    from fastgan.image_to_image.folders import Job, Read, Writers
 
 log = logging.getLogger("fastgan")
 
@@ -114,9 +114,9 @@ def apply(
     """
     _check_options(ext, quality, outscale, suffix)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
-    from fastgan import image_folders
+    from fastgan.image_to_image import folders
 
-    jobs = image_folders.find(input, output, suffix, ext, mask)
+    jobs = folders.find(input, output, suffix, ext, mask)
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
     import fastgan
@@ -216,7 +216,7 @@ class _Run:
         """Read, compute and write, each while the others go on."""
         from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-        from fastgan.image_folders import Writers, alike, read_ahead
+        from fastgan.image_to_image.folders import Writers, alike, read_ahead
 
         columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
         with console.progress(*columns) as bar, Writers() as writers:

@@ -12,7 +12,8 @@ from torch import Tensor
 from fastgan import labels, latents, models, signature
 from fastgan.backends import Target
 from fastgan.batching import automatic_batch, split
-from fastgan.generator import Generator, input_shapes
+from fastgan.generator import Generator
+from fastgan.inputs import input_shapes
 from fastgan.model_file import ModelFile, read
 from fastgan.signature import Input, Output, Signature
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import fastgan as engine
 from fastgan.errors import ArgumentError
-from fastgan.image_folders import find
+from fastgan.image_to_image.folders import find
 from fastgan.signature import Input
 from tests import image_networks as networks
 from tests.cli.conftest import Outcome
@@ -402,16 +402,16 @@ def test_jobs_come_in_order_of_names(tmp_path: Path) -> None:
 
 
 def test_reading_runs_ahead_but_not_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastgan import image_folders
+    from fastgan.image_to_image import folders
 
     for index in range(40):
         picture(tmp_path / "in" / f"{index:02d}.png", 8, 8, 3)
     jobs = find(tmp_path / "in", tmp_path / "out", "out", "auto")
     begun = []
-    read = image_folders._read
-    monkeypatch.setattr(image_folders, "_read", lambda job: begun.append(job) or read(job))
-    monkeypatch.setattr(image_folders, "_WAITING_BYTES", 3 * 8 * 8 * 3)
-    for count, found in enumerate(image_folders.read_ahead(jobs), 1):
+    read = folders._read
+    monkeypatch.setattr(folders, "_read", lambda job: begun.append(job) or read(job))
+    monkeypatch.setattr(folders, "_WAITING_BYTES", 3 * 8 * 8 * 3)
+    for count, found in enumerate(folders.read_ahead(jobs), 1):
         assert found.job.index == count - 1
         assert len(begun) <= count + 4
 
@@ -419,18 +419,18 @@ def test_reading_runs_ahead_but_not_away(tmp_path: Path, monkeypatch: pytest.Mon
 def test_writers_wait_for_room() -> None:
     import threading
 
-    from fastgan import image_folders
+    from fastgan.image_to_image import folders
 
     held, most, lock = 0, 0, threading.Lock()
-    size = image_folders._WAITING_BYTES // 3
+    size = folders._WAITING_BYTES // 3
 
     def write() -> None:
         nonlocal held
         with lock:
             held -= 1
 
-    job = image_folders.Job(0, Path("a"), Path("b"))
-    with image_folders.Writers() as writers:
+    job = folders.Job(0, Path("a"), Path("b"))
+    with folders.Writers() as writers:
         for _ in range(50):
             writers.reserve(size)
             with lock:

@@ -48,6 +48,13 @@ def test_nan_is_kept_and_flagged(operation, device):
     assert flag.item() == 0
 
 
+def test_flag_looks_at_no_element_beyond_the_tensor(device):
+    flag = torch.zeros(1, dtype=torch.int32, device=device)
+    x = torch.ones(3, device=device)
+    pointwise.launch(x, [Step("log"), Step("exp"), Step("rdiv", 1.0)], flag=flag)
+    assert flag.item() == 0
+
+
 def test_refuses_what_it_cannot_do(device):
     x, y, scale = draw(device)
     with pytest.raises(ValueError, match="operation: found 'sin'"):

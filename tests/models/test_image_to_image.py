@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import fastgan
-from fastgan import image_to_image
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
+from fastgan.image_to_image import model, run
 from fastgan.images import to_floats
 from fastgan.signature import Input
 from tests import image_networks as networks
@@ -325,7 +325,6 @@ def test_a_model_that_takes_alpha_gets_it(loaded: Loaded) -> None:
         None,
         [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.uint8)],
     ],
-    ids=str,
 )
 def test_what_is_no_image_is_refused(loaded: Loaded, images: Any) -> None:
     with pytest.raises(ArgumentError):
@@ -348,7 +347,6 @@ def test_what_is_no_image_is_refused(loaded: Loaded, images: Any) -> None:
         {"labels": 1},
         {"out": torch.empty(1, 3, 9, 9)},
     ],
-    ids=str,
 )
 def test_bad_options(loaded: Loaded, options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError):
@@ -401,14 +399,12 @@ def test_tiles_of_uint8_and_pil(loaded: Loaded) -> None:
 def test_tiling_by_itself_is_logged(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from fastgan import image_model
-
     module, generator = loaded("espcn")
     images = floats(generator, 1, 3, 300, 280)
     with caplog.at_level(logging.INFO, "fastgan"):
         generator(images)
         assert "tiles" not in caplog.text
-        monkeypatch.setattr(image_model, "TILE_ABOVE_BYTES", 8 << 20)
+        monkeypatch.setattr(model, "TILE_ABOVE_BYTES", 1 << 20)
         result = generator(images)
     assert "280 x 300 pixels" in caplog.text
     assert "tiles of 128" in caplog.text
@@ -478,7 +474,7 @@ def test_masks_in_every_form(loaded: Loaded, tmp_path: Path) -> None:
 def test_a_fixed_inpainter_keeps_the_full_resolution(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_to_image, "_COMPOSITED_AT_ONCE", 16)
+    monkeypatch.setattr(run, "_COMPOSITED_AT_ONCE", 16)
     _, generator = loaded("fixed-inpainter")
     image, mask = pixels(47, 61, 3), rectangle(47, 61)
     result = generator(image, mask=mask, format="uint8")[0]

@@ -1,5 +1,6 @@
-"""Progressive GAN: Karras et al., "Progressive growing of GANs for improved quality, stability, and
-variation", 2018: pixel norm, equalised learning rate, nearest upsampling, the fade-in of a level."""
+"""Progressive GAN: Karras et al., "Progressive growing of GANs for improved quality, stability,
+and variation", 2018: pixel norm, equalised learning rate, nearest upsampling, the fade-in of a
+level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What fastgan's plan of each family looks like, as docs/families.md: `python -m tests.networks.report`.
+"""What fastgan's plan of each family looks like, as docs/families.md: `python -m
+tests.networks.report`.
 
 A step that is neither a fused product nor free is one more pass over memory: the table is the list
 of fusions still to make.

@@ -27,9 +27,8 @@ FLOORS = (
     {"plan"},
     {"backends"},
     {
-        *("models", "batching", "labels", "generator", "loading"),
-        *("images", "image_files", "image_inputs", "image_model", "image_windows"),
-        *("tiling", "fitting", "canvas", "image_to_image", "image_folders"),
+        *("models", "batching", "labels", "inputs", "generator", "loading"),
+        *("images", "image_files", "tiling", "image_to_image"),
     },
     {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},
     {"realtime", "recipes"},

@@ -80,7 +80,7 @@ def _zip(name: str) -> bytes:
         (b"\x89PNG\r\n\x1a\n" + bytes(99), "a PNG image", ""),
         (b"\xff\xd8\xff\xe0" + bytes(99), "a JPEG image", ""),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "Keras", "tf2onnx"),
-        (gzip.compress(bytes(99)), "a gzip archive", "unpack"),
+        (gzip.compress(bytes(99), mtime=0), "a gzip archive", "unpack"),
         (_checkpoint(), "a PyTorch checkpoint", "fastgan.export"),
         (pickle.dumps({"weight": [0.5] * 9}), "a pickle", "fastgan.export"),
         (_zip("model.onnx"), "a zip archive", "unpack"),

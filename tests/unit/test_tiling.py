@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgan import fitting, tiling
+from fastgan import tiling
+from fastgan.image_to_image import fitting
 
 settings.register_profile("patient", deadline=None)  # the machine may be busy
 settings.load_profile("patient")

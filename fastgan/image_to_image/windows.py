@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastgan import images as image_formats
 from fastgan import tiling
-from fastgan.image_model import ImageModel, declared
+from fastgan.image_to_image.model import ImageModel, declared
 from fastgan.images import Pixels
 from fastgan.signature import Input
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import fitting, tiling
+from fastgan import tiling
 from fastgan.backends import Backend, Target
 from fastgan.errors import ArgumentError
+from fastgan.image_to_image import fitting
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
 from fastgan.signature import Input, Output, Signature

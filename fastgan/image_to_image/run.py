@@ -1,14 +1,4 @@
-"""Image-to-image: images of any size and kind through a model, and its results made to match.
-
-A call goes through these steps:
-
-1. `image_inputs.read` turns what was given into `Pixels`, one type for everything.
-2. Images of one size and kind form a `_Group`. `ImageModel` knows, by trying once, which sizes the
-   model takes; from that comes the grid of windows (`tiling`): one, padded where needed, or many;
-   or else the image is resized to the model's one size.
-3. `Windows` turns a few windows at a time into the model's floats; their results go to their place
-   in a canvas at once. So a large image is never held in floats.
-"""
+"""Groups of images through a model: windows in, results together again."""
 
 from __future__ import annotations
 
@@ -20,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import image_inputs, tiling
 from fastgan import images as image_formats
+from fastgan import tiling
 from fastgan.batching import split
-from fastgan.canvas import Canvas, PillowCanvas, TensorCanvas, composite
 from fastgan.errors import ArgumentError, UnsupportedError
-from fastgan.image_inputs import Given
-from fastgan.image_model import ImageModel, declared
-from fastgan.image_windows import Windows
+from fastgan.image_to_image import inputs as image_inputs
+from fastgan.image_to_image.canvas import Canvas, PillowCanvas, TensorCanvas, composite
+from fastgan.image_to_image.inputs import Given
+from fastgan.image_to_image.model import ImageModel, declared
+from fastgan.image_to_image.windows import Windows
 from fastgan.images import Pixels
 
 #: Inputs, their number, the batch size, and the format -> the image output.
