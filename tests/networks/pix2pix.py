@@ -1,6 +1,9 @@
-"""pix2pix: Isola et al., "Image-to-image translation with conditional adversarial networks", 2017."""
+"""pix2pix: Isola et al., "Image-to-image translation with conditional adversarial
+networks", 2017."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +19,7 @@ class UNet(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         down = [3, width, width * 2, width * 4, width * 4]
-        self.down = nn.ModuleList(
-            [nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(down, down[1:], strict=False)]
-        )
+        self.down = nn.ModuleList([nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(down)])
         self.down_norms = nn.ModuleList([nn.BatchNorm2d(c) for c in down[2:-1]])
         up = [(down[4], down[3]), (down[3] * 2, down[2]), (down[2] * 2, down[1]), (down[1] * 2, 3)]
         self.up = nn.ModuleList([nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in up])

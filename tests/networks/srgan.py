@@ -1,5 +1,5 @@
-"""SRGAN: Ledig et al., "Photo-realistic single image super-resolution using a generative adversarial
-network", 2017: PReLU, residual blocks, a global skip, pixel shuffles."""
+"""SRGAN: Ledig et al., "Photo-realistic single image super-resolution using a generative
+adversarial network", 2017: PReLU, residual blocks, a global skip, pixel shuffles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VAE decoder: Kingma, Welling, "Auto-encoding variational Bayes", 2014; its convolutional form as in
+"""VAE decoder: Kingma, Welling, "Auto-encoding variational Bayes", 2014; convolutional as in
 Burgess et al., "Understanding disentangling in beta-VAE", 2018, appendix A."""
 
 from __future__ import annotations
