@@ -369,7 +369,8 @@ class Generator:
                 if key[1] != tuple(sorted(shapes.items()))
             }
         torch.cuda.empty_cache()
-        log.warning(
+        log.log(
+            logging.WARNING if self._largest_batch is None else logging.INFO,
             "%s: not enough memory on %s for %d images at once: going on with %d",
             self._model.name,
             self.device,

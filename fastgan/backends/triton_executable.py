@@ -302,7 +302,8 @@ class TritonExecutable:
 
     def _being_captured(self) -> bool:
         """Whether the caller is capturing a graph of their own, of which this becomes a part."""
-        return bool(torch.cuda.is_current_stream_capturing())
+        on_gpu = self.target.device.type == "cuda"
+        return on_gpu and bool(torch.cuda.is_current_stream_capturing())
 
     @contextlib.contextmanager
     def _library_settings(self) -> Iterator[None]:

@@ -167,7 +167,7 @@ def test_buffers_share_memory(latent_model: tuple[nn.Module, Path]) -> None:
     assert isinstance(executable, TritonExecutable)
     executable.warm_up(None)
     together = sum(buffer.bytes for buffer in executable.plan.buffers.values())
-    assert 0 < executable.bytes < 0.8 * together
+    assert 0 < executable.bytes < 0.9 * together
 
 
 def test_batch_sizes_share_weights_and_memory(latent_model: tuple[nn.Module, Path]) -> None:
@@ -337,7 +337,7 @@ def test_out_of_memory_halves_and_goes_on(
         tried = len(attempts)
         assert torch.equal(generator.generate(7, batch_size=7), images)
     assert len(attempts) == tried, "it did not remember"
-    assert 1 <= len([r for r in caplog.records if "not enough memory" in r.message]) <= 2
+    assert len([r for r in caplog.records if "not enough memory" in r.message]) == 1
 
 
 def test_no_room_for_a_single_image(
@@ -379,7 +379,7 @@ def test_a_failing_kernel_gives_way_to_the_library(
     run = Prepared.run
 
     def broken(self: Prepared) -> torch.Tensor:
-        if any("conv_transpose" in str(call.function) for call in self.calls):
+        if any("conv_transpose" in call.function.fn.__name__ for call in self.calls):
             raise RuntimeError("out of resource: shared memory")
         return run(self)
 

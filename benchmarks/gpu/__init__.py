@@ -1,0 +1,1 @@
+"""Evidence on a GPU: see `benchmarks/gpu_evidence.py`."""

@@ -1,0 +1,434 @@
+"""What evidence consists of: each part fills one JSON file, cell by cell, and can be resumed.
+
+A cell that fails is kept with its error, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu import ceilings, peers, timing
+from benchmarks.gpu.paths import ROOT
+from benchmarks.gpu.zoo import LATENT, TINY, ZOO, Entry
+
+OURS = ("fp16", "fp32", "tf32", "bf16")
+BATCHES = (1, 64, 1024, 8, 256)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How evidence is taken.
+
+    Attributes:
+        out: the folder for the JSON files.
+        dry: a rehearsal on the CPU: tiny models, single runs.
+        deadline: of `time.monotonic()`, when to stop beginning cells.
+        models: the folder for ONNX files.
+    """
+
+    out: Path
+    dry: bool
+    deadline: float
+    models: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return torch.device("cpu" if self.dry else "cuda")
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The models."""
+        return TINY if self.dry else ZOO
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch sizes, the most telling ones first."""
+        return (1, 2) if self.dry else BATCHES
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Ours."""
+        return ("fp16", "fp32") if self.dry else OURS
+
+    @property
+    def seconds(self) -> float:
+        """Of timing per cell."""
+        return 0.0 if self.dry else 0.15
+
+    def load(self, entry: Entry, precision: str) -> Any:
+        """Our generator of a model."""
+        import fastgan
+
+        return fastgan.load(
+            entry.export(self.models), device=self.device, precision=precision, backend="triton"
+        )
+
+
+class Cells:
+    """A part's JSON file: results by key. Those that are there are not made again."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self.path, self.deadline = path, deadline
+        self.data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.data.setdefault("cells", {})
+        self.complete = True
+
+    def fill(self, key: str, make: Callable[[], Any]) -> None:
+        """Make a cell, unless it is there or time is up; an error is a result too."""
+        if key in self.data["cells"]:
+            return
+        if time.monotonic() > self.deadline:
+            self.complete = False
+            return
+        began = time.monotonic()
+        try:
+            result = make()
+        except Exception as error:  # whatever a peer raises
+            text = " ".join(str(error).split())[:300]
+            result = {"error": f"{type(error).__name__}: {text}"}
+        result["took"] = round(time.monotonic() - began, 3)
+        self.data["cells"][key] = result
+        self.save()
+        print(f"  {key}: {_short(result)}", flush=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        self.data["complete"] = self.complete
+        draft = self.path.with_suffix(".part")
+        draft.write_text(json.dumps(self.data, indent=1))
+        os.replace(draft, self.path)
+
+
+def _short(result: dict[str, Any]) -> str:
+    if "error" in result:
+        return result["error"]
+    shown = {k: v for k, v in result.items() if isinstance(v, (int, float, str, bool))}
+    return " ".join(
+        f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in shown.items()
+    )
+
+
+# The parts ----------------------------------------------------------------------------------------
+
+
+def measure_ceilings(setting: Setting, cells: Cells) -> None:
+    """(1) What this GPU can do: copies, writes, matrix products."""
+    for name, make in ceilings.all_of(setting.device, setting.dry):
+        cells.fill(name, make)
+
+
+def check_kernels(setting: Setting, cells: Cells) -> None:
+    """(2) Every case of every kernel, and every tiling of the main ones, against its reference."""
+    from fastgan.kernels.table import KERNELS
+    from fastgan.kernels.types import capability_of
+
+    tolerances = _module(ROOT / "tests" / "kernels" / "tolerances.py")
+    device = setting.device
+
+    def one(kernel: Any, case: Any, config: Any) -> dict[str, Any]:
+        generator = torch.Generator(device).manual_seed(int(torch.randint(2**31, ())))
+        inputs = kernel.inputs(case, generator, device)
+        given = inputs.launch if config is None else {**inputs.launch, "config": config}
+        prepared = kernel.prepare(**given)
+        out = prepared.out
+        out.fill_(float("nan") if out.is_floating_point() else 77)
+        prepared.run()
+        timing.synchronise(device)
+        with peers.exact():
+            expected = kernel.reference(**inputs.reference)
+        difference = (out.double() - expected.double()).abs().max().item()
+        try:
+            tolerances.assert_close(out, expected, case.dtype, case)
+        except AssertionError as error:
+            raise AssertionError(f"off by {difference:.3g}: {error}") from None
+        return {"ok": True, "max_abs": difference}
+
+    for kernel in KERNELS:
+        for number, case in enumerate(kernel.cases[: 1 if setting.dry else None]):
+            cells.fill(
+                f"{kernel.name} {number} {case.label}", lambda k=kernel, c=case: one(k, c, None)
+            )
+    for kernel in () if setting.dry else KERNELS:
+        for number, whole in enumerate(kernel.main_cases):
+            for case in (whole, replace(whole, batch=1)):
+                for config in kernel.configs(case, capability_of(device)):
+                    cells.fill(
+                        f"{kernel.name} main {number} batch {case.batch} {config.label}",
+                        lambda k=kernel, c=case, f=config: one(k, c, f),
+                    )
+
+
+def check_models(setting: Setting, cells: Cells) -> None:
+    """(2) Whole models against eager fp32, and latents bit for bit against the CPU."""
+    from fastgan import latents
+
+    def bits(name: str, options: dict[str, Any]) -> dict[str, Any]:
+        size, n = 100, 8 if setting.dry else 70_001
+        where: dict[str, Any] = {"seed": 2**63 + 11, "start": 2**32 - 5}
+        here = latents.sample(name, n, (size,), device=setting.device, **where, **options)
+        there = latents.sample(name, n, (size,), **where, **options)
+        if not torch.equal(here.cpu(), there):
+            raise AssertionError(f"{int((here.cpu() != there).sum())} numbers differ")
+        return {"ok": True, "numbers": n * size}
+
+    for name in latents.DISTRIBUTIONS:
+        cells.fill(f"latents {name}", lambda n=name: bits(n, {}))
+    cells.fill("latents truncated", lambda: bits("normal", {"truncation": 0.7}))
+
+    def parity(entry: Entry, precision: str, n: int) -> dict[str, Any]:
+        generator = setting.load(entry, precision)
+        executable = generator._executable(
+            generator._shapes(n) | {_port(generator): (n, *entry.shape)}
+        )
+        x = entry.inputs(n, setting.device)
+        output = generator.signature.outputs[0]
+        made = executable({_port(generator): x})[output.name].float()
+        with peers.exact(), torch.inference_mode():
+            expected = entry.module().to(setting.device)(x)
+        difference = made - expected
+        low, high = entry.range
+        mse = float(difference.double().square().mean())
+        return {
+            "max_abs": float(difference.abs().max()),
+            "psnr": 10 * torch.tensor((high - low) ** 2 / max(mse, 1e-30)).log10().item(),
+            "finite": bool(made.isfinite().all()),
+            "max_level": int((_levels(made, low, high) - _levels(expected, low, high)).abs().max()),
+            "library_steps": sum(s.kernel == "library" for s in executable.plan.steps),
+            "steps": len(executable.plan.steps),
+            "notes": sorted({f"{s.op}: {s.note}" for s in executable.plan.steps if s.note}),
+        }
+
+    for entry in setting.entries:
+        for precision in setting.precisions:
+            cells.fill(f"{entry.name} {precision}", lambda e=entry, p=precision: parity(e, p, 2))
+
+
+def tune(setting: Setting, cells: Cells) -> None:
+    """Measure each step's candidates, so that what follows is timed on the fastest ones."""
+
+    def one(entry: Entry, batch: int) -> dict[str, Any]:
+        generator = setting.load(entry, setting.precisions[0])
+        left = max(1.0, min(45.0, setting.deadline - time.monotonic()))
+        shapes = generator._shapes(batch) | {_port(generator): (batch, *entry.shape)}
+        executable = generator._executable(shapes)
+        measure = (lambda run: run() is None or 1.0) if setting.dry else None
+        return {"measured": executable.tune(_image(generator), seconds=left, measure=measure)}
+
+    for batch in setting.batches[: 1 if setting.dry else 3]:
+        for entry in setting.entries[: 1 if setting.dry else None]:
+            cells.fill(f"{entry.name} n={batch}", lambda e=entry, b=batch: one(e, b))
+
+
+def measure_throughput(setting: Setting, cells: Cells, name: str) -> None:
+    """(3) One model: ours and the others, at every batch size."""
+    entry = next(e for e in setting.entries if e.name == name)
+    path, module, device = entry.export(setting.models), entry.module(), setting.device
+    x = entry.inputs(2, device)
+
+    def ours(precision: str, n: int) -> dict[str, Any]:
+        generator = setting.load(entry, precision)
+        port, image = _port(generator), _image(generator)
+        executable = generator._executable({port: (n, *entry.shape)})
+        given = {port: entry.inputs(n, device)}
+        images, _ = executable.images(given, image)
+        run = lambda: executable.images(given, image, images)  # noqa: E731
+        flops = sum(step.flops for step in executable.plan.steps)
+        moved = sum(s.bytes for s in executable.plan.steps) * executable.target.dtype.itemsize // 4
+        found = timing.throughput(run, device, setting.seconds)
+        return {**found, "n": n, "flops": flops, "bytes": moved, "precision": precision}
+
+    def generate(precision: str, n: int) -> dict[str, Any]:
+        generator = setting.load(entry, precision)
+        run = lambda: generator.generate(n, seed=1)  # noqa: E731
+        return {**timing.throughput(run, device, setting.seconds), "n": n, "precision": precision}
+
+    def peer(make: peers.Make, n: int) -> dict[str, Any]:
+        run = make(module, path, entry.inputs(n, device))
+        return {**timing.throughput(run, device, setting.seconds), "n": n}
+
+    for kind in ("quick", "compile"):
+        for n in setting.batches:
+            if kind == "quick":
+                for precision in setting.precisions:
+                    cells.fill(f"fastgan {precision} n={n}", lambda p=precision, n=n: ours(p, n))
+                    if entry.kind == LATENT:
+                        key = f"fastgan generate {precision} n={n}"
+                        cells.fill(key, lambda p=precision, n=n: generate(p, n))
+            for title, make in peers.PEERS.items():
+                if title.startswith("compile") == (kind == "compile"):
+                    cells.fill(f"{title} n={n}", lambda m=make, n=n: peer(m, n))
+    del x
+
+
+def measure_latency(setting: Setting, cells: Cells) -> None:
+    """(4) From a seed to one image, latents included, frame after frame."""
+    frames = 3 if setting.dry else 2000
+    device = setting.device
+
+    def ours(entry: Entry, precision: str, format: str) -> dict[str, Any]:
+        generator = setting.load(entry, precision)
+        out = generator.generate(1, format=format)
+        run = lambda i: generator.generate(1, start=i, format=format, out=out)  # noqa: E731
+        return timing.latency(run, device, frames)
+
+    def peer(entry: Entry, make: peers.Make) -> dict[str, Any]:
+        x = entry.inputs(1, device)
+        run = make(entry.module(), entry.export(setting.models), x)
+
+        def frame(_: int) -> None:
+            torch.randn(x.shape, device=device, out=x)
+            run()
+
+        return timing.latency(frame, device, frames)
+
+    for entry in (e for e in setting.entries if e.kind == LATENT):
+        for precision in setting.precisions[:2]:
+            for format in ("float32", "uint8"):
+                key = f"{entry.name} fastgan {precision} {format}"
+                cells.fill(key, lambda e=entry, p=precision, f=format: ours(e, p, f))
+        # Their own inputs are static, in fp16 a copy: the new latents are drawn, not converted.
+        for title, make in peers.PEERS.items():
+            if title != "onnxruntime":
+                cells.fill(f"{entry.name} {title}", lambda e=entry, m=make: peer(e, m))
+
+
+COLD = """
+import sys, time
+began = time.perf_counter()
+from benchmarks.gpu.paths import arrange
+arrange()
+import fastgan, torch
+imported = time.perf_counter()
+g = fastgan.load(sys.argv[1], device=sys.argv[2], precision=sys.argv[3], backend="triton")
+loaded = time.perf_counter()
+g.generate(1).cpu()
+first = time.perf_counter()
+g.generate(1).cpu()
+print(imported - began, loaded - imported, first - loaded, time.perf_counter() - first)
+"""
+
+
+def measure_cold_start(setting: Setting, cells: Cells) -> None:
+    """(5) A new process to its first image: with empty caches, and with what that one left."""
+    for entry in [e for e in setting.entries if e.kind == LATENT][: 1 if setting.dry else 2]:
+        with tempfile.TemporaryDirectory() as folder:
+
+            def one(entry: Entry = entry, folder: str = folder) -> dict[str, Any]:
+                places = {"TRITON_CACHE_DIR": f"{folder}/triton", "FASTGAN_CACHE": f"{folder}/ours"}
+                path = entry.export(setting.models)
+                arguments = [str(path), str(setting.device), setting.precisions[0]]
+                began = time.perf_counter()
+                done = subprocess.run(
+                    [sys.executable, "-c", COLD, *arguments],
+                    cwd=ROOT,
+                    env={**os.environ, **places},
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                )
+                whole = time.perf_counter() - began
+                if done.returncode:
+                    raise RuntimeError(done.stderr.strip().splitlines()[-1])
+                names = ("import", "load", "first_image", "second_image")
+                return {
+                    **dict(zip(names, map(float, done.stdout.split()), strict=True)),
+                    "all": whole,
+                }
+
+            cells.fill(f"{entry.name} empty caches", one)
+            cells.fill(f"{entry.name} full caches", one)
+
+
+def measure_memory(setting: Setting, cells: Cells) -> None:
+    """(6) The most device memory that a run takes, weights included."""
+    device = setting.device
+
+    def peak(run: Callable[[], object]) -> dict[str, Any]:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        run()
+        timing.synchronise(device)
+        most = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+        held = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+        return {"peak": most, "reserved": held}
+
+    def ours(entry: Entry, n: int) -> dict[str, Any]:
+        generator = setting.load(entry, setting.precisions[0])
+        executable = generator._executable({_port(generator): (n, *entry.shape)})
+        given = {_port(generator): entry.inputs(n, device)}
+        found = peak(lambda: executable.images(given, _image(generator)))
+        apart = sum(b.bytes for b in executable.plan.buffers.values())
+        share = executable.target.dtype.itemsize / 4
+        return {**found, "arena": executable.bytes, "buffers_apart": int(apart * share)}
+
+    def peer(entry: Entry, n: int) -> dict[str, Any]:
+        make = peers.eager(torch.float16 if device.type == "cuda" else torch.float32, last=True)
+        x = entry.inputs(n, device)
+        return peak(lambda: make(entry.module(), Path(), x)())
+
+    for entry in setting.entries:
+        for n in (1,) if setting.dry else (1, 64):
+            cells.fill(f"{entry.name} fastgan n={n}", lambda e=entry, n=n: ours(e, n))
+            cells.fill(f"{entry.name} eager n={n}", lambda e=entry, n=n: peer(e, n))
+
+
+def parts(entries: tuple[Entry, ...]) -> dict[str, Callable[[Setting, Cells], None]]:
+    """All parts by name, the most telling ones first."""
+
+    def throughput(entry: Entry) -> Callable[[Setting, Cells], None]:
+        return lambda setting, cells: measure_throughput(setting, cells, entry.name)
+
+    return {
+        "ceilings": measure_ceilings,
+        "kernels": check_kernels,
+        "models": check_models,
+        "latency": measure_latency,
+        "tune": tune,
+        **{f"throughput-{entry.name}": throughput(entry) for entry in entries},
+        "cold": measure_cold_start,
+        "memory": measure_memory,
+    }
+
+
+def _port(generator: Any) -> str:
+    return str(generator.signature.inputs[0].name)
+
+
+def _image(generator: Any) -> Any:
+    from fastgan.backends.base import ImageFormat
+
+    output = generator.signature.outputs[0]
+    return ImageFormat(output.name, "float32", output.range)
+
+
+def _levels(images: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    return ((images - low) / (high - low) * 255).round().clamp(0, 255).nan_to_num(0)
+
+
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+__all__ = ["Cells", "Setting", "parts"]
