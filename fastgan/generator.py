@@ -232,7 +232,7 @@ class Generator:
         tile: int | None = None,
         tile_pad: int | None = None,
         alpha: str = "keep",
-        fill: str = "white",
+        fill: str | None = None,
         batch_size: int | None = None,
         seed: int | Sequence[int] = 0,
         start: int = 0,
@@ -261,8 +261,8 @@ class Generator:
             tile_pad: how far a tile looks beyond its border, in pixels; 32 if None.
             alpha: what becomes of the transparency of an image if the model takes none: "keep"
                 resizes it apart, "ignore" drops it, "model" runs it as a grey image.
-            fill: which part of the mask the model fills in, "white" or "black"; all other pixels
-                of the result are the image's own.
+            fill: which part of the mask the model fills in, "white" or "black"; None for what the
+                file says, or else white. All other pixels of the result are the image's own.
             batch_size: images, or tiles, per run; None takes one that suits the device's caches.
             seed, start, labels, truncation, rng: as in `generate`, for models that take a latent
                 or a label beside the image.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # onnx_ir takes 0.4 s to import, and `fastgan.export` needs o
 
 InputKind = Literal["latent", "label", "image", "mask", "noise", "tensor"]
 OutputKind = Literal["image", "tensor"]
+Fill = Literal["white", "black"]
 Distribution = Literal["normal", "uniform", "uniform_symmetric", "hypersphere"]
 Shape = tuple[int | str | None, ...]
 Range = tuple[float, float]
@@ -36,6 +37,7 @@ class Input:
         classes: how many classes a label has. An integer label is a class index, one per sample;
             a floating-point one is one-hot, [batch, classes].
         range: the values that an image or mask input is made of.
+        fill: which part of a mask the model fills in; None where the file does not say.
         guessed: whether the file says nothing of this input.
     """
 
@@ -47,6 +49,7 @@ class Input:
     classes: int | None = None
     range: Range | None = None
     guessed: bool = False
+    fill: Fill | None = None
 
     def __str__(self) -> str:
         return _line(self, self.distribution, f"{self.classes} classes" if self.classes else None)

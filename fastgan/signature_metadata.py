@@ -24,6 +24,7 @@ from fastgan.signature import (
     FLOATS,
     INTEGERS,
     Distribution,
+    Fill,
     Input,
     InputKind,
     Output,
@@ -49,7 +50,7 @@ def dump(signature: Signature) -> str:
     """The document that states `signature`."""
 
     def entry(port: Input | Output) -> _Fields:
-        fields = ("name", "kind", "distribution", "classes", "range")
+        fields = ("name", "kind", "distribution", "classes", "range", "fill")
         stated = {field: getattr(port, field, None) for field in fields}
         return {field: value for field, value in stated.items() if value is not None}
 
@@ -154,6 +155,7 @@ def _read_ports(document: _Fields, group: str, kinds: tuple[str, ...]) -> dict[s
         readers: dict[str, Callable[[str, object], object]] = {"range": _read_range}
         if group == "inputs":
             readers |= {"distribution": _read_distribution, "classes": _read_classes}
+            readers["fill"] = _read_fill
         given = {key: entry[key] for key in readers if entry.get(key) is not None}
         ports[name] = {key: readers[key](f"{where}.{key}", value) for key, value in given.items()}
         ports[name]["kind"] = kind
@@ -163,6 +165,12 @@ def _read_ports(document: _Fields, group: str, kinds: tuple[str, ...]) -> dict[s
 def _read_distribution(where: str, value: object) -> object:
     if value not in get_args(Distribution):
         _fail(where, repr(value), "one of " + ", ".join(get_args(Distribution)))
+    return value
+
+
+def _read_fill(where: str, value: object) -> object:
+    if value not in get_args(Fill):
+        _fail(where, repr(value), "one of " + ", ".join(get_args(Fill)))
     return value
 
 
@@ -194,7 +202,7 @@ def _correct_input(guess: Input, fields: _Fields | None) -> Input:
     if fields is None:
         return guess
     if guess.kind != fields["kind"]:  # what was guessed for another kind is void
-        guess = replace(guess, distribution=None, classes=None, range=None)
+        guess = replace(guess, distribution=None, classes=None, range=None, fill=None)
     stated = replace(guess, **fields, guessed=False)
     if stated.kind in ("latent", "noise") and stated.distribution is None:
         stated = replace(stated, distribution="normal")

@@ -79,8 +79,11 @@ def apply(
         typer.Option(help="For inpainting: a mask, or a folder of masks of the same names."),
     ] = None,
     fill: Annotated[
-        str, typer.Option(help="What of the mask is filled in: white or black.")
-    ] = "white",
+        str | None,
+        typer.Option(
+            metavar="W", help="What of the mask is filled in: white or black. Default: the model's."
+        ),
+    ] = None,
     style: Annotated[
         Path | None, typer.Option(help="The second picture, for models that take one.")
     ] = None,

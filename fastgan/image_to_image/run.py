@@ -40,14 +40,15 @@ class Options:
     tile: int | None = None
     tile_pad: int | None = None
     alpha: str = "keep"
-    fill: str = "white"
+    fill: str | None = None
     batch_size: int | None = None
     out: Tensor | None = None
     progress: bool | Callable[[int, int], None] = False
 
     def __post_init__(self) -> None:
         image_formats.check_format(self.format, "pil")
-        for name, value, known in (("alpha", self.alpha, ALPHAS), ("fill", self.fill, FILLS)):
+        fills = (*FILLS, None)
+        for name, value, known in (("alpha", self.alpha, ALPHAS), ("fill", self.fill, fills)):
             if value not in known:
                 raise ArgumentError(name, repr(value), " or ".join(map(repr, known)))
         for name, number, least in (
@@ -324,7 +325,7 @@ class _Group:
 
     def _composite(self, windows: Windows, inputs: dict[str, Tensor], pieces: Tensor) -> Tensor:
         source = inputs[self._model.port.name]
-        hole = windows.hole(inputs, self._options.fill == "white")
+        hole = windows.hole(inputs, self._options.fill)
         if hole is None or source.shape != pieces.shape:  # such as RGBA in, RGB out
             return pieces
         span = self._model.port.range or (-1.0, 1.0)

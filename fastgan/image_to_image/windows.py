@@ -54,12 +54,17 @@ class Windows:
             inputs[name] = self._rows(rows, jobs)
         return inputs
 
-    def hole(self, inputs: Mapping[str, Tensor], white: bool) -> Tensor | None:
-        """Where the model is to fill in, boolean [count, 1, H, W]; None for a model of no mask."""
+    def hole(self, inputs: Mapping[str, Tensor], fill: str | None) -> Tensor | None:
+        """Where the model is to fill in, boolean [count, 1, H, W]; None for a model of no mask.
+
+        Args:
+            fill: which part that is; None for what the file says, or else white.
+        """
         port = self.model.mask
         if port is None:
             return None
-        return (inputs[port.name][:, :1] > sum(port.range or _RANGE) / 2) == white
+        white = inputs[port.name][:, :1] > sum(port.range or _RANGE) / 2
+        return white if (fill or port.fill or "white") == "white" else ~white
 
     def _guide(self, port: Input, pixels: Pixels, jobs: range) -> Tensor:
         if self.model.follows(port) and pixels.size == self.pixels.size:

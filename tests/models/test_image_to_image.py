@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -444,6 +445,18 @@ def test_inpainting_keeps_what_is_known(loaded: Loaded, fill: str, tile: int | N
     known = to_floats(torch.from_numpy(image), 255, span(generator)).permute(2, 0, 1)
     assert torch.equal(as_float[:, ~hole], known[:, ~hole])
     assert (as_float[:, hole] - made[0][:, hole]).abs().max() <= TOLERANCE
+
+
+def test_the_file_says_what_of_a_mask_is_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "black.onnx"
+    ports = [MASKED[0], replace(MASKED[1], fill="black")]
+    fastgan.export(networks.seeded(networks.Inpainter(), 3), path, inputs=ports, verify=False)
+    generator = fastgan.load(path, device="cpu")
+    image, mask = pixels(16, 20, 3), rectangle(16, 20)
+    result = generator(image, mask=mask, format="uint8")
+    assert torch.equal(result, generator(image, mask=mask, fill="black", format="uint8"))
+    assert torch.equal(result[0][torch.from_numpy(mask) == 255], torch.from_numpy(image[mask > 0]))
+    assert not torch.equal(result, generator(image, mask=mask, fill="white", format="uint8"))
 
 
 def test_masks_in_every_form(loaded: Loaded, tmp_path: Path) -> None:
