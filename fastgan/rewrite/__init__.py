@@ -36,4 +36,14 @@ def rewrite(model: ir.Model) -> ir.Model:
     """Apply every pass to a specialised model, in place; returns it."""
     for _, rules in PASSES:
         RewriteRuleSet(rules, commute=True).apply_to_model(model)
+        _drop_identities(model.graph)
     return model
+
+
+def _drop_identities(graph: ir.Graph) -> None:
+    """Let every reader of an Identity read its input; one that names an output stays."""
+    for node in graph:
+        source = node.inputs[0] if node.op_type == "Identity" and not node.domain else None
+        if source is not None and not node.outputs[0].is_graph_output():
+            ir.convenience.replace_all_uses_with(node.outputs[0], source)
+            graph.remove(node, safe=True)

@@ -1,4 +1,4 @@
-"""Generators from images: every family, exporter and backend against eager PyTorch."""
+"""Generators from images, held to eager PyTorch."""
 
 from __future__ import annotations
 

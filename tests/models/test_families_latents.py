@@ -1,4 +1,4 @@
-"""Generators from latents: every family, exporter and backend against eager PyTorch."""
+"""Generators from latents, held to eager PyTorch."""
 
 from __future__ import annotations
 

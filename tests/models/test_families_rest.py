@@ -1,5 +1,4 @@
-"""Generators from features, codes, spectra and volumes: every family, exporter and backend against
-eager PyTorch."""
+"""Generators from features, codes, spectra and noise volumes, held to eager PyTorch."""
 
 from __future__ import annotations
 

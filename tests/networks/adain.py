@@ -1,6 +1,5 @@
 """AdaIN: Huang, Belongie, "Arbitrary style transfer in real-time with adaptive instance
-normalization", 2017: the decoder, behind the normalisation of content features by style
-features."""
+normalization", 2017: the decoder, and the normalisation of content features before it."""
 
 from __future__ import annotations
 

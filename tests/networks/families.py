@@ -1,4 +1,4 @@
-"""The kinds of generators that the field knows, small: from a latent, from images, from the rest."""
+"""The kinds of generators that the field knows: from latents, from images, from the rest."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class ValidBlock(nn.Module):
 
 
 class StyleTransfer(nn.Module):
-    """Images [N, 3, H, W] in 0..255, H and W multiples of 4 -> images of that size and range."""
+    """Images [N, 3, H, W] in 0..255, multiples of 4 high and wide -> images like them."""
 
     def __init__(self, width: int, blocks: int = 2) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""pix2pix: Isola et al., "Image-to-image translation with conditional adversarial networks", 2017."""
+"""pix2pix: Isola et al., "Image-to-image translation with conditional adversarial
+networks", 2017."""
 
 from __future__ import annotations
 

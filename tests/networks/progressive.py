@@ -1,6 +1,5 @@
-"""Progressive GAN: Karras et al., "Progressive growing of GANs for improved quality, stability,
-and variation", 2018: pixel norm, equalised learning rate, nearest upsampling, the fade-in of a
-level."""
+"""Progressive GAN: Karras et al., "Progressive growing of GANs for improved quality, stability, and
+variation", 2018: pixel norm, equalised learning rate, nearest upsampling, a level's fade-in."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What fastgan's plan of each family looks like, as docs/families.md: `python -m
-tests.networks.report`.
+"""docs/families.md, what fastgan's plan of each family is: `python -m tests.networks.report`.
 
 A step that is neither a fused product nor free is one more pass over memory: the table is the list
 of fusions still to make.
@@ -49,13 +48,14 @@ def row(name: str, plan: Plan) -> str:
 
 
 def table(folder: Path) -> str:
-    """The rows of every family, its files in `folder`, and a row of the sums."""
+    """The rows of every family, and the sums; files that `folder` lacks are exported into it."""
     lines, total = [], Counter[str]()
     for name, family in FAMILIES.items():
         module, found = family.make(), {}
         for exporter in ("torchscript", "dynamo"):
             path = folder / f"{name}-{exporter}.onnx"
-            family.export(module, path, exporter)
+            if not path.exists():
+                family.export(module, path, exporter)
             plan = fastgan.load(path, backend="torch", device="cpu").plan(2)
             assert plan is not None
             found[exporter] = row(name, plan)

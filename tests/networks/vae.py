@@ -1,5 +1,5 @@
-"""VAE decoder: Kingma, Welling, "Auto-encoding variational Bayes", 2014; its convolutional form as
-in Burgess et al., "Understanding disentangling in beta-VAE", 2018, appendix A."""
+"""VAE decoder: Kingma, Welling, "Auto-encoding variational Bayes", 2014; convolutional as in
+Burgess et al., "Understanding disentangling in beta-VAE", 2018, appendix A."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""VQ-VAE decoder: van den Oord et al., "Neural discrete representation learning", 2017, section
-4.1."""
+"""VQ-VAE decoder: van den Oord et al., "Neural discrete representation learning", 2017."""
 
 from __future__ import annotations
 

@@ -89,6 +89,7 @@ def _zip(name: str) -> bytes:
         (b"\x00" * 64, "not ONNX", "again"),
         (os.urandom(1) + b"\xff" * 64, "not ONNX", "again"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
 )
 def test_another_format_is_named_with_what_to_do(data: bytes, found: str, advice: str) -> None:
     message = refused(data)

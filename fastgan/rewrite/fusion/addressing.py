@@ -1,7 +1,7 @@
 """What only moves pixels before or behind a convolution -> the convolution's own addressing.
 
-A fastgan.Conv reads its input through, in this order, `upsample` (1: nearest, by two) and `pads` of
-`pad_mode` ("zeros", "reflect" or "edge"), and writes it through `shuffle` (the block size of a
+A fastgan.Conv reads its input through, in this order, `upsample` (1: nearest, by two) and `pads`
+of `pad_mode` ("zeros", "reflect" or "edge"), and writes it through `shuffle` (the block size of a
 DepthToSpace) and `shuffle_mode` ("CRD" or "DCR"). Each attribute is there only where it differs
 from a plain convolution. A residual and an activation follow the shuffle.
 """

@@ -15,27 +15,10 @@ from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.rewrite.fusion import nodes
 
-_UNARY = [
-    "Abs",
-    "Clip",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Log",
-    "Neg",
-    "Reciprocal",
-    "Relu",
-    "Selu",
-    "Sigmoid",
-    "Softplus",
-    "Sqrt",
-    "Swish",
-    "Tanh",
-]
+_UNARY = (
+    *("Abs", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log"),
+    *("Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh"),
+)
 _BINARY = ("Add", "Sub", "Mul", "Div", "PRelu")
 
 
