@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     arrange()
     import torch
 
-    if not options.dry_run and not torch.cuda.is_available():
+    if options.dry_run:
+        torch.set_num_threads(1)  # many threads on tiny problems only wait for each other
+    elif not torch.cuda.is_available():
         print("gpu_evidence: no NVIDIA GPU that torch can use; --dry-run rehearses on the CPU")
         return 2
     from benchmarks.gpu.parts import parts

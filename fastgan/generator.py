@@ -315,6 +315,7 @@ class Generator:
         output = self._image_output
         image = ImageFormat(output.name, format, output.range)
         result: Tensor | None = None
+        place: Tensor | None = None
         doubtful: list[tuple[int, int, dict[str, Any], Tensor]] = []
         batches = Batches(n, batch_size, frozen)
         with torch.inference_mode():
@@ -323,7 +324,11 @@ class Generator:
                 if frozen is not None and count < frozen:
                     # The model runs at no other size: fill up with copies, drop their images.
                     batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
-                place = None if result is None else result[first : first + count]
+                if result is not None:
+                    place = result[first : first + count]
+                else:
+                    # `allocate` will say whether it fits; where it doesn't, it is left alone.
+                    place = out if count == n and isinstance(out, Tensor) else None
                 made = self._attempt(batches, first, count, batch, image, place)
                 if made is None:
                     continue
@@ -333,7 +338,6 @@ class Generator:
                         result = place = images
                     else:
                         result = image_formats.allocate(n, images, format, out, self.device)
-                        place = result[first : first + count]
                 if images is not place:
                     image_formats.store(images[:count], image, result[first : first + count])
                 if nonfinite is not None:

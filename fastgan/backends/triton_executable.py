@@ -85,7 +85,8 @@ class TritonExecutable:
                 result = self._outputs(work)[image.name]
                 guarded = self.target.dtype != torch.float32 and result.is_floating_point()
                 nonfinite = ~result.isfinite().all() if guarded else None
-            if out is None or out.shape != result.shape or out.dtype != result.dtype:
+            fits = out is not None and (out.shape, out.dtype) == (result.shape, result.dtype)
+            if out is None or not fits or out.device != result.device:
                 return result.clone(), nonfinite
             return out.copy_(result), nonfinite
 

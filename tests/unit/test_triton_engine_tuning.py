@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,3 +190,12 @@ def test_keys_tell_problems_apart(file: tuple[nn.Module, ModelFile]) -> None:
                 keys.add(triton_tuning.step_key(bound))
     assert len(keys) == 4
     assert _executable(file[1], 1)._key == _executable(file[1], 4)._key
+
+
+def test_warmup_without_a_gpu_says_so_in_one_line() -> None:
+    code = "from fastgan.cli import main; main()"
+    command = [sys.executable, "-c", code, "warmup", "dcgan-digits"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "NVIDIA GPU" in done.stderr
