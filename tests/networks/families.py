@@ -100,7 +100,7 @@ FROM_IMAGES = {
         lambda: build(lambda: StyleTransfer(4), 26),
         (image(3, *OPEN),),
         range=(0.0, 255.0),
-        size=(20, 24),
+        size=(36, 40),
     ),
     "context-encoder": Family(lambda: build(lambda: ContextEncoder(6), 27), (image(3, 32, 32),)),
     "gated-conv": Family(
