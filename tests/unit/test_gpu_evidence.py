@@ -78,6 +78,7 @@ def test_roofline_is_the_slower_of_two() -> None:
     assert roofline(cell, {}) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", SMALL, ids=lambda entry: entry.name)
 def test_every_model_can_be_exported_and_planned(entry, tmp_path: Path) -> None:
     import fastgan
