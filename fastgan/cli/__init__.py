@@ -23,7 +23,7 @@ def app() -> typer.Typer:
     """The commands, in the order in which `fastgan --help` lists them."""
     import typer
 
-    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, train, warmup
+    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, models, train, warmup
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -42,7 +42,8 @@ def app() -> typer.Typer:
         (compare.compare, compare.EXAMPLES),
         (bench.bench, bench.EXAMPLES),
         (warmup.warmup, warmup.EXAMPLES),
-        (train.train, ()),
+        (models.models, models.EXAMPLES),
+        (train.train, train.EXAMPLES),
         (doctor.doctor, doctor.EXAMPLES),
     ):
         commands.command(epilog=_examples(examples))(function)

@@ -30,7 +30,8 @@ Verbose = Annotated[
 Model = Annotated[
     str,
     typer.Argument(
-        help="An ONNX file, or a model that ships with fastgan: dcgan-digits.", show_default=False
+        help="An ONNX file, or a model that ships (see `fastgan models`): dcgan-digits.",
+        show_default=False,
     ),
 ]
 Device = Annotated[

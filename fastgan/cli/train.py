@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+import sys
+from dataclasses import fields, replace
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -15,20 +17,26 @@ from fastgan.errors import ArgumentError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from fastgan.recipes.gan import Settings
+EXAMPLES = (
+    ("fastgan train dcgan", "handwritten digits from noise"),
+    ("fastgan train superres --set scale=4", "photographs, four times as large"),
+    ("fastgan train superres --data photos/ --preset full", "your own images, on a GPU"),
+)
 
 
 class Recipe(str, Enum):
     """The files in `fastgan/recipes` that train a network."""
 
     dcgan = "dcgan"
+    superres = "superres"
 
 
 class Preset(str, Enum):
-    """How long to train: `full` for a good model, `quick` to see that everything works."""
+    """How long to train: `ship` for the model that ships, `full` for a GPU, `quick` to try it."""
 
-    full = "full"
     quick = "quick"
+    ship = "ship"
+    full = "full"
 
 
 class Loss(str, Enum):
@@ -36,6 +44,7 @@ class Loss(str, Enum):
 
     non_saturating = "non-saturating"
     minimax = "minimax"
+    hinge = "hinge"
 
 
 class Precision(str, Enum):
@@ -49,31 +58,56 @@ def train(
     recipe: Annotated[Recipe, typer.Argument(help="What to train.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="A folder of images. Without it: scikit-learn's handwritten digits."),
+        typer.Option(help="A folder of images. Without it: those that packages bring."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where everything is written. Default: out/RECIPE.")
     ] = None,
-    preset: Annotated[Preset, typer.Option(help="Where the other options start.")] = Preset.full,
+    preset: Annotated[Preset, typer.Option(help="Where the other options start.")] = Preset.ship,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all.")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(min=0, help="Adam's step size.")] = None,
+    lr_discriminator: Annotated[
+        float | None, typer.Option(min=0, help="The discriminator's, as a multiple of --lr.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights and samples.")] = None,
     size: Annotated[
-        int | None, typer.Option(help="Height and width: 32 or 64. Default: 32; 64 with --data.")
+        int | None, typer.Option(min=16, help="Height and width of the images or patches.")
     ] = None,
-    channels: Annotated[int, typer.Option(help="Of --data: 1 is grey, 3 is colour.")] = 3,
+    channels: Annotated[
+        int, typer.Option(help="Of --data, for dcgan: 1 is grey, 3 is colour.")
+    ] = 3,
     hidden: Annotated[
-        int | None, typer.Option(min=0, help="Dense layers in front; 0 is the plain seed network.")
+        int | None, typer.Option(min=0, help="dcgan: dense layers in front; 0 is the plain seed.")
     ] = None,
     loss: Annotated[Loss | None, typer.Option(help="What the generator minimises.")] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="Real images are to be judged 1 - this.")
+    ] = None,
     r1: Annotated[float | None, typer.Option(min=0, help="Weight of the R1 penalty.")] = None,
     spectral_norm: Annotated[
         bool | None, typer.Option(help="Normalise the discriminator's weights.")
     ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="bf16 is faster on CPUs that have it.")
+    average: Annotated[
+        float | None, typer.Option(min=0, max=1, help="How much of the average stays, per step.")
     ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="bf16 is faster where the processor has it.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto (an NVIDIA GPU if there is one), cpu or cuda.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=0, help="Stop after so many sample grids without a better score."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe: scale=4."),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Log losses and samples for TensorBoard, beside the samples.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
 ) -> None:
     """Train a generator and export it as ONNX.
@@ -81,33 +115,41 @@ def train(
     Sample grids, a checkpoint and the model are written to --out. Ctrl-C saves a checkpoint;
     --resume, with the same options, goes on from it exactly.
     """
-    from fastgan.recipes import images, trainer
+    from fastgan.recipes import trainer
 
     if channels not in (1, 3):
         raise ArgumentError("--channels", str(channels), "1 or 3")
+    name = recipe.value
+    module = import_module(f"fastgan.recipes.{name}")
+    start = module.SETTINGS[preset.value]
     given = {
         "steps": steps,
         "batch": batch,
         "lr": lr,
+        "lr_discriminator": lr_discriminator,
         "seed": seed,
-        "size": size or (64 if data else None),
+        "size": size or (64 if data and name == "dcgan" else None),
         "hidden": hidden,
         "loss": loss and loss.value,
+        "label_smoothing": label_smoothing,
         "r1": r1,
         "spectral_norm": spectral_norm,
+        "average": average,
         "precision": precision and precision.value,
+        "device": device,
+        "patience": patience,
     }
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    name = recipe.value
-    module = import_module(f"fastgan.recipes.{name}")
-    settings: Settings = replace(module.SETTINGS[preset.value], **chosen)
+    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    known = {field.name for field in fields(start)}
+    for key in chosen.keys() - known:
+        raise ArgumentError(f"--{key.replace('_', '-')}", f"the recipe {name}", "another recipe")
+    settings = replace(start, **chosen, **_parsed(setting or [], start))
     folder = out or Path("out") / name
 
-    if data is None:
-        pictures, _ = images.digits("train", settings.size)
-    else:
-        pictures = images.folder(data, settings.size, channels)
-    built = module.build(settings, pictures)
+    found = (
+        module.data(settings, data, channels) if name == "dcgan" else module.data(settings, data)
+    )
+    built = module.build(settings, found)
 
     with _progress() as progress:
         bar = progress.add_task(name, total=settings.steps, losses="")
@@ -117,17 +159,43 @@ def train(
             progress.update(bar, completed=step, losses=text)
 
         outcome = trainer.train(
-            built, folder, steps=settings.steps, seed=settings.seed, resume=resume, on_step=show
+            built,
+            folder,
+            steps=settings.steps,
+            seed=settings.seed,
+            resume=resume,
+            patience=settings.patience,
+            tensorboard=tensorboard,
+            on_step=show,
         )
         progress.update(bar, completed=outcome.step)
     if outcome.interrupted:
-        typer.echo(f"Stopped and saved after step {outcome.step} of {settings.steps}.")
-        typer.echo("To go on, give the same command with --resume.")
+        typer.echo(f"Stopped and saved after step {outcome.step} of {settings.steps}. To go on:")
+        words = [*sys.argv[1:], *([] if resume else ["--resume"])]
+        typer.echo(f"  {shlex.join(['fastgan', *words])}")
         raise typer.Exit(130)  # as a shell reports an interrupt
     file = folder / f"{name}.onnx"
     built.export(file)
-    typer.echo(f"{file}: trained for {settings.steps} steps on {len(pictures)} images")
+    typer.echo(f"{file}: trained for {outcome.step} steps")
     typer.echo(f"{folder / 'samples'}: what it makes")
+
+
+def _parsed(pairs: list[str], start: Any) -> dict[str, Any]:
+    """NAME=VALUE pairs, each as the type that the setting has."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if not hasattr(start, key):
+            names = ", ".join(field.name for field in fields(start))
+            raise ArgumentError("--set", repr(key), f"one of {names}")
+        kind = type(getattr(start, key))
+        try:
+            found[key] = value == "true" if kind is bool else kind(value)
+        except ValueError:
+            raise ArgumentError(
+                f"--set {key}", repr(value), f"a value like {getattr(start, key)}"
+            ) from None
+    return found
 
 
 def _progress() -> Progress:

@@ -23,3 +23,9 @@ def path(name: str) -> Path:
     if name not in names():
         raise ArgumentError("model name", repr(name), "one of " + ", ".join(names()))
     return _FOLDER / f"{name}.onnx"
+
+
+def summary(name: str) -> str:
+    """What a shipped model does: the first sentence of its card, up to the colon."""
+    card = path(name).with_suffix(".md").read_text(encoding="utf-8")
+    return card.split("\n\n")[1].replace("\n", " ").split(":")[0]

@@ -16,16 +16,21 @@ Generative Adversarial Networks" (2015).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
 
 from fastgan.errors import ArgumentError
+from fastgan.recipes import images as pictures
+from fastgan.recipes import losses
 from fastgan.recipes.gan import Adversarial, Settings
+from fastgan.recipes.system import built
 
 NAME = "dcgan"
 SETTINGS = {
-    "full": Settings(),
+    "ship": Settings(),
+    "full": Settings(steps=40_000, batch=128, lr=2e-4, average=0.999),
     "quick": Settings(steps=40, batch=16),  # a minute, to see that everything works
 }
 
@@ -60,7 +65,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Sequential):
     """Images [N, channels, size, size] to logits [N, 1], high for real ones."""
 
-    def __init__(self, channels: int, size: int, spectral_norm: bool = False) -> None:
+    def __init__(self, channels: int, size: int) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(channels, 64, 4, 2, 1),
             nn.LeakyReLU(0.2),
@@ -75,12 +80,6 @@ class Discriminator(nn.Sequential):
         ]
         for layer in layers:
             _initialise(layer)
-        if spectral_norm:
-            weighted = (nn.Conv2d, nn.Linear)
-            layers = [
-                parametrizations.spectral_norm(layer) if isinstance(layer, weighted) else layer
-                for layer in layers
-            ]
         super().__init__(*layers)
 
 
@@ -90,6 +89,13 @@ def _initialise(layer: nn.Module) -> None:
     elif isinstance(layer, nn.Linear):  # keeps the variance through LeakyReLU (He et al., 2015)
         nn.init.kaiming_normal_(layer.weight, a=0.2)
         nn.init.zeros_(layer.bias)
+
+
+def data(settings: Settings, folder: Path | None, channels: int = 3) -> torch.Tensor:
+    """Digits, or the images in a folder."""
+    if folder is None:
+        return pictures.digits("train", settings.size)[0]
+    return pictures.folder(folder, settings.size, channels)
 
 
 def build(settings: Settings, images: torch.Tensor) -> Adversarial:
@@ -103,8 +109,13 @@ def build(settings: Settings, images: torch.Tensor) -> Adversarial:
     if tuple(images.shape[2:]) != (settings.size, settings.size):
         raise ArgumentError("images", str(tuple(images.shape[2:])), f"{settings.size} squared")
     channels = images.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        generator = Generator(settings.latent, channels, settings.size, settings.hidden)
-        discriminator = Discriminator(channels, settings.size, settings.spectral_norm)
-    return Adversarial(NAME, generator, discriminator, images, settings)
+    size, hidden = settings.size, settings.hidden
+
+    def networks() -> tuple[nn.Module, nn.Module]:
+        generator = Generator(settings.latent, channels, size, hidden)
+        discriminator: nn.Module = Discriminator(channels, size)
+        if settings.spectral_norm:
+            losses.spectrally_normalised(discriminator)
+        return generator, discriminator
+
+    return Adversarial(NAME, *built(settings.seed, networks), images, settings)

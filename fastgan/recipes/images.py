@@ -46,23 +46,41 @@ def folder(path: Path, size: int = 64, channels: int = 3) -> torch.Tensor:
     Raises:
         ArgumentError: there is no such folder, no image in it, or one that cannot be read.
     """
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    if not files:
-        found = "no image" if path.is_dir() else "no folder"
-        raise ArgumentError(str(path), found, "a folder of " + ", ".join(_SUFFIXES))
     images = []
-    for file in files:
-        try:
-            with Image.open(file) as opened:
-                image = opened.convert("L" if channels == 1 else "RGB")
-                side = min(image.size)
-                left, top = (image.width - side) // 2, (image.height - side) // 2
-                box = (left, top, left + side, top + side)
-                small = image.resize((size, size), Image.Resampling.LANCZOS, box)
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ArgumentError(str(file), str(error), "an image", "remove the file") from error
+    for file in files(path):
+        image = read(file).convert("L" if channels == 1 else "RGB")
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        box = (left, top, left + side, top + side)
+        small = image.resize((size, size), Image.Resampling.LANCZOS, box)
         images.append(np.asarray(small).reshape(size, size, channels))
     return _to_tensor(np.stack(images))
+
+
+def files(path: Path) -> list[Path]:
+    """Every image file in a folder and the folders in it, by name.
+
+    Raises:
+        ArgumentError: there is no such folder, or no image in it.
+    """
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not found:
+        what = "no image" if path.is_dir() else "no folder"
+        raise ArgumentError(str(path), what, "a folder of " + ", ".join(_SUFFIXES))
+    return found
+
+
+def read(file: Path) -> Image.Image:
+    """The image of a file, in colour.
+
+    Raises:
+        ArgumentError: it can't be read.
+    """
+    try:
+        with Image.open(file) as opened:
+            return opened.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ArgumentError(str(file), str(error), "an image", "remove the file") from error
 
 
 def grid(images: torch.Tensor, columns: int = 10, scale: int = 1, gap: int = 2) -> Image.Image:

@@ -11,11 +11,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from fastgan.errors import ArgumentError, FastganError
@@ -62,6 +63,10 @@ class Recipe(Protocol):
         """The same `count` samples each time, [count, C, H, W] in [-1, 1]; changes no state."""
         ...
 
+    def score(self) -> float | None:
+        """How bad it is on held-out data, lower is better; None where nothing tells."""
+        ...
+
     def export(self, path: Path) -> None:
         """Write the trained generator as ONNX."""
         ...
@@ -85,6 +90,8 @@ def train(
     resume: bool = False,
     samples_every: int = 250,
     checkpoint_every: int = 500,
+    patience: int = 0,
+    tensorboard: bool = False,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> Outcome:
     """Train `recipe` up to step `steps`; write grids and checkpoints into the folder `out`.
@@ -92,10 +99,14 @@ def train(
     Args:
         resume: go on from the checkpoint in `out`. Without it, a checkpoint there is an error:
             no run is overwritten by accident.
+        patience: stop, saved and finished, after so many sample grids without a better `score`;
+            0 never does. A resumed run counts anew.
+        tensorboard: log losses, samples and the score into `out`/tensorboard.
         on_step: called after each step with its number, from 1, and its losses.
 
     Raises:
-        ArgumentError: there is no checkpoint to resume, or one that would be overwritten.
+        ArgumentError: there is no checkpoint to resume, or one that would be overwritten; or
+            `patience` for a recipe without a score; or TensorBoard is not installed.
         TrainingError: a loss is not finite, or the checkpoint is of other settings.
     """
     file = out / CHECKPOINT
@@ -104,12 +115,16 @@ def train(
     if not resume and file.exists():
         instead = "say --resume to go on with it, or another --out"
         raise ArgumentError(str(file), "the checkpoint of an earlier run", "a new folder", instead)
+    if patience and recipe.score() is None:
+        raise ArgumentError("--patience", f"the recipe {recipe.name}", "a recipe with a score")
+    log = _writer(out / "tensorboard") if tensorboard else None
     (out / "samples").mkdir(parents=True, exist_ok=True)
     draw = torch.Generator().manual_seed(seed)
     first = _load(file, recipe, draw) if resume else 0
 
     losses: dict[str, float] = {}
-    with _interrupt() as interrupted:
+    scores: list[float] = []
+    with _interrupt() as interrupted, log or nullcontext():
         for step in range(first + 1, steps + 1):
             losses = recipe.step(draw)
             bad = [name for name, loss in losses.items() if not abs(loss) < float("inf")]
@@ -118,14 +133,39 @@ def train(
                 instead = f"lower --lr; the last checkpoint is in {out}"
                 raise TrainingError(f"step {step}", found, "a finite number", instead)
             on_step(step, losses)
-            last = step == steps or interrupted.is_set()
-            if last or step % checkpoint_every == 0:
+            if log is not None:
+                for name, loss in losses.items():
+                    log.add_scalar(f"loss/{name}", loss, step)
+            look = step == steps or interrupted.is_set() or step % samples_every == 0
+            if look and patience:
+                scores.append(recipe.score() or 0.0)
+                if log is not None:
+                    log.add_scalar("score", scores[-1], step)
+            stop = bool(scores) and len(scores) - scores.index(min(scores)) > patience
+            if look or stop or step % checkpoint_every == 0:
                 _save(file, recipe, draw, step)
-            if last or step % samples_every == 0:
-                grid(recipe.samples(100), scale=2).save(out / "samples" / f"{step:06}.png")
+            if look:
+                sheet = grid(recipe.samples(100), scale=2)
+                sheet.save(out / "samples" / f"{step:06}.png")
+                if log is not None:
+                    log.add_image(
+                        "samples", np.asarray(sheet.convert("RGB")), step, dataformats="HWC"
+                    )
             if interrupted.is_set():
                 return Outcome(step, step < steps, losses)
+            if stop:
+                return Outcome(step, False, losses)
     return Outcome(max(first, steps), False, losses)
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        needed = "the package tensorboard"
+        instead = "pip install 'fastgan[tensorboard]'"
+        raise ArgumentError("--tensorboard", "no TensorBoard", needed, instead) from error
+    return SummaryWriter(folder)
 
 
 def _save(file: Path, recipe: Recipe, draw: torch.Generator, step: int) -> None:

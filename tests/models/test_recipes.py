@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastgan.errors import ArgumentError
-from fastgan.recipes import dcgan, images, trainer
+from fastgan.recipes import dcgan, images, losses, trainer
 from fastgan.recipes.gan import Settings
 
 QUICK = replace(dcgan.SETTINGS["quick"], batch=4)
@@ -130,9 +130,8 @@ def test_the_losses_are_those_of_the_papers(digits):
 
 
 def test_shifting_moves_images_and_passes_gradients(digits):
-    recipe = dcgan.build(replace(QUICK, shift=0.125), digits)
     pictures = digits[:16].clone().requires_grad_()
-    moved = recipe._shifted(pictures, torch.Generator().manual_seed(0))
+    moved = losses.shifted(pictures, 0.125, torch.Generator().manual_seed(0))
     padded = functional.pad(pictures, [4] * 4, mode="replicate")
     windows = padded.unfold(2, 32, 1).unfold(3, 32, 1)  # [16, 1, 9, 9, 32, 32]
     same = (windows == moved[:, :, None, None]).all(-1).all(-1).flatten(1).any(1)

@@ -1,0 +1,115 @@
+"""Networks from image to image, trained on pairs, with or without a discriminator.
+
+The weighted sum of the two: Pathak et al., "Context Encoders: Feature Learning by Inpainting"
+(2016); Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial
+Network" (2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fastgan.recipes import losses
+from fastgan.recipes.photographs import Photographs
+from fastgan.recipes.settings import Settings
+from fastgan.recipes.system import System, fixed
+
+#: Patches [N, 3, size, size] and random numbers in, what the generator is given out.
+Damage = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PairSettings(Settings):
+    """Beside those of every recipe:
+
+    Attributes:
+        adversarial: weight of the discriminator's view beside that of the L1 distance; 0 trains
+            without a discriminator, for the least distance.
+        warm: for so many steps the generator learns from the distance alone.
+    """
+
+    size: int = 64
+    adversarial: float = 0.0
+    warm: int = 0
+
+
+class Restoration(System):
+    """A generator that undoes `damage`.
+
+    Args:
+        generator: damaged images in [-1, 1] to whole ones.
+        discriminator: images to logits of any shape, high for real.
+        train: what patches are cut from; `test`: those that the samples and the score show.
+    """
+
+    options: PairSettings
+
+    def __init__(
+        self,
+        name: str,
+        settings: PairSettings,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        damage: Damage,
+        train: Photographs,
+        test: Photographs,
+    ) -> None:
+        super().__init__(name, settings, str(train), generator, discriminator=discriminator)
+        self.discriminator, self.damage = discriminator, damage
+        self.train, self.test = train, test
+
+    def step(self, draw: torch.Generator) -> dict[str, float]:
+        """Train the discriminator, where it has a say, then the generator."""
+        s = self.options
+        whole = self.train.patches(s.batch, s.size, draw)
+        given = self.damage(whole, draw).to(self.device)
+        real = whole.to(self.device)
+        with self.autocast():
+            fake = self.generator(given).float()
+        distance = functional.l1_loss(fake, real)
+        found = {"L1": distance.item()}
+        if not s.adversarial or self.steps_done("generator") < s.warm:
+            self.descend(distance, "generator")
+            self.update_average()
+            return found
+
+        real.requires_grad_(s.r1 > 0)
+        with self.autocast():
+            on_real = self.discriminator(real).float()
+            on_fake = self.discriminator(fake.detach()).float()
+        d_loss = losses.discriminator_loss(on_real, on_fake, s.loss, s.label_smoothing)
+        penalty = s.r1 / 2 * losses.r1(on_real, real) if s.r1 else 0.0
+        self.descend(d_loss + penalty, "discriminator")
+
+        self.discriminator.requires_grad_(False)
+        with self.autocast():
+            g_loss = losses.generator_loss(self.discriminator(fake).float(), s.loss)
+        self.descend(distance + s.adversarial * g_loss, "generator")
+        self.discriminator.requires_grad_(True)
+        self.update_average()
+        return {**found, "D": d_loss.item(), "G": g_loss.item()}
+
+    def pairs(self, count: int, size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same held-out patches each time: damaged, and whole."""
+        draw = fixed(seed)
+        whole = self.test.patches(count, size, draw)
+        return self.damage(whole, draw), whole
+
+    def samples(self, count: int) -> torch.Tensor:
+        """Held-out patches: damaged, restored, whole, side by side."""
+        given, whole = self.pairs(max(1, count // 3), self.options.size)
+        with torch.no_grad():
+            restored = self.finished()(given)
+        shown = functional.interpolate(given, whole.shape[-2:], mode="nearest")
+        return torch.stack([shown, restored, whole], 1).flatten(0, 1)
+
+    def score(self) -> float | None:
+        """The mean absolute error on held-out patches."""
+        given, whole = self.pairs(32, self.options.size)
+        with torch.no_grad():
+            return functional.l1_loss(self.finished()(given), whole).item()

@@ -1,0 +1,116 @@
+"""What every recipe shares: networks, their optimizers, the average worth keeping, precision."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from fastgan.recipes.settings import Settings
+from fastgan.recipes.trainer import Stateful
+
+Made = TypeVar("Made")
+
+
+class System:
+    """Networks that are trained together; a recipe adds `step`, `samples` and `export`.
+
+    What is kept of `generator` is not its last state but a running average of all of them, which
+    is better than any.
+
+    Args:
+        name: the recipe's name, as in `fastgan train NAME`.
+        generator: what is exported.
+        others: the other networks by name; the discriminator is "discriminator".
+        data: a line that says which data it is, which a checkpoint must agree in.
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, data: str, generator: nn.Module, **others: nn.Module
+    ) -> None:
+        self.name, self.options, self._data = name, settings, data
+        self.device = device_of(settings)
+        self.generator = generator.to(self.device)
+        self.average = copy.deepcopy(generator).requires_grad_(False)
+        self._networks = {"generator": generator, **others}
+        self._optimizers = {}
+        for key, network in self._networks.items():
+            network.to(self.device)
+            rate = settings.lr * (settings.lr_discriminator if "discriminator" in key else 1.0)
+            self._optimizers[key] = torch.optim.Adam(network.parameters(), rate, (0.5, 0.99))
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What a checkpoint must agree in: everything but how long, where and when to stop."""
+        return {**self.options.fixed(), "images": self._data}
+
+    @property
+    def state(self) -> Mapping[str, Stateful]:
+        """Everything that `step` changes."""
+        optimizers = {f"{name}_optimizer": part for name, part in self._optimizers.items()}
+        return {**self._networks, "average": self.average, **optimizers}
+
+    def samples(self, count: int) -> torch.Tensor:
+        """The same samples each time, at most `count`."""
+        raise NotImplementedError
+
+    def score(self) -> float | None:
+        """How bad it is on held-out data, lower is better; None where nothing tells."""
+        return None
+
+    def finished(self) -> nn.Module:
+        """The averaged generator, on the CPU, ready to export."""
+        return copy.deepcopy(self.average).cpu().eval()
+
+    def export(self, path: Path) -> None:
+        """Write the finished generator as ONNX."""
+        raise NotImplementedError
+
+    def autocast(self) -> torch.autocast:
+        """Layers in bfloat16 where the settings ask for it."""
+        enabled = self.options.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def descend(self, loss: torch.Tensor, *networks: str) -> None:
+        """One step of these networks' optimizers down the gradient of `loss`."""
+        for name in networks:
+            self._optimizers[name].zero_grad()
+        torch.autograd.backward(loss)
+        for name in networks:
+            self._optimizers[name].step()
+
+    def steps_done(self, network: str) -> int:
+        """How often this network's optimizer has stepped, earlier parts of a run included."""
+        states = self._optimizers[network].state.values()
+        return next((int(state["step"]) for state in states), 0)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Let the average follow the generator."""
+        keep = self.options.average
+        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+        for mean, weight in pairs:
+            mean.lerp_(weight, 1 - keep)
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Where to train."""
+    if settings.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(settings.device)
+
+
+def built(seed: int, make: Callable[[], Made]) -> Made:
+    """What `make()` makes with the weights of this seed; the global generator is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def fixed(seed: int = 0) -> torch.Generator:
+    """A generator of random numbers that starts the same each time."""
+    return torch.Generator().manual_seed(seed)

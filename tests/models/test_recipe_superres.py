@@ -1,0 +1,72 @@
+"""Super-resolution: data by image, a score that falls, exact resume, the file is the module."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+import fastgan
+from fastgan.errors import ArgumentError
+from fastgan.recipes import photographs, superres, trainer
+from fastgan.recipes.system import fixed
+
+pytest.importorskip("skimage", reason="the photographs come with scikit-image")
+QUICK = superres.SETTINGS["quick"]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return superres.data(QUICK, None)
+
+
+def test_no_held_out_photograph_is_trained_on(tmp_path, found):
+    train, test = found
+    whole = {tuple(p.shape): p for p in test.pictures}
+    assert all(
+        not torch.equal(p, whole[tuple(p.shape)]) for p in train.pictures if tuple(p.shape) in whole
+    )
+    for index in range(6):
+        Image.new("RGB", (80, 40), (40 * index, 0, 0)).save(tmp_path / f"{index}.png")
+    reds = [
+        {int(p[0, 0, 0]) for p in photographs.photographs(split, tmp_path).pictures}
+        for split in ("train", "test")
+    ]
+    assert reds == [{40, 80, 120, 160}, {0, 200}]
+    assert all(min(p.shape[1:]) >= 64 for p in photographs.photographs("test", tmp_path).pictures)
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.01], ids=["distance alone", "adversarial"])
+def test_resume_is_exact_and_the_file_is_the_module(tmp_path, found, adversarial):
+    settings = replace(QUICK, adversarial=adversarial, spectral_norm=True)
+    whole, first, second = (superres.build(settings, found) for _ in range(3))
+    before = whole.score()
+    trainer.train(whole, tmp_path / "whole", steps=30, seed=1)
+    trainer.train(first, tmp_path / "parts", steps=10, seed=1)
+    trainer.train(second, tmp_path / "parts", steps=30, seed=1, resume=True)
+    for name, weight in whole.generator.state_dict().items():
+        assert torch.equal(weight, second.generator.state_dict()[name]), name
+    assert whole.score() < before  # it starts as bicubic interpolation
+
+    whole.export(tmp_path / "x2.onnx")
+    image = torch.rand(2, 3, 20, 28, generator=fixed(4)) * 2 - 1
+    with torch.no_grad():
+        expected = whole.finished()(image)
+    for backend in ("torch", "ort"):
+        made = fastgan.load(tmp_path / "x2.onnx", backend=backend)(image)
+        torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+
+
+def test_early_stop_and_tensorboard(tmp_path, found):
+    pytest.importorskip("tensorboard", reason="TensorBoard is optional")
+    recipe = superres.build(replace(QUICK, lr=0.0), found)  # it never gets better
+    outcome = trainer.train(
+        recipe, tmp_path, steps=20, seed=0, samples_every=2, patience=2, tensorboard=True
+    )
+    assert (outcome.step, outcome.interrupted) == (6, False)
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_an_unknown_scale(found):
+    with pytest.raises(ArgumentError, match="2 or 4"):
+        superres.build(replace(QUICK, scale=3), found)
