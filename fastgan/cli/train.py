@@ -103,7 +103,7 @@ def train(
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe: scale=4."),
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe's own: scale=4."),
     ] = None,
     tensorboard: Annotated[
         bool, typer.Option(help="Log losses and samples for TensorBoard, beside the samples.")
@@ -182,12 +182,15 @@ def train(
 
 def _parsed(pairs: list[str], start: Any) -> dict[str, Any]:
     """NAME=VALUE pairs, each as the type that the setting has."""
+    from fastgan.recipes.settings import Settings
+
+    shared = {field.name for field in fields(Settings)}  # those have options of their own
+    own = [field.name for field in fields(start) if field.name not in shared]
     found: dict[str, Any] = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
-        if not hasattr(start, key):
-            names = ", ".join(field.name for field in fields(start))
-            raise ArgumentError("--set", repr(key), f"one of {names}")
+        if key not in own:
+            raise ArgumentError("--set", repr(key), "one of " + ", ".join(own))
         kind = type(getattr(start, key))
         try:
             found[key] = value == "true" if kind is bool else kind(value)

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from fastgan.errors import ArgumentError
 from fastgan.recipes.settings import Settings
 from fastgan.recipes.trainer import Stateful
 
@@ -98,9 +99,17 @@ class System:
 
 
 def device_of(settings: Settings) -> torch.device:
-    """Where to train."""
+    """Where to train.
+
+    Raises:
+        ArgumentError: there is no such device here.
+    """
+    gpu = torch.cuda.is_available()
     if settings.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if gpu else "cpu")
+    if settings.device not in (("cpu", "cuda") if gpu else ("cpu",)):
+        needed = "auto, cpu or cuda" if gpu else "auto or cpu: torch sees no GPU here"
+        raise ArgumentError("device", repr(settings.device), needed)
     return torch.device(settings.device)
 
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import fastgan
+from fastgan.cli import app
 from fastgan.errors import ArgumentError
 from fastgan.recipes import photographs, superres, trainer
 from fastgan.recipes.system import fixed
@@ -67,6 +69,18 @@ def test_early_stop_and_tensorboard(tmp_path, found):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_an_unknown_scale(found):
-    with pytest.raises(ArgumentError, match="2 or 4"):
-        superres.build(replace(QUICK, scale=3), found)
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"scale": 3}, "2 or 4"), ({"device": "abacus"}, "auto")]
+)
+def test_settings_that_do_not_fit(found, changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        superres.build(replace(QUICK, **changes), found)
+
+
+@pytest.mark.parametrize("pair", ["nope=1", "loss=nonsense", "scale=many", "scale"])
+def test_a_setting_that_is_none_is_one_clear_line(tmp_path, pair):
+    words = ["train", "superres", "--preset", "quick", "--set", pair, "--out", str(tmp_path)]
+    result = CliRunner().invoke(app(), words)
+    assert result.exit_code == 2
+    assert "--set" in result.output
+    assert not list(tmp_path.iterdir())
