@@ -34,7 +34,7 @@ from fastgan.ops.nodes import (
     where,
 )
 
-__all__ = ["attribute_value", "specialise", "to_torch"]
+__all__ = ["attribute_value", "specialise", "to_torch", "without_collection"]
 
 #: A constant larger than this stays a node of the graph: it is cheaper to compute than to keep.
 FOLD_BYTES = 64 * MIB
@@ -85,12 +85,12 @@ def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Mod
         LimitError: for a tensor that no honest model has.
         ArgumentError: for an input without a shape in `shapes`.
     """
-    with _without_collection():
+    with without_collection():
         return _Walk(model, shapes).run()
 
 
 @contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Garbage collection would go through the growing graph again and again, and find nothing."""
     enabled = gc.isenabled()
     gc.disable()

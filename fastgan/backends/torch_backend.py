@@ -16,6 +16,9 @@ from fastgan.plan import Plan, make
 name = "torch"
 devices = ("cpu", "cuda")
 
+#: Under this name a model holds (target, shapes, executable) between `accepts` and `compile`.
+_KEPT = "fastgan.backends.torch"
+
 
 def accepts(
     model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
@@ -26,7 +29,8 @@ def accepts(
     if target.device.type == "cuda" and not torch.cuda.is_available():
         return Refusal(name, "device", "no usable NVIDIA GPU", "a CUDA build of torch and a GPU")
     try:
-        compile(model, target, shapes)
+        # Kept for the call of `compile` that follows, since all this takes a second or more.
+        model.model.meta[_KEPT] = (target, dict(shapes), _compile(model, target, shapes))
     except UnsupportedError as error:
         return Refusal(name, error.where, error.found, error.needed)
     return None
@@ -36,6 +40,13 @@ def compile(
     model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
 ) -> PlanExecutable:
     """Plan the model for these shapes and bind each step to the best library op."""
+    *asked, made = model.model.meta.pop(_KEPT, (None, None, None))
+    return made if asked == [target, dict(shapes)] else _compile(model, target, shapes)
+
+
+def _compile(
+    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+) -> PlanExecutable:
     plan = make(model.model, shapes)
     opset = model.model.opset_imports.get("", 1)
     steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]

@@ -20,6 +20,7 @@ def make(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
     # Imported here: the rewriter takes half a second to import, and ONNX Runtime needs no plan.
     from fastgan.plan.lower import lower
     from fastgan.rewrite import rewrite
-    from fastgan.specialise import specialise
+    from fastgan.specialise import specialise, without_collection
 
-    return lower(rewrite(specialise(model, shapes)))
+    with without_collection():
+        return lower(rewrite(specialise(model, shapes)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
-from onnxscript.rewriter import RewriteRule, RewriteRuleSet
+import functools
 
+import onnx_ir as ir
+from onnxscript.rewriter import RewriteRule
+
+from fastgan.rewrite.driver import Rules
 from fastgan.rewrite.fusion import (
     addressing,
     batch_norm,
@@ -35,9 +38,12 @@ PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
 def rewrite(model: ir.Model) -> ir.Model:
     """Apply every pass to a specialised model, in place; returns it."""
     for _, rules in PASSES:
-        RewriteRuleSet(rules, commute=True).apply_to_model(model)
+        _prepared(rules).apply(model)
         _drop_identities(model.graph)
     return model
+
+
+_prepared = functools.cache(Rules)
 
 
 def _drop_identities(graph: ir.Graph) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,4 +77,24 @@ def rebuild(op: Any, node: ir.Node, inputs: list[ir.Value | None], **changes: An
     """A fused node like `node`, with these inputs and some attributes changed."""
     while inputs and inputs[-1] is None:
         inputs.pop()
-    return getattr(op, node.op_type)(*inputs, _domain=DOMAIN, **attributes(node, **changes))
+    given = {**node.attributes, **typed(**changes)}
+    return getattr(op, node.op_type)(*inputs, _domain=DOMAIN, **given)
+
+
+def typed(**values: Any) -> dict[str, Any]:
+    """Keyword arguments for a rewrite, lists with their type said: onnx_ir takes longer to find that
+    out for itself than a rewrite does for all else.
+    """
+    return {
+        name: _LISTS[type(value[0])](name, value)
+        if isinstance(value, (list, tuple)) and value and type(value[0]) in _LISTS
+        else value
+        for name, value in values.items()
+    }
+
+
+_LISTS: dict[type, Callable[[str, Any], ir.Attr]] = {
+    int: ir.AttrInt64s,
+    float: ir.AttrFloat32s,
+    str: ir.AttrStrings,
+}

@@ -55,15 +55,14 @@ class NormaliseConv(RewriteRuleClassBase):
         pads = conv_pads(
             given.get("auto_pad", "NOTSET"), given.get("pads"), size, kernel, strides, dilations
         )
-        return op.Conv(
-            *node.inputs,
-            _domain=nodes.DOMAIN,
+        explicit = nodes.typed(
             strides=strides,
             pads=pads,
             dilations=dilations,
             group=given.get("group", 1),
             origin=nodes.origin(node),
         )
+        return op.Conv(*node.inputs, _domain=nodes.DOMAIN, **explicit)
 
 
 class NormaliseConvTranspose(RewriteRuleClassBase):
@@ -116,9 +115,7 @@ class NormaliseConvTranspose(RewriteRuleClassBase):
                 shape=[weight.shape[1], *kernel],
                 origin=nodes.origin(node),
             )
-        return op.ConvTranspose(
-            *node.inputs,
-            _domain=nodes.DOMAIN,
+        explicit = nodes.typed(
             strides=strides,
             pads=pads,
             dilations=dilations,
@@ -126,6 +123,7 @@ class NormaliseConvTranspose(RewriteRuleClassBase):
             group=group,
             origin=nodes.origin(node),
         )
+        return op.ConvTranspose(*node.inputs, _domain=nodes.DOMAIN, **explicit)
 
 
 class NormaliseGemm(RewriteRuleClassBase):
