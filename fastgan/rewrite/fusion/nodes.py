@@ -82,8 +82,8 @@ def rebuild(op: Any, node: ir.Node, inputs: list[ir.Value | None], **changes: An
 
 
 def typed(**values: Any) -> dict[str, Any]:
-    """Keyword arguments for a rewrite, lists with their type said: onnx_ir takes longer to find that
-    out for itself than a rewrite does for all else.
+    """Keyword arguments for a rewrite, lists with their type said: onnx_ir takes longer to find
+    that out for itself than a rewrite does for all else.
     """
     return {
         name: _LISTS[type(value[0])](name, value)
