@@ -47,7 +47,7 @@ def compile(
 def _compile(
     model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
 ) -> PlanExecutable:
-    plan = make(model.model, shapes)
+    plan = make(model.model, shapes, model.limits)
     opset = model.model.opset_imports.get("", 1)
     steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
     return PlanExecutable(plan, steps, target.device, target.dtype)
