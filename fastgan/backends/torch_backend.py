@@ -47,7 +47,7 @@ def compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ..
 
 
 def _compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Executable:
-    plan = make(model.model, shapes)
+    plan = make(model.model, shapes, model.limits)
 
     def by_library() -> Executable:
         opset = model.model.opset_imports.get("", 1)
