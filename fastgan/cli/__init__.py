@@ -23,7 +23,18 @@ def app() -> typer.Typer:
     """The commands, in the order in which `fastgan --help` lists them."""
     import typer
 
-    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, models, train, warmup
+    from fastgan.cli import (
+        apply,
+        bench,
+        compare,
+        doctor,
+        evaluate,
+        generate,
+        inspect,
+        models,
+        train,
+        warmup,
+    )
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -43,6 +54,7 @@ def app() -> typer.Typer:
         (bench.bench, bench.EXAMPLES),
         (warmup.warmup, warmup.EXAMPLES),
         (models.models, models.EXAMPLES),
+        (evaluate.evaluate, evaluate.EXAMPLES),
         (train.train, train.EXAMPLES),
         (doctor.doctor, doctor.EXAMPLES),
     ):
