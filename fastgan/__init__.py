@@ -16,6 +16,7 @@ from fastgan.errors import (
     LimitError,
     ModelFileError,
     Refusal,
+    RingError,
     UnsupportedError,
 )
 from fastgan.limits import Limits
@@ -36,6 +37,7 @@ __all__ = [
     "Limits",
     "ModelFileError",
     "Refusal",
+    "RingError",
     "UnsupportedError",
     "export",
     "load",

@@ -47,6 +47,10 @@ class BackendError(FastganError):
     """No backend can run the model as asked, or the one asked for is not installed."""
 
 
+class RingError(FastganError):
+    """A ring of frames in shared memory is missing, taken, or of another version or size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a backend does not take a model: the reason behind every fallback."""

@@ -1,0 +1,1 @@
+"""Real time: where frames go (docs/realtime.md)."""
