@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from fastgan.realtime.buffers import Frame
+from fastgan.realtime.signals import Envelope
 from fastgan.realtime.stats import Percentiles, Stats
 from fastgan.realtime.stream import Sink, Stream
-from fastgan.realtime.walks import Drift, Mix, Orbit, Retime, Rows, SeedPath, Space, Walk
+from fastgan.realtime.walks import Drift, Each, Mix, Orbit, Retime, Rows, SeedPath, Space, Walk
 
 __all__ = [
     "Drift",
+    "Each",
+    "Envelope",
     "Frame",
     "Mix",
     "Orbit",

@@ -330,6 +330,36 @@ class Rows(Walk):
 
 
 @dataclass(frozen=True)
+class Each(Walk):
+    """A walk of its own for each image of a frame: a grid, several textures, two eyes.
+
+    Args:
+        walks: as many as a frame has images.
+    """
+
+    walks: tuple[Walk, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "walks", tuple(self.walks))
+
+    def reseeded(self, seed: int) -> Walk:
+        """See `Walk.reseeded`: each gets the seeds after those of the one before."""
+        moved, walks = seed, []
+        for walk in self.walks:
+            walks.append(walk.reseeded(moved % 2**64))
+            moved += len(walk.seeds) if isinstance(walk, SeedPath) else 1
+        return replace(self, walks=tuple(walks))
+
+    def latents(self, positions: NDArray[np.float64], space: Space) -> Array:
+        """See `Walk.latents`."""
+        if len(self.walks) != space.batch:
+            found = f"{len(self.walks)} walks for {space.batch} images in a frame"
+            raise ArgumentError("latents", found, "as many")
+        one = replace(space, batch=1)
+        return np.concatenate([walk.latents(positions, one) for walk in self.walks], 1)
+
+
+@dataclass(frozen=True)
 class Mix(Walk):
     """Between two walks: all `first` where `amount` is 0, all `second` where it is 1.
 
