@@ -33,6 +33,7 @@ def app() -> typer.Typer:
         inspect,
         models,
         train,
+        video,
         warmup,
     )
     from fastgan.cli.errors import Commands
@@ -49,6 +50,7 @@ def app() -> typer.Typer:
     for function, examples in (
         (generate.generate, generate.EXAMPLES),
         (apply.apply, apply.EXAMPLES),
+        (video.video, video.EXAMPLES),
         (inspect.inspect, inspect.EXAMPLES),
         (compare.compare, compare.EXAMPLES),
         (bench.bench, bench.EXAMPLES),
