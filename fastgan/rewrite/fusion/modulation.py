@@ -165,7 +165,8 @@ class AddNoise(RewriteRuleClassBase):
     def check(self, context: Any, noise: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
         result, node = MatchResult(), nodes.producer(product)
         shape = nodes.shape(product)
-        if nodes.shape(noise) not in {(n, 1, *shape[2:]) for n in (1, shape[0])} or shape[1] == 1:
+        maps = {(n, 1, *shape[2:]) for n in (1, shape[0])}
+        if _aligned(noise, len(shape)) not in maps or shape[1] == 1:
             return result.fail("not a map for all channels")
         if nodes.all_inputs(node)[3] is not None or {"activation", "shuffle"} & set(
             node.attributes
@@ -176,8 +177,14 @@ class AddNoise(RewriteRuleClassBase):
     def rewrite(self, op: Any, noise: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
         inputs = nodes.all_inputs(node)
-        inputs[3] = noise
+        inputs[3] = nodes.reshaped(op, noise, _aligned(noise, len(nodes.shape(product))))
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
+
+
+def _aligned(value: ir.Value, rank: int) -> tuple[int, ...]:
+    """The shape that a value has where it broadcasts to tensors of this rank."""
+    shape = nodes.shape(value)
+    return (*[1] * (rank - len(shape)), *shape)
 
 
 class FoldGain(RewriteRuleClassBase):
