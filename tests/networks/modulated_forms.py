@@ -18,7 +18,7 @@ TAPS = torch.outer(*[torch.tensor([1.0, 3.0, 3.0, 1.0])] * 2) / 16
 
 def channels_as_images(x: Tensor, up: int, pad: tuple[int, int]) -> Tensor:
     """upfirdn2d with every channel an image of its own, channels last in between."""
-    n, channels, height, width = x.shape
+    _, channels, height, width = x.shape
     y = x.reshape(-1, height, 1, width, 1, 1)
     y = F.pad(y, [0, 0, 0, up - 1, 0, 0, 0, up - 1])
     y = y.view(-1, height * up, width * up, 1)

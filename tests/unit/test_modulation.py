@@ -1,4 +1,4 @@
-"""Modulated convolutions, as implementations write them, become one shared weight between scales."""
+"""Modulated convolutions, in every usual form, become one shared weight between scales."""
 
 from __future__ import annotations
 
