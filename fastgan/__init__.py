@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastgan.errors import (
     ArgumentError,
     BackendError,
+    BudgetError,
     FastganError,
     LimitError,
     ModelFileError,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ArgumentError",
     "BackendError",
+    "BudgetError",
     "FastganError",
     "Generator",
     "LimitError",

@@ -26,6 +26,7 @@ from fastgan.signature import Signature
 
 if TYPE_CHECKING:
     from fastgan.plan import Plan
+    from fastgan.realtime import Stream
 
 log = logging.getLogger("fastgan")
 
@@ -294,6 +295,75 @@ class Generator:
             return self._produce(batch, n, batch_size, format, None, False)
 
         return image_to_image.apply(model, run, images, guides, rows, options)
+
+    def stream(
+        self,
+        *,
+        fps: float | None = None,
+        batch: int = 1,
+        latents: Any = None,
+        labels: Any = None,
+        format: str = "uint8",
+        buffers: int = 3,
+        similarity: float | None = None,
+        budget_ms: float | None = None,
+        policy: str = "newest",
+        truncation: float | None = None,
+        seed: int = 0,
+        speed: float = 1.0,
+        start: int = 0,
+        frames: int | None = None,
+        source: Iterable[Any] | None = None,
+        size: tuple[int, int] | None = None,
+        **arguments: Any,
+    ) -> Stream:
+        """Frames on time, rendered ahead by a thread of their own (docs/realtime.md).
+
+            with g.stream(fps=60, latents=SeedPath((0, 1, 2))) as stream:
+                for frame in stream:
+                    show(frame.images)                 # uint8 [batch, H, W, C]
+
+        Everything is prepared before this returns. Each frame is delivered when its time has
+        come; one that was not ready by then is delivered late and counted in `stream.stats`.
+
+        Args:
+            fps: frames per second, on a fixed schedule; None for as fast as they are taken.
+            batch: images in a frame.
+            latents: a walk of `fastgan.realtime`, a list of seeds, or an array [frames, *shape];
+                None drifts from `seed`.
+            labels: a class, one for each image, or weights by class; None takes one of the seed's.
+            format: as in `generate`.
+            buffers: frames in memory; all but one may be rendered ahead.
+            similarity: a frame whose latent's cosine with the last one shown is at least this, such
+                as 0.999, is not rendered (StreamDiffusion's filter), and counted.
+            budget_ms: an error at once, which says what would fit, if a frame takes longer.
+            policy: "newest" never waits for who takes the frames, and drops the ones that they
+                are too late for; "every" waits, and drops none.
+            truncation: bend normal latents into +-truncation.
+            seed: of the drift, and of inputs other than the latent.
+            speed: frames of the walk per frame shown.
+            start: the first frame's number; so a walk is resumed.
+            frames: how many; None for no end.
+            source: for image-to-image models: their frames, uint8 [H, W, C], pulled by a thread.
+            size: (height, width) of frames that will be fed.
+            arguments: of `Generator.__call__`, for image-to-image models.
+
+        Raises:
+            ArgumentError: an argument is out of range or does not fit the model.
+            BudgetError: a frame takes longer than `budget_ms`.
+        """
+        from fastgan.realtime.opening import open_stream
+
+        def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
+            return self._produce(inputs, n, n, format, out, False)
+
+        return open_stream(
+            self, self._inputs.make, run,
+            fps=fps, batch=batch, latents=latents, labels=labels, format=format, buffers=buffers,
+            similarity=similarity, budget_ms=budget_ms, policy=policy, truncation=truncation,
+            seed=seed, speed=speed, start=start, frames=frames, source=source, size=size,
+            arguments=arguments,
+        )  # fmt: skip
 
     # Running ------------------------------------------------------------------------------------
 

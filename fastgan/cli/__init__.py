@@ -23,7 +23,19 @@ def app() -> typer.Typer:
     """The commands, in the order in which `fastgan --help` lists them."""
     import typer
 
-    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, models, train, warmup
+    from fastgan.cli import (
+        apply,
+        bench,
+        compare,
+        doctor,
+        generate,
+        inspect,
+        models,
+        stream,
+        train,
+        video,
+        warmup,
+    )  # fmt: skip
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -38,6 +50,8 @@ def app() -> typer.Typer:
     for function, examples in (
         (generate.generate, generate.EXAMPLES),
         (apply.apply, apply.EXAMPLES),
+        (video.video, video.EXAMPLES),
+        (stream.stream, stream.EXAMPLES),
         (inspect.inspect, inspect.EXAMPLES),
         (compare.compare, compare.EXAMPLES),
         (bench.bench, bench.EXAMPLES),

@@ -109,7 +109,7 @@ def generate(
         wanted,
         {
             "start": start,
-            "labels": _label(class_),
+            "labels": label(class_),
             "truncation": trunc,
             "rng": rng,
             "batch_size": batch_size,
@@ -138,7 +138,7 @@ def _count(n: int | None, seeds: Seeds | None, cells: tuple[int, int] | None) ->
     return count
 
 
-def _label(text: str | None) -> int | str | None:
+def label(text: str | None) -> int | str | None:
     """A class index where the text is a number, else a class name."""
     if text is None:
         return None

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fastgan import ArgumentError, RingError
-from fastgan.realtime.ring import RingReader, RingShape, RingWriter
+from fastgan.realtime import RingReader, RingShape, RingWriter
 
 pytest.importorskip("fastgan._native", reason="the native part is not built")
 rng = np.random.default_rng()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastgan.realtime.ring import RingReader, RingWriter
+from fastgan.realtime import RingReader, RingWriter
 from tests.ring.conftest import INCLUDE, Compile
 
 TORTURE = Path(__file__).with_name("torture.c")
