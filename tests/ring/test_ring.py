@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import fastgan
 from fastgan import ArgumentError, RingError
 from fastgan.realtime import RingReader, RingShape, RingWriter
 
@@ -126,6 +127,21 @@ def test_closing_while_another_thread_waits(name: str) -> None:
         thread.join(10)
         assert not thread.is_alive()
         assert [type(error) for error in raised] == [RingError]
+
+
+def test_a_stream_writes_into_a_ring(name: str) -> None:
+    generator = fastgan.load("dcgan-digits")
+    options = {"seed": 5, "frames": 8, "policy": "every"}
+    with RingWriter(name, 32, 32, 1, slots=20) as ring, RingReader(name) as reader:
+        with generator.stream(**options) as stream:
+            stats = stream.into(ring)
+        assert stats.delivered == 8
+        with generator.stream(**options) as stream:
+            for made in stream:
+                frame = reader.next(timeout=0, every=True)
+                assert frame is not None
+                assert frame.index == made.index
+                np.testing.assert_array_equal(frame.pixels, made.picture.numpy())
 
 
 # Producers come and go ----------------------------------------------------------------------------
