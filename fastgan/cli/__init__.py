@@ -30,11 +30,12 @@ def app() -> typer.Typer:
         doctor,
         generate,
         inspect,
+        live,
         models,
         train,
         video,
         warmup,
-    )  # fmt: skip
+    )
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -50,6 +51,7 @@ def app() -> typer.Typer:
         (generate.generate, generate.EXAMPLES),
         (apply.apply, apply.EXAMPLES),
         (video.video, video.EXAMPLES),
+        (live.live, live.EXAMPLES),
         (inspect.inspect, inspect.EXAMPLES),
         (compare.compare, compare.EXAMPLES),
         (bench.bench, bench.EXAMPLES),

@@ -9,7 +9,18 @@ from fastgan.realtime.buffers import Frame
 from fastgan.realtime.signals import Envelope
 from fastgan.realtime.stats import Percentiles, Stats
 from fastgan.realtime.stream import Sink, Stream
-from fastgan.realtime.walks import Drift, Each, Mix, Orbit, Retime, Rows, SeedPath, Space, Walk
+from fastgan.realtime.walks import (
+    Drift,
+    Each,
+    Mix,
+    Nudge,
+    Orbit,
+    Retime,
+    Rows,
+    SeedPath,
+    Space,
+    Walk,
+)
 
 __all__ = [
     "Drift",
@@ -17,6 +28,7 @@ __all__ = [
     "Envelope",
     "Frame",
     "Mix",
+    "Nudge",
     "Orbit",
     "Percentiles",
     "Retime",
