@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +56,12 @@ def live(
     osc: Annotated[
         int | None, typer.Option(metavar="PORT", help="Also listen to OSC on this port.")
     ] = None,
+    ndi: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also send over NDI (not tried yet).")
+    ] = None,
+    spout: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also send over Spout (not tried yet).")
+    ] = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -74,6 +81,7 @@ def live(
     from fastgan.realtime import Drift, SeedPath
     from fastgan.realtime.live import Live
     from fastgan.realtime.osc import Osc
+    from fastgan.realtime.senders import NdiSender, SpoutSender
 
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict
@@ -90,17 +98,25 @@ def live(
         seed=seed,
         budget_ms=budget_ms,
     )
-    listener = None
-    with stream:
+    with ExitStack() as open_:
+        open_.enter_context(stream)
+        sinks: list[Any] = []
+        if ndi is not None:
+            sinks.append(open_.enter_context(NdiSender(ndi, fps)))
+        if spout is not None:
+            sinks.append(open_.enter_context(SpoutSender(spout)))
+        if osc is not None:
+            open_.enter_context(Osc(osc)).control(stream)
         page = Live(
-            generator, model, stream, format=format, quality=quality, folder=outdir, host=host,
-            token=token, seed=seed,
-        )  # fmt: skip
-        try:
-            if osc is not None:
-                listener = Osc(osc)
-                listener.control(stream)
-            page.run(port, ready=lambda address: typer.echo(f"{model}: {address}"))
-        finally:
-            if listener is not None:
-                listener.close()
+            generator,
+            model,
+            stream,
+            format=format,
+            quality=quality,
+            folder=outdir,
+            host=host,
+            token=token,
+            seed=seed,
+            sinks=sinks,
+        )
+        page.run(port, ready=lambda address: typer.echo(f"{model}: {address}"))

@@ -12,7 +12,7 @@ import secrets
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fastgan.errors import ArgumentError, BackendError, FastganError
 from fastgan.realtime.buffers import Frame
-from fastgan.realtime.stream import Stream
+from fastgan.realtime.stream import Sink, Stream
 from fastgan.realtime.video import VideoWriter
 from fastgan.realtime.walks import Drift, Nudge, Orbit, Walk
 
@@ -73,6 +73,7 @@ class Live:
         host: where to listen. Anything but this machine alone needs `token`.
         token: what a visitor's address must contain; None makes one where it is needed.
         seed: what the page shows at first.
+        sinks: get every frame too, whether or not somebody looks; they are left open.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Live:
         host: str = "127.0.0.1",
         token: str | None = None,
         seed: int = 0,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         if format not in FORMATS:
             raise ArgumentError("format", repr(format), ", ".join(FORMATS))
@@ -108,7 +110,7 @@ class Live:
         assert settings.walk is not None
         self._given: Walk = settings.walk
         self._nudge = Nudge(settings.walk)
-        self._seed = seed
+        self._seed, self._sinks = seed, tuple(sinks)
 
     # Serving ------------------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class Live:
         app.router.add_get("/recordings/{name}", self._recording)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        self._stream.pause()  # until somebody looks
+        self._look()
         shower = threading.Thread(target=self._show, name="fastgan-live", daemon=True)
         try:
             try:
@@ -258,6 +260,8 @@ class Live:
                 frame = self._stream.take(timeout=1.0)
                 if frame is None:
                     continue
+                for sink in self._sinks:
+                    sink.write(frame.picture, frame.index, frame.produced_ns)
                 data = self._encode(frame)
                 with self._lock:
                     if self._recorder is not None:
@@ -300,7 +304,7 @@ class Live:
 
     def _look(self) -> None:
         """Render only while somebody looks."""
-        idle = not self._clients and self._recorder is None
+        idle = not (self._clients or self._recorder or self._sinks)
         (self._stream.pause if idle or self._paused else self._stream.resume)()
 
     # Hearing ------------------------------------------------------------------------------------
