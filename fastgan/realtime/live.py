@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import secrets
+import signal
 import struct
 import threading
 import time
@@ -115,7 +116,7 @@ class Live:
     # Serving ------------------------------------------------------------------------------------
 
     def run(self, port: int, ready: Callable[[str], None] | None = None) -> None:
-        """Serve until `stop` is called or the process is interrupted.
+        """Serve until `stop` is called, or the process gets SIGINT or SIGTERM.
 
         Args:
             port: 0 takes a free one.
@@ -158,8 +159,12 @@ class Live:
                 raise ArgumentError("port", found, "a free port", "0 takes one") from None
             self.port: int = runner.addresses[0][1]
             shower.start()
+            if threading.current_thread() is threading.main_thread():
+                for sign in (signal.SIGINT, signal.SIGTERM):  # recordings are finished
+                    with suppress(NotImplementedError):  # Windows
+                        self._loop.add_signal_handler(sign, self._stopped.set)
             if ready is not None:
-                shown = "localhost" if self._host in _LOOPBACK else self._host
+                shown = f"[{self._host}]" if ":" in self._host else self._host
                 query = f"?token={self.token}" if self.token else ""
                 ready(f"http://{shown}:{self.port}/{query}")
             await self._stopped.wait()
