@@ -17,6 +17,7 @@ from fastgan.errors import (
     LimitError,
     ModelFileError,
     Refusal,
+    RingError,
     UnsupportedError,
 )
 from fastgan.limits import Limits
@@ -38,6 +39,7 @@ __all__ = [
     "Limits",
     "ModelFileError",
     "Refusal",
+    "RingError",
     "UnsupportedError",
     "export",
     "load",

@@ -51,6 +51,10 @@ class BudgetError(FastganError):
     """A frame takes longer than the time that it was given."""
 
 
+class RingError(FastganError):
+    """A ring of frames in shared memory is missing, taken, or of another version or size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a backend does not take a model: the reason behind every fallback."""
