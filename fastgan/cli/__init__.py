@@ -30,12 +30,13 @@ def app() -> typer.Typer:
         doctor,
         generate,
         inspect,
+        live,
         models,
         stream,
         train,
         video,
         warmup,
-    )  # fmt: skip
+    )
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -51,6 +52,7 @@ def app() -> typer.Typer:
         (generate.generate, generate.EXAMPLES),
         (apply.apply, apply.EXAMPLES),
         (video.video, video.EXAMPLES),
+        (live.live, live.EXAMPLES),
         (stream.stream, stream.EXAMPLES),
         (inspect.inspect, inspect.EXAMPLES),
         (compare.compare, compare.EXAMPLES),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,6 +59,9 @@ def stream(
     frames: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="How many. Default: until Ctrl-C.")
     ] = None,
+    osc: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Also listen to OSC on this port.")
+    ] = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -83,6 +86,7 @@ def stream(
     import fastgan
     from fastgan.cli.generate import label
     from fastgan.realtime import RingWriter, SeedPath
+    from fastgan.realtime.osc import Osc
     from fastgan.realtime.ring_stream import pictures, put, serve
 
     generator = fastgan.load(
@@ -102,7 +106,11 @@ def stream(
     )  # fmt: skip
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:
-        with opened, source or nullcontext():  # the source ends first
+        with opened, ExitStack() as inputs:  # these end first
+            if source is not None:
+                inputs.enter_context(source)
+            if osc is not None:
+                inputs.enter_context(Osc(osc)).control(opened)
             first = opened.take()
             assert first is not None
             channels, height, width = _sizes(first.images, format)

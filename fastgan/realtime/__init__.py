@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from fastgan.realtime.signals import Envelope
     from fastgan.realtime.stats import Percentiles, Stats
     from fastgan.realtime.stream import Sink, Stream
-    from fastgan.realtime.walks import Drift, Each, Mix, Orbit, Retime, Rows, SeedPath, Space, Walk
+    from fastgan.realtime.walks import (
+        Drift,
+        Each,
+        Mix,
+        Nudge,
+        Orbit,
+        Retime,
+        Rows,
+        SeedPath,
+        Space,
+        Walk,
+    )
 
 __all__ = [
     "Asked",
@@ -24,6 +35,7 @@ __all__ = [
     "Envelope",
     "Frame",
     "Mix",
+    "Nudge",
     "Orbit",
     "Percentiles",
     "Retime",
@@ -48,7 +60,18 @@ _MODULES = {
     "signals": ("Envelope",),
     "stats": ("Percentiles", "Stats"),
     "stream": ("Sink", "Stream"),
-    "walks": ("Drift", "Each", "Mix", "Orbit", "Retime", "Rows", "SeedPath", "Space", "Walk"),
+    "walks": (
+        "Drift",
+        "Each",
+        "Mix",
+        "Nudge",
+        "Orbit",
+        "Retime",
+        "Rows",
+        "SeedPath",
+        "Space",
+        "Walk",
+    ),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
