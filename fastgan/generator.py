@@ -333,7 +333,8 @@ class Generator:
                 None drifts from `seed`.
             labels: a class, one for each image, or weights by class; None takes one of the seed's.
             format: as in `generate`.
-            buffers: frames in memory; all but one may be rendered ahead.
+            buffers: frames in memory; with "every" all but one may be rendered ahead, with
+                "newest" a frame is rendered in the period before its time.
             similarity: a frame whose latent's cosine with the last one shown is at least this, such
                 as 0.999, is not rendered (StreamDiffusion's filter), and counted.
             budget_ms: an error at once, which says what would fit, if a frame takes longer.

@@ -5,21 +5,44 @@
 
 from __future__ import annotations
 
-from fastgan.realtime.buffers import Frame
-from fastgan.realtime.signals import Envelope
-from fastgan.realtime.stats import Percentiles, Stats
-from fastgan.realtime.stream import Sink, Stream
-from fastgan.realtime.walks import Drift, Each, Mix, Orbit, Retime, Rows, SeedPath, Space, Walk
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastgan.realtime.buffers import Frame
+    from fastgan.realtime.ring import Asked, RingFrame, RingReader, RingWriter
+    from fastgan.realtime.ring_words import RingShape
+    from fastgan.realtime.signals import Envelope
+    from fastgan.realtime.stats import Percentiles, Stats
+    from fastgan.realtime.stream import Sink, Stream
+    from fastgan.realtime.walks import (
+        Drift,
+        Each,
+        Mix,
+        Nudge,
+        Orbit,
+        Retime,
+        Rows,
+        SeedPath,
+        Space,
+        Walk,
+    )
 
 __all__ = [
+    "Asked",
     "Drift",
     "Each",
     "Envelope",
     "Frame",
     "Mix",
+    "Nudge",
     "Orbit",
     "Percentiles",
     "Retime",
+    "RingFrame",
+    "RingReader",
+    "RingShape",
+    "RingWriter",
     "Rows",
     "SeedPath",
     "Sink",
@@ -28,3 +51,32 @@ __all__ = [
     "Stream",
     "Walk",
 ]
+
+# A game that reads frames out of a ring is to get by without torch.
+_MODULES = {
+    "buffers": ("Frame",),
+    "ring": ("Asked", "RingFrame", "RingReader", "RingWriter"),
+    "ring_words": ("RingShape",),
+    "signals": ("Envelope",),
+    "stats": ("Percentiles", "Stats"),
+    "stream": ("Sink", "Stream"),
+    "walks": (
+        "Drift",
+        "Each",
+        "Mix",
+        "Nudge",
+        "Orbit",
+        "Retime",
+        "Rows",
+        "SeedPath",
+        "Space",
+        "Walk",
+    ),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fastgan.realtime' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"fastgan.realtime.{_LAZY[name]}"), name)

@@ -33,7 +33,8 @@ def check(
     """
     if measured_ms <= budget_ms:
         return
-    kind = f"batch {batch} in {generator.precision} on {generator.device}"
+    what = f"batch {batch}" if size is None else f"{size[0]}x{size[1]}"
+    kind = f"{what} in {generator.precision} on {generator.device}"
     tried = list(_alternatives(generator, batch, format, size))
     fits = [f"{name} takes {ms:.2f} ms" for name, ms in tried if ms <= budget_ms]
     least = min(tried, key=lambda one: one[1], default=None)

@@ -16,6 +16,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from fastgan.realtime.ring_words import (
     explained,
     native,
     packed,
+    taken,
     unpacked,
     whole,
 )
@@ -90,6 +92,32 @@ class Asked:
     label: int | None
     paused: bool
     steps: int
+
+
+def include_dir() -> Path:
+    """The folder of fastgan_frames.h, for a C or C++ compiler's -I."""
+    package = Path(__file__).parents[1]
+    installed = package / "include"
+    return installed if installed.is_dir() else package.parent / "csrc" / "include"
+
+
+def check_free(name: str) -> None:
+    """Say early what `RingWriter` would say later.
+
+    Raises:
+        ArgumentError: the name is not valid.
+        RingError: a live producer or something else has it, or the native part was not built.
+    """
+    module = native()
+    try:
+        reader = module.FramesReader(name, None, False)
+    except module.FramesError as error:
+        free = ("no ring", "not ready", "damaged", "version")  # or stale, as the writer will see
+        if error.args[0] in [module.FRAMES_ERRORS[kind] for kind in free]:
+            return
+        raise explained(error, name) from None
+    if reader.alive:
+        raise taken(name, reader.process)
 
 
 class RingWriter:

@@ -70,6 +70,12 @@ def closed(name: str) -> RingError:
     return RingError(f"ring {name!r}", "closed already", "an open one")
 
 
+def taken(name: str, process: int | None) -> RingError:
+    """What a second producer raises."""
+    found = "a producer that is running" + (f", process {process}" if process else "")
+    return RingError(f"ring {name!r}", found, "a free name", "end it, or take another name")
+
+
 def explained(
     error: Any, name: str, shape: RingShape | None = None, slots: int = 0
 ) -> RingError | ArgumentError:
@@ -90,8 +96,7 @@ def explained(
     if kind == "not ready":
         return RingError(where, STARTING, "one that has started", "try again")
     if kind == "taken":
-        found = f"a producer that is running{_process_of(module, name)}"
-        return RingError(where, found, "a free name", "end it, or take another name")
+        return taken(name, _process_of(module, name))
     if kind == "shape":
         found = _shape_of(module, name)
         return RingError(where, f"frames of {found}", str(shape))
@@ -105,16 +110,18 @@ def explained(
     if kind == "read only":
         return RingError(where, "a reader without control", "RingReader(name, control=True)")
     if kind == "system":
-        room = "free memory in /dev/shm" if number in (errno.ENOSPC, errno.ENOMEM) else "access"
-        return RingError(where, os.strerror(number), room)
+        if number in (errno.ENOSPC, errno.ENOMEM):
+            instead = "take fewer slots, or enlarge /dev/shm (docker run --shm-size)"
+            return RingError(where, os.strerror(number), "more memory in /dev/shm", instead)
+        return RingError(where, os.strerror(number), "the right to open it")
     return RingError(where, text, "a whole ring")
 
 
-def _process_of(module: Any, name: str) -> str:
+def _process_of(module: Any, name: str) -> int | None:
     try:
-        return f", process {module.FramesReader(name, None, False).process}"
+        return int(module.FramesReader(name, None, False).process)
     except module.FramesError:  # gone, or not readable
-        return ""
+        return None
 
 
 def _shape_of(module: Any, name: str) -> str:

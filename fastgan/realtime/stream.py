@@ -65,7 +65,7 @@ class Stream:
             None if fps is None else round(1e9 / fps),
             paced,
             policy == "newest",
-            len(frames) - 1,
+            1 if policy == "newest" else len(frames) - 1,  # fresh, or steady
             first,
             last,
         )

@@ -33,6 +33,7 @@ INTERPOLATIONS = ("spherical", "linear", "cubic")
 #: number within a frame.
 _DRIFT_STREAM = 1 << 16
 _ORBIT_STREAM = 1 << 17
+_NUDGE_STREAM = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +391,47 @@ class Mix(Walk):
         far = [x / (math.pi / 2.0) if straight else math.sin(x) for x in turns]
         mixed = _column(near, shape) * a + _column(far, shape) * b
         return space.confine(mixed)
+
+
+@dataclass(frozen=True)
+class Nudge(Walk):
+    """A walk pushed aside by hand: along two directions of a seed, for a picture that is dragged.
+
+    cos(r) z + sin(r) (x a + y b) / r with r = sqrt(x^2 + y^2): what is standard normal stays so,
+    and 2 pi in any direction is back.
+
+    Args:
+        walk: what is pushed.
+        x, y: how far, in radians.
+        seed: of the directions.
+    """
+
+    walk: Walk
+    x: float = 0.0
+    y: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        latents.sample("normal", 1, (1,), seed=self.seed)
+        for name, value in (("x", self.x), ("y", self.y)):
+            if not (isinstance(value, (int, float)) and math.isfinite(value)):
+                raise ArgumentError(name, repr(value), "a finite number")
+
+    def reseeded(self, seed: int) -> Walk:
+        """See `Walk.reseeded`."""
+        return replace(self, walk=self.walk.reseeded(seed), seed=seed)
+
+    def latents(self, positions: NDArray[np.float64], space: Space) -> Array:
+        """See `Walk.latents`."""
+        values = self.walk.latents(positions, space)
+        far = math.hypot(self.x, self.y)
+        if not far:
+            return values
+        aside = sum(
+            _f32(math.sin(far) * value / far) * _normals(self.seed, i, space, _NUDGE_STREAM)
+            for i, value in enumerate((self.x, self.y))
+        )
+        return space.confine(_f32(math.cos(far)) * values + aside)
 
 
 @dataclass(frozen=True)

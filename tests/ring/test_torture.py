@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastgan.realtime.ring import RingReader, RingWriter
+from fastgan.realtime import RingReader, RingWriter
 from tests.ring.conftest import INCLUDE, Compile
+from tests.ring.frames import expected
 
 TORTURE = Path(__file__).with_name("torture.c")
 THREADS = (
@@ -112,16 +113,6 @@ def test_python_and_c_read_each_other(compile_c: Compile, name: str) -> None:
     assert consumer.returncode == 0
     assert delivered > 0
     assert torn == 0
-
-
-def expected(index: int, width: int) -> np.ndarray:
-    """The frame that torture.c makes of an index: uint8 [width, width, 3]."""
-    count = width * width * 3
-    with np.errstate(over="ignore"):
-        words = np.uint64(index) * np.uint64(0x9E3779B97F4A7C15)
-        words = words + np.arange(-(-count // 8), dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03)
-    words ^= words >> np.uint64(29)
-    return words.view(np.uint8)[:count].reshape(width, width, 3)
 
 
 def test_either_side_may_be_killed_at_any_moment(compile_c: Compile, name: str) -> None:
