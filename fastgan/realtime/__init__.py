@@ -10,23 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgan.realtime.buffers import Frame
+    from fastgan.realtime.combined import Each, Mix, Nudge, Retime
     from fastgan.realtime.ring import Asked, RingFrame, RingReader, RingWriter
     from fastgan.realtime.ring_words import RingShape
     from fastgan.realtime.signals import Envelope
+    from fastgan.realtime.space import Space
     from fastgan.realtime.stats import Percentiles, Stats
     from fastgan.realtime.stream import Sink, Stream
-    from fastgan.realtime.walks import (
-        Drift,
-        Each,
-        Mix,
-        Nudge,
-        Orbit,
-        Retime,
-        Rows,
-        SeedPath,
-        Space,
-        Walk,
-    )
+    from fastgan.realtime.walks import Drift, Orbit, Rows, SeedPath, Walk
 
 __all__ = [
     "Asked",
@@ -55,23 +46,14 @@ __all__ = [
 # A game that reads frames out of a ring is to get by without torch.
 _MODULES = {
     "buffers": ("Frame",),
+    "combined": ("Each", "Mix", "Nudge", "Retime"),
     "ring": ("Asked", "RingFrame", "RingReader", "RingWriter"),
     "ring_words": ("RingShape",),
     "signals": ("Envelope",),
+    "space": ("Space",),
     "stats": ("Percentiles", "Stats"),
     "stream": ("Sink", "Stream"),
-    "walks": (
-        "Drift",
-        "Each",
-        "Mix",
-        "Nudge",
-        "Orbit",
-        "Retime",
-        "Rows",
-        "SeedPath",
-        "Space",
-        "Walk",
-    ),
+    "walks": ("Drift", "Orbit", "Rows", "SeedPath", "Walk"),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
