@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,6 +88,11 @@ class Generator:
     def signature(self) -> Signature:
         """What each input and output is."""
         return self._signature
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it was loaded from; None where that was bytes."""
+        return self._model.path
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:

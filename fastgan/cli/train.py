@@ -28,6 +28,9 @@ class Recipe(str, Enum):
     """The files in `fastgan/recipes` that train a network."""
 
     dcgan = "dcgan"
+    cgan = "cgan"
+    vae = "vae"
+    aae = "aae"
     superres = "superres"
 
 

@@ -36,9 +36,12 @@ class Adversarial(System):
     """The recipe of a generator and a discriminator.
 
     Args:
-        generator: latents [N, latent] to images [N, C, H, W] in [-1, 1].
-        discriminator: images to logits [N, 1], high for real.
+        generator: latents [N, latent] to images [N, C, H, W] in [-1, 1]; with `labels`, latents
+            and labels.
+        discriminator: images to logits of any shape, high for real; with `labels`, images and
+            labels.
         images: the real images, [M, C, H, W] in [-1, 1].
+        labels: the class of each, int64 [M], from 0; None where there are none.
     """
 
     options: Settings
@@ -50,60 +53,79 @@ class Adversarial(System):
         discriminator: nn.Module,
         images: torch.Tensor,
         settings: Settings,
+        labels: torch.Tensor | None = None,
     ) -> None:
         checksum = zlib.crc32(images.contiguous().numpy().data)
         found = f"{tuple(images.shape)}, checksum {checksum:08x}"
         super().__init__(name, settings, found, generator, discriminator=discriminator)
-        self.discriminator, self.images = discriminator, images
+        self.discriminator, self.images, self.labels = discriminator, images, labels
+
+    def real(self, draw: torch.Generator) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """A batch of real images, and what both networks are told of them: labels, or nothing."""
+        chosen = torch.randint(len(self.images), (self.options.batch,), generator=draw)
+        told = () if self.labels is None else (self.labels[chosen].to(self.device),)
+        return self.images[chosen].to(self.device), told
+
+    def latents(self, count: int, draw: torch.Generator) -> torch.Tensor:
+        """What the generator makes images of, on the CPU."""
+        return torch.randn(count, self.options.latent, generator=draw)
 
     def step(self, draw: torch.Generator) -> dict[str, float]:
         """Train the discriminator, then the generator, on one batch each."""
         s = self.options
-        chosen = torch.randint(len(self.images), (s.batch,), generator=draw)
-        real = losses.shifted(self.images[chosen].to(self.device), s.shift, draw)
+        images, told = self.real(draw)
+        real = losses.shifted(images, s.shift, draw)
         real.requires_grad_(s.r1 > 0)
-        latents = torch.randn(s.batch, s.latent, generator=draw).to(self.device)
+        latents = self.latents(s.batch, draw).to(self.device)
         with self.autocast():
-            fake = self.generator(latents)
+            fake = self.generator(latents, *told)
 
         with self.autocast():
-            on_real = self.discriminator(real).float()
-            on_fake = self.discriminator(losses.shifted(fake.detach(), s.shift, draw)).float()
+            moved = losses.shifted(fake.detach(), s.shift, draw)
+            on_real = self.discriminator(real, *told).float()
+            on_fake = self.discriminator(moved, *told).float()
         d_loss = losses.discriminator_loss(on_real, on_fake, s.loss, s.label_smoothing)
         penalty = s.r1 / 2 * losses.r1(on_real, real) if s.r1 else 0.0
         self.descend(d_loss + penalty, "discriminator")
 
         self.discriminator.requires_grad_(False)
         with self.autocast():
-            on_fake = self.discriminator(losses.shifted(fake, s.shift, draw)).float()
+            on_fake = self.discriminator(losses.shifted(fake, s.shift, draw), *told).float()
         g_loss = losses.generator_loss(on_fake, s.loss)
         self.descend(g_loss, "generator")
         self.discriminator.requires_grad_(True)
         self.update_average()
         return {"D": d_loss.item(), "G": g_loss.item()}
 
+    def examples(self, count: int, draw: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Inputs of the generator for `count` images, the classes in turn."""
+        latents = self.latents(count, draw)
+        if self.labels is None:
+            return (latents,)
+        return latents, torch.arange(count) % (int(self.labels.max()) + 1)
+
     def samples(self, count: int) -> torch.Tensor:
         """The averaged generator's images of the same `count` latents each time."""
-        latents = torch.randn(count, self.options.latent, generator=fixed())
         with torch.no_grad():
-            images: torch.Tensor = self.finished()(latents)
+            images: torch.Tensor = self.finished()(*self.examples(count, fixed()))
         return images
 
     def finished(self) -> nn.Module:
         """The averaged generator, with batch statistics of its own weights, ready to export."""
         generator = super().finished().train()
-        norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
+        norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over all batches
         draw = fixed()
         with torch.no_grad():
             for _ in range(16 if norms else 0):
-                generator(torch.randn(64, self.options.latent, generator=draw))
+                generator(*self.examples(64, draw))
         return generator.eval()
 
     def export(self, path: Path) -> None:
         """Write the finished generator as ONNX."""
         from fastgan.exporting import export
 
-        export(self.finished(), path, latent=self.options.latent)
+        classes = None if self.labels is None else int(self.labels.max()) + 1
+        export(self.finished(), path, latent=self.options.latent, labels=classes)

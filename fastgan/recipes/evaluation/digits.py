@@ -16,6 +16,7 @@ from torch.nn import functional
 from fastgan.generator import Generator
 from fastgan.recipes import images
 from fastgan.recipes.evaluation.figure import Figure
+from fastgan.recipes.evaluation.novelty import novelty
 
 _SIZE = 32
 _CLASSES = 10
@@ -116,7 +117,7 @@ def judge(samples: torch.Tensor) -> dict[str, Figure]:
             baseline=10,
         ),
         "novelty": Figure(
-            (_to_nearest(samples, known) / _to_nearest(real, known)).item(),
+            novelty(samples, known, real),
             "median distance to the nearest training digit, by that of a held-out real one: near 0"
             " are copies",
             least=0.5,
@@ -139,9 +140,3 @@ def picture_conditional(generator: Generator) -> Image.Image:
     """Ten samples of each digit, unselected: a column each."""
     asked = torch.arange(100) % _CLASSES
     return images.grid(generator.generate(100, seed=0, labels=asked).cpu(), scale=2)
-
-
-def _to_nearest(pictures: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    exact = "donot_use_mm_for_euclid_dist"  # so that a copy is at distance 0
-    distances = torch.cdist(pictures.flatten(1), known.flatten(1), compute_mode=exact)
-    return distances.amin(1).median()
