@@ -31,6 +31,7 @@ class Recipe(str, Enum):
     cgan = "cgan"
     vae = "vae"
     aae = "aae"
+    texture = "texture"
     superres = "superres"
 
 

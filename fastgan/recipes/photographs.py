@@ -145,6 +145,11 @@ def faces(split: Split, size: int = 32, *, without: bool = False) -> torch.Tenso
     return to_float(torch.from_numpy(np.stack(enlarged)))[:, None]
 
 
+def pixels(image: Image.Image) -> torch.Tensor:
+    """uint8 [C, H, W]."""
+    return _tensor(image, 1)
+
+
 def packaged(name: str) -> Image.Image:
     """An image that a package holds, as it is: "china", "astronaut", "grass"...
 

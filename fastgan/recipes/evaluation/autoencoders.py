@@ -6,6 +6,7 @@ A model is two files: the decoder, and NAME-encoder.onnx beside it. Either of th
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -28,16 +29,14 @@ def of_digits(generator: Generator) -> dict[str, Figure]:
     decoder, encoder = both(generator)
     known, real = (images.digits(split)[0] for split in ("train", "test"))
     found = reconstruction(decoder, encoder, known, real, least=18)
-    judged = digit_judge.judge(decoder.generate(2000, seed=0).cpu())
-    return found | _unpromised(judged, "confidence", "rarest digit", "commonest digit", "novelty")
+    return found | _of_samples(digit_judge.judge(decoder.generate(2000, seed=0).cpu()))
 
 
 def of_faces(generator: Generator) -> dict[str, Figure]:
     """Of an autoencoder of faces, its samples included."""
     decoder, encoder = both(generator)
     found = reconstruction(decoder, encoder, faces("train"), faces("test"), least=17)
-    judged = face_judge.judge(decoder.generate(1000, seed=0).cpu())
-    return found | _unpromised(judged, "faces", "spread", "novelty")
+    return found | _of_samples(face_judge.judge(decoder.generate(1000, seed=0).cpu()))
 
 
 @torch.no_grad()
@@ -157,10 +156,10 @@ def _decode(decoder: Generator, latents: torch.Tensor) -> torch.Tensor:
     return made.cpu()
 
 
-def _unpromised(found: dict[str, Figure], *names: str) -> dict[str, Figure]:
-    """These figures of its samples, for information: an autoencoder promises reconstruction."""
+def _of_samples(judged: dict[str, Figure]) -> dict[str, Figure]:
+    """Figures of its samples, for information: what an autoencoder promises is reconstruction."""
     return {
-        name: Figure(f.value, f.explanation, baseline=f.baseline, unit=f.unit)
-        for name, f in found.items()
-        if name in names
+        name: replace(figure, least=None, most=None)
+        for name, figure in judged.items()
+        if name != "the classifier"
     }

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from fastgan.generator import Generator
 from fastgan.recipes import images
+from fastgan.recipes.evaluation import distances
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.evaluation.novelty import novelty
 
@@ -84,7 +85,21 @@ def conditional(generator: Generator, *, count: int = 2000, seed: int = 0) -> di
             unit="%",
         ),
     }
-    return agreement | judge(samples)
+    variety = {
+        "variety": Figure(
+            _within(samples, asked) / _within(real, classes),
+            "how much samples of one digit differ from each other, by that of held-out real ones",
+            least=0.5,
+            baseline=1,
+        )
+    }
+    return agreement | variety | judge(samples)
+
+
+def _within(pictures: torch.Tensor, classes: torch.Tensor) -> float:
+    """Standard deviation of the pixels within a class, root mean square over the classes."""
+    each = [pictures[classes == digit].var(0).mean() for digit in range(_CLASSES)]
+    return torch.stack(each).mean().sqrt().item()
 
 
 @torch.no_grad()
@@ -128,6 +143,7 @@ def judge(samples: torch.Tensor) -> dict[str, Figure]:
             "held-out real digits that it gets right",
             least=97,
         ),
+        **distances.figures(samples, real, known),
     }
 
 

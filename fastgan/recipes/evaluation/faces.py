@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from fastgan.generator import Generator
 from fastgan.recipes import images
+from fastgan.recipes.evaluation import distances
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.evaluation.novelty import novelty, spread
 from fastgan.recipes.photographs import Split, faces
@@ -100,6 +101,7 @@ def judge(samples: torch.Tensor) -> dict[str, Figure]:
             least=85,
             unit="%",
         ),
+        **distances.figures(samples, real, known),
     }
 
 
