@@ -31,7 +31,7 @@ class VariationalSettings(AutoencoderSettings):
 
 
 SETTINGS = {
-    "ship": VariationalSettings(),
+    "ship": VariationalSettings(steps=3000),
     "full": VariationalSettings(steps=50_000, batch=128, width=128, average=0.999),
     "quick": VariationalSettings(steps=60, batch=16, width=16, average=0.9),
 }
