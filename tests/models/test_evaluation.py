@@ -44,6 +44,14 @@ def test_kernel_distance_is_unbiased():
     assert distances.kernel(a, b) == pytest.approx(total)
 
 
+def test_a_new_discriminator_tells_apart_what_differs():
+    draw = fixed()
+    a, b = torch.randn(2, 400, 8, generator=draw)
+    assert distances.told_apart(a, b) == pytest.approx(0.5, abs=0.08)
+    assert distances.told_apart(a, b[:100] + 1) > 0.75
+    assert distances.told_apart(a, b + 100) == 1
+
+
 def test_distances_rank_collections():
     """Held-out digits are nearer to training digits than blurred, noisy or other images are."""
     train, test = images.digits("train")[0], images.digits("test")[0]
