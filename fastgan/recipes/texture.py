@@ -1,7 +1,7 @@
 """A spatial GAN: one texture, of any size, that tiles without a seam. For games.
 
 The generator is fully convolutional, and its latent is a field of normal numbers: each place of it
-becomes 16x16 pixels, so a field of 128x128 makes 2048x2048. Every convolution wraps around, as on a
+becomes 8x8 pixels, so a field of 256x256 makes 2048x2048. Every convolution wraps around, as on a
 torus: what is generated continues at its own opposite edge, whatever its size. The discriminator
 sees crops that are smaller than what was generated, and judges each neighbourhood by itself.
 
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fastgan.errors import ArgumentError
 from fastgan.recipes import gan, images, losses, photographs
@@ -25,7 +24,7 @@ from fastgan.recipes.settings import Loss
 from fastgan.recipes.system import built, fixed
 
 NAME = "texture"
-PIXELS = 16  #: of the image, high and wide, for each place of the latent field
+PIXELS = 8  #: of the image, high and wide, for each place of the latent field
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class TextureSettings(gan.Settings):
     steps: int = 2500
     batch: int = 12
     size: int = 64
-    latent: int = 24
+    latent: int = 16
     shift: float = 0.0
     loss: Loss = "hinge"
     label_smoothing: float = 0.0
@@ -48,7 +47,7 @@ class TextureSettings(gan.Settings):
     lr: float = 3e-4
     average: float = 0.995
     texture: str = "gravel"
-    width: int = 48
+    width: int = 64
 
 
 SETTINGS = {
@@ -65,26 +64,32 @@ def wrapped(x: torch.Tensor) -> torch.Tensor:
 
 
 class Generator(nn.Module):
-    """Latent fields [N, latent, h, w] to images [N, channels, 16 h, 16 w] in [-1, 1]."""
+    """Latent fields [N, latent, h, w] to images [N, channels, 8 h, 8 w] in [-1, 1].
+
+    A transposed convolution of the field with its opposite edges beside it makes two rows and two
+    columns more at each edge than it should: its padding of 3, in place of 1, crops them.
+    """
 
     def __init__(self, latent: int, channels: int, width: int) -> None:
         super().__init__()
-        wide = [latent, width, width, width * 3 // 4, width // 2]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(depth, to, 3, bias=False) for depth, to in pairwise(wide)
+        self.first = nn.Sequential(
+            nn.Conv2d(latent, width, 3, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(to) for to in wide[1:])
-        self.last = nn.Conv2d(wide[-1], 4 * channels, 3)
+        self.ups = nn.ModuleList(
+            nn.Sequential(
+                nn.ConvTranspose2d(depth, wide, 4, 2, 3, bias=False),
+                nn.BatchNorm2d(wide),
+                nn.LeakyReLU(0.2),
+            )
+            for depth, wide in pairwise((width, width * 3 // 4, width // 2, width // 4))
+        )
+        self.last = nn.Conv2d(width // 4, channels, 3)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        x = latent
-        for index, (convolution, norm) in enumerate(
-            zip(self.convolutions, self.norms, strict=True)
-        ):
-            if index:
-                x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = functional.leaky_relu(norm(convolution(wrapped(x))), 0.2)
-        return torch.tanh(functional.pixel_shuffle(self.last(wrapped(x)), 2))
+        x = self.first(wrapped(latent))
+        for up in self.ups:
+            x = up(wrapped(x))
+        return torch.tanh(self.last(wrapped(x)))
 
 
 class Discriminator(nn.Sequential):
@@ -160,7 +165,7 @@ class Texture(gan.Adversarial):
         half = min(10, max(1, count // 2))
         real = self.texture.patches(half, size, draw)
         with torch.no_grad():
-            made = self.finished()(torch.randn(half, self.options.latent, 8, 8, generator=draw))
+            made = self.finished()(torch.randn(half, self.options.latent, 16, 16, generator=draw))
         return torch.cat([real, made[:, :, :size, :size]])
 
     def export(self, path: Path) -> None:

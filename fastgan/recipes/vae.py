@@ -31,8 +31,8 @@ class VariationalSettings(AutoencoderSettings):
 
 
 SETTINGS = {
-    "ship": VariationalSettings(steps=3000),
-    "full": VariationalSettings(steps=50_000, batch=128, width=128, average=0.999),
+    "ship": VariationalSettings(steps=3000, latent=10, beta=3.0),
+    "full": VariationalSettings(steps=50_000, beta=2.0, batch=128, width=128, average=0.999),
     "quick": VariationalSettings(steps=60, batch=16, width=16, average=0.9),
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -102,7 +105,28 @@ def test_the_walk_keeps_its_ends_and_its_length():
     assert torch.equal(autoencoders.slerp(a, a, torch.zeros(1, 1))[0], a)
 
 
-def test_inception_needs_its_weights(tmp_path):
-    digits = images.digits("test")[0]
+def test_inception_is_torch_fidelitys(tmp_path, monkeypatch):
+    """What it is given, and what is made of its answer; torch-fidelity itself is not installed."""
+    digits = images.digits("test")[0][:3]
+    weights = tmp_path / "weights.pth"
     with pytest.raises(ArgumentError, match="no file"):
-        distances.inception(digits, digits, tmp_path / "none.pth")
+        distances.inception(digits, digits, weights)
+    weights.touch()
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(ArgumentError, match="no torch-fidelity"):
+        distances.inception(digits, digits, weights)
+    asked = {}
+
+    def calculate_metrics(**options):
+        asked.update(options)
+        return {"frechet_inception_distance": 7.0, "kernel_inception_distance_mean": 0.5}
+
+    stub = SimpleNamespace(calculate_metrics=calculate_metrics)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", stub)
+    found = distances.inception(digits, digits, weights)
+    assert (found["FID"].value, found["KID"].value) == (7, 0.5)
+    assert asked["feature_extractor_weights_path"] == str(weights)
+    assert asked["fid"]
+    assert asked["kid"]
+    assert len(asked["input1"]) == 3
+    assert (asked["input1"][0].shape, asked["input1"][0].dtype) == ((3, 32, 32), torch.uint8)

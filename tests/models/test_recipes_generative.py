@@ -102,13 +102,13 @@ def test_a_texture_of_ones_own(tmp_path):
 
 
 def test_a_texture_wraps_around():
-    """Moving the field by a place moves the image by 16 pixels, around the edges."""
+    """Moving the field by a place moves the image by 8 pixels, around the edges."""
     network = texture.Generator(6, 1, 8).eval()
     field = torch.randn(1, 6, 4, 5, generator=fixed())
     with torch.no_grad():
         image, moved = network(field), network(field.roll((1, 2), (2, 3)))
-    assert image.shape == (1, 1, 64, 80)
-    torch.testing.assert_close(image.roll((16, 32), (2, 3)), moved, atol=1e-5, rtol=0)
+    assert image.shape == (1, 1, 32, 40)
+    torch.testing.assert_close(image.roll((8, 16), (2, 3)), moved, atol=1e-5, rtol=0)
 
 
 def test_the_elbo_is_that_of_the_paper():
@@ -136,7 +136,7 @@ def test_mode_seeking_punishes_images_that_are_alike():
         (lambda _: dcgan.data(replace(dcgan.SETTINGS["quick"], subject="cats"), None), "cats"),
         (lambda _: vae.data(replace(vae.SETTINGS["quick"], subject="cats"), None), "cats"),
         (lambda _: texture.data(replace(texture.SETTINGS["quick"], texture="mud"), None), "mud"),
-        (lambda _: texture.build(replace(texture.SETTINGS["quick"], size=40), None), "of 16"),
+        (lambda _: texture.build(replace(texture.SETTINGS["quick"], size=36), None), "of 8"),
         (lambda _: vae.build(replace(vae.SETTINGS["quick"], size=64), None), "32"),
         (lambda _: cgan.build(replace(cgan.SETTINGS["quick"], size=64), None), "32"),
     ],

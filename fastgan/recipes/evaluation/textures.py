@@ -24,7 +24,7 @@ def grass(generator: Generator) -> dict[str, Figure]:
 
 def figures(generator: Generator, name: str) -> dict[str, Figure]:
     """Of a generator of the texture of this name, from a field of normal numbers."""
-    made = sample(generator, 48, 8, 8)
+    made = sample(generator, 48, 16, 16)
     across, within = _gradients(made)
     large = sample(generator, 1, 2048 // PIXELS, 2048 // PIXELS, seed=1)
     side = min(large.shape[2:])
@@ -65,7 +65,7 @@ def figures(generator: Generator, name: str) -> dict[str, Figure]:
 
 
 def sample(generator: Generator, n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Images [n, C, 16 height, 16 width] of normal fields, in one call, on the CPU."""
+    """Images [n, C, 8 height, 8 width] of normal fields, in one call, on the CPU."""
     (port,) = generator.signature.inputs
     depth = port.shape[1]
     assert isinstance(depth, int)
@@ -77,7 +77,7 @@ def sample(generator: Generator, n: int, height: int, width: int, seed: int = 0)
 
 def picture(generator: Generator) -> Image.Image:
     """One tile of 256x256, laid four times: the seams are where nobody sees them."""
-    tile = sample(generator, 1, 16, 16)
+    tile = sample(generator, 1, 32, 32)
     return images.grid(tile.repeat(1, 1, 2, 2), columns=1, gap=0)
 
 
