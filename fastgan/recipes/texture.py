@@ -20,7 +20,6 @@ from torch import nn
 from fastgan.errors import ArgumentError
 from fastgan.recipes import gan, images, losses, photographs
 from fastgan.recipes.photographs import Photographs, Split
-from fastgan.recipes.settings import Loss
 from fastgan.recipes.system import built, fixed
 
 NAME = "texture"
@@ -41,11 +40,9 @@ class TextureSettings(gan.Settings):
     size: int = 64
     latent: int = 16
     shift: float = 0.0
-    loss: Loss = "hinge"
-    label_smoothing: float = 0.0
-    spectral_norm: bool = True
     lr: float = 3e-4
     average: float = 0.995
+    diversity: float = 0.02
     texture: str = "gravel"
     width: int = 64
 
@@ -96,9 +93,13 @@ class Discriminator(nn.Sequential):
     """Images [N, channels, H, W] to logits [N, 1, H / 8, W / 8], one for each neighbourhood."""
 
     def __init__(self, channels: int, width: int = 32) -> None:
-        layers: list[nn.Module] = []
-        for depth, wide in ((channels, width), (width, 2 * width), (2 * width, 3 * width)):
-            layers += [nn.Conv2d(depth, wide, 4, 2, 1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for depth, wide in ((width, 2 * width), (2 * width, 3 * width)):
+            layers += [
+                nn.Conv2d(depth, wide, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(wide),
+                nn.LeakyReLU(0.2),
+            ]
         super().__init__(*layers, nn.Conv2d(3 * width, 1, 3, padding=1))
 
 
