@@ -23,7 +23,7 @@ from fastgan.recipes.gan import OfImages, Settings
 from fastgan.recipes.system import built
 
 NAME = "cgan"
-_SHIP = Settings(steps=3500, batch=48, latent=32, diversity=0.05)
+_SHIP = Settings(steps=3000, batch=48, latent=32, diversity=0.3)
 SETTINGS = {
     "ship": _SHIP,
     "full": replace(_SHIP, steps=40_000, batch=128, lr=2e-4, average=0.999),
