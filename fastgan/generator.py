@@ -7,7 +7,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +21,7 @@ from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import ImageFormat
 from fastgan.batching import Batches, automatic_batch
 from fastgan.errors import ArgumentError, Refusal
+from fastgan.fields import sized
 from fastgan.image_to_image import ImageModel
 from fastgan.inputs import Inputs, Shapes, input_shapes
 from fastgan.model_file import ModelFile
@@ -89,6 +92,11 @@ class Generator:
         return self._signature
 
     @property
+    def path(self) -> Path | None:
+        """The file that it was loaded from; None where that was bytes."""
+        return self._model.path
+
+    @property
     def refusals(self) -> tuple[Refusal, ...]:
         """Why the backends before this one did not take the model."""
         return self._refusals
@@ -125,6 +133,7 @@ class Generator:
         start: int = 0,
         labels: int | str | Sequence[int | str] | Tensor | None = None,
         truncation: float | None = None,
+        size: tuple[int, int] | None = None,
         batch_size: int | None = None,
         rng: str = "philox",
         format: str = "float32",
@@ -143,6 +152,8 @@ class Generator:
             labels: for class-conditional models: one class for all, or one per image, by index or
                 by name; None or "random" draws them from the seed.
             truncation: keep each latent within +-truncation (normal latents only).
+            size: height and width, for models whose latent is a field with both open (textures);
+                None is a field of one place.
             batch_size: images per run; None takes one that suits the device's caches.
             rng: "philox", or "numpy" for the latents that StyleGAN's tools give for a seed.
             format: "float32" for [n, C, H, W] in the model's own range, or "uint8" for
@@ -157,7 +168,15 @@ class Generator:
         n = _count("n", n)
         if batch_size is not None:
             batch_size = _count("batch_size", batch_size)
-        inputs = self._inputs.make(n, seed, start, labels, truncation, rng, lazily=self._draws)
+        given: dict[str, Tensor] | None = None
+        if size is not None:
+            port, places = sized(self._signature, size, self._image_of_field)
+            given = {port.name: self._inputs.sample(port, n, 0, seed, start, truncation, rng)}
+            if batch_size is None:  # what suits the caches is known for a field of one place
+                batch_size = max(1, self._automatic_batch // places)
+        inputs = self._inputs.make(
+            n, seed, start, labels, truncation, rng, given, lazily=self._draws
+        )
         return self._produce(inputs, n, batch_size, format, out, progress)
 
     def warm_up(
@@ -499,6 +518,16 @@ class Generator:
     def _automatic_batch(self) -> int:
         measured: int | None = getattr(self._executable(self._shapes(1)), "best_batch", None)
         return measured or automatic_batch(self.plan(1), self._target)
+
+    def _image_of_field(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the image that a latent of this height and width makes."""
+        latent = self._signature.latent
+        assert latent is not None
+        port = replace(latent, shape=(*latent.shape[:2], *size))
+        given = {port.name: self._inputs.sample(port, 1, 0, 0, 0, None, "philox")}
+        made = self.run(self._inputs.make(1, 0, 0, None, None, "philox", given))
+        height, width = made[self._image_output.name].shape[-2:]
+        return height, width
 
     def _image_model(self) -> ImageModel:
         """What this model asks of images, made on first use.

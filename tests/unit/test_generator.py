@@ -10,6 +10,7 @@ from torch import nn
 
 import fastgan
 from fastgan import ArgumentError, BackendError
+from fastgan.signature import Input
 from tests import networks
 
 
@@ -324,3 +325,34 @@ def test_isolated_loading(small_path: Path) -> None:
     assert generator.generate(2).shape == (2, 1, 16, 16)
     with pytest.raises(fastgan.ModelFileError):
         fastgan.load(small_path.read_bytes()[:500], device="cpu", isolate=True)
+
+
+class Field(nn.Module):
+    """A latent field, 3 pixels for each place and 2 more."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        large = nn.functional.interpolate(z, scale_factor=3.0, mode="nearest")
+        return torch.tanh(nn.functional.pad(large, [1] * 4))
+
+
+def test_a_field_makes_images_of_any_size(tmp_path: Path) -> None:
+    port = Input("z", "latent", ("batch", 3, "height", "width"), distribution="normal")
+    fastgan.export(Field(), tmp_path / "field.onnx", inputs=[port])
+    for backend in ("torch", "ort"):
+        g = fastgan.load(tmp_path / "field.onnx", backend=backend, device="cpu")
+        assert g.generate(2).shape == (2, 3, 5, 5)
+        whole = g.generate(5, seed=3, size=(14, 8))
+        assert whole.shape == (5, 3, 14, 8)
+        assert torch.equal(g.generate(1, seed=3, start=4, size=(14, 8)), whole[4:])
+        assert torch.equal(g.generate(5, seed=3, size=(14, 8), batch_size=2), whole)
+        assert g.generate(1, size=(14, 8), format="uint8").shape == (1, 14, 8, 3)
+        with pytest.raises(ArgumentError, match=r"such as 14 for that 13: 3 pixels .* and 2"):
+            g.generate(1, size=(13, 8))
+        for wrong in ((0, 8), (8,), 8, (5.0, 5)):
+            with pytest.raises(ArgumentError, match=r"in pixels|such as"):
+                g.generate(1, size=wrong)  # type: ignore[arg-type]
+
+
+def test_a_size_for_a_model_of_one(small: fastgan.Generator) -> None:
+    with pytest.raises(ArgumentError, match="one size"):
+        small.generate(1, size=(32, 32))
