@@ -107,6 +107,11 @@ class Signature:
         return self.first("image")
 
     @property
+    def made(self) -> Output:
+        """The output that `generate` returns: the first image, or else the first."""
+        return next((o for o in self.outputs if o.kind == "image"), self.outputs[0])
+
+    @property
     def frozen_batch(self) -> int | None:
         """The batch size that the inputs declare, or None where it is open."""
         batched = [i for i in self.inputs if i.kind not in ("noise", "tensor") and i.shape]
