@@ -210,7 +210,8 @@ class Generator:
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Run the model on the inputs given: arrays or tensors by name in, tensors out.
 
-        A model whose exporter fixed the batch runs as often as their rows need.
+        A model whose exporter fixed the batch runs as often as their rows need. Axes are in the
+        file's own order: images of one that is channels last are [n, H, W, C].
 
         Raises:
             ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
@@ -219,8 +220,11 @@ class Generator:
         rows = self._inputs.rows(tensors)
         frozen = self._signature.frozen_batch
         results = self._guarded(tensors) if rows == frozen else self._in_turns(tensors, rows or 1)
+        last = {output.name for output in self._signature.outputs if output.channels_last}
         return {
-            name: (t.float() if t.is_floating_point() else t).contiguous()
+            name: (t.float() if t.is_floating_point() else t)
+            .permute((0, 2, 3, 1) if name in last else tuple(range(t.dim())))
+            .contiguous()
             for name, t in results.items()
         }
 

@@ -174,6 +174,8 @@ class Inputs:
             tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
             dtype = getattr(torch, port.dtype, None)
             tensor = tensor.to(self._device, dtype)
+            if port.channels_last and tensor.dim() == 4:
+                tensor = tensor.permute(0, 3, 1, 2)
             # Rows there may be more or fewer of than the frozen batch: they are run in turns.
             first = 1 if port.shape[:1] == (self._signature.frozen_batch,) else 0
             fits = not port.shape or (

@@ -18,6 +18,7 @@ from fastgan.batch_size import settle
 from fastgan.errors import ArgumentError, BackendError, Refusal
 from fastgan.generator import Generator
 from fastgan.inputs import input_shapes
+from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
 from fastgan.model_file import read
 from fastgan.signature import Signature
@@ -61,8 +62,8 @@ def load(
         ArgumentError: an argument is not one of those above.
     """
     target = _target(device, precision)
-    model = read(_resolve(source), limits, isolate=isolate)
-    described = signatures.of(model.model)
+    model, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
+    described = mark(signatures.of(model.model), turned)
     if signature is not None:
         described = signature_metadata.override(described, signature)
     settled = settle(model.model, described)

@@ -27,7 +27,7 @@ FLOORS = (
     {"plan"},
     {"backends"},
     {
-        *("models", "batching", "batch_size", "labels", "inputs", "generator", "loading"),
+        *("models", "batching", "batch_size", "layout", "labels", "inputs", "generator", "loading"),
         *("images", "image_files", "tiling", "image_to_image"),
     },
     {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},
