@@ -65,9 +65,7 @@ class Generator:
         # Whether samples may be drawn where the backend needs them, rather than beforehand.
         self._draws = getattr(backend, "draws", False) and signature.frozen_batch is None
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
-        self._image_output = next(
-            (o for o in signature.outputs if o.kind == "image"), signature.outputs[0]
-        )
+        self._image_output = signature.made
 
     # What it is ---------------------------------------------------------------------------------
 
@@ -230,15 +228,23 @@ class Generator:
         return self._inputs.sample(latent, _count("n", n), 0, seed, start, truncation, rng)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Run the model once on the inputs given: arrays or tensors by name in, tensors out.
+        """Run the model on the inputs given: arrays or tensors by name in, tensors out.
+
+        A model whose exporter fixed the batch runs as often as their rows need. Axes are in the
+        file's own order: images of one that is channels last are [n, H, W, C].
 
         Raises:
             ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
         """
         tensors = self._inputs.check(inputs)
-        results = self._guarded(tensors)
+        rows = self._inputs.rows(tensors)
+        frozen = self._signature.frozen_batch
+        results = self._guarded(tensors) if rows == frozen else self._in_turns(tensors, rows or 1)
+        last = {output.name for output in self._signature.outputs if output.channels_last}
         return {
-            name: (t.float() if t.is_floating_point() else t).contiguous()
+            name: (t.float() if t.is_floating_point() else t)
+            .permute((0, 2, 3, 1) if name in last else tuple(range(t.dim())))
+            .contiguous()
             for name, t in results.items()
         }
 
@@ -497,6 +503,22 @@ class Generator:
             images, _ = exact.images(batch, image)
             image_formats.store(images[:count], image, result[first : first + count])
             redone += 1
+
+    def _in_turns(self, inputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """All outputs of so many rows; at a frozen batch, one run after another."""
+        frozen = self._signature.frozen_batch
+        if frozen is None:
+            return self._guarded(inputs)
+        batched = {i.name for i in self._signature.inputs if i.shape[:1] == (frozen,)}
+        made: list[dict[str, Tensor]] = []
+        for first, count in Batches(rows, None, frozen):
+            part = {
+                name: _fill(t[first : first + count], frozen) if name in batched else t
+                for name, t in inputs.items()
+            }
+            results = self._guarded(part)
+            made.append({name: t[:count] for name, t in results.items()})
+        return {name: torch.cat([part[name] for part in made]) for name in made[0]}
 
     def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""

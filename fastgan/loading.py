@@ -14,11 +14,14 @@ from fastgan import models, signature_metadata
 from fastgan import signature as signatures
 from fastgan.backends import Target, choose, get
 from fastgan.backends.base import PRECISIONS
+from fastgan.batch_size import settle
 from fastgan.errors import ArgumentError, BackendError, Refusal
 from fastgan.generator import Generator
 from fastgan.inputs import input_shapes
+from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
 from fastgan.model_file import read
+from fastgan.signature import Signature
 
 log = logging.getLogger("fastgan")
 
@@ -59,12 +62,16 @@ def load(
         ArgumentError: an argument is not one of those above.
     """
     target = _target(device, precision)
-    model = read(_resolve(source), limits, isolate=isolate)
-    described = signatures.of(model.model)
+    model, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
+    described = mark(signatures.of(model.model), turned)
     if signature is not None:
         described = signature_metadata.override(described, signature)
-    shapes = input_shapes(described, batch=1)
+    settled = settle(model.model, described)
+    shapes = input_shapes(settled, batch=1)
     chosen, refusals = choose(model, target, shapes, backend)
+    if chosen.name == "ort" and described.frozen_batch is not None:
+        settled = described  # ONNX Runtime holds a file to the shapes that it declares
+    _note_batch(model.name, described, settled)
     fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
     if device == "auto":
         fallbacks += _unused_gpu(target)
@@ -80,7 +87,19 @@ def load(
         log.warning(message + ", because %s", model.name, chosen.name, target, reasons)
     else:
         log.info(message, model.name, chosen.name, target)
-    return Generator(model, described, chosen, target, refusals)
+    return Generator(model, settled, chosen, target, refusals)
+
+
+def _note_batch(name: str, declared: Signature, settled: Signature) -> None:
+    """Say what became of a batch that the exporter fixed."""
+    batch = settled.frozen_batch
+    if batch is not None:
+        log.warning(
+            "%s: its exporter fixed the batch at %d: it runs so many at a time", name, batch
+        )
+    elif declared.frozen_batch is not None:
+        text = "%s: declares a batch of %d, but nothing in it depends on that: it runs at any"
+        log.info(text, name, declared.frozen_batch)
 
 
 def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:

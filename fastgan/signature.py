@@ -39,6 +39,7 @@ class Input:
         range: the values that an image or mask input is made of.
         fill: which part of a mask the model fills in; None where the file does not say.
         guessed: whether the file says nothing of this input.
+        channels_last: the file has it as [batch, H, W, C]; `shape` is channels first all the same.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Input:
     range: Range | None = None
     guessed: bool = False
     fill: Fill | None = None
+    channels_last: bool = False
 
     def __str__(self) -> str:
         return _line(self, self.distribution, f"{self.classes} classes" if self.classes else None)
@@ -70,6 +72,7 @@ class Output:
     dtype: str = "float32"
     range: Range = (-1.0, 1.0)
     guessed: bool = False
+    channels_last: bool = False
 
     def __str__(self) -> str:
         return _line(self)
@@ -107,6 +110,11 @@ class Signature:
         return self.first("image")
 
     @property
+    def made(self) -> Output:
+        """The output that `generate` returns: the first image, or else the first."""
+        return next((o for o in self.outputs if o.kind == "image"), self.outputs[0])
+
+    @property
     def frozen_batch(self) -> int | None:
         """The batch size that the inputs declare, or None where it is open."""
         batched = [i for i in self.inputs if i.kind not in ("noise", "tensor") and i.shape]
@@ -141,6 +149,7 @@ def of(model: ir.Model) -> Signature:
 def _line(port: Input | Output, *notes: str | None) -> str:
     parts = [f"{port.name:<12} {port.kind:<7} {port.dtype} {shape_text(port.shape)}"]
     parts += [note for note in notes if note]
+    parts += ["channels last in the file"] if port.channels_last else []
     if port.range is not None and port.kind != "tensor":
         parts.append(f"range [{port.range[0]:g}, {port.range[1]:g}]")
     return ", ".join(parts) + (" (guessed)" if port.guessed else "")
