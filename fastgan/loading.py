@@ -12,13 +12,15 @@ import torch
 
 from fastgan import models, signature_metadata
 from fastgan import signature as signatures
-from fastgan.backends import Target, choose, get
+from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import PRECISIONS
-from fastgan.errors import ArgumentError, BackendError, Refusal
+from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.inputs import input_shapes
 from fastgan.limits import Limits
-from fastgan.model_file import read
+from fastgan.model_file import ModelFile, read
+from fastgan.plan import make
+from fastgan.signature import Signature
 
 log = logging.getLogger("fastgan")
 
@@ -65,6 +67,7 @@ def load(
         described = signature_metadata.override(described, signature)
     shapes = input_shapes(described, batch=1)
     chosen, refusals = choose(model, target, shapes, backend)
+    described = _opened(model, described, chosen)
     fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
     if device == "auto":
         fallbacks += _unused_gpu(target)
@@ -81,6 +84,24 @@ def load(
     else:
         log.info(message, model.name, chosen.name, target)
     return Generator(model, described, chosen, target, refusals)
+
+
+def _opened(model: ModelFile, described: Signature, chosen: Backend) -> Signature:
+    """The signature with a batch that the exporter froze open, where plans are of any batch size.
+
+    ONNX Runtime runs the file as it is.
+    """
+    opened = described.with_open_batch()
+    if opened is None or chosen.name == "ort":
+        return described
+    frozen = described.frozen_batch or 1
+    try:
+        make(model.model, input_shapes(opened, frozen + 1), model.limits)
+    except (UnsupportedError, LimitError) as error:
+        log.info("%s: runs at its batch of %d alone, because %s", model.name, frozen, error)
+        return described
+    log.info("%s: exported for a batch of %d, runs at any", model.name, frozen)
+    return opened
 
 
 def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:

@@ -214,11 +214,31 @@ def test_fp32_passes_nan_on(tmp_path: Path) -> None:
     assert images.isnan().sum() == 2
 
 
-def test_frozen_batch_runs_in_pieces(tmp_path: Path) -> None:
+class Contrast(nn.Module):
+    """Samples that depend on each other, two by two."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(z - z.flip(0)).reshape(2, 1, 4, 4)
+
+
+def test_samples_that_meet_keep_their_batch(tmp_path: Path) -> None:
+    path = tmp_path / "contrast.onnx"
+    torch.onnx.export(Contrast().eval(), (torch.randn(2, 16),), path, dynamo=False)
+    generator = fastgan.load(path, device="cpu")
+    assert generator.signature.frozen_batch == 2
+    with torch.inference_mode():
+        expected = [Contrast()(generator.latents(2, seed=2, start=i)) for i in (0, 2)]
+    assert torch.allclose(generator.generate(4, seed=2), torch.cat(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_frozen_batch(backend: str, tmp_path: Path) -> None:
     module = networks.keras_style(seed=1)
     path = tmp_path / "frozen.onnx"
     torch.onnx.export(module, (torch.randn(4, 100),), path, dynamo=False)
-    generator = fastgan.load(path, device="cpu")
+    generator = fastgan.load(path, device="cpu", backend=backend)
+    # A plan is made for any batch; ONNX Runtime runs the file in pieces.
+    assert generator.signature.frozen_batch == (None if backend == "torch" else 4)
     images = generator.generate(6, seed=2)
     with torch.inference_mode():
         expected = module(generator.latents(6, seed=2))
