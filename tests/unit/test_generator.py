@@ -344,3 +344,32 @@ def test_isolated_loading(small_path: Path) -> None:
     assert generator.generate(2).shape == (2, 1, 16, 16)
     with pytest.raises(fastgan.ModelFileError):
         fastgan.load(small_path.read_bytes()[:500], device="cpu", isolate=True)
+
+
+# Noise inside the graph --------------------------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    """Noise that the graph draws for each sample, added to what comes from the latent."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = z.reshape(-1, 1, 4, 4)
+        return torch.tanh(x + torch.randn_like(x))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_noise_in_the_graph_is_a_samples_own(frozen: bool, tmp_path: Path) -> None:
+    path = tmp_path / "noisy.onnx"
+    axes = None if frozen else {"z": {0: "batch"}}
+    torch.onnx.export(
+        Noisy(), (torch.randn(1, 16),), path, input_names=["z"], dynamic_axes=axes, dynamo=False
+    )
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    everything = generator.generate(7, seed=3)
+    assert torch.allclose(generator.generate(7, seed=3, batch_size=2), everything, atol=1e-6)
+    assert torch.allclose(generator.generate(1, seed=3, start=5)[0], everything[5], atol=1e-6)
+    seeds = generator.generate(3, seed=[9, 3, 3], start=2)
+    assert torch.allclose(seeds[1:], everything[[2, 2]], atol=1e-6)
+    assert not torch.allclose(generator.generate(7, seed=4), everything, atol=1e-2)
+    without = torch.tanh(generator.latents(7, seed=3)).reshape(-1, 1, 4, 4)
+    assert not torch.allclose(everything, without, atol=1e-2)
