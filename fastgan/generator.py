@@ -25,6 +25,7 @@ from fastgan.fields import sized
 from fastgan.image_to_image import ImageModel
 from fastgan.inputs import Inputs, Shapes, input_shapes
 from fastgan.model_file import ModelFile
+from fastgan.ops.random import Noise, default_noise, seeded_noise, using_noise
 from fastgan.signature import Signature
 
 if TYPE_CHECKING:
@@ -175,7 +176,14 @@ class Generator:
         inputs = self._inputs.make(
             n, seed, start, labels, truncation, rng, given, lazily=self._draws
         )
-        return self._produce(inputs, n, batch_size, format, out, progress)
+
+        def noise(first: int, rows: int) -> Noise:
+            if isinstance(seed, int):
+                return seeded_noise(seed, start + first, rows)
+            own = list(seed[first : first + rows])
+            return seeded_noise(own + own[-1:] * (rows - len(own)), start, rows)
+
+        return self._produce(inputs, n, batch_size, format, out, progress, noise)
 
     def warm_up(
         self,
@@ -401,8 +409,12 @@ class Generator:
         format: str,
         out: Tensor | None,
         progress: bool,
+        noise: Callable[[int, int], Noise] = lambda first, rows: default_noise,
     ) -> Tensor:
-        """Run all n samples in batches, and collect the image output in the format asked for."""
+        """Run all n samples in batches, and collect the image output in the format asked for.
+
+        noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
+        """
         frozen = self._signature.frozen_batch
         if frozen is None and batch_size is None:
             batch_size = self._automatic_batch
@@ -425,7 +437,8 @@ class Generator:
                 else:
                     # `allocate` will say whether it fits; where it doesn't, it is left alone.
                     place = out if count == n and isinstance(out, Tensor) else None
-                made = self._attempt(batches, first, count, batch, image, place)
+                with using_noise(noise(first, frozen or count)):
+                    made = self._attempt(batches, first, count, batch, image, place)
                 if made is None:
                     continue
                 images, nonfinite = made
@@ -441,7 +454,7 @@ class Generator:
             assert result is not None
             flags = [flag for *_, flag in doubtful]
             if flags and bool(flags[0] if len(flags) == 1 else torch.stack(flags).any()):
-                self._redo(doubtful, image, result)
+                self._redo(doubtful, image, result, noise)
         return result
 
     def _attempt(
@@ -485,6 +498,7 @@ class Generator:
         doubtful: list[tuple[int, int, dict[str, Any], Tensor]],
         image: ImageFormat,
         result: Tensor,
+        noise: Callable[[int, int], Noise],
     ) -> None:
         """Make the batches that hold a NaN or Inf again in fp32, with one warning."""
         redone = 0
@@ -500,7 +514,8 @@ class Generator:
                     node or "a node that could not be named",
                 )
             exact = self._executable(_shapes_of(batch), Target(self.device, "fp32"))
-            images, _ = exact.images(batch, image)
+            with using_noise(noise(first, self._signature.frozen_batch or count)):
+                images, _ = exact.images(batch, image)
             image_formats.store(images[:count], image, result[first : first + count])
             redone += 1
 

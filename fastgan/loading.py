@@ -12,15 +12,16 @@ import torch
 
 from fastgan import models, signature_metadata
 from fastgan import signature as signatures
-from fastgan.backends import Target, choose, get
+from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import PRECISIONS
 from fastgan.batch_size import settle
-from fastgan.errors import ArgumentError, BackendError, Refusal
+from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.inputs import input_shapes
 from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
-from fastgan.model_file import read
+from fastgan.model_file import ModelFile, read
+from fastgan.plan import make
 from fastgan.signature import Signature
 
 log = logging.getLogger("fastgan")
@@ -71,6 +72,7 @@ def load(
     chosen, refusals = choose(model, target, shapes, backend)
     if chosen.name == "ort" and described.frozen_batch is not None:
         settled = described  # ONNX Runtime holds a file to the shapes that it declares
+    settled = _opened(model, settled, chosen)
     _note_batch(model.name, described, settled)
     fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
     if device == "auto":
@@ -98,8 +100,25 @@ def _note_batch(name: str, declared: Signature, settled: Signature) -> None:
             "%s: its exporter fixed the batch at %d: it runs so many at a time", name, batch
         )
     elif declared.frozen_batch is not None:
-        text = "%s: declares a batch of %d, but nothing in it depends on that: it runs at any"
+        text = "%s: exported for a batch of %d, but its samples do not meet: it runs at any"
         log.info(text, name, declared.frozen_batch)
+
+
+def _opened(model: ModelFile, described: Signature, chosen: Backend) -> Signature:
+    """The signature with a batch that the exporter froze open, where plans are of any batch size.
+
+    ONNX Runtime runs the file as it is.
+    """
+    opened = described.with_open_batch()
+    if opened is None or chosen.name == "ort":
+        return described
+    frozen = described.frozen_batch or 1
+    try:
+        make(model.model, input_shapes(opened, frozen + 1), model.limits)
+    except (UnsupportedError, LimitError) as error:
+        log.info("%s: runs at its batch of %d alone, because %s", model.name, frozen, error)
+        return described
+    return opened
 
 
 def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:

@@ -7,8 +7,8 @@ state nothing, so it is guessed from types, shapes, names and the last activatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:  # onnx_ir takes 0.4 s to import, and `fastgan.export` needs only the types here
     import onnx_ir as ir
@@ -18,6 +18,7 @@ OutputKind = Literal["image", "tensor"]
 Fill = Literal["white", "black"]
 Distribution = Literal["normal", "uniform", "uniform_symmetric", "hypersphere"]
 Shape = tuple[int | str | None, ...]
+Port = TypeVar("Port", "Input", "Output")
 Range = tuple[float, float]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -120,6 +121,23 @@ class Signature:
         batched = [i for i in self.inputs if i.kind not in ("noise", "tensor") and i.shape]
         return next((i.shape[0] for i in batched if isinstance(i.shape[0], int)), None)
 
+    def with_open_batch(self) -> Signature | None:
+        """The same with the frozen batch open; None where there is none, or what has it is unclear.
+
+        A tensor of unknown kind whose first axis is as long may be one of samples, or not.
+        """
+        frozen = self.frozen_batch
+        ports: tuple[Input | Output, ...] = (*self.inputs, *self.outputs)
+        if frozen is None or any(i.kind == "tensor" and _leads(i, frozen) for i in self.inputs):
+            return None
+        shapes = [("batch", *p.shape[1:]) if _leads(p, frozen) else p.shape for p in ports]
+        count = len(self.inputs)
+        return replace(
+            self,
+            inputs=tuple(map(_reshaped, self.inputs, shapes[:count])),
+            outputs=tuple(map(_reshaped, self.outputs, shapes[count:])),
+        )
+
     def describe(self) -> str:
         """One line per input and output, for people."""
         lines = ["inputs", *(f"  {i}" for i in self.inputs)]
@@ -130,6 +148,14 @@ class Signature:
 
     def __str__(self) -> str:
         return self.describe()
+
+
+def _leads(port: Input | Output, size: int) -> bool:
+    return port.shape[:1] == (size,)
+
+
+def _reshaped(port: Port, shape: Shape) -> Port:
+    return replace(port, shape=shape)
 
 
 def of(model: ir.Model) -> Signature:

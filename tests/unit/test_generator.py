@@ -215,11 +215,31 @@ def test_fp32_passes_nan_on(tmp_path: Path) -> None:
     assert images.isnan().sum() == 2
 
 
-def test_frozen_batch_runs_in_pieces(tmp_path: Path) -> None:
+class Contrast(nn.Module):
+    """Samples that depend on each other, two by two."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(z - z.flip(0)).reshape(2, 1, 4, 4)
+
+
+def test_samples_that_meet_keep_their_batch(tmp_path: Path) -> None:
+    path = tmp_path / "contrast.onnx"
+    torch.onnx.export(Contrast().eval(), (torch.randn(2, 16),), path, dynamo=False)
+    generator = fastgan.load(path, device="cpu")
+    assert generator.signature.frozen_batch == 2
+    with torch.inference_mode():
+        expected = [Contrast()(generator.latents(2, seed=2, start=i)) for i in (0, 2)]
+    assert torch.allclose(generator.generate(4, seed=2), torch.cat(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_frozen_batch(backend: str, tmp_path: Path) -> None:
     module = networks.keras_style(seed=1)
     path = tmp_path / "frozen.onnx"
     torch.onnx.export(module, (torch.randn(4, 100),), path, dynamo=False)
-    generator = fastgan.load(path, device="cpu")
+    generator = fastgan.load(path, device="cpu", backend=backend)
+    # A plan is made for any batch; ONNX Runtime runs the file in pieces.
+    assert generator.signature.frozen_batch == (None if backend == "torch" else 4)
     images = generator.generate(6, seed=2)
     with torch.inference_mode():
         expected = module(generator.latents(6, seed=2))
@@ -356,3 +376,32 @@ def test_a_field_makes_images_of_any_size(tmp_path: Path) -> None:
 def test_a_size_for_a_model_of_one(small: fastgan.Generator) -> None:
     with pytest.raises(ArgumentError, match="one size"):
         small.generate(1, size=(32, 32))
+
+
+# Noise inside the graph --------------------------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    """Noise that the graph draws for each sample, added to what comes from the latent."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = z.reshape(-1, 1, 4, 4)
+        return torch.tanh(x + torch.randn_like(x))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_noise_in_the_graph_is_a_samples_own(frozen: bool, tmp_path: Path) -> None:
+    path = tmp_path / "noisy.onnx"
+    axes = None if frozen else {"z": {0: "batch"}}
+    torch.onnx.export(
+        Noisy(), (torch.randn(1, 16),), path, input_names=["z"], dynamic_axes=axes, dynamo=False
+    )
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    everything = generator.generate(7, seed=3)
+    assert torch.allclose(generator.generate(7, seed=3, batch_size=2), everything, atol=1e-6)
+    assert torch.allclose(generator.generate(1, seed=3, start=5)[0], everything[5], atol=1e-6)
+    seeds = generator.generate(3, seed=[9, 3, 3], start=2)
+    assert torch.allclose(seeds[1:], everything[[2, 2]], atol=1e-6)
+    assert not torch.allclose(generator.generate(7, seed=4), everything, atol=1e-2)
+    without = torch.tanh(generator.latents(7, seed=3)).reshape(-1, 1, 4, 4)
+    assert not torch.allclose(everything, without, atol=1e-2)
