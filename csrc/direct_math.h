@@ -35,6 +35,41 @@ FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
 #endif
+FASTGAN_INLINE void store_one(float* p, float a) { *p = a; }
+FASTGAN_INLINE void store_one(uint8_t* p, float a) { *p = static_cast<uint8_t>(a); }
+FASTGAN_INLINE void store(uint8_t* p, Vector a) {
+  for (int i = 0; i < kWidth; ++i) store_one(p + i, a[i]);
+}
+
+// Elements as the products take them: one, or a pair, for each lane.
+#ifdef FASTGAN_BF16
+typedef uint16_t Element;
+typedef int32_t Factors __attribute__((vector_size(64)));  // pairs of bfloat16
+constexpr int kPack = 2;
+FASTGAN_INLINE Factors factors(const Element* p) { return (Factors)_mm512_loadu_si512(p); }
+FASTGAN_INLINE Factors splat_factors(const Element* p) {
+  int32_t pair;
+  memcpy(&pair, p, sizeof pair);
+  return (Factors)_mm512_set1_epi32(pair);
+}
+FASTGAN_INLINE Vector multiply_add(Factors a, Factors b, Vector c) {
+  return (Vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+}
+FASTGAN_INLINE void store(Element* p, Vector a) {
+  _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)a));
+}
+FASTGAN_INLINE void store_one(Element* p, float a) {
+  alignas(32) Element all[16];
+  store(all, splat(a));
+  *p = all[0];
+}
+#else
+typedef float Element;
+typedef Vector Factors;
+constexpr int kPack = 1;
+FASTGAN_INLINE Factors factors(const Element* p) { return load(p); }
+FASTGAN_INLINE Factors splat_factors(const Element* p) { return splat(*p); }
+#endif
 
 // e^x within two units in the last place, for -87 <= x <= 88: 2^n e^r with |r| <= ln(2) / 2, and
 // e^r by its series (a minimax fit gains nothing that shows in fp32).
@@ -72,6 +107,14 @@ FASTGAN_INLINE Vector hyperbolic_tangent(Vector x) {
       multiply_add(multiply_add(square + splat(210.0f), square, splat(4725.0f)), square,
                    splat(10395.0f));
   return square < 0.3f ? x * above / below : far;
+}
+
+// Whole numbers from 0 to 255, to nearest even; 0 of a NaN. See Output.
+FASTGAN_INLINE Vector to_bytes(Vector x, float low, float scale) {
+  x = (x - low) * scale;
+  x = x == x ? x : Vector{};
+  const Vector shift = splat(12582912.0f);
+  return (clamp(x, 0.0f, 255.0f) + shift) - shift;
 }
 
 FASTGAN_INLINE Vector apply(After after, float slope, Vector x) {
