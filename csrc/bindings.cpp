@@ -5,6 +5,7 @@
 
 #include "col2im.h"
 #include "direct_bindings.h"
+#include "modulate.h"
 #include "frames.h"
 #include "sampling_cpu.h"
 
@@ -70,6 +71,33 @@ void add_columns(uintptr_t columns, uintptr_t out, uintptr_t bias, bool bfloat16
   fastgan::col2im(job, threads);
 }
 
+void modulate(uintptr_t x, uintptr_t out, uintptr_t scale, uintptr_t noise, uintptr_t bias,
+              bool bfloat16, int activation, float slope, const std::vector<int64_t>& sizes,
+              int64_t threads) {
+  const bool known = sizes.size() == 5 && x != 0 && out != 0 && activation >= 0 && activation <= 2;
+  if (!known || sizes[0] < 1 || sizes[1] < 1 || sizes[2] < 1) {
+    throw py::value_error("modulate: needs 5 sizes, two buffers and a known activation");
+  }
+  for (int i = 3; i < 5; ++i) {
+    if (sizes[i] != 1 && sizes[i] != sizes[0]) throw py::value_error("modulate: rows of some images");
+  }
+  const fastgan::Modulate job = {reinterpret_cast<const void*>(x),
+                                 reinterpret_cast<void*>(out),
+                                 reinterpret_cast<const float*>(scale),
+                                 reinterpret_cast<const float*>(noise),
+                                 reinterpret_cast<const float*>(bias),
+                                 sizes[3] == 1,
+                                 sizes[4] == 1,
+                                 bfloat16 ? fastgan::kBFloat16 : fastgan::kFloat32,
+                                 static_cast<fastgan::Activation>(activation),
+                                 slope,
+                                 sizes[0],
+                                 sizes[1],
+                                 sizes[2]};
+  py::gil_scoped_release release;
+  fastgan::modulate(job, threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
@@ -84,6 +112,11 @@ PYBIND11_MODULE(_native, module) {
              py::arg("threads") = 1,
              "Add up products of pixels and taps: sizes are images, height, width, channels, "
              "kernel, stride, pad (height then width each), out height, out width.");
+  module.def("modulate", &modulate, py::arg("x"), py::arg("out"), py::arg("scale"),
+             py::arg("noise"), py::arg("bias"), py::arg("bfloat16"), py::arg("activation"),
+             py::arg("slope"), py::arg("sizes"), py::arg("threads") = 1,
+             "Scale channels, add noise and bias, activate, in one pass: sizes are images, pixels, "
+             "channels, rows of scale, rows of noise.");
   module.def("paths", &fastgan::path_names,
              "The instruction set paths that run on this processor, best first.");
   fastgan::bind_direct(module);

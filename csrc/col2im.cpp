@@ -2,19 +2,12 @@
 // channels is what the compiler turns into vectors.
 #include "col2im.h"
 
-#include <string.h>
-
 #include <algorithm>
 #include <system_error>
 #include <thread>
 #include <vector>
 
-// Three copies of each loop, for three instruction sets; the loader picks one.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define FASTGAN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define FASTGAN_CLONES
-#endif
+#include "elements.h"
 
 namespace fastgan {
 namespace {
@@ -22,23 +15,6 @@ namespace {
 // Below this many products a thread costs more to start than it saves.
 constexpr int64_t kProductsPerThread = 1 << 19;
 constexpr int64_t kMostTaps = 64;  // that meet in one output pixel, handled in one go
-
-inline float load(const float* p) { return *p; }
-inline float load(const uint16_t* p) {
-  const uint32_t bits = static_cast<uint32_t>(*p) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-inline void store(float* p, float value) { *p = value; }
-inline void store(uint16_t* p, float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  // Round to nearest even; a NaN stays one, since its upper half is not zero after the or.
-  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  *p = static_cast<uint16_t>(value == value ? rounded : (bits >> 16) | 0x40);
-}
 
 // out[c] = activation(sum over taps of taps[t][c] + bias[c])
 template <class T>

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.backends import addressing, columns, library, modulated
+from fastgan.backends import addressing, columns, library, modulated, phases
 from fastgan.backends.executor import BoundStep, place
 from fastgan.plan import Buffer, Step
 
@@ -76,7 +76,12 @@ def _bind_modulated(
     dtype: torch.dtype,
 ) -> BoundStep | None:
     """The product on oneDNN, the scales and what follows them in passes of their own."""
-    plain = bind(modulated.product_of(step), weights, buffers, dtype)
+    product = modulated.product_of(step)
+    plain = None
+    if step.op == "fastgan.ConvTranspose":
+        weight, _ = _parameters(product, weights, dtype)
+        plain = phases.bind(product, weight, buffers[step.inputs[0]], buffers[step.outputs[0]])
+    plain = plain or bind(product, weights, buffers, dtype)
     if plain is None or "shuffle" in step.attributes:
         return None
     return modulated.bind(step, plain.call, weights, dtype)

@@ -70,15 +70,9 @@ class _Walk:
 
     def visit(self, node: ir.Node) -> None:
         """Mark a node's outputs, if an input is marked; a refusal is an error."""
-        random = node.op_type in ("RandomNormal", "RandomUniform")
-        if random:
-            shape = list(nodes.attributes(node).get("shape", ()))
-            if shape[:1] != [self.frozen]:
-                return  # the same for all samples
-            changed = ir.AttrInt64s("shape", [self.count, *shape[1:]])
-            self._attributes.append((node, changed))
-        elif not any(value in self.batched for value in node.inputs if value is not None):
-            return
+        if not any(value in self.batched for value in node.inputs if value is not None):
+            if not self._draws(node):
+                return
         else:
             rule = _RULES.get((node.domain, node.op_type))
             reason = f"{node.op_type} of samples" if rule is None else rule(self, node)
@@ -88,6 +82,21 @@ class _Walk:
                 )
         for value in node.outputs:
             self.mark(value)
+
+    def _draws(self, node: ir.Node) -> bool:
+        """Whether a node draws numbers for each sample, from nothing but their shape."""
+        if node.op_type in ("RandomNormal", "RandomUniform"):
+            shape = list(nodes.attributes(node).get("shape", ()))
+            if shape[:1] == [self.frozen]:
+                drawn = ir.AttrInt64s("shape", [self.count, *shape[1:]])
+                self._attributes.append((node, drawn))
+                return True
+        elif node.op_type in ("RandomNormalLike", "RandomUniformLike"):
+            like = nodes.constant(node.inputs[0])
+            if like is not None and like.shape[:1] == (self.frozen,):
+                self.replace(node, 0, np.zeros((self.count, *like.shape[1:]), like.dtype))
+                return True
+        return False
 
     def apply(self) -> None:
         """Change what names the samples."""
@@ -165,10 +174,6 @@ def _product(walk: _Walk, node: ir.Node) -> str:
         return "weights of samples"
     rank = _rank(node.outputs[0])
     return next(filter(None, (walk.broadcasts(node, i, rank) for i in range(3, 6))), "")
-
-
-def _convolution(walk: _Walk, node: ir.Node) -> str:
-    return _of_first(walk, node)
 
 
 def _reshape(walk: _Walk, node: ir.Node) -> str:
@@ -279,10 +284,6 @@ def _one_hot(walk: _Walk, node: ir.Node) -> str:
     return _of_first(walk, node) or ("samples in another axis" if axis == 0 else "")
 
 
-def _random_like(walk: _Walk, node: ir.Node) -> str:
-    return ""
-
-
 _ONNX: dict[Rule, tuple[str, ...]] = {
     _elementwise: (
         *("Abs", "Add", "And", "Cast", "Ceil", "Clip", "Cos", "Div", "Dropout", "Elu", "Equal"),
@@ -292,10 +293,10 @@ _ONNX: dict[Rule, tuple[str, ...]] = {
         *("Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan"),
         *("Tanh", "ThresholdedRelu", "Where", "Xor"),
     ),
-    _convolution: (
-        *("AveragePool", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool"),
-        *("GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "MaxPool"),
-        "SpaceToDepth",
+    _of_first: (
+        *("AveragePool", "Bernoulli", "Conv", "ConvTranspose", "DepthToSpace"),
+        *("GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization"),
+        *("MaxPool", "RandomNormalLike", "RandomUniformLike", "SpaceToDepth"),
     ),
     _reshape: ("Reshape",),
     _renamed: ("Flatten", "Squeeze", "Unsqueeze"),
@@ -315,7 +316,6 @@ _ONNX: dict[Rule, tuple[str, ...]] = {
     _matmul: ("MatMul",),
     _norm: ("BatchNormalization",),
     _one_hot: ("OneHot",),
-    _random_like: ("Bernoulli", "RandomNormalLike", "RandomUniformLike"),
 }
 _RULES: dict[tuple[str, str], Rule] = {
     **{("", name): rule for rule, names in _ONNX.items() for name in names},

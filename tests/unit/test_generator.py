@@ -384,17 +384,23 @@ def test_a_size_for_a_model_of_one(small: fastgan.Generator) -> None:
 class Noisy(nn.Module):
     """Noise that the graph draws for each sample, added to what comes from the latent."""
 
+    def __init__(self, like: bool) -> None:
+        super().__init__()
+        self.like = like
+
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         x = z.reshape(-1, 1, 4, 4)
-        return torch.tanh(x + torch.randn_like(x))
+        noise = torch.randn_like(x) if self.like else torch.randn(z.shape[0], 1, 4, 4)
+        return torch.tanh(x + noise)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_noise_in_the_graph_is_a_samples_own(frozen: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("like", [False, True], ids=["of a shape", "like"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["open", "frozen"])
+def test_noise_in_the_graph_is_a_samples_own(frozen: bool, like: bool, tmp_path: Path) -> None:
     path = tmp_path / "noisy.onnx"
     axes = None if frozen else {"z": {0: "batch"}}
     torch.onnx.export(
-        Noisy(), (torch.randn(1, 16),), path, input_names=["z"], dynamic_axes=axes, dynamo=False
+        Noisy(like), (torch.randn(1, 16),), path, input_names=["z"], dynamic_axes=axes, dynamo=False
     )
     generator = fastgan.load(path, device="cpu", backend="torch")
     everything = generator.generate(7, seed=3)

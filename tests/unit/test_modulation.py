@@ -50,3 +50,19 @@ def test_every_form_is_one_weight(form: str, exporter: str, n: int, tmp_path: Pa
     result = next(iter(generator.run({"z": z}).values()))
     with torch.inference_mode():
         assert torch.allclose(result, module(z), atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("form", ["fused", "around"])
+def test_large_styles_in_half_precision(form: str, tmp_path: Path) -> None:
+    # Sums of squares of 12 * 9 * 60^2, six times what fp16 holds.
+    torch.manual_seed(int(torch.randint(2**31, ())))
+    module, path = Synthesis(form).eval(), tmp_path / "net.onnx"
+    for layer in (0, 2):
+        torch.nn.init.constant_(module.styles[layer].bias, 60.0)
+    torch.onnx.export(module, (torch.randn(1, 10),), path, input_names=["z"], dynamo=False)
+    generator = fastgan.load(path, device="cpu", backend="triton", precision="fp16")
+    z = torch.randn(1, 10)
+    with torch.inference_mode():
+        expected = module(z)
+    result = next(iter(generator.run({"z": z}).values()))
+    assert (result - expected).abs().max() <= 1e-2 * expected.abs().max()

@@ -228,6 +228,71 @@ class FoldGain(RewriteRuleClassBase):
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
 
 
+class KeepInRange(RewriteRuleClassBase):
+    """sqrt of sums of squares -> the root of smaller sums, which fp16 can hold, times a number.
+
+    Weights of unit variance and 512 channels give sums of 4608 times the square of a style; where
+    they overflow, the demodulation makes 0 of a whole channel. With c a power of two, so that fp32
+    loses nothing: sqrt(x W + b) = c * sqrt(x W / c^2 + b / c^2), and 1 / it is the inverse.
+    """
+
+    def pattern(self, op: Any) -> Any:
+        root = op.Sqrt(nodes.any_product(op, "Linear", "sums"))
+        return op.Reciprocal(root, _outputs=["out"])
+
+    def check(self, context: Any, sums: ir.Value, out: ir.Value) -> MatchResult:
+        result, node = MatchResult(), nodes.producer(sums)
+        weight = nodes.constant(node.inputs[1])
+        if weight is None or "activation" in node.attributes or (weight < 0).any():
+            return result.fail("not sums of squares")
+        if _power(weight) <= 1:
+            return result.fail("the sums are small")
+        return result
+
+    def rewrite(self, op: Any, sums: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(sums)
+        weight = nodes.constant(node.inputs[1])
+        assert weight is not None
+        c, inputs = _power(weight), list(node.inputs)
+        for position in (1, 2)[: len(inputs) - 1]:
+            array = nodes.constant(inputs[position])
+            if array is not None:
+                smaller = ir.tensor((array / c**2).astype(array.dtype))
+                inputs[position] = op.initializer(smaller, name=f"{out.name}.{position}")
+        linear = nodes.rebuild(op, node, inputs, origin=nodes.origin(node))
+        linear = nodes.shaped(linear, nodes.shape(sums), sums.type)
+        root = nodes.shaped(op.Sqrt(linear), nodes.shape(sums), sums.type)
+        number = ir.tensor(np.asarray(1 / c, weight.dtype))
+        return op.Div(op.initializer(number, name=f"{out.name}.number"), root)
+
+
+class DivideAsReciprocal(RewriteRuleClassBase):
+    """1 / x -> Reciprocal(x)."""
+
+    def pattern(self, op: Any, number: Any, x: Any) -> Any:
+        return op.Div(number, x, _outputs=["out"])
+
+    def check(self, context: Any, number: ir.Value, x: ir.Value, out: ir.Value) -> MatchResult:
+        result, constant = MatchResult(), nodes.constant(number)
+        if constant is None or constant.size != 1 or constant.reshape(-1)[0] != 1:
+            return result.fail("not one")
+        if nodes.shape(out) != nodes.shape(x) or out.dtype not in _FLOATS:
+            return result.fail("not of the same shape, or whole numbers")
+        return result
+
+    def rewrite(self, op: Any, number: ir.Value, x: ir.Value, out: ir.Value) -> Any:
+        return op.Reciprocal(x)
+
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+
+
+def _power(weight: np.ndarray[Any, Any]) -> float:
+    """A power of two whose square is about the largest column's sum, or 1 for a small one."""
+    largest = float(weight.astype(np.float64).sum(0).max())
+    return 1.0 if not 64 < largest < np.inf else float(2 ** (np.frexp(largest)[1] // 2))
+
+
 COMMUTE_RULES = tuple(ScaleBeforeFilter.rule(product) for product in _CONVOLUTIONS)
 SCALE_RULES = (
     *(ScaleInput.rule(product) for product in _CONVOLUTIONS),
@@ -235,3 +300,5 @@ SCALE_RULES = (
 )
 NOISE_RULES = tuple(AddNoise.rule(product) for product in _CONVOLUTIONS)
 GAIN_RULES = tuple(FoldGain.rule(product) for product in nodes.PRODUCTS)
+RANGE_RULES = (KeepInRange.rule(),)
+RECIPROCAL_RULES = (DivideAsReciprocal.rule(),)
