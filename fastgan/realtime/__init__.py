@@ -10,25 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgan.realtime.buffers import Frame
+    from fastgan.realtime.combined import Each, Mix, Nudge, Retime
     from fastgan.realtime.gl import GLTexture
     from fastgan.realtime.ring_reader import RingFrame, RingReader
     from fastgan.realtime.ring_words import RingShape, include_dir
     from fastgan.realtime.ring_writer import Asked, RingWriter
     from fastgan.realtime.signals import Envelope
+    from fastgan.realtime.space import Space
     from fastgan.realtime.stats import Percentiles, Stats
     from fastgan.realtime.stream import Sink, Stream
-    from fastgan.realtime.walks import (
-        Drift,
-        Each,
-        Mix,
-        Nudge,
-        Orbit,
-        Retime,
-        Rows,
-        SeedPath,
-        Space,
-        Walk,
-    )
+    from fastgan.realtime.walks import Drift, Orbit, Rows, SeedPath, Walk
 
 __all__ = [
     "Asked",
@@ -59,25 +50,16 @@ __all__ = [
 # A game that reads frames out of a ring is to get by without torch.
 _MODULES = {
     "buffers": ("Frame",),
+    "combined": ("Each", "Mix", "Nudge", "Retime"),
     "gl": ("GLTexture",),
     "ring_reader": ("RingFrame", "RingReader"),
     "ring_words": ("RingShape", "include_dir"),
     "ring_writer": ("Asked", "RingWriter"),
     "signals": ("Envelope",),
+    "space": ("Space",),
     "stats": ("Percentiles", "Stats"),
     "stream": ("Sink", "Stream"),
-    "walks": (
-        "Drift",
-        "Each",
-        "Mix",
-        "Nudge",
-        "Orbit",
-        "Retime",
-        "Rows",
-        "SeedPath",
-        "Space",
-        "Walk",
-    ),
+    "walks": ("Drift", "Orbit", "Rows", "SeedPath", "Walk"),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 

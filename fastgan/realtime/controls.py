@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fastgan import labels as class_labels
 from fastgan.errors import ArgumentError
-from fastgan.realtime.walks import Space, Walk
+from fastgan.realtime.space import Space
+from fastgan.realtime.walks import Walk
 from fastgan.signature import Input, Signature
 
 

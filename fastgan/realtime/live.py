@@ -1,38 +1,28 @@
-"""A page on this machine that shows a stream and controls it: frames over a WebSocket."""
+"""A stream on a page of this machine: shows it, and does what the page asks for."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import hmac
 import io
 import json
-import logging
-import secrets
-import signal
 import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from fastgan.errors import ArgumentError, BackendError, FastganError
+from fastgan.errors import ArgumentError, FastganError
 from fastgan.realtime.buffers import Frame
+from fastgan.realtime.combined import Nudge
+from fastgan.realtime.live_server import Client, Server
 from fastgan.realtime.stream import Sink, Stream
 from fastgan.realtime.video import VideoWriter
-from fastgan.realtime.walks import Drift, Nudge, Orbit, Walk
+from fastgan.realtime.walks import Drift, Orbit, Walk
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
-
-log = logging.getLogger("fastgan")
 
 #: What a frame is sent as, and what Pillow calls it.
 FORMATS = {"jpeg": ("JPEG", {}), "png": ("PNG", {"compress_level": 1}), "webp": ("WEBP", {})}
@@ -41,24 +31,11 @@ FORMATS = {"jpeg": ("JPEG", {}), "png": ("PNG", {"compress_level": 1}), "webp": 
 #: and how long it was computed in ms. `live.html` reads the same.
 HEADER = struct.Struct("<Qddd")
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_LARGEST_MESSAGE = 1 << 16
-_STATS_SECONDS = 0.25
-
 #: What a page may ask for.
 _ASKED = {
     *("walk", "drag", "seed", "speed", "position", "truncation", "labels"),
     *("pause", "step", "record"),
 }
-
-
-@dataclass(eq=False)
-class _Client:
-    """A browser that looks on. Of the frames that it was too slow for, it gets the newest."""
-
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    notes: list[str] = field(default_factory=list)
-    frame: bytes | None = None
 
 
 class Live:
@@ -97,23 +74,16 @@ class Live:
             raise ArgumentError("quality", str(quality), "1 to 100")
         self._generator, self._name, self._stream = generator, name, stream
         self._format, self._quality, self._folder = format, quality, folder
-        self._host = host
-        self.token = token
-        if token is None and host not in _LOOPBACK:
-            self.token = secrets.token_urlsafe(16)
-        self._clients: set[_Client] = set()
+        self._server = Server(self, folder, host, token)
         self._lock = threading.Lock()
         self._paused = False
         self._recorder: VideoWriter | None = None
         self._error: BaseException | None = None
-        self._last: bytes | None = None
         settings = stream.controls.settings
         assert settings.walk is not None
         self._given: Walk = settings.walk
         self._nudge = Nudge(settings.walk)
         self._seed, self._sinks = seed, tuple(sinks)
-
-    # Serving ------------------------------------------------------------------------------------
 
     def run(self, port: int, ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop` is called, or the process gets SIGINT or SIGTERM.
@@ -126,135 +96,37 @@ class Live:
             BackendError: aiohttp is not installed.
             ArgumentError: the port is in use.
         """
-        try:
-            import aiohttp.web  # noqa: F401
-        except ImportError:
-            raise BackendError("live", "no aiohttp", "pip install 'fastgan[live]'") from None
-        asyncio.run(self._serve(port, ready))
+        shower = threading.Thread(target=self._show, name="fastgan-live", daemon=True)
+
+        def started(address: str) -> None:
+            self.look()
+            shower.start()
+            if ready is not None:
+                ready(address)
+
+        def ended() -> None:
+            self._stream.close()
+            if shower.ident is not None:
+                shower.join()
+            self._record(False)
+
+        self._server.run(port, started, ended)
         if self._error is not None:
             raise self._error
 
     def stop(self) -> None:
         """End `run`, from any thread."""
-        self._loop.call_soon_threadsafe(self._stopped.set)
-
-    async def _serve(self, port: int, ready: Callable[[str], None] | None) -> None:
-        from aiohttp import web
-
-        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(middlewares=[self._guard])
-        app.router.add_get("/", self._page)
-        app.router.add_get("/frames", self._socket)
-        app.router.add_get("/recordings/{name}", self._recording)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        self._look()
-        shower = threading.Thread(target=self._show, name="fastgan-live", daemon=True)
-        try:
-            try:
-                await web.TCPSite(runner, self._host, port).start()
-            except (OSError, OverflowError) as error:
-                used = getattr(error, "errno", None) == errno.EADDRINUSE
-                found = f"{port}, which is in use" if used else f"{port} on {self._host}: {error}"
-                raise ArgumentError("port", found, "a free port", "0 takes one") from None
-            self.port: int = runner.addresses[0][1]
-            shower.start()
-            if threading.current_thread() is threading.main_thread():
-                for sign in (signal.SIGINT, signal.SIGTERM):  # recordings are finished
-                    with suppress(NotImplementedError):  # Windows
-                        self._loop.add_signal_handler(sign, self._stopped.set)
-            if ready is not None:
-                shown = f"[{self._host}]" if ":" in self._host else self._host
-                query = f"?token={self.token}" if self.token else ""
-                ready(f"http://{shown}:{self.port}/{query}")
-            await self._stopped.wait()
-        finally:
-            self._stream.close()
-            if shower.ident is not None:
-                await asyncio.to_thread(shower.join)
-            self._record(False)
-            await runner.cleanup()
+        self._server.stop()
 
     @property
-    def _guard(self) -> Any:
-        """No other site's page, and nobody without the token, gets in."""
-        from aiohttp import web
+    def port(self) -> int:
+        """The port that it listens to."""
+        return self._server.port
 
-        @web.middleware
-        async def guard(request: Any, handler: Any) -> Any:
-            host = urlsplit(f"//{request.host}").hostname
-            origin = request.headers.get("Origin")
-            if self.token is not None:
-                given = request.query.get("token", "") or request.cookies.get("fastgan", "")
-                if not hmac.compare_digest(given.encode(), self.token.encode()):
-                    raise web.HTTPForbidden(text="The address needs the token that was printed.\n")
-            elif host not in _LOOPBACK:  # a name that was made to lead here
-                raise web.HTTPForbidden(text="This page is for this machine alone.\n")
-            if origin is not None and urlsplit(origin).netloc != request.host:
-                raise web.HTTPForbidden(text="Another site's page may not come in here.\n")
-            return await handler(request)
-
-        return guard
-
-    async def _page(self, request: Any) -> Any:
-        from aiohttp import web
-
-        text = files("fastgan.realtime").joinpath("live.html").read_text("utf-8")
-        response = web.Response(text=text, content_type="text/html")
-        policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-        response.headers["Content-Security-Policy"] = policy + "connect-src 'self'; img-src blob:"
-        response.headers["Cache-Control"] = "no-store"
-        if self.token is not None:
-            response.set_cookie("fastgan", self.token, httponly=True, samesite="Strict")
-        return response
-
-    async def _recording(self, request: Any) -> Any:
-        from aiohttp import web
-
-        path = self._folder / request.match_info["name"]
-        if path.parent != self._folder or not path.name.startswith("live-") or not path.is_file():
-            raise web.HTTPNotFound
-        return web.FileResponse(path)
-
-    async def _socket(self, request: Any) -> Any:
-        from aiohttp import WSMsgType, web
-
-        socket = web.WebSocketResponse(max_msg_size=_LARGEST_MESSAGE, heartbeat=20, compress=False)
-        await socket.prepare(request)
-        client = _Client(frame=self._last)
-        client.notes.append(json.dumps({"hello": self._hello()}))
-        client.news.set()
-        self._clients.add(client)
-        self._look()
-        sender = asyncio.create_task(self._send(socket, client))
-        try:
-            async for message in socket:
-                if message.type == WSMsgType.TEXT:
-                    await asyncio.to_thread(self._hear, client, message.data)
-        finally:
-            self._clients.discard(client)
-            sender.cancel()
-            self._look()
-        return socket
-
-    async def _send(self, socket: Any, client: _Client) -> None:
-        reported = 0.0
-        try:
-            while not socket.closed:
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(client.news.wait(), _STATS_SECONDS)
-                client.news.clear()
-                frame, client.frame = client.frame, None
-                notes, client.notes = client.notes, []
-                for note in notes:
-                    await socket.send_str(note)
-                if frame is not None:
-                    await socket.send_bytes(frame)
-                if time.monotonic() - reported > _STATS_SECONDS:
-                    reported = time.monotonic()
-                    await socket.send_str(json.dumps({"stats": self._report()}))
-        except (ConnectionError, RuntimeError):
-            pass  # it has gone; the reading side notices
+    @property
+    def token(self) -> str | None:
+        """What a visitor's address must contain."""
+        return self._server.token
 
     # Showing ------------------------------------------------------------------------------------
 
@@ -271,12 +143,12 @@ class Live:
                 with self._lock:
                     if self._recorder is not None:
                         self._keep(frame)
-                self._loop.call_soon_threadsafe(self._publish, data)
+                self._server.publish(data)
         except StopIteration:
             pass
         except BaseException as error:
             self._error = error
-            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._server.stop()
 
     def _encode(self, frame: Frame) -> bytes:
         from PIL import Image
@@ -292,12 +164,6 @@ class Live:
         image.save(file, name, **options, **quality)
         return file.getvalue()
 
-    def _publish(self, data: bytes) -> None:
-        self._last = data
-        for client in self._clients:
-            client.frame = data
-            client.news.set()
-
     def _keep(self, frame: Frame) -> None:
         assert self._recorder is not None
         try:
@@ -305,25 +171,25 @@ class Live:
         except (OSError, FastganError, ValueError) as error:
             self._recorder.discard()
             self._recorder = None
-            self._tell({"error": f"the recording stopped: {error}"})
+            self._server.tell({"error": f"the recording stopped: {error}"})
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Render only while somebody looks."""
-        idle = not (self._clients or self._recorder or self._sinks)
+        idle = not (self._server.watched or self._recorder or self._sinks)
         (self._stream.pause if idle or self._paused else self._stream.resume)()
 
     # Hearing ------------------------------------------------------------------------------------
 
-    def _hear(self, client: _Client, text: str) -> None:
+    def hear(self, client: Client, text: str) -> None:
         """What a page asks for; what it can't have is told to it alone."""
         try:
             self._act(json.loads(text))
         except FastganError as error:
-            self._note(client, {"error": str(error)})
+            self._server.note(client, {"error": str(error)})
         except (ValueError, TypeError, AttributeError, OSError) as error:
-            self._note(client, {"error": f"not understood: {error}"})
+            self._server.note(client, {"error": f"not understood: {error}"})
         else:
-            self._tell({"state": self._state()})
+            self._server.tell({"state": self._state()})
 
     def _act(self, asked: dict[str, Any]) -> None:
         if not isinstance(asked, dict) or not asked.keys() <= _ASKED:
@@ -353,7 +219,7 @@ class Live:
             stream.set(**settings)
         if "pause" in asked:
             self._paused = bool(asked["pause"])
-            self._loop.call_soon_threadsafe(self._look)
+            self.look()
         if "step" in asked:
             stream.step(asked["step"])
         if "record" in asked:
@@ -369,24 +235,18 @@ class Live:
             elif not on and self._recorder is not None:
                 recorder, self._recorder = self._recorder, None
                 frames, path = recorder.frames, recorder.path
-                recorder.close()
+                try:
+                    recorder.close()
+                except OSError as error:
+                    self._server.tell({"error": f"the recording is lost: {error}"})
+                    return
                 if frames:
-                    self._tell({"recorded": {"name": path.name, "path": str(path)}})
+                    self._server.tell({"recorded": {"name": path.name, "path": str(path)}})
 
-    # Telling ------------------------------------------------------------------------------------
+    # Telling --------------------------------------------------------------------------------------
 
-    def _tell(self, note: dict[str, Any]) -> None:
-        for client in set(self._clients):
-            self._note(client, note)
-
-    def _note(self, client: _Client, note: dict[str, Any]) -> None:
-        def put() -> None:
-            client.notes.append(json.dumps(note))
-            client.news.set()
-
-        self._loop.call_soon_threadsafe(put)
-
-    def _hello(self) -> dict[str, Any]:
+    def hello(self) -> dict[str, Any]:
+        """What a page needs to know at first."""
         signature = self._generator.signature
         label = signature.label
         classes = list(signature.class_names)
@@ -415,7 +275,8 @@ class Live:
             "recording": self._recorder is not None,
         }
 
-    def _report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
+        """Counts and times so far."""
         return self._stream.stats.as_json()
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fastgan.errors import ArgumentError
 from fastgan.realtime.controls import Controls, Settings
-from fastgan.realtime.walks import Space, Walk, walk_of
+from fastgan.realtime.space import Space
+from fastgan.realtime.walks import Walk, walk_of
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator

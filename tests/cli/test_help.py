@@ -12,8 +12,16 @@ import pytest
 import fastgan as library
 
 COMMANDS = (
-    *("generate", "stream", "video", "live", "inspect", "compare", "bench", "evaluate"),
-    *("train", "doctor"),
+    "generate",
+    "stream",
+    "video",
+    "live",
+    "inspect",
+    "compare",
+    "bench",
+    "evaluate",
+    "train",
+    "doctor",
 )
 
 

@@ -115,7 +115,7 @@ def test_the_live_page_lists_the_classes(model, tmp_path) -> None:
 
     with generator.stream(fps=100) as stream:
         page = Live(generator, "classes", stream, folder=tmp_path, sinks=[Sink()])
-        hello = page._hello()
+        hello = page.hello()
         assert hello["classes"] == ["ant", "bee", "cat", "dog"]
         assert hello["mixes"] is mixes
         page._act({"labels": {"1": 0.5, "3": 0.0}})

@@ -1,6 +1,6 @@
 """The live page: the generator's own pixels in a real browser, and nobody else's way in.
 
-With FASTGAN_SCREENSHOTS=docs/images the browser's test also writes the documentation's picture.
+With FASTGAN_SCREENSHOTS=docs/pictures the browser's test also writes the documentation's picture.
 """
 
 from __future__ import annotations
