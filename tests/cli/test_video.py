@@ -10,10 +10,9 @@ import pytest
 import torch
 
 import fastgan as library
-
-pytest.importorskip("av", reason="PyAV is not installed: pip install 'fastgan[video]'")
-
 from fastgan.realtime.video import read
+
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'fastgan[video]'")
 
 EXACT = ("--codec", "ffv1", "--seeds", "0-3", "--w-frames", "6")
 
@@ -83,6 +82,14 @@ def test_a_sound_drives_the_speed(fastgan, rgb, tmp_path) -> None:
     moved = (frames[1:] - frames[:-1]).abs().mean((1, 2, 3))
     assert len(frames) == 40
     assert moved[25:].mean() > 2 * moved[:15].mean()
+
+    with av.open(str(tmp_path / "song.mkv")) as container:  # and it is heard, at its time
+        heard = np.concatenate(
+            [frame.to_ndarray()[0] for frame in container.decode(container.streams.audio[0])]
+        )
+    assert 1.9 < len(heard) / 48_000 < 2.1
+    assert np.abs(heard[:40_000]).max() < 0.05
+    assert np.abs(heard[56_000:90_000]).max() > 0.5
 
 
 def run_refused(fastgan, says: str, *arguments: object) -> None:
