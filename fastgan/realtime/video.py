@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -92,6 +93,7 @@ class VideoWriter:
         sound_codec = _SOUND_CODECS.get(path.suffix.lower(), "aac")
         if sound is not None and sound_codec is not None:
             self._sound = self._sounds(av, sound, sound_start, sound_codec)
+        self._heard = 0.0
         self._first = 0
         self.frames = 0
 
@@ -140,11 +142,10 @@ class VideoWriter:
 
     def _mux_sound(self, until: float) -> None:
         """The sound up to so many seconds, so that both lie side by side in the file."""
-        for time, packets in self._sound or ():
+        while self._sound is not None and self._heard < until:
+            self._heard, packets = next(self._sound, (math.inf, ()))
             for packet in packets:
                 self._container.mux(packet)
-            if time >= until:
-                break
 
     def _sounds(self, av: Any, path: Path, start: float, codec: str) -> Iterator[tuple[float, Any]]:
         """(seconds so far, packets): first nothing, when the stream has been added; then sound."""

@@ -73,6 +73,12 @@ def test_a_sound_drives_the_speed(fastgan, rgb, tmp_path) -> None:
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes((quiet_then_loud * 30000).astype(np.int16).tobytes())
+    cut = ("--frames", "30", "--start", "5")
+    result = fastgan("video", rgb, "--fps", "20", "--audio", tmp_path / "song.wav", *cut, "-o",
+                     tmp_path / "cut.webm")  # fmt: skip
+    assert result.code == 0, result.err
+    with av.open(str(tmp_path / "cut.webm")) as container:
+        assert 1.4 < container.duration / 1e6 < 1.6
     result = fastgan(
         "video", rgb, *EXACT, "--fps", "20", "--audio", tmp_path / "song.wav", "-o",
         tmp_path / "song.mkv",
