@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.backends import addressing, columns, library
+from fastgan.backends import addressing, columns, library, modulated
 from fastgan.backends.executor import BoundStep, place
 from fastgan.plan import Buffer, Step
 
@@ -45,9 +45,13 @@ def bind(
     """The step on oneDNN, or None where it does not cover it."""
     if not step.op.startswith("fastgan."):
         return None
-    if step.epilogue.residual and (step.op != "fastgan.Conv" or "shuffle" in step.attributes):
-        return None
     if step.epilogue.activation not in _FUSED or dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if step.inputs[0] not in buffers:
+        return None
+    if modulated.is_modulated(step, buffers):
+        return _bind_modulated(step, weights, buffers, dtype)
+    if step.epilogue.residual and (step.op != "fastgan.Conv" or "shuffle" in step.attributes):
         return None
     x = buffers[step.inputs[0]]
     if step.op == "fastgan.Linear":
@@ -58,6 +62,19 @@ def bind(
     if step.op == "fastgan.Conv":
         return _bind_conv(step, weights, x, dtype)
     return _bind_conv_transpose(step, weights, x, dtype)
+
+
+def _bind_modulated(
+    step: Step,
+    weights: Mapping[str, Tensor],
+    buffers: Mapping[str, Buffer],
+    dtype: torch.dtype,
+) -> BoundStep | None:
+    """The product on oneDNN, the scales and what follows them in passes of their own."""
+    plain = bind(modulated.product_of(step), weights, buffers, dtype)
+    if plain is None or "shuffle" in step.attributes:
+        return None
+    return modulated.bind(step, plain.call, weights, dtype)
 
 
 def _epilogue(step: Step) -> tuple[str, list[float]]:

@@ -48,7 +48,7 @@ class TritonExecutable:
         self._name = model.name
         self._opset = model.model.opset_imports.get("", 1)
         self._workspace = triton_workspace.of(model.model, target.device)
-        self.plan: Plan = self._workspace.plan(model.model, shapes)
+        self.plan: Plan = self._workspace.plan(model, shapes)
         self._bindings: list[Binding | str] = [
             triton_steps.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
         ]

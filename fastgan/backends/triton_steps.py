@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.backends import modulated
 from fastgan.backends.base import ImageFormat, Target
 from fastgan.backends.triton_workspace import Workspace
 from fastgan.kernels import conv, conv_transpose, linear, normalise, to_image
@@ -369,6 +370,10 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
     unknown = sorted(step.attributes.keys() - known)
     if unknown:
         return None, f"{unknown[0]} is not in the kernel"
+    if step.inputs[0] not in plan.buffers:
+        return None, "an input is constant"
+    if modulated.is_modulated(step, plan.buffers):
+        return None, "scales of samples are not in the kernel"
     rank = len(plan.buffers[step.inputs[0]].shape) - 2
     a = step.attributes
     if step.op == "fastgan.Linear":

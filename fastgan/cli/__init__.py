@@ -28,6 +28,7 @@ def app() -> typer.Typer:
         bench,
         compare,
         doctor,
+        evaluate,
         generate,
         inspect,
         live,
@@ -59,6 +60,7 @@ def app() -> typer.Typer:
         (bench.bench, bench.EXAMPLES),
         (warmup.warmup, warmup.EXAMPLES),
         (models.models, models.EXAMPLES),
+        (evaluate.evaluate, evaluate.EXAMPLES),
         (train.train, train.EXAMPLES),
         (doctor.doctor, doctor.EXAMPLES),
     ):

@@ -12,22 +12,33 @@ from fastgan.rewrite.fusion import (
     addressing,
     batch_norm,
     epilogue,
+    filters,
+    modulation,
     normal_form,
+    per_sample,
     residual,
     scale,
     transposes,
     unflatten,
+    views,
 )
 
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("transposes downwards", transposes.SINK_RULES),
+    ("weights of samples into one", per_sample.RULES),
+    ("views and zeros between pixels", (*filters.STUFF_RULES, *views.RULES)),
     ("normal form of products", normal_form.RULES),
     ("constants into weight and bias", (*epilogue.BIAS_RULES, *scale.RULES)),
     ("rows to images", unflatten.RULES),
     ("batch norm into the weight", (*batch_norm.RULES, *scale.RULES)),
     ("pads and upsampling into the convolution", addressing.READ_RULES),
+    ("scales of samples before filters", modulation.COMMUTE_RULES),
+    ("scales of samples into the convolution", modulation.SCALE_RULES),
+    ("filters into the transposed convolution", filters.RULES),
+    ("noise and bias behind scales", (*modulation.NOISE_RULES, *epilogue.BIAS_RULES)),
     ("sum into the epilogue", residual.RULES),
     ("activation into the epilogue", epilogue.ACTIVATION_RULES),
+    ("gain of an activation into the weight", modulation.GAIN_RULES),
     ("shuffle into the convolution", addressing.WRITE_RULES),
     ("activation behind a shuffle", epilogue.ACTIVATION_RULES),
     ("activated rows to images", unflatten.RULES),
@@ -38,12 +49,20 @@ PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
 def rewrite(model: ir.Model) -> ir.Model:
     """Apply every pass to a specialised model, in place; returns it."""
     for _, rules in PASSES:
-        _prepared(rules).apply(model)
+        if _prepared(rules).apply(model):
+            _drop_unused(model.graph)
         _drop_identities(model.graph)
     return model
 
 
 _prepared = functools.cache(Rules)
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    """Remove what no output depends on any more."""
+    for node in reversed(graph):
+        if not any(value.is_graph_output() or value.uses() for value in node.outputs):
+            graph.remove(node, safe=True)
 
 
 def _drop_identities(graph: ir.Graph) -> None:
