@@ -490,6 +490,7 @@ static inline int fg_reader_next(fg_reader *reader, void *pixels, fg_frame *fram
                                  uint64_t timeout_ns) {
   const uint64_t begin = fg_now();
   fg_header *header = reader->header;
+  if (header == NULL) return FG_ENDED;
   for (;;) {
     const uint32_t signal = __atomic_load_n(&header->signal, __ATOMIC_ACQUIRE);
     const uint64_t newest = fg_load_acquire(&header->published);
@@ -516,7 +517,9 @@ static inline int fg_reader_next(fg_reader *reader, void *pixels, fg_frame *fram
       // Nobody can find it any more: its producer is dead, and its name was removed by hand.
       return fg_is_unlinked(reader->file) && !fg_reader_is_alive(reader) ? FG_ENDED : FG_TIMEOUT;
     }
-    if (newest <= reader->last) fg_wait(&header->signal, signal, timeout_ns - waited);
+    // Where the copy failed because the producer came round, `signal` has changed since, and this
+    // returns at once.
+    fg_wait(&header->signal, signal, timeout_ns - waited);
   }
 }
 
@@ -566,6 +569,12 @@ typedef struct fg_writer {
   uint64_t changes, steps;  // of fg_control, as seen by fg_writer_asked
 } fg_writer;
 
+// Wakes whoever sleeps. The producer knows none of them, and waits for none.
+static inline void fg_announce(fg_header *header) {
+  __atomic_fetch_add(&header->signal, 1, __ATOMIC_RELEASE);
+  fg_wake(&header->signal);
+}
+
 // The newest complete frame of a segment whose producer is dead, which may have died between any
 // two stores; false where the stamps contradict each other.
 static inline bool fg_recover(const fg_header *header, uint64_t slots, uint64_t slot_bytes,
@@ -611,8 +620,7 @@ static inline int fg_take_over(fg_writer *writer, uint64_t slots) {
   }
   if (error == FG_OK) {  // its readers are to look for the new one
     __atomic_store_n(&writer->header->state, FG_REPLACED, __ATOMIC_RELEASE);
-    __atomic_fetch_add(&writer->header->signal, 1, __ATOMIC_RELEASE);
-    fg_wake(&writer->header->signal);
+    fg_announce(writer->header);
   }
   if (shm_unlink(writer->name) != 0 && errno != ENOENT) return FG_SYSTEM;
   return FG_NO_RING;
@@ -725,6 +733,7 @@ static inline int fg_writer_open(fg_writer *writer, const char *name, const fg_s
   fg_store_release(&writer->header->published, writer->next - 1);
   __atomic_store_n(&writer->header->state, FG_RUNNING, __ATOMIC_RELEASE);
   fg_store_release(&writer->header->magic, FG_MAGIC);
+  fg_announce(writer->header);
   return FG_OK;
 }
 
@@ -747,9 +756,7 @@ static inline void fg_writer_end(fg_writer *writer, fg_slot *slot, uint64_t inde
   fg_store_relaxed(&slot->published_ns, fg_now());
   fg_store_release(&slot->stamp, 2 * sequence);
   fg_store_release(&writer->header->published, sequence);
-  // Sleepers are woken by number, not by name: the producer knows none, and waits for none.
-  __atomic_fetch_add(&writer->header->signal, 1, __ATOMIC_RELEASE);
-  fg_wake(&writer->header->signal);
+  fg_announce(writer->header);
 }
 
 // Copies one frame in and puts it up. `pixels`: frame_bytes, as fg_shape says. produced_ns: from
@@ -785,8 +792,7 @@ static inline bool fg_writer_asked(fg_writer *writer, fg_control *asked) {
 static inline void fg_writer_close(fg_writer *writer) {
   if (writer->header == NULL) return;
   __atomic_store_n(&writer->header->state, FG_CLOSED, __ATOMIC_RELEASE);
-  __atomic_fetch_add(&writer->header->signal, 1, __ATOMIC_RELEASE);
-  fg_wake(&writer->header->signal);
+  fg_announce(writer->header);
   // Somebody may have removed it and made another of this name: that one is not ours to remove.
   if (!fg_is_unlinked(writer->file)) shm_unlink(writer->name);
   fg_writer_close_files(writer);

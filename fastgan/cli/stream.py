@@ -89,7 +89,6 @@ def stream(
     from fastgan.realtime.osc import Osc
     from fastgan.realtime.ring_stream import pictures, put, serve
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict
     )
@@ -101,15 +100,17 @@ def stream(
     output = next((o for o in generator.signature.outputs if o.kind == "image"), None)
     if output is None:
         raise ArgumentError("stream", "an output that is no picture", "one that is")
-    stats: Stats | None = None
     opened = generator.stream(
         fps=rate, latents=walk, labels=label(class_), format=format, truncation=trunc, seed=seed,
         speed=speed, source=None if source is None else pictures(source),
     )  # fmt: skip
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:
-        with opened, ExitStack() as listening:
+        with opened, ExitStack() as inputs:  # these end first
+            if source is not None:
+                inputs.enter_context(source)
             if osc is not None:
-                listening.enter_context(Osc(osc)).control(opened)
+                inputs.enter_context(Osc(osc)).control(opened)
             first = opened.take()
             assert first is not None
             channels, height, width = _sizes(first.images, format)
@@ -120,10 +121,12 @@ def stream(
             ) as ring:  # fmt: skip
                 typer.echo(f"{ring.shape} in {shm}, {generator.backend} on {generator.device}")
                 put(ring, first)
-                stats = serve(opened, ring, None if frames is None else frames - 1)
+                serve(opened, ring, None if frames is None else frames - 1)
     except KeyboardInterrupt:
-        stats = opened.stats
-    _summary(stats)
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    _summary(opened.stats)
 
 
 def _sizes(images: Any, format: str) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +92,13 @@ class Asked:
     label: int | None
     paused: bool
     steps: int
+
+
+def include_dir() -> Path:
+    """The folder of fastgan_frames.h, for a C or C++ compiler's -I."""
+    package = Path(__file__).parents[1]
+    installed = package / "include"
+    return installed if installed.is_dir() else package.parent / "csrc" / "include"
 
 
 def check_free(name: str) -> None:

@@ -110,8 +110,10 @@ def explained(
     if kind == "read only":
         return RingError(where, "a reader without control", "RingReader(name, control=True)")
     if kind == "system":
-        room = "free memory in /dev/shm" if number in (errno.ENOSPC, errno.ENOMEM) else "access"
-        return RingError(where, os.strerror(number), room)
+        if number in (errno.ENOSPC, errno.ENOMEM):
+            instead = "take fewer slots, or enlarge /dev/shm (docker run --shm-size)"
+            return RingError(where, os.strerror(number), "more memory in /dev/shm", instead)
+        return RingError(where, os.strerror(number), "the right to open it")
     return RingError(where, text, "a whole ring")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import fastgan
 from fastgan import ArgumentError, RingError
 from fastgan.realtime import RingReader, RingShape, RingWriter
 
@@ -128,6 +129,21 @@ def test_closing_while_another_thread_waits(name: str) -> None:
         assert [type(error) for error in raised] == [RingError]
 
 
+def test_a_stream_writes_into_a_ring(name: str) -> None:
+    generator = fastgan.load("dcgan-digits")
+    options = {"seed": 5, "frames": 8, "policy": "every"}
+    with RingWriter(name, 32, 32, 1, slots=20) as ring, RingReader(name) as reader:
+        with generator.stream(**options) as stream:
+            stats = stream.into(ring)
+        assert stats.delivered == 8
+        with generator.stream(**options) as stream:
+            for made in stream:
+                frame = reader.next(timeout=0, every=True)
+                assert frame is not None
+                assert frame.index == made.index
+                np.testing.assert_array_equal(frame.pixels, made.picture.numpy())
+
+
 # Producers come and go ----------------------------------------------------------------------------
 
 
@@ -239,21 +255,26 @@ def test_a_reader_of_another_size(name: str) -> None:
         RingReader(name, shape=RingShape(5, 7, 3)).close()
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 8192, b"somebody's" * 1000, b"short"])
+@pytest.mark.parametrize("content", [b"\0" * 8192, b"somebody's" * 1000, b"short"])
 def test_shared_memory_of_another_program_is_left_alone(name: str, content: bytes) -> None:
-    if content:
-        other = SharedMemory(name[1:], create=True, size=len(content))
-        other.buf[: len(content)] = content
-        with pytest.raises(RingError, match="another program"):
-            RingWriter(name, 5, 7, 3)
-        assert segment(name).read_bytes() == content
-        other.close()
-        other.unlink()
-    else:  # an empty one holds nothing that could be lost, and a producer may have died there
-        segment(name).touch()
-        with pytest.raises(RingError, match="just starting"):
-            RingReader(name)
-        RingWriter(name, 5, 7, 3).close()
+    other = SharedMemory(name[1:], create=True, size=len(content))
+    other.buf[: len(content)] = content
+    with pytest.raises(RingError, match="another program"):
+        RingWriter(name, 5, 7, 3)
+    with pytest.raises(RingError, match="another program"):
+        RingReader(name)
+    assert segment(name).read_bytes() == content
+    other.close()
+    other.unlink()
+
+
+@pytest.mark.parametrize("content", [b"", b"FGMAKING", b"FGMAKING" + b"\0" * 8184])
+def test_a_producer_that_died_while_it_made_its_ring(name: str, content: bytes) -> None:
+    segment(name).write_bytes(content)
+    with pytest.raises(RingError, match="just starting"):
+        RingReader(name)
+    with RingWriter(name, 5, 7, 3) as writer:
+        assert not writer.took_over
     assert not segment(name).exists()
 
 
@@ -290,6 +311,28 @@ def test_a_ring_of_another_version_or_damaged(
         assert not writer.took_over
         writer.write(picture(), 0)
         RingReader(name).close()
+
+
+def test_no_damage_leads_a_reader_or_a_producer_astray(name: str) -> None:
+    """Whatever the words say: an error, no frame or a frame, and neither a crash nor a hang."""
+    leave_behind(name)
+    whole = segment(name).read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(int(rng.integers(1, 4))):
+            at = int(rng.choice([rng.integers(0, 320), 4096 + rng.integers(0, 64)]))
+            damaged[at : at + 8] = rng.bytes(8) if rng.random() < 0.5 else b"\xff" * 8
+        segment(name).write_bytes(damaged)
+        began = time.monotonic()
+        try:
+            with RingReader(name) as reader:
+                reader.next(timeout=0.001)
+                reader.next(timeout=0.001, every=True)
+            with RingWriter(name, 5, 7, 3) as writer:
+                writer.write(picture(), 0)
+        except RingError:
+            pass
+        assert time.monotonic() - began < 5
 
 
 def test_a_ring_that_was_cut_short(name: str) -> None:
