@@ -102,7 +102,7 @@ void modulate(uintptr_t x, uintptr_t out, uintptr_t scale, uintptr_t noise, uint
 
 PYBIND11_MODULE(_native, module) {
   module.doc() = "Latent sampling on the CPU (fastgan/philox.py specifies it), col2im, chains of "
-                 "layers (Program), and frames in shared memory (fastgan/realtime/ring.py).";
+                 "layers (Program), and frames in shared memory (fastgan/realtime/ring_*.py).";
   module.def("fill", &fill, py::arg("kind"), py::arg("out"), py::arg("seed"), py::arg("start"),
              py::arg("stream"), py::arg("offset"), py::arg("scale"), py::arg("limit"),
              py::arg("threads") = 1, py::arg("path") = "",

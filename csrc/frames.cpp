@@ -1,4 +1,4 @@
-// The Python face of fastgan_frames.h; fastgan/realtime/ring.py is its only user.
+// The Python face of fastgan_frames.h; fastgan/realtime/ring_*.py are its only users.
 #include "frames.h"
 
 #ifndef __linux__

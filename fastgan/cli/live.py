@@ -89,6 +89,8 @@ def live(
     if generator.signature.image is not None:
         found = "a model that takes pictures"
         raise ArgumentError("live", found, "one that makes them of a latent", "see fastgan apply")
+    if all(output.kind != "image" for output in generator.signature.outputs):
+        raise ArgumentError("live", "an output that is no picture", "one that is")
     stream = generator.stream(
         fps=fps,
         batch=batch,

@@ -75,7 +75,8 @@ def stream(
     csrc/include/fastgan_frames.h reads it from C and C++, fastgan.realtime.RingReader from Python;
     docs/frames.md has the layout. Ctrl-C ends it.
     """
-    from fastgan.realtime.ring import RingReader, check_free
+    from fastgan.realtime.ring_reader import RingReader
+    from fastgan.realtime.ring_writer import check_free
 
     if not (math.isfinite(fps) and fps >= 0):
         raise ArgumentError("--fps", f"{fps:g}", "0 or more")

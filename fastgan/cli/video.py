@@ -60,7 +60,8 @@ def video(
         int | None, typer.Option(min=1, metavar="N", help="How many. Default: once through.")
     ] = None,
     audio: Annotated[
-        Path | None, typer.Option(help="A sound file that drives the speed: louder is faster.")
+        Path | None,
+        typer.Option(help="A sound that drives the speed, louder is faster, and is heard."),
     ] = None,
     trunc: Annotated[
         float | None, typer.Option(metavar="T", help="Keep latents within -T and T.")
@@ -108,7 +109,7 @@ def video(
     count = frames if frames is not None else max(1, count - start)
     output.parent.mkdir(parents=True, exist_ok=True)
     sink = recording.VideoWriter(
-        output, fps, codec, None if crf is None else {"crf": str(crf)}, scale
+        output, fps, codec, None if crf is None else {"crf": str(crf)}, scale, audio, start / fps
     )
     with sink:
         began = time.perf_counter()

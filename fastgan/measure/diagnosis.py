@@ -31,6 +31,7 @@ def examine() -> dict[str, Any]:
         ("onnxruntime", _onnxruntime),
         ("openvino", _openvino),
         ("onnx", _onnx),
+        ("real time", _real_time),
         ("latents", _latents),
         ("compilers", _compilers),
     ):
@@ -40,6 +41,12 @@ def examine() -> dict[str, Any]:
             facts[name] = f"broken: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             missing.append(f"{name}: it is installed, but fails as shown above; install it again")
     return {"facts": facts, "missing": missing}
+
+
+def _real_time(missing: list[str]) -> str:
+    versions = {name: machine.version(name) for name in ("av", "aiohttp", "python-osc")}
+    text = ", ".join(f"{name} {found or 'not installed'}" for name, found in versions.items())
+    return text if all(versions.values()) else f"{text} (pip install 'fastgan[live]')"
 
 
 def _package(missing: list[str]) -> str:

@@ -45,13 +45,16 @@ def describe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The version of each installed package of `PACKAGES`."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: version(name) for name in PACKAGES}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def version(package: str) -> str | None:
+    """Of an installed package; None where it is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def cpu() -> dict[str, Any]:

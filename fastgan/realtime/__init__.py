@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastgan.realtime.buffers import Frame
     from fastgan.realtime.combined import Each, Mix, Nudge, Retime
-    from fastgan.realtime.ring import Asked, RingFrame, RingReader, RingWriter
-    from fastgan.realtime.ring_words import RingShape
+    from fastgan.realtime.gl import GLTexture
+    from fastgan.realtime.ring_reader import RingFrame, RingReader
+    from fastgan.realtime.ring_words import RingShape, include_dir
+    from fastgan.realtime.ring_writer import Asked, RingWriter
     from fastgan.realtime.signals import Envelope
     from fastgan.realtime.space import Space
     from fastgan.realtime.stats import Percentiles, Stats
@@ -25,6 +27,7 @@ __all__ = [
     "Each",
     "Envelope",
     "Frame",
+    "GLTexture",
     "Mix",
     "Nudge",
     "Orbit",
@@ -41,14 +44,17 @@ __all__ = [
     "Stats",
     "Stream",
     "Walk",
+    "include_dir",
 ]
 
 # A game that reads frames out of a ring is to get by without torch.
 _MODULES = {
     "buffers": ("Frame",),
     "combined": ("Each", "Mix", "Nudge", "Retime"),
-    "ring": ("Asked", "RingFrame", "RingReader", "RingWriter"),
-    "ring_words": ("RingShape",),
+    "gl": ("GLTexture",),
+    "ring_reader": ("RingFrame", "RingReader"),
+    "ring_words": ("RingShape", "include_dir"),
+    "ring_writer": ("Asked", "RingWriter"),
     "signals": ("Envelope",),
     "space": ("Space",),
     "stats": ("Percentiles", "Stats"),

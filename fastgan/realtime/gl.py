@@ -7,6 +7,9 @@
 
 Frames go through pixel buffers, which the driver reads on its own time. Frames that lie on a GPU
 come by way of the CPU: sharing memory between CUDA and OpenGL has not been written yet.
+
+Where Mesa draws in software (llvmpipe), keep Triton out of the process: each brings an LLVM, and
+the second to be loaded crashes. `fastgan.load` imports Triton on NVIDIA GPUs alone.
 """
 
 from __future__ import annotations

@@ -154,13 +154,18 @@ class Live:
         from PIL import Image
 
         picture = frame.picture.cpu().numpy()
+        channels = picture.shape[2]
+        if channels not in (1, 3, 4):
+            raise ArgumentError("live", f"{channels} channels", "1 (grey), 3 (RGB) or 4 (RGBA)")
+        if channels == 4 and self._format == "jpeg":
+            picture = picture[:, :, :3]
         name, options = FORMATS[self._format]
         quality = {} if self._format == "png" else {"quality": self._quality}
         file = io.BytesIO()
         age = (time.monotonic_ns() - frame.produced_ns) / 1e6
         compute = (frame.produced_ns - frame.begun_ns) / 1e6
         file.write(HEADER.pack(frame.index, frame.position, time.time() * 1e3 - age, compute))
-        image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+        image = Image.fromarray(picture[:, :, 0] if channels == 1 else picture)
         image.save(file, name, **options, **quality)
         return file.getvalue()
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastgan.errors import ArgumentError
 from fastgan.realtime.buffers import Frame
-from fastgan.realtime.ring import Asked, RingReader, RingWriter
+from fastgan.realtime.ring_reader import RingReader
+from fastgan.realtime.ring_writer import Asked, RingWriter
 from fastgan.realtime.stats import Stats
 from fastgan.realtime.stream import Stream
 

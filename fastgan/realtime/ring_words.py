@@ -1,16 +1,23 @@
-"""What the ring needs of the native part: its words and its errors, in fastgan's own."""
+"""Frames in shared memory: what writer and reader share, and the native part's errors in words.
+
+All of it is csrc/include/fastgan_frames.h, which other languages use as it is; docs/frames.md says
+what is guaranteed, and why. Linux only.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastgan.errors import ArgumentError, RingError
 
+WORD = (1 << 64) - 1
+ANY_LABEL = WORD
 FORMATS: dict[str, tuple[int, np.dtype[Any]]] = {
     "uint8": (1, np.dtype(np.uint8)),
     "float32": (2, np.dtype(np.float32)),
@@ -41,6 +48,13 @@ class RingShape:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} pixels of {self.channels} x {self.format}"
+
+
+def include_dir() -> Path:
+    """The folder of fastgan_frames.h, for a C or C++ compiler's -I."""
+    package = Path(__file__).parents[1]
+    installed = package / "include"
+    return installed if installed.is_dir() else package.parent / "csrc" / "include"
 
 
 # Errors -------------------------------------------------------------------------------------------

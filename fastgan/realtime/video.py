@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,9 @@ _FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv422p10le", "rgb8", "bgr0", "bgr
 #: libx264's and VP9's constant quality: 0 is best, 51 (63) worst.
 _QUALITY = {"libx264": "18", "libvpx-vp9": "20", "libx265": "20"}
 _SOURCE = {1: "gray", 3: "rgb24", 4: "rgba"}
+#: What sound is encoded with; a .gif has none.
+_SOUND_CODECS = {".webm": "libopus", ".gif": None}
+_SOUND_RATE = 48_000
 
 
 def tile(images: Tensor, columns: int) -> Tensor:
@@ -51,6 +57,8 @@ class VideoWriter:
         codec: FFmpeg's name of an encoder; None for the suffix's usual one.
         options: of the encoder, such as {"crf": "18"}.
         scale: so many pixels a side for each.
+        sound: a file whose sound goes into the video.
+        sound_start: where in it the first frame is, in seconds.
 
     Raises:
         BackendError: PyAV is not installed.
@@ -65,6 +73,8 @@ class VideoWriter:
         codec: str | None = None,
         options: dict[str, str] | None = None,
         scale: int = 1,
+        sound: Path | None = None,
+        sound_start: float = 0.0,
     ) -> None:
         av = _av()
         self.path, self._scale = path, scale
@@ -79,6 +89,11 @@ class VideoWriter:
         if self._codec == "libvpx-vp9":
             self._options = {"b": "0", **self._options}
         self._stream: Any = None
+        self._sound: Iterator[tuple[float, Any]] | None = None
+        sound_codec = _SOUND_CODECS.get(path.suffix.lower(), "aac")
+        if sound is not None and sound_codec is not None:
+            self._sound = self._sounds(av, sound, sound_start, sound_codec)
+        self._heard = 0.0
         self._first = 0
         self.frames = 0
 
@@ -97,6 +112,7 @@ class VideoWriter:
         shown.pts, shown.time_base = index - self._first, 1 / self._rate
         self._mux(shown)
         self.frames += 1
+        self._mux_sound(float((index - self._first + 1) / self._rate))
 
     def _open(self, height: int, width: int, channels: int) -> None:
         if channels not in _SOURCE:
@@ -110,6 +126,8 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = width, height, chosen
         stream.codec_context.time_base = 1 / self._rate
         self._stream = stream
+        if self._sound is not None:
+            next(self._sound)  # all streams are there before the first packet
         try:
             stream.codec_context.open()
         except (OSError, ValueError) as error:
@@ -121,6 +139,31 @@ class VideoWriter:
     def _mux(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
+
+    def _mux_sound(self, until: float) -> None:
+        """The sound up to so many seconds, so that both lie side by side in the file."""
+        while self._sound is not None and self._heard < until:
+            self._heard, packets = next(self._sound, (math.inf, ()))
+            for packet in packets:
+                self._container.mux(packet)
+
+    def _sounds(self, av: Any, path: Path, start: float, codec: str) -> Iterator[tuple[float, Any]]:
+        """(seconds so far, packets): first nothing, when the stream has been added; then sound."""
+        stream = self._container.add_stream(codec, rate=_SOUND_RATE)
+        yield 0.0, ()
+        resampler = av.AudioResampler(stream.format, stream.layout, _SOUND_RATE)
+        written, skip = 0, round(start * _SOUND_RATE)
+        with av.open(str(path)) as source:
+            for decoded in chain(source.decode(audio=0), (None,)):
+                for frame in resampler.resample(decoded):
+                    if skip >= frame.samples:
+                        skip -= frame.samples
+                        continue
+                    skip = 0  # to within one frame, a fiftieth of a second
+                    frame.pts, frame.time_base = written, Fraction(1, _SOUND_RATE)
+                    written += frame.samples
+                    yield written / _SOUND_RATE, stream.encode(frame)
+        yield written / _SOUND_RATE, stream.encode(None)
 
     def close(self) -> None:
         """Finish the file, and put it in its place; nothing is left where no frame was written.

@@ -13,6 +13,7 @@ import fastgan as library
 
 COMMANDS = (
     "generate",
+    "stream",
     "video",
     "live",
     "inspect",

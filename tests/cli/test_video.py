@@ -10,10 +10,9 @@ import pytest
 import torch
 
 import fastgan as library
-
-pytest.importorskip("av", reason="PyAV is not installed: pip install 'fastgan[video]'")
-
 from fastgan.realtime.video import read
+
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'fastgan[video]'")
 
 EXACT = ("--codec", "ffv1", "--seeds", "0-3", "--w-frames", "6")
 
@@ -74,6 +73,12 @@ def test_a_sound_drives_the_speed(fastgan, rgb, tmp_path) -> None:
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes((quiet_then_loud * 30000).astype(np.int16).tobytes())
+    cut = ("--frames", "30", "--start", "5")
+    result = fastgan("video", rgb, "--fps", "20", "--audio", tmp_path / "song.wav", *cut, "-o",
+                     tmp_path / "cut.webm")  # fmt: skip
+    assert result.code == 0, result.err
+    with av.open(str(tmp_path / "cut.webm")) as container:
+        assert 1.4 < container.duration / 1e6 < 1.6
     result = fastgan(
         "video", rgb, *EXACT, "--fps", "20", "--audio", tmp_path / "song.wav", "-o",
         tmp_path / "song.mkv",
@@ -83,6 +88,14 @@ def test_a_sound_drives_the_speed(fastgan, rgb, tmp_path) -> None:
     moved = (frames[1:] - frames[:-1]).abs().mean((1, 2, 3))
     assert len(frames) == 40
     assert moved[25:].mean() > 2 * moved[:15].mean()
+
+    with av.open(str(tmp_path / "song.mkv")) as container:  # and it is heard, at its time
+        heard = np.concatenate(
+            [frame.to_ndarray()[0] for frame in container.decode(container.streams.audio[0])]
+        )
+    assert 1.9 < len(heard) / 48_000 < 2.1
+    assert np.abs(heard[:40_000]).max() < 0.05
+    assert np.abs(heard[56_000:90_000]).max() > 0.5
 
 
 def run_refused(fastgan, says: str, *arguments: object) -> None:

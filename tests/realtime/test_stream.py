@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 
 import pytest
 import torch
 
+import fastgan
 from fastgan.errors import ArgumentError, BudgetError
 from fastgan.realtime import Drift, Rows, SeedPath, budget
 from fastgan.realtime.buffers import Buffers, Frame
@@ -249,6 +251,52 @@ def test_controls_act_while_it_runs(digits) -> None:
     for bad in ({"speed": float("nan")}, {"seed": -1}, {"truncation": -1.0}, {"labels": 3}):
         with pytest.raises(ArgumentError):
             frames.set(**bad)
+
+
+@pytest.mark.parametrize("policy", ["newest", "every"])
+def test_many_hands_at_once_lose_nothing(digits, policy) -> None:
+    """Four threads turn every knob while frames are taken: none is uncounted, none is torn."""
+    stop, errors = threading.Event(), []
+
+    def turn(seed) -> None:
+        rng = random.Random(seed)
+        try:
+            while not stop.is_set():
+                rng.choice(
+                    [
+                        lambda: frames.set(seed=rng.randrange(99), speed=rng.uniform(-2, 2)),
+                        lambda: frames.set(truncation=rng.choice([None, 0.5, 2.0])),
+                        lambda: frames.set(walk=rng.choice([Drift(1), SeedPath((1, 2))])),
+                        frames.pause,
+                        frames.resume,
+                        frames.step,
+                        lambda: frames.stats,
+                    ]
+                )()
+        except BaseException as error:
+            errors.append(error)
+
+    with digits.stream(fps=400, policy=policy) as frames:
+        hands = [threading.Thread(target=turn, args=(seed,)) for seed in range(4)]
+        for hand in hands:
+            hand.start()
+        seen = [frame.index for frame in (frames.take(timeout=0.2) for _ in range(100)) if frame]
+        stop.set()
+        for hand in hands:
+            hand.join()
+        stats = frames.stats
+    assert not errors
+    assert seen == sorted(set(seen))
+    assert stats.produced == stats.delivered + stats.dropped + stats.waiting
+    assert stats.delivered == len(seen)
+    assert policy == "newest" or seen == list(range(len(seen)))
+
+
+def test_every_backend_streams() -> None:
+    ort = fastgan.load("dcgan-digits", device="cpu", backend="ort")
+    with ort.stream(latents=[5], frames=2, policy="every") as frames:
+        images = [frame.images.clone() for frame in frames]
+    assert torch.equal(images[0], ort.generate(1, seed=5, format="uint8"))
 
 
 def _image(generator, z):
