@@ -34,7 +34,7 @@ def test_names_and_paths():
 
 @pytest.mark.parametrize("name", ["dcgan", "../models/dcgan-digits", "dcgan-digits.onnx", ""])
 def test_an_unknown_name_lists_the_known_ones(name):
-    with pytest.raises(ArgumentError, match=r"one of dcgan-digits, "):
+    with pytest.raises(ArgumentError, match=r"one of .*dcgan-digits, "):
         models.path(name)
 
 
