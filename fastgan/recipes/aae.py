@@ -31,7 +31,7 @@ class AdversarialSettings(AutoencoderSettings):
 
 
 SETTINGS = {
-    "ship": AdversarialSettings(steps=3000),
+    "ship": AdversarialSettings(steps=2000),
     "full": AdversarialSettings(steps=50_000, batch=128, width=128, average=0.999),
     "quick": AdversarialSettings(steps=60, batch=16, width=16, average=0.9),
 }

@@ -279,3 +279,13 @@ def test_a_model_that_takes_an_image_is_told_apart(fastgan, tmp_path) -> None:
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "no value for this image" in result.err
     assert fastgan("compare", tmp_path / "f.onnx", "--n", 2).code == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [("64", "such as 1024x512"), ("0x64", "such as 1024x512"), ("64x64", "a model of one size")],
+)
+def test_a_size_that_cannot_be(fastgan, rgb: Path, size: str, message: str) -> None:
+    result = fastgan("generate", rgb, "--size", size)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert message in result.err

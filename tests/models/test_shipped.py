@@ -34,7 +34,7 @@ def test_names_and_paths():
 
 @pytest.mark.parametrize("name", ["dcgan", "../models/dcgan-digits", "dcgan-digits.onnx", ""])
 def test_an_unknown_name_lists_the_known_ones(name):
-    with pytest.raises(ArgumentError, match=r"one of dcgan-digits, "):
+    with pytest.raises(ArgumentError, match=r"one of .*dcgan-digits, "):
         models.path(name)
 
 
@@ -44,7 +44,11 @@ def test_what_the_digits_file_says_of_itself():
     assert found.outputs == (Output("output", "image", ("batch", 1, 32, 32)),)
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if name in table.FIGURES])
+#: An encoder is judged with its decoder.
+JUDGED = [n for n in models.names() if n in table.FIGURES and not n.endswith("-encoder")]
+
+
+@pytest.mark.parametrize("name", JUDGED)
 def test_the_card_keeps_its_promise(name):
     """What a card promises is what the file does; a figure of the card is that of the file."""
     found = table.FIGURES[name](fastgan.load(name, precision="fp32"))

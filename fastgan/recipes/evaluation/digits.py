@@ -121,13 +121,13 @@ def judge(samples: torch.Tensor) -> dict[str, Figure]:
         ),
         "rarest digit": percent(
             shares.amin().item(),
-            f"share of the samples that are a {int(shares.argmin())}: no mode is lost",
+            f"share of the samples that are a {int(shares.argmin())}",
             least=5,
             baseline=10,
         ),
         "commonest digit": percent(
             shares.amax().item(),
-            f"share of the samples that are a {int(shares.argmax())}: none takes over",
+            f"share of the samples that are a {int(shares.argmax())}",
             most=15,
             baseline=10,
         ),

@@ -52,10 +52,12 @@ def kernel(first: torch.Tensor, second: torch.Tensor) -> float:
 def told_apart(first: torch.Tensor, second: torch.Tensor) -> float:
     """Share of unseen features [N, F], [M, F] that a new discriminator puts on the right side.
 
-    Linear, trained on every other row of each. 0.5 where nothing tells the two apart.
+    Linear, trained on a random half of each. 0.5 where nothing tells the two apart.
     """
     count = min(len(first), len(second)) // 2 * 2
-    both = torch.stack([first[:count], second[:count]], 1).double()  # [count, 2, F]
+    draw = torch.Generator().manual_seed(0)  # they may come sorted: by class, by place
+    chosen = [x[torch.randperm(len(x), generator=draw)[:count]] for x in (first, second)]
+    both = torch.stack(chosen, 1).double()  # [count, 2, F]
     known, unseen = both[0::2].flatten(0, 1), both[1::2].flatten(0, 1)
     mean, deviation = known.mean(0), known.std(0) + 1e-6
     known, unseen = (known - mean) / deviation, (unseen - mean) / deviation

@@ -14,7 +14,7 @@ from fastgan.recipes.evaluation.table import PICTURES
 
 def main(*names: str) -> None:
     """Draw the pictures of these models; of all where none is named."""
-    for name in names or tuple(PICTURES):
+    for name in names or [name for name in models.names() if name in PICTURES]:
         generator = fastgan.load(name, precision="fp32")
         picture = PICTURES[name](generator)
         path = models.path(name).with_suffix(".png")
