@@ -25,6 +25,10 @@ from fastgan.errors import FastganError, LimitError
 
 #: Cases whose expected output is one draw of random numbers: ONNX itself only asks for its shape.
 RANDOM = ("test_bernoulli",)
+#: Cases with zeros that are a sum of terms up to 54, so that what is expected is one library's
+#: rounding (1.5e-6): these may be off by an ulp of the largest term, not by the usual 1e-7.
+CANCELLING = ("test_dft_inverse", "test_dft_inverse_opset19")
+_ULP_OF_TERMS = 54 * 2.0**-23
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def node_cases() -> tuple[Case, ...]:
             models[test.name].SerializeToString(),
             tuple((_arrays(i), _arrays(o)) for i, o in test.data_sets or ()),
             test.rtol,
-            test.atol,
+            _ULP_OF_TERMS if test.name in CANCELLING else test.atol,
             _types(models[test.name]),
         )
         for test in tests

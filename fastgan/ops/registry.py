@@ -42,6 +42,7 @@ FAMILIES = (
     "sampling",
     "selection",
     "shape",
+    "spectral",
 )
 
 

@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 SECONDS, MEGABYTES = 10.0, 512
-STUCK = 120.0  # without a word from the worker, by the clock; the machine may be busy
+STUCK = 300.0  # without a word from the worker, by the clock; the machine may be busy
 
 
 def worker(seed: int, first: int, last: int, runtime: bool, keep: Path) -> None:

@@ -41,6 +41,9 @@ OPEN = ("height", "width")
 #: rounding with it. Eager PyTorch in bf16 itself keeps 39 dB in the worst of 40 draws (the median
 #: is 44); fp16 has three bits more.
 AMPLIFIED_BF16, AMPLIFIED_FP16 = 37.0, 2e-2
+#: Two untrained networks pass rounding on: of some 50 batches of fresh inputs each, the worst were
+#: off by 8.1e-3 (WGAN-GP, median 4e-3) and 7.6e-3 (progressive, median 3e-3).
+PASSED_ON_FP16 = 1e-2
 
 NOISES = tuple(
     Input(f"noise{size}", "noise", ("batch", 1, size, size), distribution="normal")
@@ -50,14 +53,18 @@ NOISES = tuple(
 FROM_LATENTS = {
     "dcgan": Family(lambda: dcgan(16, 4, 3, seed=1), (latent(16, 1, 1),)),
     "keras": Family(lambda: keras_style(seed=2), (latent(100),)),
-    "wgan-gp": Family(lambda: build(lambda: ResnetGenerator(16, 8), 3), (latent(16),)),
+    "wgan-gp": Family(
+        lambda: build(lambda: ResnetGenerator(16, 8), 3), (latent(16),), fp16=PASSED_ON_FP16
+    ),
     "sngan": Family(lambda: build(lambda: ResnetGenerator(16, 8, wrap=spectral), 4), (latent(16),)),
     "sagan": Family(lambda: build(lambda: sagan(12, 8), 5), (latent(12, 1, 1),)),
     "biggan": Family(
         lambda: build(lambda: BigGAN(6, 8, 10, 4), 6),
         (latent(18), Input("label", "label", ("batch",), "int64", classes=10)),
     ),
-    "progressive": Family(lambda: build(lambda: ProgressiveGenerator(12), 7), (latent(12),)),
+    "progressive": Family(
+        lambda: build(lambda: ProgressiveGenerator(12), 7), (latent(12),), fp16=PASSED_ON_FP16
+    ),
     "stylegan2-scaled": Family(lambda: build(lambda: StyleGAN2(12, 8, "scaled"), 8), (latent(12),)),
     "stylegan2-groups": Family(
         lambda: build(lambda: StyleGAN2(12, 8, "groups"), 12), (latent(12),), frozen=2
