@@ -116,6 +116,13 @@ def _run(generator: Generator) -> dict[str, Any]:
     }
 
 
+def _fused(step: Step) -> str:
+    """Scales of samples around a product, and its epilogue."""
+    around = step.inputs[4:6] if step.op.startswith("fastgan.Conv") else ()
+    names = [name for name, given in zip(("scale_in", "scale_out"), around, strict=False) if given]
+    return " + ".join(filter(None, (*names, str(step.epilogue))))
+
+
 def _plan(plan: Plan) -> dict[str, Any]:
     return {
         "flops": plan.flops,
@@ -133,7 +140,7 @@ def _step(plan: Plan, step: Step) -> dict[str, Any]:
     return {
         "kernel": step.kernel,
         "op": step.op,
-        "epilogue": str(step.epilogue),
+        "epilogue": _fused(step),
         "inputs": shapes(step.inputs),
         "outputs": shapes(step.outputs),
         "flops": step.flops,
