@@ -8,6 +8,7 @@ import torch
 
 from .conv import configs, launch, pack, prepare
 from .epilogue import PLAIN, Epilogue
+from .modulation import UNMODULATED, Modulated, Modulation
 from .types import DTYPES, Config, Inputs, Kernel
 
 
@@ -31,6 +32,7 @@ class Case:
     bias: bool = True
     residual: bool = False
     precision: str = "ieee"
+    modulated: Modulated | None = None
 
     @property
     def label(self) -> str:
@@ -41,6 +43,7 @@ class Case:
         words += ["upsampled"] if self.upsample else []
         words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
         words += ["residual"] if self.residual else []
+        words += ["modulated"] if self.modulated else []
         return ", ".join(words)
 
 
@@ -56,10 +59,11 @@ def reference(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     residual: torch.Tensor | None,
+    modulation: Modulation,
     case: Case,
 ) -> torch.Tensor:
     """The definition, in float64: a sum over the taps of a padded and upsampled copy."""
-    x = x.double()
+    x = modulation.reference_input(x)
     if case.upsample:
         x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     top, left, bottom, right = case.padding
@@ -83,6 +87,7 @@ def reference(
                 z : z + (out_w - 1) * stride_w + 1 : stride_w,
             ]
             sums += torch.einsum("ncyx,oc->noyx", part, weight[:, :, ky, kx].double())
+    sums = modulation.reference_output(sums)
     if bias is not None:
         sums += bias.double()[:, None, None]
     r, channels = case.shuffle, case.c_out // case.shuffle**2
@@ -133,16 +138,23 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         size = [n * case.shuffle for n in size]
         residual = normal(case.batch, packed.channels, *size).to(case.dtype)
         residual = residual.contiguous(memory_format=torch.channels_last)
-    launch_arguments = {"x": x, "packed": packed, "bias": bias, "residual": residual}
-    launch_arguments |= {"precision": case.precision, **asdict(case.epilogue)}
-    reference_arguments = {"x": x, "weight": weight, "bias": bias, "residual": residual}
-    return Inputs(launch_arguments, {**reference_arguments, "case": case})
+    modulation = UNMODULATED
+    if case.modulated is not None:
+        size = packed.output_size(case.height, case.width)
+        channels = (case.c_in, case.c_out)
+        modulation = case.modulated.draw(case.batch, channels, size, generator, device)
+    shared = {"x": x, "bias": bias, "residual": residual, "modulation": modulation}
+    launch_arguments = {**shared, "packed": packed, "precision": case.precision}
+    return Inputs(
+        {**launch_arguments, **asdict(case.epilogue)}, {**shared, "weight": weight, "case": case}
+    )
 
 
 RELU, LEAKY = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2)
 TANH = Epilogue("tanh", out_format="float32_nchw")
 HALF, BRAIN = torch.float16, torch.bfloat16
-WIDE = (3, 3, 3, 3)
+WIDE, NONE = (3, 3, 3, 3), (0, 0, 0, 0)
+SCALED, NOISY = Modulated(), Modulated(noise=True)
 
 MAIN_CASES = (
     # CycleGAN's residual block, and its first and last layers, at 256x256.
@@ -154,6 +166,9 @@ MAIN_CASES = (
     Case(8, 64, 128, 128, 64, upsample=True, dtype=HALF, epilogue=LEAKY),
     Case(8, 64, 128, 128, 256, shuffle=2, dtype=HALF, epilogue=LEAKY),
     Case(8, 64, 128, 128, 128, (4, 4), (2, 2), dtype=HALF, epilogue=LEAKY),
+    # StyleGAN2's layer at 64x64, and an image layer.
+    Case(8, 512, 64, 64, 512, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
+    Case(8, 128, 128, 128, 3, (1, 1), padding=NONE, dtype=HALF, modulated=Modulated(True, False)),
 )
 CASES = (
     Case(2, 16, 5, 6, 24),
@@ -172,6 +187,12 @@ CASES = (
     Case(1, 24, 6, 6, 3, (7, 7), padding=WIDE, dtype=HALF, epilogue=TANH, bias=False),
     Case(1, 24, 5, 6, 3, epilogue=Epilogue("tanh", out_format="uint8_nhwc")),
     Case(1, 8, 1, 12, 10, (1, 5), padding=(0, 2, 0, 2), dilation=(1, 2), precision="tf32"),
+    # Modulated: of each sample's own, or shared; with odd channels, and padding that repeats.
+    Case(3, 17, 5, 4, 21, modulated=NOISY, epilogue=LEAKY),
+    Case(1, 32, 4, 4, 24, dtype=HALF, modulated=NOISY, epilogue=LEAKY),
+    Case(3, 16, 4, 4, 33, dtype=BRAIN, modulated=SCALED, pad_mode="edge"),
+    Case(2, 24, 3, 5, 3, (1, 1), padding=NONE, modulated=Modulated(True, False), residual=True),
+    Case(2, 16, 4, 4, 8, modulated=Modulated(False, True, True, shared=True), upsample=True),
 )
 
 

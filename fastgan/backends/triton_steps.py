@@ -7,7 +7,9 @@ of height 1, rows [N, K] are images of one pixel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -19,11 +21,15 @@ from fastgan.backends.base import ImageFormat, Target
 from fastgan.backends.triton_workspace import Workspace
 from fastgan.kernels import conv, conv_transpose, linear, normalise, to_image
 from fastgan.kernels.epilogue import ACTIVATIONS
+from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.types import Config, Prepared
 from fastgan.plan import Plan, Step
 
 #: What the kernels call the formats that `generate` takes.
 FORMATS = {"float32": "float32_nchw", "uint8": "uint8_nhwc"}
+
+#: What a fused product may have behind its bias.
+_OPTIONAL = ("residual", "scale_in", "scale_out")
 
 #: The longest rows that a program of the normalisation holds in its registers.
 _LONGEST_ROW = 16384
@@ -56,7 +62,8 @@ class Binding(ABC):
 
     Attributes:
         step: with the kernel's name.
-        reads: the buffers that it takes: its input, and a residual where there is one.
+        reads: the buffers that it takes: its input, then a residual and scales where they depend
+            on data.
         shape: its result as the kernel sees it, [N, C, H, W].
         formats: whether the kernel can write image formats itself.
     """
@@ -65,12 +72,15 @@ class Binding(ABC):
 
     def __init__(self, step: Step, plan: Plan, target: Target, workspace: Workspace) -> None:
         self.step = replace(step, kernel=self.kernel)
-        self.reads: tuple[str, ...] = (step.inputs[0],)
-        if step.epilogue.residual:
-            self.reads = (*self.reads, step.inputs[3])
         self.target, self.workspace = target, workspace
         self.input = plan.buffers[step.inputs[0]].shape
         self.output = plan.buffers[step.outputs[0]].shape
+        given = dict(zip(_OPTIONAL, step.inputs[3:], strict=False))
+        #: What each buffer of `reads` behind the input is, and which of them are constant.
+        self.roles = tuple(role for role, name in given.items() if name in plan.buffers)
+        self.reads = (step.inputs[0], *(given[role] for role in self.roles))
+        self.read_shapes = tuple(plan.buffers[name].shape for name in self.reads)
+        self.constants = {r: plan.weights[n] for r, n in given.items() if n in plan.weights}
         self._sources = tuple(plan.weights[n] for n in step.inputs if n in plan.weights)
         self._key = (step.op, step.inputs, str(dict(step.attributes)), target)
 
@@ -133,14 +143,18 @@ class Binding(ABC):
         options: dict[str, Any] = {
             "activation": epilogue.activation,
             "slope": epilogue.slope,
-            "residual": tensors[1] if len(tensors) > 1 else None,
             "out": out,
+            **self.optional(dict(zip(self.roles, tensors[1:], strict=True))),
             "flag": flag,
             "config": config,
         }
         if image is not None:
             options |= image_fields(image)
         return self.launches(tensors[0], self.packed, options)
+
+    def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The arguments for what a step may have beside its input, by role."""
+        return {"residual": given.get("residual")}
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -203,7 +217,30 @@ class LinearBinding(Binding):
         )
 
 
-class ConvBinding(Binding):
+class ConvolutionBinding(Binding):
+    """What the two convolutions share: scales of samples, and noise."""
+
+    def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        given = {**given, **self._placed}
+        scales = {
+            role: given[role].reshape(given[role].shape[0], -1)
+            for role in ("scale_in", "scale_out")
+            if role in given
+        }
+        residual = given.get("residual")
+        if residual is None or tuple(residual.shape) == self.shape:
+            return {"residual": residual, "modulation": Modulation(**scales)}
+        # One map for all channels: [N or 1, 1, H, W].
+        return {"modulation": Modulation(**scales, noise=residual[:, 0])}
+
+    @cached_property
+    def _placed(self) -> dict[str, Tensor]:
+        """The constants among them, on the device."""
+        place, dtype = self.target.device, self.target.dtype
+        return {role: as_image(t.to(place, dtype)) for role, t in self.constants.items()}
+
+
+class ConvBinding(ConvolutionBinding):
     """fastgan.Conv: x [N, C, *size], weight [O, C, *kernel], one or two axes."""
 
     kernel = "conv"
@@ -238,7 +275,7 @@ class ConvBinding(Binding):
         )
 
 
-class ConvTransposeBinding(Binding):
+class ConvTransposeBinding(ConvolutionBinding):
     """fastgan.ConvTranspose: x [N, C, *size], weight [C, O, *kernel], one or two axes."""
 
     kernel = "conv_transpose"
@@ -339,7 +376,7 @@ def bind(step: Step, plan: Plan, target: Target, workspace: Workspace) -> Bindin
     kind, refusal = _choose(step, plan)
     if kind is None:
         return refusal
-    if step.inputs[0] in plan.weights or any(n in plan.weights for n in step.inputs[3:]):
+    if step.inputs[0] in plan.weights:
         return "an input is constant"
     if step.epilogue.activation not in ACTIVATIONS:
         return f"activation {step.epilogue.activation}"
@@ -372,8 +409,6 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
         return None, f"{unknown[0]} is not in the kernel"
     if step.inputs[0] not in plan.buffers:
         return None, "an input is constant"
-    if modulated.is_modulated(step, plan.buffers):
-        return None, "scales of samples are not in the kernel"
     rank = len(plan.buffers[step.inputs[0]].shape) - 2
     a = step.attributes
     if step.op == "fastgan.Linear":
@@ -386,6 +421,8 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
         return None, f"{rank} axes"
     if a["group"] != 1:
         return None, f"{a['group']} groups"
+    if modulated.is_modulated(step, plan.buffers) and "shuffle" in a:
+        return None, "modulated, and shuffled"
     if step.op == "fastgan.Conv":
         moved = _ADDRESSING & step.attributes.keys() - {"pad_mode"}
         return (None, "pixels move along one axis") if moved and rank == 1 else (ConvBinding, "")

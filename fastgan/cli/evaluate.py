@@ -17,6 +17,7 @@ EXAMPLES = (
     ("fastgan evaluate dcgan-digits", "what its card promises, measured again"),
     ("fastgan evaluate out/dcgan/dcgan.onnx --like dcgan-digits", "your own, by the same measure"),
     ("fastgan evaluate dcgan-digits --precision fp32,bf16", "what bf16 costs"),
+    ("fastgan evaluate model.onnx --data photos", "how far its samples are from these images"),
 )
 
 
@@ -30,6 +31,23 @@ def evaluate(
             "the model that a file of the same name ships as.",
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Judge a generator by how far its samples are from the images in a folder, "
+            "which it must not have been trained on.",
+        ),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --data: FID and KID as papers report them, on these weights of Inception, "
+            "by torch-fidelity.",
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", metavar="N", help="With --data: samples.")] = 2000,
     precision: Annotated[
         str,
         typer.Option(
@@ -51,12 +69,17 @@ def evaluate(
     every model that ships.
     """
     from fastgan.errors import ArgumentError
-    from fastgan.recipes.evaluation import report, table
+    from fastgan.recipes.evaluation import collection, report, table
 
     chosen = [] if precision == "all" else [p.strip() for p in precision.split(",") if p.strip()]
     if precision != "all" and not chosen:
         raise ArgumentError("--precision", repr(precision), "such as fp32,bf16")
-    figures = table.figures_of(like or Path(model).stem)
+    if data is None and inception is not None:
+        raise ArgumentError("--inception", "no --data", "a folder of real images")
+    if data is not None:
+        figures = collection.against(data, n, inception)
+    else:
+        figures = table.figures_of(like or Path(model).stem)
     with console.progress("{task.description}") as bar:
         task = bar.add_task("")
         found = report.measure(

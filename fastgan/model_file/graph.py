@@ -168,7 +168,11 @@ class Checker:
         """Whether a declared type can be, and its size, where known, within limits."""
         which = kind.WhichOneof("value")
         if which in ("sequence_type", "optional_type"):
-            self._check_type(getattr(kind, which).elem_type, what)
+            inner = getattr(kind, which).elem_type
+            if inner.WhichOneof("value") is None:
+                found = f"a {which.replace('_type', '')} of nothing"
+                raise self._error(what, found, "the type of its elements")
+            self._check_type(inner, what)
         elif which == "tensor_type":
             tensor = kind.tensor_type
             if tensor.elem_type not in BITS:

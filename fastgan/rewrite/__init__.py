@@ -66,9 +66,19 @@ def _drop_unused(graph: ir.Graph) -> None:
 
 
 def _drop_identities(graph: ir.Graph) -> None:
-    """Let every reader of an Identity read its input; one that names an output stays."""
+    """Let every reader of an Identity read its input; one that names an output hands on the name,
+    and stays where what it names is an input, a constant or another output.
+    """
     for node in graph:
         source = node.inputs[0] if node.op_type == "Identity" and not node.domain else None
-        if source is not None and not node.outputs[0].is_graph_output():
-            ir.convenience.replace_all_uses_with(node.outputs[0], source)
-            graph.remove(node, safe=True)
+        if source is None:
+            continue
+        named = node.outputs[0]
+        if named.is_graph_output():
+            if source.producer() is None or source.is_graph_output():
+                continue
+            graph.outputs[graph.outputs.index(named)] = source
+            name, named.name = named.name, None
+            source.name = name
+        ir.convenience.replace_all_uses_with(named, source)
+        graph.remove(node, safe=True)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fastgan.recipes.evaluation import Figure, table
 
@@ -69,3 +70,22 @@ def test_a_figure_knows_what_it_must_reach() -> None:
     assert not Figure(1, "", least=0, most=0.9).reached
     assert Figure(float("nan"), "", least=0).reached is False
     assert Figure(1, "", least=5, most=15, unit="%").promise == "5 to 15 %"
+
+
+def test_any_generator_against_a_folder(fastgan, tmp_path: Path) -> None:
+    for index in range(3):
+        Image.effect_noise((40, 50), 60).save(tmp_path / f"{index}.png")
+    options = ("--data", tmp_path, "--n", 8, "--precision", "fp32")
+    result = fastgan("evaluate", "dcgan-digits", *options)
+    assert result.code == 0
+    assert "kernel distance" in result.out
+    assert "Frechet distance" not in result.out  # three images make no covariance
+    for wrong, message in (
+        (("--data", tmp_path / "none"), "no folder"),
+        (("--data", tmp_path, "--inception", tmp_path / "none.pth"), "torch-fidelity"),
+        (("--inception", tmp_path / "none.pth"), "no --data"),
+        (("--data", tmp_path, "--n", 1), "at least 2"),
+    ):
+        result = fastgan("evaluate", "dcgan-digits", "--precision", "fp32", *wrong)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert message in result.err

@@ -27,7 +27,8 @@ FLOORS = (
     {"plan"},
     {"backends"},
     {
-        *("models", "batching", "labels", "inputs", "generator", "loading"),
+        *("models", "batching", "batch_size", "layout", "labels", "inputs", "fields"),
+        *("generator", "loading"),
         *("images", "image_files", "tiling", "image_to_image"),
     },
     {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},

@@ -229,6 +229,14 @@ def test_what_the_ir_does_not_hold_is_refused_not_dropped() -> None:
     assert "sparse" in refused(bytes(model.SerializeToString()), UnsupportedError)
 
 
+@pytest.mark.parametrize("kind", ["sequence", "optional"])
+def test_a_type_of_nothing(kind: str) -> None:
+    model = onnx.ModelProto.FromString(graph_model([relu("x", "y")], X))
+    model.graph.output[0].type.Clear()
+    getattr(model.graph.output[0].type, f"{kind}_type").SetInParent()
+    assert f"output 'y': found a {kind} of nothing" in refused(model.SerializeToString())
+
+
 TEXTS = {
     "NodeProto.name": lambda m: m.graph.node[0],
     "NodeProto.op_type": lambda m: m.graph.node[0],

@@ -43,3 +43,10 @@ def test_every_form_is_one_weight(form: str, exporter: str, n: int, tmp_path: Pa
             assert step.op in ("Reshape", "Identity", "Resize")
     scaled = [step for step in plan.steps if any(step.inputs[4:])]
     assert len(scaled) == 4
+
+    # The batch that the groups froze is free.
+    assert generator.signature.frozen_batch is None
+    z = torch.randn(n + 2, 10)
+    result = next(iter(generator.run({"z": z}).values()))
+    with torch.inference_mode():
+        assert torch.allclose(result, module(z), atol=2e-5, rtol=2e-5)
