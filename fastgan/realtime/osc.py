@@ -12,7 +12,7 @@
 | /truncation | number; 0 for none | |
 | /class | index or name | |
 | /mix | class, weight, class, weight, ... | |
-| /pause, /resume | | |
+| /pause, /resume | | 0 does nothing: a button that is let go |
 | /step | whole number, 1 if missing | |
 """
 
@@ -120,6 +120,10 @@ class OscSignal:
 
 def _act(stream: Stream, address: str, values: tuple[Any, ...]) -> None:
     value = values[0] if values else None
+    if isinstance(value, float) and value.is_integer():  # many a controller sends floats alone
+        value = int(value)
+    if address in ("/pause", "/resume", "/step") and value == 0:
+        return  # a button was let go
     if address == "/pause":
         stream.pause()
     elif address == "/resume":

@@ -32,7 +32,9 @@ def test_messages_steer_a_stream(digits, caplog) -> None:
         for address, value, done in (
             ("/speed", 2.5, lambda: settings().speed == 2.5),
             ("/seed", 9, lambda: settings().walk == Drift(9)),
-            ("/pause", [], lambda: settings().paused),
+            ("/seed", 7.0, lambda: settings().walk == Drift(7)),
+            ("/pause", 1.0, lambda: settings().paused),
+            ("/resume", 0.0, lambda: settings().paused),
             ("/position", 30.0, lambda: settings().base[1] == 30.0),
             ("/step", [], lambda: settings().base[1] == 32.5),
             ("/truncation", 0.5, lambda: settings().space.truncation == 0.5),
