@@ -15,7 +15,7 @@ from fastgan.recipes.evaluation.figure import Figure
 Figures = Callable[[Generator], dict[str, Figure]]
 Picture = Callable[[Generator], Image.Image]
 
-#: What `fastgan evaluate NAME` computes.
+#: What `fastgan evaluate NAME`, or `--like NAME`, computes; some names are for models to come.
 FIGURES: Mapping[str, Figures] = {
     "aae-digits": autoencoders.of_digits,
     "aae-digits-encoder": autoencoders.of_digits,
