@@ -32,6 +32,9 @@ _MOST_NODES = 3_000
 def settle(model: ir.Model, signature: Signature) -> Signature:
     """The signature with the batch that the graph runs at: a number, or open.
 
+    The graph's inputs are declared so too, in place, which `plan.make` goes by: it can make of a
+    graph for one batch one for any, where no sample meets another.
+
     Returns:
         `signature` itself where the graph holds to it, or can't be bound at all.
     """
@@ -42,9 +45,20 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         if declared is None:
             return _close(model, signature)
         opened = _with_batch(signature, declared, OPEN)
-        return opened if _runs_at_any(model, opened) else signature
+        if not _runs_at_any(model, opened):
+            return signature
     except (UnsupportedError, ArgumentError):
         return signature
+    return _declared(model, opened, OPEN)
+
+
+def _declared(model: ir.Model, signature: Signature, batch: int | str) -> Signature:
+    """Declare the graph's inputs with the batch that the signature has; returns the signature."""
+    names = {port.name for port in signature.inputs if port.shape[:1] == (batch,)}
+    for value in model.graph.inputs:
+        if value.name in names and value.shape is not None:
+            value.shape = ir.Shape((batch, *value.shape.dims[1:]))
+    return signature
 
 
 def _close(model: ir.Model, signature: Signature) -> Signature:
@@ -54,7 +68,7 @@ def _close(model: ir.Model, signature: Signature) -> Signature:
     for size in _candidates(model, signature):
         bound = _bind(model, signature, size)
         if isinstance(bound, ir.Model) and _rows(bound, signature) == size:
-            return _with_batch(signature, OPEN, size)
+            return _declared(model, _with_batch(signature, OPEN, size), size)
     return signature
 
 

@@ -200,11 +200,11 @@ class Inputs:
             ArgumentError: one has more than another, or none.
         """
         frozen = self._signature.frozen_batch
-        if frozen is None:
-            return None
-        batched = [port for port in self._signature.inputs if port.shape[:1] == (frozen,)]
+        # Inputs whose first axes have one name have one batch.
+        batch = frozen or next((i.shape[0] for i in self._signature.inputs if i.shape), None)
+        batched = [i for i in self._signature.inputs if i.shape[:1] == (batch,) and batch != "?"]
         counts = {port.name: tensors[port.name].shape[0] for port in batched}
         if len(set(counts.values())) > 1 or 0 in counts.values():
             found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
             raise ArgumentError("inputs", f"rows that differ: {found}", "as many of each")
-        return next(iter(counts.values()))
+        return None if frozen is None else next(iter(counts.values()))

@@ -47,10 +47,10 @@ def expected(z: torch.Tensor) -> torch.Tensor:
     [
         ([-1, 3, 4, 4], "n", None),
         ([-1, 3, 4, 4], 4, None),  # in the declared shape alone
-        ([4, 3, 4, 4], 4, 4),
-        ([4, 3, 4, 4], "n", 4),  # in the graph alone
-        ([1, 3, 4, 4], "n", 1),
-        ([5, 3, 4, 4], "n", 5),  # no usual batch
+        ([4, 3, 4, 4], 4, None),  # there and in the graph, where no sample meets another
+        ([4, 3, 4, 4], "n", None),  # in the graph alone
+        ([1, 3, 4, 4], "n", None),
+        ([5, 3, 4, 4], "n", None),  # no usual batch
     ],
 )
 def test_the_batch_that_the_graph_runs_at(shape, declared, frozen, caplog) -> None:
