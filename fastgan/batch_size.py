@@ -23,6 +23,9 @@ from fastgan.specialise import specialise
 OPEN = "batch"
 #: Operators whose second input is the shape that they make.
 _SHAPED = ("Reshape", "Expand")
+#: Operators that draw noise of a stated shape: for the samples of one batch, which is then not
+#: free for the graph as it is. `plan.make` draws it for each sample.
+_NOISE = ("RandomNormal", "RandomUniform")
 #: Sizes tried: each binds the graph once more.
 _MOST_TRIED = 8
 #: A larger graph is taken at its word: binding it takes a second for 10,000 nodes.
@@ -45,7 +48,8 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         if declared is None:
             return _close(model, signature)
         opened = _with_batch(signature, declared, OPEN)
-        if not _runs_at_any(model, opened):
+        draws = any(node.op_type in _NOISE for node in model.graph)
+        if draws or not _runs_at_any(model, opened):
             return signature
     except (UnsupportedError, ArgumentError):
         return signature
