@@ -22,7 +22,7 @@ static bool runs_here() {
 
 namespace fastgan {
 
-const DirectPath direct_avx512 = {"avx512", kWidth, kMostRows, runs_here, run};
+const DirectPath direct_avx512 = {"avx512", kWidth, kMostRows, kPack, runs_here, run};
 
 }  // namespace fastgan
 

@@ -11,8 +11,8 @@ namespace py = pybind11;
 namespace fastgan {
 namespace {
 
-// Tensors come as pointers: fastgan/backends/direct.py owns them and vouches for their sizes.
-const float* floats(uintptr_t pointer) { return reinterpret_cast<const float*>(pointer); }
+// Tensors come as addresses: fastgan/backends/direct.py owns them and vouches for their sizes.
+const float* floats(uintptr_t address) { return reinterpret_cast<const float*>(address); }
 
 Images images(const std::vector<int64_t>& sizes) {
   if (sizes.size() != 3) throw py::value_error("an image is height, width, channels");
@@ -33,7 +33,7 @@ void bind_direct(py::module_& module) {
                        std::array<int64_t, 2> out,
                        std::vector<std::pair<int64_t, int64_t>> taps) {
              Phase phase;
-             phase.weights = floats(weights);
+             phase.weights = reinterpret_cast<const void*>(weights);
              phase.rows = pixels[0], phase.columns = pixels[1];
              phase.out_y = out[0], phase.out_x = out[1];
              phase.taps = std::move(taps);
@@ -55,20 +55,24 @@ void bind_direct(py::module_& module) {
            py::arg("out_step"), py::arg("patch"), py::arg("phases"));
   py::class_<Program>(module, "Program")
       .def(py::init<int64_t, std::vector<Layer>, const std::string&>(), py::arg("images"),
-           py::arg("layers"), py::arg("path") = "")
+           py::arg("layers"), py::arg("path"))
       .def(
           "run",
           [](Program& program, uintptr_t in, uintptr_t out, int64_t threads) {
             py::gil_scoped_release release;
-            program.run(floats(in), reinterpret_cast<float*>(out), threads);
+            return program.run(floats(in), reinterpret_cast<float*>(out), threads);
           },
           py::arg("input"), py::arg("output"), py::arg("threads"),
-          "Run all layers: input and output are addresses of contiguous float32.");
+          "Run all layers; input and output are addresses of contiguous float32. In bf16, whether the "
+          "output holds a NaN or Inf.");
   module.def("program_paths", [] {
-    std::vector<std::pair<std::string, int64_t>> found;
-    for (const DirectPath* path : direct_paths()) found.emplace_back(path->name, path->width);
+    std::vector<std::tuple<std::string, int64_t, int64_t>> found;
+    for (const DirectPath* path : direct_paths()) {
+      found.emplace_back(path->name, path->width, path->pack);
+    }
     return found;
-  }, "(name, floats to a vector) of each instruction set that a Program runs on here, best first.");
+  }, "(name, floats to a vector, elements to a lane) of each instruction set that a Program runs on "
+     "here, best first; elements are fp32 at 1 to a lane, bf16 at 2.");
   // Threads must not outlive the interpreter, whose exit unloads what they run.
   py::module_::import("atexit").attr("register")(
       py::cpp_function(&stop_workers, py::call_guard<py::gil_scoped_release>()));

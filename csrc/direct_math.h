@@ -35,6 +35,37 @@ FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
 #endif
+FASTGAN_INLINE void store_one(float* p, float a) { *p = a; }
+
+// Elements as the products take them: one, or a pair, for each lane.
+#ifdef FASTGAN_BF16
+typedef uint16_t Element;
+typedef int32_t Factors __attribute__((vector_size(64)));  // pairs of bfloat16
+constexpr int kPack = 2;
+FASTGAN_INLINE Factors factors(const Element* p) { return (Factors)_mm512_loadu_si512(p); }
+FASTGAN_INLINE Factors splat_factors(const Element* p) {
+  int32_t pair;
+  memcpy(&pair, p, sizeof pair);
+  return (Factors)_mm512_set1_epi32(pair);
+}
+FASTGAN_INLINE Vector multiply_add(Factors a, Factors b, Vector c) {
+  return (Vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+}
+FASTGAN_INLINE void store(Element* p, Vector a) {
+  _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)a));
+}
+FASTGAN_INLINE void store_one(Element* p, float a) {
+  alignas(32) Element all[16];
+  store(all, splat(a));
+  *p = all[0];
+}
+#else
+typedef float Element;
+typedef Vector Factors;
+constexpr int kPack = 1;
+FASTGAN_INLINE Factors factors(const Element* p) { return load(p); }
+FASTGAN_INLINE Factors splat_factors(const Element* p) { return splat(*p); }
+#endif
 
 // e^x within two units in the last place, for -87 <= x <= 88: 2^n e^r with |r| <= ln(2) / 2, and
 // e^r by its series (a minimax fit gains nothing that shows in fp32).

@@ -3,7 +3,7 @@
 //
 // A tile is R pixels by V vectors of lanes, held in registers over all taps and input channels.
 // What limits it is then arithmetic: a step of R * V multiply-adds loads V vectors of weights and
-// R floats.
+// R inputs. In bf16 a lane takes two channels at a time.
 #pragma once
 
 #include <string.h>
@@ -16,8 +16,8 @@ namespace {
 
 // Where a tile's pixels read, and which patch they make.
 struct Pixels {
-  const float* in[kMostRows];
-  float* out[kMostRows];  // of the image
+  const Element* in[kMostRows];
+  int64_t image[kMostRows];
   int64_t y[kMostRows], x[kMostRows];
 };
 
@@ -28,9 +28,9 @@ Pixels locate(const Part& part, int64_t first, int64_t count) {
   int64_t image = first / pixels, y = first % pixels / phase.columns, x = first % phase.columns;
   Pixels found;
   for (int64_t r = 0; r < count; ++r) {
-    found.in[r] = part.in + image * layer.in.size() +
+    found.in[r] = static_cast<const Element*>(part.in) + image * layer.in.size() +
                   layer.in.at(y * layer.in_step_y, x * layer.in_step_x);
-    found.out[r] = part.out + image * layer.out.size();
+    found.image[r] = image;
     found.y[r] = phase.out_y + y * layer.out_step_y;
     found.x[r] = phase.out_x + x * layer.out_step_x;
     if (++x < phase.columns) continue;
@@ -42,21 +42,21 @@ Pixels locate(const Part& part, int64_t first, int64_t count) {
   return found;
 }
 
-// Adds the products of all taps to sums.
+// Adds the products of all taps to sums; weights follow in the order in which they are used.
 template <int R, int V>
 FASTGAN_INLINE void multiply(const Pixels& pixels, const Phase& phase, int64_t channels,
-                             const float* weights, Vector (&sums)[R][V]) {
+                             const Element* weights, Vector (&sums)[R][V]) {
   for (const int64_t tap : phase.offsets) {
-    const float* in[R];
+    const Element* in[R];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) in[r] = pixels.in[r] + tap;
-    for (int64_t c = 0; c < channels; ++c, weights += V * kWidth) {
-      Vector w[V];
+    for (int64_t c = 0; c < channels; c += kPack, weights += V * kWidth * kPack) {
+      Factors w[V];
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) w[v] = load(weights + v * kWidth);
+      for (int v = 0; v < V; ++v) w[v] = factors(weights + v * kWidth * kPack);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const Vector x = splat(in[r][c]);
+        const Factors x = splat_factors(in[r] + c);
 #pragma GCC unroll 2
         for (int v = 0; v < V; ++v) sums[r][v] = multiply_add(x, w[v], sums[r][v]);
       }
@@ -64,55 +64,47 @@ FASTGAN_INLINE void multiply(const Pixels& pixels, const Phase& phase, int64_t c
   }
 }
 
-// Writes lanes first .. last - 1 of the patches that R pixels make, one by one.
-template <int B>
-void scatter(const Layer& layer, const Pixels& pixels, int64_t count, int64_t first, int64_t last,
-             const float (&values)[kMostRows][B]) {
+// Writes lanes first .. last - 1 of the patches that the tile's pixels make, pixel by pixel.
+template <class T, int B>
+void scatter(const Layer& layer, T* images, const Pixels& pixels, int64_t count, int64_t first,
+             int64_t last, const float (&values)[kMostRows][B]) {
   const Images& out = layer.out;
   const int64_t row = layer.patch_width * out.channels;
   for (int64_t r = 0; r < count; ++r) {
+    T* const image = images + pixels.image[r] * out.size();
     int64_t lane = first;
-    while (lane < last) {  // a pixel, or what of it is in this block, at a time
+    while (lane < last) {  // what of a pixel is in this block at a time
       const int64_t y = pixels.y[r] + lane / row, within = lane % row;
       const int64_t x = pixels.x[r] + within / out.channels, c = within % out.channels;
       const int64_t left = out.channels - c, run = left < last - lane ? left : last - lane;
       if (y >= 0 && y < out.height && x >= 0 && x < out.width) {
         const float* from = values[r] + (lane - first);
-        if (layer.planar) {
-          float* to = pixels.out[r] + (c * out.height + y) * out.width + x;
-          for (int64_t i = 0; i < run; ++i) to[i * out.height * out.width] = from[i];
-        } else {
-          memcpy(pixels.out[r] + out.at(y, x) + c, from, run * sizeof(float));
-        }
+        T* to = layer.planar ? image + (c * out.height + y) * out.width + x
+                             : image + out.at(y, x) + c;
+        const int64_t step = layer.planar ? out.height * out.width : 1;
+        for (int64_t i = 0; i < run; ++i) store_one(to + i * step, from[i]);
       }
       lane += run;
     }
   }
 }
 
-template <int R, int V>
-void tile(const Part& part, int64_t first) {
+// Writes a tile: R pixels by V vectors of lanes, from `lane` on.
+template <class T, int R, int V>
+FASTGAN_INLINE void write(const Part& part, const Pixels& pixels, int64_t lane,
+                          const Vector (&sums)[R][V]) {
   constexpr int kBlock = V * kWidth;
   const Layer& layer = *part.layer;
-  const Phase& phase = *part.phase;
-  const int64_t lane = part.block * kBlock, lanes = layer.lanes();
-  const int64_t channels = layer.in.channels, taps = phase.offsets.size();
-  const Pixels pixels = locate(part, first, R);
-  Vector sums[R][V];
-  for (int v = 0; v < V; ++v) {
-    const Vector bias = layer.bias == nullptr ? Vector{} : load(layer.bias + lane + v * kWidth);
-    for (int r = 0; r < R; ++r) sums[r][v] = bias;
-  }
-  multiply<R, V>(pixels, phase, channels,
-                 phase.weights + part.block * taps * channels * kBlock, sums);
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) sums[r][v] = apply(layer.after, layer.slope, sums[r][v]);
-  }
-  const int64_t row = layer.patch_width * layer.out.channels;
-  if (phase.whole && !layer.planar && lane + kBlock <= lanes && lane % row + kBlock <= row) {
+  const Images& out = layer.out;
+  T* const images = static_cast<T*>(part.out);
+  const int64_t lanes = layer.lanes(), row = layer.patch_width * out.channels;
+  const bool together = layer.patch_width == 1 || out.pixel == out.channels;  // a patch's row
+  if (part.phase->whole && !layer.planar && together && lane + kBlock <= lanes &&
+      lane % row + kBlock <= row) {
     for (int r = 0; r < R; ++r) {
-      float* out = pixels.out[r] + layer.out.at(pixels.y[r] + lane / row, pixels.x[r]) + lane % row;
-      for (int v = 0; v < V; ++v) store(out + v * kWidth, sums[r][v]);
+      T* to = images + pixels.image[r] * out.size() +
+              out.at(pixels.y[r] + lane / row, pixels.x[r]) + lane % row;
+      for (int v = 0; v < V; ++v) store(to + v * kWidth, sums[r][v]);
     }
     return;
   }
@@ -120,7 +112,44 @@ void tile(const Part& part, int64_t first) {
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < V; ++v) store(values[r] + v * kWidth, sums[r][v]);
   }
-  scatter<kBlock>(layer, pixels, R, lane, lanes < lane + kBlock ? lanes : lane + kBlock, values);
+  const int64_t last = lanes < lane + kBlock ? lanes : lane + kBlock;
+  scatter<T, kBlock>(layer, images, pixels, R, lane, last, values);
+}
+
+template <int R, int V>
+void tile(const Part& part, int64_t first) {
+  constexpr int kBlock = V * kWidth;
+  const Layer& layer = *part.layer;
+  const Phase& phase = *part.phase;
+  const int64_t lane = part.block * kBlock;
+  const int64_t channels = layer.in.pixel, taps = phase.offsets.size();
+  const Pixels pixels = locate(part, first, R);
+  Vector sums[R][V];
+  for (int v = 0; v < V; ++v) {
+    const Vector bias = layer.bias == nullptr ? Vector{} : load(layer.bias + lane + v * kWidth);
+    for (int r = 0; r < R; ++r) sums[r][v] = bias;
+  }
+  multiply<R, V>(pixels, phase, channels,
+                 static_cast<const Element*>(phase.weights) +
+                     part.block * taps * channels * kBlock,
+                 sums);
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) sums[r][v] = apply(layer.after, layer.slope, sums[r][v]);
+  }
+  if (part.nonfinite != nullptr) {
+    Vector zero{};  // or NaN, once there was a NaN or Inf
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) zero += sums[r][v] - sums[r][v];
+    }
+    for (int i = 0; i < kWidth; ++i) {
+      if (zero[i] != 0) part.nonfinite->store(true, std::memory_order_relaxed);
+    }
+  }
+  if (layer.last) {
+    write<float, R, V>(part, pixels, lane, sums);
+  } else {
+    write<Element, R, V>(part, pixels, lane, sums);
+  }
 }
 
 using Tile = void (*)(const Part&, int64_t);

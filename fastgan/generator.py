@@ -428,12 +428,16 @@ class Generator:
         batches = Batches(n, batch_size, frozen)
         with torch.inference_mode():
             for first, count in _bar(batches, n, progress):
-                batch = {key: tensor[first : first + count] for key, tensor in inputs.items()}
+                batch = dict(inputs)
+                if count < n:
+                    batch = {key: tensor[first : first + count] for key, tensor in batch.items()}
                 if frozen is not None and count < frozen:
                     # The model runs at no other size: fill up with copies, drop their images.
                     batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
+                if result is None and out is None and format == "float32":
+                    result = self._planned_result(n, batch)
                 if result is not None:
-                    place = result[first : first + count]
+                    place = result if count == n else result[first : first + count]
                 else:
                     # `allocate` will say whether it fits; where it doesn't, it is left alone.
                     place = out if count == n and isinstance(out, Tensor) else None
@@ -456,6 +460,14 @@ class Generator:
             if flags and bool(flags[0] if len(flags) == 1 else torch.stack(flags).any()):
                 self._redo(doubtful, image, result, noise)
         return result
+
+    def _planned_result(self, n: int, batch: Mapping[str, Any]) -> Tensor | None:
+        """Room for n images, which an executable may write them to; None where it has its own."""
+        plan = None if self._draws else self._executable(_shapes_of(batch)).plan
+        if plan is None:
+            return None
+        shape = plan.buffers[self._image_output.name].shape
+        return torch.empty((n, *shape[1:]), device=self.device)
 
     def _attempt(
         self,

@@ -1,4 +1,4 @@
-"""A whole plan as one native call: csrc/direct.cpp, for generators in fp32 on a CPU.
+"""A whole plan as one native call, in fp32 or bf16 on a CPU: csrc/direct.h.
 
 oneDNN costs 20 to 50 microseconds a call and leaves half of the vector units idle on a single
 image's layers; and each library on the way has threads of its own, which spin on the cores that the
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastgan.backends import direct_packing
 from fastgan.backends.base import Executable, ImageFormat
+from fastgan.backends.direct_packing import Path
 from fastgan.plan import Plan, Step
 
 try:
@@ -30,28 +31,34 @@ _VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 
 _ACTIVATIONS = {"none", "relu", "leaky_relu", "tanh", "sigmoid"}
 
+#: What lies between the layers of all images is kept whole, so it is to be small: beyond that the
+#: libraries, which free what they have read, use less memory.
+_MOST_BYTES = 64 << 20
+
 #: Images of up to so many channels are laid out [C, H, W], as they are wanted.
 _FEW_CHANNELS = 4
 
 
-def paths() -> list[str]:
-    """The instruction sets that there is code for on this CPU, best first."""
-    return [name for name, _ in _native.program_paths()] if hasattr(_native, "Program") else []
+def paths(dtype: torch.dtype) -> list[Path]:
+    """The instruction sets that there is code for here, computing in this type; best first."""
+    if not hasattr(_native, "Program"):
+        return []
+    found = [Path(*row) for row in _native.program_paths()]
+    return [path for path in found if path.dtype == dtype]
 
 
 class DirectExecutable:
     """A plan that is one native call.
 
     Args:
-        plan: what to run; `covers(plan)` is true.
+        plan: what to run; `covers(plan, path.dtype)` is true.
+        path: one of `paths()`.
         other: makes the executable that names a step which makes a NaN or Inf.
-        path: one of `paths()`; the best one if empty.
     """
 
-    def __init__(self, plan: Plan, other: Callable[[], Executable], path: str = "") -> None:
+    def __init__(self, plan: Plan, path: Path, other: Callable[[], Executable]) -> None:
         steps = _layers(plan)
         assert steps is not None
-        width = dict(_native.program_paths())[path or paths()[0]]
         self.plan = replace(plan, steps=tuple(replace(s, kernel=KERNEL) for s in plan.steps))
         self._other = other
         self._input, self._output = plan.inputs[0], plan.outputs[0]
@@ -59,31 +66,32 @@ class DirectExecutable:
         self._shape = plan.buffers[self._output].shape
         planar = len(self._shape) == 4 and self._shape[1] <= _FEW_CHANNELS
         packed = [
-            direct_packing.pack(_native, step, plan, width, planar and step is steps[-1])
+            direct_packing.pack(_native, step, plan, path, planar and step is steps[-1])
             for step in steps
         ]
         self._weights = [layer.tensors for layer in packed]  # the program points to them
-        self._program = _native.Program(images, [layer.layer for layer in packed], path)
+        self._program = _native.Program(images, [layer.layer for layer in packed], path.name)
         self._layout = (
             torch.channels_last if len(self._shape) == 4 and not planar else torch.contiguous_format
         )
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Executable`."""
-        return {self._output: self._run(inputs[self._input], None)}
+        return {self._output: self._run(inputs[self._input], None)[0]}
 
     def images(
         self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
-    ) -> tuple[Tensor, None]:
+    ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`."""
-        return self._run(inputs[self._input], out), None
+        images, nonfinite = self._run(inputs[self._input], out)
+        return images, torch.tensor(True) if nonfinite else None
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """See `Executable.first_nonfinite`."""
         return self._other().first_nonfinite(inputs)
 
-    def _run(self, x: Tensor, out: Tensor | None) -> Tensor:
-        """The output: `out` itself if it is such a tensor."""
+    def _run(self, x: Tensor, out: Tensor | None) -> tuple[Tensor, bool]:
+        """The output, in `out` if that is such a tensor; in bf16, whether it has NaN or Inf."""
         if x.dtype != torch.float32 or not x.is_contiguous():
             x = x.to(torch.float32).contiguous()
         if (
@@ -94,13 +102,12 @@ class DirectExecutable:
             or out.device.type != "cpu"
         ):
             out = torch.empty(self._shape, memory_format=self._layout)
-        self._program.run(x.data_ptr(), out.data_ptr(), torch.get_num_threads())
-        return out
+        return out, self._program.run(x.data_ptr(), out.data_ptr(), torch.get_num_threads())
 
 
-def covers(plan: Plan) -> bool:
-    """Whether there is native code for all of this plan."""
-    return bool(paths()) and _layers(plan) is not None
+def covers(plan: Plan, dtype: torch.dtype) -> bool:
+    """Whether there is native code for all of this plan, computing in this type."""
+    return bool(paths(dtype)) and _layers(plan) is not None
 
 
 def _layers(plan: Plan) -> list[Step] | None:
@@ -109,9 +116,9 @@ def _layers(plan: Plan) -> list[Step] | None:
         return None
     if any(buffer.dtype != torch.float32 for buffer in plan.buffers.values()):
         return None
+    if sum(buffer.bytes for buffer in plan.buffers.values()) > _MOST_BYTES:
+        return None
     at, found = plan.inputs[0], []
-    if any(size != 1 for size in plan.buffers[at].shape[2:]):
-        return None  # the first layer reads it as it is: channels last, with no border
     for step in plan.steps:
         read = [name for name in step.inputs if name in plan.buffers]
         if read != [at] or step.inputs[0] != at or len(step.outputs) != 1:
@@ -125,7 +132,7 @@ def _layers(plan: Plan) -> list[Step] | None:
             found.append(step)
         else:
             return None
-    return found if found and at == plan.outputs[0] and _reads_inside(found[0]) else None
+    return found if found and at == plan.outputs[0] else None
 
 
 def _is_layer(step: Step, shape: tuple[int, ...]) -> bool:
@@ -136,12 +143,7 @@ def _is_layer(step: Step, shape: tuple[int, ...]) -> bool:
     a = step.attributes
     return (
         step.op in ("fastgan.Conv", "fastgan.ConvTranspose")
-        and {"upsample", "pad_mode", "shuffle"}.isdisjoint(a)
+        and "pad_mode" not in a
         and len(shape) == 4
         and a["group"] == 1
     )
-
-
-def _reads_inside(step: Step) -> bool:
-    """Whether a first layer reads nothing beyond the edges of its one pixel."""
-    return step.op == "fastgan.Linear"

@@ -5,10 +5,14 @@ k of its kernel; of a transposed one, input i where `stride * i = o + pad - dila
 repeat: with o one period further the same taps read inputs one advance further, where (period,
 advance) is (1, stride) or (stride, 1). So the outputs of an axis fall into phases, one for each
 place in the period; or, taken in patches of one or more periods, into a single one.
+
+Where a convolution reads its input enlarged, each input doubled, taps that meet the same input
+become one tap, their sum: of a kernel of three, two are left.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -20,6 +24,7 @@ class Axis:
         transposed: whether it is a transposed one.
         inputs, outputs: sizes; outputs beyond the last tap read nothing.
         kernel, stride, pad, dilation: pad is that before the first input.
+        repeats: how often a convolution (no transposed one) reads each input.
     """
 
     transposed: bool
@@ -29,22 +34,27 @@ class Axis:
     stride: int
     pad: int
     dilation: int
+    repeats: int = 1
 
     @property
     def period(self) -> int:
         """After how many outputs the taps repeat."""
-        return self.stride if self.transposed else 1
+        return self.stride if self.transposed else self.repeats // self._shared
 
     @property
     def advance(self) -> int:
         """How many inputs further they then read."""
-        return 1 if self.transposed else self.stride
+        return 1 if self.transposed else self.stride // self._shared
+
+    @property
+    def _shared(self) -> int:
+        return math.gcd(self.stride, self.repeats)
 
     def taps(self, output: int) -> dict[int, int]:
         """Input by tap, for one output; inputs may lie beyond the edges."""
         if not self.transposed:
             first = self.stride * output - self.pad
-            return {k: first + self.dilation * k for k in range(self.kernel)}
+            return {k: (first + self.dilation * k) // self.repeats for k in range(self.kernel)}
         reach = [(k, output + self.pad - self.dilation * k) for k in range(self.kernel)]
         return {k: place // self.stride for k, place in reach if place % self.stride == 0}
 
@@ -57,15 +67,15 @@ class AxisPhase:
         count: how many patches.
         output, output_step: where the first begins (it may be before 0), and the next.
         input_step: how many inputs further the next patch reads.
-        reads: for each input that the first patch reads, the tap of each of its outputs: -1 where
-            it has none.
+        reads: for each input that the first patch reads, the taps of each of its outputs: most
+            often one or none.
     """
 
     count: int
     output: int
     output_step: int
     input_step: int
-    reads: dict[int, tuple[int, ...]]
+    reads: dict[int, tuple[tuple[int, ...], ...]]
 
 
 def phases(axis: Axis) -> list[AxisPhase]:
@@ -83,10 +93,10 @@ def patches(axis: Axis, periods: int) -> AxisPhase:
 
 def _phase(axis: Axis, first: int, size: int, periods: int) -> AxisPhase:
     step = periods * axis.period
-    reads: dict[int, list[int]] = {}
+    reads: dict[int, list[tuple[int, ...]]] = {}
     for place in range(size):
         for tap, at in axis.taps(first + place).items():
-            reads.setdefault(at, [-1] * size)[place] = tap
+            reads.setdefault(at, [()] * size)[place] += (tap,)
     return AxisPhase(
         count=-(-(axis.outputs - first) // step),
         output=first,

@@ -25,6 +25,25 @@ _ONE_VECTOR = 1.2
 
 
 @dataclass(frozen=True, slots=True)
+class Path:
+    """An instruction set that there is native code for: a row of `_native.program_paths()`.
+
+    Attributes:
+        width: floats to a vector.
+        pack: elements to a lane: 1 of fp32, 2 of bf16.
+    """
+
+    name: str
+    width: int
+    pack: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products take; sums are in fp32."""
+        return torch.float32 if self.pack == 1 else torch.bfloat16
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """A layer, and what it points to.
 
@@ -38,12 +57,34 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Product:
+    """What a step computes, before its outputs fall into phases.
+
+    Attributes:
+        axes: height and width.
+        weight: [ky, kx, C_in, by, bx, C_out], by and bx being the output pixels that each one of
+            the axes' outputs makes: one but for a pixel shuffle.
+        bias: a vector for each of these pixels, [by, bx, C_out]; of a linear map instead [H, W, C].
+        linear: whether all outputs must be one patch, since each has its own bias.
+    """
+
+    axes: tuple[Axis, Axis]
+    weight: Tensor
+    bias: Tensor | None
+    linear: bool = False
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.weight.shape[3], self.weight.shape[4]
+
+
+@dataclass(frozen=True, slots=True)
 class _Geometry:
     """How a layer's outputs are made.
 
     Attributes:
         rows, columns: the phases along each axis; a phase of the layer is a pair of them.
-        patch: height and width.
+        patch: outputs along each axis that a pixel makes.
         lanes: output channels of a whole patch.
         vectors: of a block of lanes.
     """
@@ -64,124 +105,146 @@ class _Geometry:
         return taps * blocks * self.vectors * (_ONE_VECTOR if self.vectors == 1 else 1.0)
 
 
-def pack(native: Any, step: Step, plan: Plan, width: int, planar: bool) -> Packed:
-    """The layer of a step on vectors of `width` floats.
+def pack(native: Any, step: Step, plan: Plan, path: Path, planar: bool) -> Packed:
+    """The layer of a step for one instruction set.
 
     Args:
         native: the module `fastgan._native`.
         step: a Linear, Conv or ConvTranspose on rows or on images of two axes, of one group.
         planar: write [C, H, W] instead of [H, W, C].
     """
-    shape, out = plan.buffers[step.inputs[0]].shape, plan.buffers[step.outputs[0]].shape
-    axes, weight = _product(step, plan.weights[step.inputs[1]].float(), shape, out)
-    geometry = _geometry(axes, out[1], width, step.op == "fastgan.Linear")
-    lanes, block = geometry.lanes, geometry.vectors * width
-    kernel_width, tensors, made = axes[1].kernel, [], []
+    made = _product(step, plan)
+    geometry = _geometry(made, path.width)
+    lanes = geometry.vectors * path.width
+    tensors, native_phases = [], []
+    (by, bx), (height, width) = made.block, geometry.patch
     for y, x in product(geometry.rows, geometry.columns):
-        tensors.append(_weights(y, x, weight, kernel_width, lanes, block))
-        made.append(
+        tensors.append(_weights(y, x, made, geometry, path, lanes))
+        native_phases.append(
             native.Phase(
                 weights=tensors[-1].data_ptr(),
                 pixels=[y.count, x.count],
-                first_out=[y.output, x.output],
+                first_out=[by * y.output, bx * x.output],
                 taps=list(product(y.reads, x.reads)),
             )
         )
     bias = 0
-    if step.epilogue.bias:
-        terms = plan.weights[step.inputs[2]].float()
-        if "shape" in step.attributes:  # one for each column
-            terms = terms.reshape(out[1], -1).t().reshape(-1)
-        terms = terms.repeat(lanes // terms.numel())
-        tensors.append(F.pad(terms, (0, -lanes % block)).contiguous())
+    if made.bias is not None:
+        terms = made.bias
+        if not made.linear:
+            terms = terms[None, :, None].expand(height, by, width, bx, -1)
+        tensors.append(F.pad(terms.reshape(-1), (0, -geometry.lanes % lanes)).contiguous())
         bias = tensors[-1].data_ptr()
     y, x = geometry.rows[0], geometry.columns[0]
+    rows, columns = made.axes
     layer = native.Layer(
-        input=[axes[0].inputs, axes[1].inputs, shape[1]],
-        output=[axes[0].outputs, axes[1].outputs, out[1]],
+        input=[rows.inputs, columns.inputs, made.weight.shape[2]],
+        output=[by * rows.outputs, bx * columns.outputs, made.weight.shape[5]],
         planar=planar,
         after=getattr(native.After, step.epilogue.activation),
         slope=step.epilogue.slope,
         bias=bias,
         vectors=geometry.vectors,
         in_step=[y.input_step, x.input_step],
-        out_step=[y.output_step, x.output_step],
-        patch=geometry.patch,
-        phases=made,
+        out_step=[by * y.output_step, bx * x.output_step],
+        patch=[by * height, bx * width],
+        phases=native_phases,
     )
     return Packed(layer, tensors)
 
 
-def _product(
-    step: Step, weight: Tensor, shape: tuple[int, ...], out: tuple[int, ...]
-) -> tuple[tuple[Axis, Axis], Tensor]:
-    """Its axes, and its weight as [ky * kx, C_in, C_out]."""
+def _product(step: Step, plan: Plan) -> _Product:
+    weight = plan.weights[step.inputs[1]].float()
+    bias = plan.weights[step.inputs[2]].float() if step.epilogue.bias else None
+    shape, out = plan.buffers[step.inputs[0]].shape, plan.buffers[step.outputs[0]].shape
     if step.op == "fastgan.Linear":
-        # A transposed convolution of one pixel; the weight's columns are [C, H, W].
-        channels, *size = (*out[1:], 1, 1)[:3]
-        y, x = (Axis(True, 1, n, n, n, 0, 1) for n in size)
-        taps = weight.reshape(shape[1], channels, -1).permute(2, 0, 1)
-        return (y, x), taps
-    a, transposed = step.attributes, step.op == "fastgan.ConvTranspose"
-    y, x = (
-        Axis(
-            transposed,
-            shape[2 + i],
-            out[2 + i],
-            weight.shape[2 + i],
-            a["strides"][i],
-            a["pads"][i],
-            a["dilations"][i],
+        # A transposed convolution of one pixel; columns are [C, H, W].
+        channels, height, width = (*out[1:], 1, 1)[:3]
+        axes = (
+            Axis(True, 1, height, height, height, 0, 1),
+            Axis(True, 1, width, width, width, 0, 1),
         )
-        for i in (0, 1)
-    )
+        taps = weight.reshape(shape[1], channels, height, width).permute(2, 3, 0, 1)
+        bias = None if bias is None else bias.reshape(channels, height, width).permute(1, 2, 0)
+        return _Product(axes, taps[:, :, :, None, None], bias, linear=True)
+    a, transposed = step.attributes, step.op == "fastgan.ConvTranspose"
+    shuffle = a.get("shuffle") or 1
+
+    def axis(i: int) -> Axis:
+        return Axis(
+            transposed,
+            inputs=shape[2 + i],
+            outputs=out[2 + i] // shuffle,
+            kernel=weight.shape[2 + i],
+            stride=a["strides"][i],
+            pad=a["pads"][i],
+            dilation=a["dilations"][i],
+            repeats=2 if a.get("upsample") else 1,
+        )
+
     taps = weight.permute(2, 3, 0, 1) if transposed else weight.permute(2, 3, 1, 0)
-    return (y, x), taps.flatten(0, 1)
+    # The channels of a pixel shuffle are [C, by, bx] ("CRD") or [by, bx, C].
+    last = a.get("shuffle_mode") == "CRD"
+    sizes = (out[1], shuffle, shuffle) if last else (shuffle, shuffle, out[1])
+    taps = taps.unflatten(3, sizes)
+    bias = None if bias is None else bias.unflatten(0, sizes)
+    if last:
+        taps = taps.movedim(3, -1)
+        bias = None if bias is None else bias.movedim(0, -1)
+    return _Product((axis(0), axis(1)), taps, bias)
 
 
-def _geometry(axes: tuple[Axis, Axis], channels: int, width: int, linear: bool) -> _Geometry:
+def _geometry(made: _Product, width: int) -> _Geometry:
     """The cheapest way: pixel by pixel, or where that is much work for nothing, in patches."""
-    if linear:  # one patch, since each of its columns has its own bias
-        return _patched(axes, channels, (1, 1), width)
-    plain = _best(phases(axes[0]), phases(axes[1]), (1, 1), channels, width)
-    made = [_patched(axes, channels, n, width) for n in product(_PERIODS, _PERIODS)]
-    cheapest = min(made, key=lambda geometry: geometry.cost(width))
+    if made.linear:
+        return _patched(made, (1, 1), width)
+    plain = _best(made, [phases(axis) for axis in made.axes], (1, 1), width)
+    patched = [_patched(made, n, width) for n in product(_PERIODS, _PERIODS)]
+    cheapest = min(patched, key=lambda geometry: geometry.cost(width))
     return cheapest if cheapest.cost(width) < (1 - _SAVES) * plain.cost(width) else plain
 
 
-def _patched(
-    axes: tuple[Axis, Axis], channels: int, periods: tuple[int, int], width: int
-) -> _Geometry:
-    rows, columns = ([patches(axis, n)] for axis, n in zip(axes, periods, strict=True))
-    patch = (periods[0] * axes[0].period, periods[1] * axes[1].period)
-    return _best(rows, columns, patch, channels, width)
+def _patched(made: _Product, periods: tuple[int, int], width: int) -> _Geometry:
+    axes = [[patches(axis, n)] for axis, n in zip(made.axes, periods, strict=True)]
+    patch = (periods[0] * made.axes[0].period, periods[1] * made.axes[1].period)
+    return _best(made, axes, patch, width)
 
 
 def _best(
-    rows: list[AxisPhase],
-    columns: list[AxisPhase],
-    patch: tuple[int, int],
-    channels: int,
-    width: int,
+    made: _Product, axes: list[list[AxisPhase]], patch: tuple[int, int], width: int
 ) -> _Geometry:
     """With the number of vectors to a block that costs less."""
-    lanes = patch[0] * patch[1] * channels
-    made = [_Geometry(rows, columns, patch, lanes, vectors) for vectors in (2, 1)]
-    return min(made, key=lambda geometry: geometry.cost(width))
+    lanes = patch[0] * patch[1] * made.weight[0, 0, 0].numel()
+    rows, columns = axes
+    choices = [_Geometry(rows, columns, patch, lanes, vectors) for vectors in (2, 1)]
+    return min(choices, key=lambda geometry: geometry.cost(width))
 
 
 def _weights(
-    y: AxisPhase, x: AxisPhase, weight: Tensor, kernel_width: int, lanes: int, block: int
+    y: AxisPhase, x: AxisPhase, made: _Product, geometry: _Geometry, path: Path, block: int
 ) -> Tensor:
-    """A phase's weights, [blocks, taps, C_in, lanes of a block]; lanes are [patch, C_out]."""
-    none, c_in, c_out = weight.shape
-    taps = [
-        [none if ky < 0 or kx < 0 else ky * kernel_width + kx for ky, kx in product(*pair)]
-        for pair in product(y.reads.values(), x.reads.values())
-    ]
-    index = torch.tensor(taps, dtype=torch.int64).reshape(len(taps), lanes // c_out)
-    chosen = F.pad(weight, (0, 0, 0, 0, 0, 1))[index]  # [taps, places, C_in, C_out]
-    rows = chosen.transpose(1, 2).reshape(len(taps), c_in, lanes)
-    blocks = -(-lanes // block)
-    padded = F.pad(rows, (0, blocks * block - lanes)).reshape(len(taps), c_in, blocks, block)
-    return padded.permute(2, 0, 1, 3).contiguous()
+    """A phase's weights, [blocks, taps, C_in / pack, lanes of a block, pack].
+
+    Lanes are a patch's [by * height, bx * width, C_out]; they and the channels are filled up with
+    zeros.
+    """
+    height, width = geometry.patch
+    columns = torch.tensordot(_met(x, width, made.axes[1]), made.weight, ([2], [1]))
+    rows = torch.tensordot(_met(y, height, made.axes[0]), columns, ([2], [2]))
+    # [dy, py, dx, px, C_in, by, bx, C_out]
+    lanes = rows.permute(0, 2, 4, 1, 5, 3, 6, 7).flatten(3).flatten(0, 1)
+    lanes = F.pad(lanes, (0, -geometry.lanes % block, 0, -lanes.shape[1] % path.pack))
+    taps, channels = lanes.shape[:2]
+    split = lanes.to(path.dtype).reshape(
+        taps, channels // path.pack, path.pack, lanes.shape[2] // block, block
+    )
+    return split.permute(3, 0, 1, 4, 2).contiguous()
+
+
+def _met(phase: AxisPhase, patch: int, axis: Axis) -> Tensor:
+    """[reads, outputs of the patch, taps of the kernel]: 1 where they meet, else 0."""
+    met = torch.zeros(len(phase.reads), patch, axis.kernel)
+    for read, places in enumerate(phase.reads.values()):
+        for place, taps in enumerate(places):
+            met[read, place, list(taps)] = 1.0
+    return met

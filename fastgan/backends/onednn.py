@@ -36,6 +36,11 @@ def bfloat16_available() -> bool:
     return available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def has_tiles() -> bool:
+    """Whether the CPU multiplies bf16 tiles (AMX), as oneDNN then does."""
+    return available() and bool(torch.cpu._is_amx_tile_supported())
+
+
 def bind(
     step: Step,
     weights: Mapping[str, Tensor],
