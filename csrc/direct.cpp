@@ -72,7 +72,7 @@ uint16_t to_bfloat16(float value) {  // to nearest even; a NaN stays one
 struct Program::Run {
   const Program* program;
   const float* in;
-  float* out;
+  const Output& out;
   char* workspace;
   bool by_image;
   std::atomic<bool> nonfinite{false};
@@ -161,7 +161,7 @@ void Program::split(const Layer& layer) {
   by_layer_.push_back(items);
 }
 
-bool Program::run(const float* in, float* out, int64_t threads) {
+bool Program::run(const float* in, const Output& out, int64_t threads) {
   // An image is one item, so there must be enough of them for all threads to end together.
   const bool enough = images_ % std::max<int64_t>(1, threads) == 0 || images_ >= 8 * threads;
   const bool by_image = rest_ < static_cast<int64_t>(layers_.size()) && enough;
@@ -204,6 +204,15 @@ void Program::load(const Run& run, int64_t image) const {
   }
 }
 
+// Points the last layer's part at the output, from one image on.
+void Program::aim(Run& run, const Layer& layer, int64_t image, Part& part) const {
+  const int64_t first = image * layer.out.size();
+  const bool bytes = run.out.bytes != nullptr;
+  part.out = bytes ? static_cast<void*>(run.out.bytes + first) : run.out.floats + first;
+  part.bytes = bytes ? &run.out : nullptr;
+  part.nonfinite = path_->pack > 1 ? &run.nonfinite : nullptr;
+}
+
 // Runs one item of a layer, on all images.
 void Program::part_of_layer(Run& run, int64_t index, int64_t item) const {
   const Layer& layer = layers_[index];
@@ -218,15 +227,15 @@ void Program::part_of_layer(Run& run, int64_t index, int64_t item) const {
   const int64_t last_block = std::min(split.blocks, first_block + split.blocks_each);
   const int64_t first_tile = within % parts * split.tiles_each;
   const bool direct = index == 0 && !loads_;
-  Part part;
+  Part part{};
   part.layer = &layer;
   part.phase = &layer.phases[p];
   part.in = direct ? static_cast<const void*>(run.in) : run.workspace + offsets_[index];
-  part.out = layer.last ? static_cast<void*>(run.out) : run.workspace + offsets_[index + 1];
+  part.out = layer.last ? nullptr : run.workspace + offsets_[index + 1];
+  if (layer.last) aim(run, layer, 0, part);
   part.images = images_;
   part.first = first_tile;
   part.last = std::min(split.tiles, first_tile + split.tiles_each);
-  part.nonfinite = layer.last && path_->pack > 1 ? &run.nonfinite : nullptr;
   for (part.block = first_block; part.block < last_block; ++part.block) path_->run(part);
 }
 
@@ -235,11 +244,11 @@ void Program::rest_of_image(Run& run, int64_t image) const {
   std::unique_ptr<Buffers::Buffer> scratch = scratches_.take();
   char* const buffers = reinterpret_cast<char*>(scratch->data());
   const int64_t count = static_cast<int64_t>(layers_.size());
-  Part part;
+  Part part{};
   part.images = 1;
   for (int64_t i = rest_; i < count; ++i) {
     const Layer& layer = layers_[i];
-    const Images &in = layer.in, &out = layer.out;
+    const Images& in = layer.in;
     if (i == 0 && !loads_) {
       part.in = run.in + image * in.size();
     } else if (i == rest_) {
@@ -248,9 +257,8 @@ void Program::rest_of_image(Run& run, int64_t image) const {
       part.in = buffers + scratch_offsets_[i];
     }
     part.layer = &layer;
-    part.out = layer.last ? static_cast<void*>(run.out + image * out.size())
-                          : buffers + scratch_offsets_[i + 1];
-    part.nonfinite = layer.last && path_->pack > 1 ? &run.nonfinite : nullptr;
+    part.out = layer.last ? nullptr : buffers + scratch_offsets_[i + 1];
+    if (layer.last) aim(run, layer, image, part);
     for (const Phase& phase : layer.phases) {
       part.phase = &phase;
       part.first = 0;

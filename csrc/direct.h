@@ -61,6 +61,14 @@ struct Layer {
   int64_t lanes() const { return patch_height * patch_width * out.channels; }
 };
 
+// Where the last layer writes: floats, or bytes [images, height, width, channels] of
+// (value - low) * scale, rounded to even and clamped, 0 for a NaN.
+struct Output {
+  float* floats;
+  uint8_t* bytes;
+  float low, scale;
+};
+
 // Tiles first .. last - 1 of one block of lanes of a phase; a tile is up to `rows` of the pixels of
 // all images, taken in order.
 struct Part {
@@ -69,6 +77,7 @@ struct Part {
   const void* in;
   void* out;
   int64_t images, block, first, last;
+  const Output* bytes;           // what the last layer's bytes are made by; null for floats
   std::atomic<bool>* nonfinite;  // set where the output has a NaN or Inf; or null
 };
 
@@ -112,9 +121,9 @@ class Program {
   // Throws std::invalid_argument for layers that do not fit together, or an unknown path.
   Program(int64_t images, std::vector<Layer> layers, const std::string& path);
 
-  // Reads `in`, [images, channels, height, width], and writes `out`, all of it. Says whether that
-  // holds a NaN or Inf, in bf16; in fp32 nobody looks. From any thread.
-  bool run(const float* in, float* out, int64_t threads);
+  // Reads `in`, [images, channels, height, width], and writes all of the output. Says whether that
+  // has a NaN or Inf, in bf16; in fp32 nobody looks. From any thread.
+  bool run(const float* in, const Output& out, int64_t threads);
 
  private:
   // How the items of a layer divide one of its phases: by blocks of lanes, then by tiles.
@@ -124,6 +133,7 @@ class Program {
   struct Run;
 
   void check();
+  void aim(Run& run, const Layer& layer, int64_t image, Part& part) const;
   void split(const Layer& layer);
   void load(const Run& run, int64_t image) const;
   void part_of_layer(Run& run, int64_t layer, int64_t item) const;

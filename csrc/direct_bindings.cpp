@@ -58,13 +58,17 @@ void bind_direct(py::module_& module) {
            py::arg("layers"), py::arg("path"))
       .def(
           "run",
-          [](Program& program, uintptr_t in, uintptr_t out, int64_t threads) {
+          [](Program& program, uintptr_t in, uintptr_t out, bool bytes, float low, float scale,
+             int64_t threads) {
             py::gil_scoped_release release;
-            return program.run(floats(in), reinterpret_cast<float*>(out), threads);
+            const Output output = {bytes ? nullptr : reinterpret_cast<float*>(out),
+                                   bytes ? reinterpret_cast<uint8_t*>(out) : nullptr, low, scale};
+            return program.run(floats(in), output, threads);
           },
-          py::arg("input"), py::arg("output"), py::arg("threads"),
-          "Run all layers; input and output are addresses of contiguous float32. In bf16, whether the "
-          "output holds a NaN or Inf.");
+          py::arg("input"), py::arg("output"), py::arg("bytes"), py::arg("low"), py::arg("scale"),
+          py::arg("threads"),
+          "Run all layers: input is the address of contiguous float32, output that of float32 or of "
+          "bytes NHWC of (value - low) * scale. In bf16, whether the output has a NaN or Inf.");
   module.def("program_paths", [] {
     std::vector<std::tuple<std::string, int64_t, int64_t>> found;
     for (const DirectPath* path : direct_paths()) {

@@ -36,6 +36,10 @@ FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
 }
 #endif
 FASTGAN_INLINE void store_one(float* p, float a) { *p = a; }
+FASTGAN_INLINE void store_one(uint8_t* p, float a) { *p = static_cast<uint8_t>(a); }
+FASTGAN_INLINE void store(uint8_t* p, Vector a) {
+  for (int i = 0; i < kWidth; ++i) store_one(p + i, a[i]);
+}
 
 // Elements as the products take them: one, or a pair, for each lane.
 #ifdef FASTGAN_BF16
@@ -103,6 +107,14 @@ FASTGAN_INLINE Vector hyperbolic_tangent(Vector x) {
       multiply_add(multiply_add(square + splat(210.0f), square, splat(4725.0f)), square,
                    splat(10395.0f));
   return square < 0.3f ? x * above / below : far;
+}
+
+// Whole numbers from 0 to 255, to nearest even; 0 of a NaN. See Output.
+FASTGAN_INLINE Vector to_bytes(Vector x, float low, float scale) {
+  x = (x - low) * scale;
+  x = x == x ? x : Vector{};
+  const Vector shift = splat(12582912.0f);
+  return (clamp(x, 0.0f, 255.0f) + shift) - shift;
 }
 
 FASTGAN_INLINE Vector apply(After after, float slope, Vector x) {

@@ -70,6 +70,7 @@ void scatter(const Layer& layer, T* images, const Pixels& pixels, int64_t count,
              int64_t last, const float (&values)[kMostRows][B]) {
   const Images& out = layer.out;
   const int64_t row = layer.patch_width * out.channels;
+  const bool planar = layer.planar && sizeof(T) > 1;  // bytes never are
   for (int64_t r = 0; r < count; ++r) {
     T* const image = images + pixels.image[r] * out.size();
     int64_t lane = first;
@@ -79,9 +80,8 @@ void scatter(const Layer& layer, T* images, const Pixels& pixels, int64_t count,
       const int64_t left = out.channels - c, run = left < last - lane ? left : last - lane;
       if (y >= 0 && y < out.height && x >= 0 && x < out.width) {
         const float* from = values[r] + (lane - first);
-        T* to = layer.planar ? image + (c * out.height + y) * out.width + x
-                             : image + out.at(y, x) + c;
-        const int64_t step = layer.planar ? out.height * out.width : 1;
+        T* to = planar ? image + (c * out.height + y) * out.width + x : image + out.at(y, x) + c;
+        const int64_t step = planar ? out.height * out.width : 1;
         for (int64_t i = 0; i < run; ++i) store_one(to + i * step, from[i]);
       }
       lane += run;
@@ -99,7 +99,7 @@ FASTGAN_INLINE void write(const Part& part, const Pixels& pixels, int64_t lane,
   T* const images = static_cast<T*>(part.out);
   const int64_t lanes = layer.lanes(), row = layer.patch_width * out.channels;
   const bool together = layer.patch_width == 1 || out.pixel == out.channels;  // a patch's row
-  if (part.phase->whole && !layer.planar && together && lane + kBlock <= lanes &&
+  if (sizeof(T) > 1 && part.phase->whole && !layer.planar && together && lane + kBlock <= lanes &&
       lane % row + kBlock <= row) {
     for (int r = 0; r < R; ++r) {
       T* to = images + pixels.image[r] * out.size() +
@@ -145,7 +145,14 @@ void tile(const Part& part, int64_t first) {
       if (zero[i] != 0) part.nonfinite->store(true, std::memory_order_relaxed);
     }
   }
-  if (layer.last) {
+  if (part.bytes != nullptr) {
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) {
+        sums[r][v] = to_bytes(sums[r][v], part.bytes->low, part.bytes->scale);
+      }
+    }
+    write<uint8_t, R, V>(part, pixels, lane, sums);
+  } else if (layer.last) {
     write<float, R, V>(part, pixels, lane, sums);
   } else {
     write<Element, R, V>(part, pixels, lane, sums);

@@ -434,8 +434,8 @@ class Generator:
                 if frozen is not None and count < frozen:
                     # The model runs at no other size: fill up with copies, drop their images.
                     batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
-                if result is None and out is None and format == "float32":
-                    result = self._planned_result(n, batch)
+                if result is None and out is None:
+                    result = self._planned_result(n, batch, format)
                 if result is not None:
                     place = result if count == n else result[first : first + count]
                 else:
@@ -461,13 +461,17 @@ class Generator:
                 self._redo(doubtful, image, result, noise)
         return result
 
-    def _planned_result(self, n: int, batch: Mapping[str, Any]) -> Tensor | None:
+    def _planned_result(self, n: int, batch: Mapping[str, Any], format: str) -> Tensor | None:
         """Room for n images, which an executable may write them to; None where it has its own."""
         plan = None if self._draws else self._executable(_shapes_of(batch)).plan
         if plan is None:
             return None
-        shape = plan.buffers[self._image_output.name].shape
-        return torch.empty((n, *shape[1:]), device=self.device)
+        sizes = plan.buffers[self._image_output.name].shape[1:]
+        if format == "float32":
+            return torch.empty((n, *sizes), device=self.device)
+        if len(sizes) == 3:
+            sizes = (*sizes[1:], sizes[0])
+        return torch.empty((n, *sizes), dtype=torch.uint8, device=self.device)
 
     def _attempt(
         self,

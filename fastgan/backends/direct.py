@@ -17,6 +17,7 @@ from fastgan.backends import direct_packing
 from fastgan.backends.base import Executable, ImageFormat
 from fastgan.backends.direct_packing import Path
 from fastgan.plan import Plan, Step
+from fastgan.signature import Range
 
 try:
     from fastgan import _native
@@ -77,32 +78,53 @@ class DirectExecutable:
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Executable`."""
-        return {self._output: self._run(inputs[self._input], None)[0]}
+        return {self._output: self._run(inputs, None, None)[0]}
 
     def images(
         self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`."""
-        images, nonfinite = self._run(inputs[self._input], out)
+        to_bytes = image.format == "uint8" and len(self._shape) == 4
+        images, nonfinite = self._run(inputs, out, image.range if to_bytes else None)
         return images, torch.tensor(True) if nonfinite else None
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """See `Executable.first_nonfinite`."""
         return self._other().first_nonfinite(inputs)
 
-    def _run(self, x: Tensor, out: Tensor | None) -> tuple[Tensor, bool]:
-        """The output, in `out` if that is such a tensor; in bf16, whether it has NaN or Inf."""
+    def _run(
+        self, inputs: Mapping[str, Tensor], out: Tensor | None, range: Range | None
+    ) -> tuple[Tensor, bool]:
+        """The output, in `out` if that is such a tensor; in bf16, whether it has NaN or Inf.
+
+        range: makes it uint8 NHWC: the values that become 0 and 255.
+        """
+        x = inputs[self._input]
         if x.dtype != torch.float32 or not x.is_contiguous():
             x = x.to(torch.float32).contiguous()
+        low, high = range or (0.0, 255.0)
+        shape, dtype, layout = self._shape, torch.float32, self._layout
+        if range is not None:
+            n, c, h, w = shape
+            shape, dtype, layout = (n, h, w, c), torch.uint8, torch.contiguous_format
         if (
             out is None
-            or out.dtype != torch.float32
-            or out.shape != self._shape
-            or not out.is_contiguous(memory_format=self._layout)
+            or out.dtype != dtype
+            or out.shape != shape
+            or not out.is_contiguous(memory_format=layout)
             or out.device.type != "cpu"
         ):
-            out = torch.empty(self._shape, memory_format=self._layout)
-        return out, self._program.run(x.data_ptr(), out.data_ptr(), torch.get_num_threads())
+            out = torch.empty(shape, dtype=dtype, memory_format=layout)
+        scale = 255.0 / (high - low)  # as fastgan/images.py has it
+        nonfinite: bool = self._program.run(
+            x.data_ptr(),
+            out.data_ptr(),
+            range is not None,
+            low,
+            scale,
+            torch.get_num_threads(),
+        )
+        return out, nonfinite
 
 
 def covers(plan: Plan, dtype: torch.dtype) -> bool:

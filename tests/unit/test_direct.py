@@ -17,6 +17,7 @@ from torch import Tensor
 from fastgan.backends import addressing, direct
 from fastgan.backends.base import Executable, ImageFormat
 from fastgan.backends.direct_packing import Path
+from fastgan.images import to_uint8
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 
 PATHS = [path for dtype in (torch.float32, torch.bfloat16) for path in direct.paths(dtype)]
@@ -172,6 +173,21 @@ def test_random_chains_match_pytorch(path: Path, images: int, threads: int) -> N
             most, mean = (1e-5, 1e-6) if path.dtype == torch.float32 else (5e-2, 5e-3)
             assert error.max().item() <= most, (seed, case, chain.steps)
             assert error.mean().item() <= mean, (seed, case, chain.steps)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_bytes_are_the_rounded_floats(path: Path) -> None:
+    for seed in range(8):
+        chain = Chain(random.Random(seed), images=2, layers=2)
+        executable = direct.DirectExecutable(chain.plan, path, other)
+        x = 2 * torch.randn(chain.shapes[0])
+        x[1] = torch.nan
+        low, high = -0.7, 1.1
+        floats, _ = executable.images({"x0": x}, IMAGE)
+        images, _ = executable.images({"x0": x}, ImageFormat("image", "uint8", (low, high)))
+        expected = to_uint8(floats, (low, high)).permute(0, 2, 3, 1)
+        assert images.dtype == torch.uint8
+        assert torch.equal(images.float(), expected), seed
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
