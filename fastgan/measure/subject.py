@@ -75,16 +75,12 @@ def run_batched(
     """An output for inputs made beforehand, in batches of `batch_of`."""
     n = max(tensor.shape[0] for tensor in inputs.values())
     frozen = generator.signature.frozen_batch
-    result: Tensor | None = None
-    for first, count in split(n, batch, frozen):
-        images = generator.run({k: t[first : first + count] for k, t in inputs.items()})[output]
-        if count == n:
-            return images
-        if result is None:
-            result = images.new_empty((n, *images.shape[1:]))
-        result[first : first + count] = images
-    assert result is not None
-    return result
+    # Put together at the end: a copy between two batches starts the threads of another library.
+    parts = [
+        generator.run({k: t[first : first + count] for k, t in inputs.items()})[output]
+        for first, count in split(n, batch, frozen)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _draw(port: Input, shape: tuple[int, ...], seed: int, stream: int) -> Tensor:
