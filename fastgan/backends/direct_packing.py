@@ -229,22 +229,29 @@ def _weights(
     zeros.
     """
     height, width = geometry.patch
-    columns = torch.tensordot(_met(x, width, made.axes[1]), made.weight, ([2], [1]))
-    rows = torch.tensordot(_met(y, height, made.axes[0]), columns, ([2], [2]))
+    taps = _met(_met(made.weight, 1, x, width), 0, y, height)
     # [dy, py, dx, px, C_in, by, bx, C_out]
-    lanes = rows.permute(0, 2, 4, 1, 5, 3, 6, 7).flatten(3).flatten(0, 1)
+    lanes = taps.permute(0, 2, 4, 1, 5, 3, 6, 7).flatten(3).flatten(0, 1)
     lanes = F.pad(lanes, (0, -geometry.lanes % block, 0, -lanes.shape[1] % path.pack))
-    taps, channels = lanes.shape[:2]
+    count, channels = lanes.shape[:2]
     split = lanes.to(path.dtype).reshape(
-        taps, channels // path.pack, path.pack, lanes.shape[2] // block, block
+        count, channels // path.pack, path.pack, lanes.shape[2] // block, block
     )
     return split.permute(3, 0, 1, 4, 2).contiguous()
 
 
-def _met(phase: AxisPhase, patch: int, axis: Axis) -> Tensor:
-    """[reads, outputs of the patch, taps of the kernel]: 1 where they meet, else 0."""
-    met = torch.zeros(len(phase.reads), patch, axis.kernel)
-    for read, places in enumerate(phase.reads.values()):
-        for place, taps in enumerate(places):
-            met[read, place, list(taps)] = 1.0
-    return met
+def _met(weight: Tensor, dim: int, phase: AxisPhase, patch: int) -> Tensor:
+    """The weight with [reads, outputs of the patch] instead of its taps along an axis.
+
+    What no tap meets is zero; where several meet they are added up. (A product with a matrix of
+    ones and zeros would spread a NaN.)
+    """
+    nothing = weight.shape[dim]
+    padded = torch.cat([weight, torch.zeros_like(weight.narrow(dim, 0, 1))], dim)
+    places = [taps for read in phase.reads.values() for taps in read]
+    most = max((len(taps) for taps in places), default=1)
+    index = torch.full((most, len(places)), nothing)
+    for at, taps in enumerate(places):
+        index[: len(taps), at] = torch.tensor(taps, dtype=torch.int64)
+    chosen = padded.index_select(dim, index.flatten())
+    return chosen.unflatten(dim, (most, len(phase.reads), patch)).sum(dim)
