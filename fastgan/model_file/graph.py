@@ -15,7 +15,7 @@ from fastgan.errors import FastganError, LimitError, UnsupportedError
 from fastgan.limits import Limits, size_text
 from fastgan.model_file import attributes
 from fastgan.model_file.scope import Scope, reaches
-from fastgan.model_file.sizes import RANK_INPUTS
+from fastgan.model_file.sizes import AXIS_INPUTS, RANK_INPUTS
 from fastgan.model_file.source import Source
 from fastgan.model_file.tensors import BITS, Tensors, type_name
 
@@ -249,7 +249,8 @@ class Checker:
             raise self._error(f"{what}: {problem.what}", problem.found, problem.needed)
         constant = bool(constant and inputs) or op in _SHAPE_OPS
         divides = op in ("Div", "Mod") and any(map(scope.is_constant, inputs))
-        self.folds = self.folds or constant or divides or op in RANK_INPUTS
+        sized = op in RANK_INPUTS or op in AXIS_INPUTS
+        self.folds = self.folds or constant or divides or sized
         if op in _NO_EMPTY_TAIL and inputs and not inputs[-1]:
             while node.input and not node.input[-1]:
                 del node.input[-1]

@@ -43,6 +43,9 @@ _INTEGERS = frozenset(
 )
 # Operators whose output has an axis for each element of an input: which input.
 RANK_INPUTS = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0, "Unsqueeze": 1, "Col2Im": 1}
+# Operators that have an element for each axis in these inputs, and keep the rank: a runtime that
+# propagates the values of a longer one takes a gigabyte before it sees that it does not fit.
+AXIS_INPUTS = {"Resize": (2, 3), "Upsample": (1,), "Tile": (1,)}
 _HIDDEN = "hidden "
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _NEVER_FOLDED = frozenset(
@@ -219,10 +222,15 @@ class _Folding:
             self.progress = True
 
     def _check_rank(self, node: onnx.NodeProto, inputs: list[_Known | None]) -> None:
-        index = RANK_INPUTS.get(node.op_type)
-        if index is None or index >= len(inputs):
-            return
-        count = known.count() if (known := inputs[index]) else None
+        indices = AXIS_INPUTS.get(node.op_type, ())
+        if node.op_type in RANK_INPUTS:
+            indices = (RANK_INPUTS[node.op_type],)
+        for index in indices:
+            self._check_axes(node, inputs, index)
+
+    def _check_axes(self, node: onnx.NodeProto, inputs: list[_Known | None], index: int) -> None:
+        known = inputs[index] if index < len(inputs) else None
+        count = known.count() if known else None
         if count is not None and count > RANK:
             where = f"{self.source.name}: node '{node.name or node.output[0]}' ({node.op_type})"
             what = f"input '{node.input[index]}' of {count} elements, one for each axis"

@@ -219,6 +219,16 @@ def test_constants_that_grow_at_load(bomb: str) -> None:
     assert "Limits.constant_bytes" in message
 
 
+@pytest.mark.parametrize("name", ["scales", "sizes"])
+def test_more_elements_than_axes_can_be(name: str) -> None:
+    """Found by fuzzing: ONNX Runtime took 1.3 GB before it saw that they do not fit."""
+    kind = TensorProto.FLOAT if name == "scales" else TensorProto.INT64
+    given = ["x", "", name] if name == "scales" else ["x", "", "", name]
+    inputs = [value("x", [1, 1, 2, 2]), value(name, [1 << 24], kind)]
+    with pytest.raises(ModelFileError, match="16777216 elements, one for each axis"):
+        read(graph_model([helper.make_node("Resize", given, ["y"])], inputs))
+
+
 def test_what_generators_compute_from_constants_is_allowed() -> None:
     """A weight divided by its norm, and a shape computed from a batch that is not known."""
     weight = np.ones((256, 256, 3, 3), np.float32)
