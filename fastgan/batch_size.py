@@ -23,9 +23,8 @@ from fastgan.specialise import specialise
 OPEN = "batch"
 #: Operators whose second input is the shape that they make.
 _SHAPED = ("Reshape", "Expand")
-#: Operators that draw noise of a stated shape: for the samples of one batch, which is then not
-#: free for the graph as it is. `plan.make` draws it for each sample.
-_NOISE = ("RandomNormal", "RandomUniform")
+#: Operators that draw noise.
+_NOISE = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 #: Sizes tried: each binds the graph once more.
 _MOST_TRIED = 8
 #: A larger graph is taken at its word: binding it takes a second for 10,000 nodes.
@@ -48,8 +47,7 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         if declared is None:
             return _close(model, signature)
         opened = _with_batch(signature, declared, OPEN)
-        draws = any(node.op_type in _NOISE for node in model.graph)
-        if draws or not _runs_at_any(model, opened):
+        if not _runs_at_any(model, opened) or _shares_noise(model, opened):
             return signature
     except (UnsupportedError, ArgumentError):
         return signature
@@ -91,6 +89,20 @@ def _runs_at_any(model: ir.Model, signature: Signature) -> bool:
         return False
     rows = _rows(one, signature), _rows(two, signature)
     return rows == (1, 2) and _mixing(one, two) is None
+
+
+def _shares_noise(model: ir.Model, signature: Signature) -> bool:
+    """Whether it draws noise for the samples of the traced batch: more of them would share it.
+
+    `plan.make`, which knows each sample's own, is then left to open the batch.
+    """
+    one, two = _bind(model, signature, 1), _bind(model, signature, 2)
+    assert isinstance(one, ir.Model)
+    assert isinstance(two, ir.Model)
+    return any(
+        first.op_type in _NOISE and _sizes(first.outputs[0]) == _sizes(second.outputs[0])
+        for first, second in zip(one.graph, two.graph, strict=False)
+    )
 
 
 def _of_shapes(error: FastganError) -> bool:
