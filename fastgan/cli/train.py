@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("fastgan train dcgan", "handwritten digits from noise"),
     ("fastgan train superres --set scale=4", "photographs, four times as large"),
+    ("fastgan train style --set collection=paintings", "photographs, painted like a folder"),
     ("fastgan train superres --data photos/ --preset full", "your own images, on a GPU"),
 )
 
@@ -33,6 +34,11 @@ class Recipe(str, Enum):
     aae = "aae"
     texture = "texture"
     superres = "superres"
+    denoise = "denoise"
+    inpaint = "inpaint"
+    restore_rl = "restore-rl"
+    translation = "translate"  # a str has a `translate` already
+    style = "style"
 
 
 class Preset(str, Enum):
@@ -124,7 +130,7 @@ def train(
     if channels not in (1, 3):
         raise ArgumentError("--channels", str(channels), "1 or 3")
     name = recipe.value
-    module = import_module(f"fastgan.recipes.{name}")
+    module = import_module(f"fastgan.recipes.{name.replace('-', '_')}")
     start = module.SETTINGS[preset.value]
     given = {
         "steps": steps,

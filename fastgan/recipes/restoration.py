@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from fastgan.recipes import losses
-from fastgan.recipes.photographs import Photographs
+from fastgan.exporting import export
+from fastgan.recipes import losses, weights
+from fastgan.recipes.networks import PatchDiscriminator
+from fastgan.recipes.photographs import Photographs, photographs
 from fastgan.recipes.settings import Settings
-from fastgan.recipes.system import System, fixed
+from fastgan.recipes.system import System, built, fixed
 
 #: Patches [N, 3, size, size] and random numbers in, what the generator is given out.
 Damage = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -31,11 +34,29 @@ class PairSettings(Settings):
         adversarial: weight of the discriminator's view beside that of the L1 distance; 0 trains
             without a discriminator, for the least distance.
         warm: for so many steps the generator learns from the distance alone.
+        start: a model to start from, a shipped one by name or a file; "" for untrained weights.
     """
 
     size: int = 64
     adversarial: float = 0.0
     warm: int = 0
+    start: str = ""
+
+
+def data(settings: PairSettings, folder: Path | None) -> tuple[Photographs, Photographs]:
+    """Photographs to train with, and those held out."""
+    size = settings.size
+    return photographs("train", folder, least=size), photographs("test", folder, least=size)
+
+
+def patch_discriminator(settings: Settings, channels: int = 3, seed: int = 1) -> nn.Module:
+    """A patch discriminator of images of so many channels; `seed` is added to the settings' own."""
+
+    def make() -> nn.Module:
+        network = PatchDiscriminator(channels)
+        return losses.spectrally_normalised(network) if settings.spectral_norm else network
+
+    return built(settings.seed + seed, make)
 
 
 class Restoration(System):
@@ -45,6 +66,9 @@ class Restoration(System):
         generator: damaged images in [-1, 1] to whole ones.
         discriminator: images to logits of any shape, high for real.
         train: what patches are cut from; `test`: those that the samples and the score show.
+
+    Raises:
+        ArgumentError: the model to start from is missing, or another network.
     """
 
     options: PairSettings
@@ -58,8 +82,13 @@ class Restoration(System):
         damage: Damage,
         train: Photographs,
         test: Photographs,
+        **others: nn.Module,
     ) -> None:
-        super().__init__(name, settings, str(train), generator, discriminator=discriminator)
+        if settings.start:
+            weights.load(generator, settings.start)
+        super().__init__(
+            name, settings, str(train), generator, discriminator=discriminator, **others
+        )
         self.discriminator, self.damage = discriminator, damage
         self.train, self.test = train, test
 
@@ -67,10 +96,10 @@ class Restoration(System):
         """Train the discriminator, where it has a say, then the generator."""
         s = self.options
         whole = self.train.patches(s.batch, s.size, draw)
-        given = self.damage(whole, draw).to(self.device)
+        given = self.damage(whole, draw).to(self.device, memory_format=torch.channels_last)
         real = whole.to(self.device)
         with self.autocast():
-            fake = self.generator(given).float()
+            fake = self.restored(self.generator, given).float()
         distance = functional.l1_loss(fake, real)
         found = {"L1": distance.item()}
         if not s.adversarial or self.steps_done("generator") < s.warm:
@@ -80,19 +109,29 @@ class Restoration(System):
 
         real.requires_grad_(s.r1 > 0)
         with self.autocast():
-            on_real = self.discriminator(real).float()
-            on_fake = self.discriminator(fake.detach()).float()
+            on_real = self.judged(given, real)
+            on_fake = self.judged(given, fake.detach())
         d_loss = losses.discriminator_loss(on_real, on_fake, s.loss, s.label_smoothing)
         penalty = s.r1 / 2 * losses.r1(on_real, real) if s.r1 else 0.0
         self.descend(d_loss + penalty, "discriminator")
 
         self.discriminator.requires_grad_(False)
         with self.autocast():
-            g_loss = losses.generator_loss(self.discriminator(fake).float(), s.loss)
+            g_loss = losses.generator_loss(self.judged(given, fake), s.loss)
         self.descend(distance + s.adversarial * g_loss, "generator")
         self.discriminator.requires_grad_(True)
         self.update_average()
         return {**found, "D": d_loss.item(), "G": g_loss.item()}
+
+    def restored(self, network: nn.Module, given: torch.Tensor) -> torch.Tensor:
+        """What a generator makes of what `damage` gives."""
+        made: torch.Tensor = network(given)
+        return made
+
+    def judged(self, given: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """The discriminator's logits of images, whether or not they were restored from `given`."""
+        logits: torch.Tensor = self.discriminator(image)
+        return logits.float()
 
     def pairs(self, count: int, size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """The same held-out patches each time: damaged, and whole."""
@@ -104,12 +143,17 @@ class Restoration(System):
         """Held-out patches: damaged, restored, whole, side by side."""
         given, whole = self.pairs(max(1, count // 3), self.options.size)
         with torch.no_grad():
-            restored = self.finished()(given)
-        shown = functional.interpolate(given, whole.shape[-2:], mode="nearest")
+            restored = self.restored(self.finished(), given)
+        seen = given[:, :3].expand(-1, 3, -1, -1)
+        shown = functional.interpolate(seen, whole.shape[-2:], mode="nearest")
         return torch.stack([shown, restored, whole], 1).flatten(0, 1)
 
     def score(self) -> float | None:
         """The mean absolute error on held-out patches."""
         given, whole = self.pairs(32, self.options.size)
         with torch.no_grad():
-            return functional.l1_loss(self.finished()(given), whole).item()
+            return functional.l1_loss(self.restored(self.finished(), given), whole).item()
+
+    def export(self, path: Path) -> None:
+        """Write the finished generator as ONNX: an image in, an image out, of any size."""
+        export(self.finished(), path, image=(3, "height", "width"), range=(-1, 1))

@@ -10,16 +10,15 @@ Architecture: Lim et al., "Enhanced Deep Residual Networks for Single Image Supe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from fastgan.errors import ArgumentError
-from fastgan.exporting import export
-from fastgan.recipes import losses
-from fastgan.recipes.photographs import Photographs, photographs
+from fastgan.recipes import restoration
+from fastgan.recipes.networks import Block
+from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import PairSettings, Restoration
 from fastgan.recipes.system import built
 
@@ -41,18 +40,7 @@ SETTINGS = {
     "quick": SuperresSettings(steps=30, batch=4, lr=5e-4, width=8, blocks=1, average=0.9),
 }
 
-
-class Block(nn.Module):
-    """x + conv(relu(conv(x))), at [N, width, H, W]."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = x + self.second(torch.relu(self.first(x)))
-        return y
+data = restoration.data
 
 
 class Upscaler(nn.Module):
@@ -75,16 +63,6 @@ class Upscaler(nn.Module):
         )
 
 
-class PatchDiscriminator(nn.Sequential):
-    """Images [N, channels, H, W] to logits [N, 1, H / 8, W / 8], one for each neighbourhood."""
-
-    def __init__(self, channels: int, width: int = 32) -> None:
-        layers: list[nn.Module] = []
-        for depth, wide in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
-            layers += [nn.Conv2d(depth, wide, 4, 2, 1), nn.LeakyReLU(0.2)]
-        super().__init__(*layers, nn.Conv2d(4 * width, 1, 3, padding=1))
-
-
 def shrink(images: torch.Tensor, scale: int) -> torch.Tensor:
     """Images as a good camera of fewer pixels takes them: bicubic, antialiased, in whole bytes."""
     height, width = (length // scale for length in images.shape[-2:])
@@ -92,19 +70,7 @@ def shrink(images: torch.Tensor, scale: int) -> torch.Tensor:
     return small.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
 
 
-def data(settings: SuperresSettings, folder: Path | None) -> tuple[Photographs, Photographs]:
-    """Photographs to train with, and those held out."""
-    return photographs("train", folder, least=settings.size), photographs("test", folder)
-
-
-class Superres(Restoration):
-    """`Restoration` of a smaller image."""
-
-    def export(self, path: Path) -> None:
-        export(self.finished(), path, image=(3, "height", "width"), range=(-1, 1))
-
-
-def build(settings: SuperresSettings, found: tuple[Photographs, Photographs]) -> Superres:
+def build(settings: SuperresSettings, found: tuple[Photographs, Photographs]) -> Restoration:
     """The recipe on these photographs, to train with and held out.
 
     Raises:
@@ -114,15 +80,11 @@ def build(settings: SuperresSettings, found: tuple[Photographs, Photographs]) ->
     if scale not in (2, 4):
         raise ArgumentError("scale", str(scale), "2 or 4")
 
-    def discriminator() -> nn.Module:
-        network = PatchDiscriminator(3)
-        return losses.spectrally_normalised(network) if settings.spectral_norm else network
-
-    return Superres(
+    return Restoration(
         NAME,
         settings,
         built(settings.seed, lambda: Upscaler(scale, settings.width, settings.blocks)),
-        built(settings.seed + 1, discriminator),
+        restoration.patch_discriminator(settings),
         lambda whole, draw: shrink(whole, scale),
         *found,
     )

@@ -10,6 +10,7 @@ from fastgan import models
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
 from fastgan.recipes.evaluation import autoencoders, digits, faces, textures
+from fastgan.recipes.evaluation import digits, superres
 from fastgan.recipes.evaluation.figure import Figure
 
 Figures = Callable[[Generator], dict[str, Figure]]
@@ -28,6 +29,7 @@ FIGURES: Mapping[str, Figures] = {
     "vae-digits-encoder": autoencoders.of_digits,
     "vae-faces": autoencoders.of_faces,
     "vae-faces-encoder": autoencoders.of_faces,
+    "superres-x2": superres.figures_x2,
 }
 
 #: What draws fastgan/models/NAME.png; `python -m fastgan.recipes.evaluation.draw NAME`.
@@ -40,6 +42,7 @@ PICTURES: Mapping[str, Picture] = {
     "texture-gravel": textures.picture,
     "vae-digits": autoencoders.picture_digits,
     "vae-faces": autoencoders.picture_faces,
+    "superres-x2": superres.picture,
 }
 
 

@@ -1,0 +1,142 @@
+"""Restoration of photographs with holes: scratches, stains, whatever stands in the way.
+
+The hole is first filled smoothly from what surrounds it, coarse to fine; the network adds what
+that leaves out. What is known passes through untouched.
+
+Adversarial and reconstruction loss: Pathak et al., "Context Encoders: Feature Learning by
+Inpainting" (2016). Smooth filling: Gortler et al., "The Lumigraph" (1996), section 3.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fastgan.exporting import export
+from fastgan.recipes import restoration
+from fastgan.recipes.networks import UNet
+from fastgan.recipes.photographs import Photographs
+from fastgan.recipes.restoration import PairSettings, Restoration
+from fastgan.recipes.system import built
+from fastgan.signature import Input
+
+NAME = "inpaint"
+_LEVELS = 5  # the smooth filling's: holes up to 2 ** _LEVELS across are always seen around
+
+
+@dataclass(frozen=True)
+class InpaintSettings(PairSettings):
+    """Beside the others: `width`, the channels at half the size; below there are more."""
+
+    width: int = 32
+
+
+SETTINGS = {
+    "ship": InpaintSettings(
+        steps=3000, lr=1e-3, adversarial=0.0005, warm=2000, spectral_norm=True, precision="bf16"
+    ),
+    "full": InpaintSettings(
+        steps=200_000, lr=2e-4, adversarial=0.0005, warm=20_000, width=64, size=128
+    ),
+    "quick": InpaintSettings(
+        steps=30, batch=4, lr=1e-3, adversarial=0.001, warm=10, width=8, average=0.9
+    ),
+}
+
+data = restoration.data
+
+
+class Inpainter(nn.Module):
+    """Images [N, 3, H, W] in [-1, 1] and masks [N, 1, H, W], 1 where the image is missing.
+
+    H and W are multiples of 32. The result is the image, whole; under the mask nothing is read.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        wide = width * 3 // 2
+        self.network = UNet(4, 3, (width, wide, wide, wide))
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        known = image * (1 - mask)
+        smooth = known + mask * smoothly_filled(known, 1 - mask)
+        made = smooth + self.network(torch.cat([smooth, mask], 1))
+        return known + mask * made
+
+
+def smoothly_filled(known: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A smooth image through what is known, which is 0 elsewhere; `weight` is 1 where it is known.
+
+    Each level is the mean of what is known of the four pixels below; on the way back, what is not
+    known there comes from the level above.
+    """
+    levels = [(known, weight)]
+    for _ in range(_LEVELS):
+        levels.append(tuple(functional.avg_pool2d(part, 2) for part in levels[-1]))  # type: ignore[arg-type]
+    known, weight = levels.pop()
+    filled = known / weight.clamp(min=1e-3)
+    for known, weight in reversed(levels):
+        above = functional.interpolate(
+            filled, scale_factor=2.0, mode="bilinear", align_corners=False
+        )
+        filled = known + (1 - weight) * above
+    return filled
+
+
+def holes(count: int, size: int, draw: torch.Generator) -> torch.Tensor:
+    """Masks [count, 1, size, size], 1 in the hole: half rectangles, half strokes of a thick pen."""
+    masks = torch.zeros(count, 1, size, size)
+    axis = torch.arange(float(size))
+    for index in range(count):
+        if index % 2:
+            height, width = torch.randint(size // 8, size * 7 // 16, (2,), generator=draw).tolist()
+            top = int(torch.randint(size - height, (), generator=draw))
+            left = int(torch.randint(size - width, (), generator=draw))
+            masks[index, :, top : top + height, left : left + width] = 1
+            continue
+        for _ in range(3):
+            ends = torch.rand(2, 2, generator=draw) * size
+            along = ends[0] + (ends[1] - ends[0]) * torch.linspace(0, 1, size)[:, None]  # [size, 2]
+            radius = 1 + float(torch.rand((), generator=draw)) * size / 16
+            rows = (axis - along[:, :1]).square()  # [size, H]
+            columns = (axis - along[:, 1:]).square()  # [size, W]
+            near = (rows[:, :, None] + columns[:, None]).amin(0) <= radius**2
+            masks[index, 0, near] = 1
+    return masks
+
+
+def with_holes(whole: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """Images, white in the hole, and the mask of it as a fourth channel."""
+    mask = holes(len(whole), whole.shape[-1], draw)
+    return torch.cat([whole * (1 - mask) + mask, mask], 1)
+
+
+class Inpaint(Restoration):
+    """`Restoration` of what lies under a mask."""
+
+    def restored(self, network: nn.Module, given: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = network(given[:, :3], given[:, 3:])
+        return made
+
+    def export(self, path: Path) -> None:
+        """Write the finished generator as ONNX: an image and a mask in, an image out."""
+        size = ("height", "width")
+        image = Input("image", "image", ("batch", 3, *size), range=(-1, 1))
+        mask = Input("mask", "mask", ("batch", 1, *size), range=(0, 1), fill="white")
+        export(self.finished(), path, inputs=[image, mask], range=(-1, 1))
+
+
+def build(settings: InpaintSettings, found: tuple[Photographs, Photographs]) -> Inpaint:
+    """The recipe on these photographs, to train with and held out."""
+    return Inpaint(
+        NAME,
+        settings,
+        built(settings.seed, lambda: Inpainter(settings.width)),
+        restoration.patch_discriminator(settings),
+        with_holes,
+        *found,
+    )

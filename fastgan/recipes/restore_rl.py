@@ -1,0 +1,161 @@
+"""Restoration tuned by reinforcement learning: policy gradient on the generator of `denoise`.
+
+The generator's output is the mean of a Gaussian policy: an action is a restored image, drawn
+around it. The reward of an action is its PSNR, plus the discriminator's log D of it. Nothing is
+differentiated but the policy's own log-probability, so that a reward may be anything that can be
+computed of an image in whole bytes.
+
+An image is very many actions at once, and one number would not tell which of them were good. So
+every pixel is rewarded by its own share of the image's PSNR, and by log D of its neighbourhood.
+
+Policy gradient with a baseline and an entropy bonus: Williams, "Simple Statistical
+Gradient-Following Algorithms for Connectionist Reinforcement Learning" (1992). A baseline of the
+other actions: Kool et al., "Buy 4 REINFORCE Samples, Get a Baseline for Free!" (2019). A reward for
+every pixel: Furuta et al., "Fully Convolutional Network with Multi-Step Reinforcement Learning for
+Image Processing" (2019).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fastgan.errors import ArgumentError
+from fastgan.recipes import denoise, losses, restoration
+from fastgan.recipes.damage import Damage
+from fastgan.recipes.denoise import Denoiser, DenoiseSettings
+from fastgan.recipes.photographs import Photographs
+from fastgan.recipes.restoration import Restoration
+from fastgan.recipes.system import built
+
+NAME = "restore-rl"
+
+
+@dataclass(frozen=True)
+class PolicySettings(DenoiseSettings):
+    """Beside those of `denoise`; `adversarial` is the weight of log D beside the PSNR in dB.
+
+    Attributes:
+        actions: images that are drawn and rewarded for each damaged one; even, at least 2: they
+            come in pairs, one on either side of the mean.
+        sigma: the policy's standard deviation at the start; then it is learned.
+        entropy: weight of the entropy of a pixel's action beside its reward.
+    """
+
+    start: str = "denoise-photos"
+    actions: int = 4
+    sigma: float = 0.03
+    entropy: float = 0.3
+    adversarial: float = 0.3
+
+
+SETTINGS = {
+    "ship": PolicySettings(steps=800, lr=1e-4, lr_discriminator=3.0, precision="bf16"),
+    "full": PolicySettings(steps=100_000, lr=5e-5, lr_discriminator=3.0, size=128, actions=8),
+    "quick": PolicySettings(steps=30, batch=4, lr=1e-3, width=8, average=0.9, start=""),
+}
+
+data = denoise.data
+
+
+class Spread(nn.Module):
+    """The policy's standard deviation: one for every colour, whatever the image."""
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.full((3, 1, 1), math.log(sigma)))
+
+
+class PolicyGradient(Restoration):
+    """`Restoration` by reward alone."""
+
+    options: PolicySettings
+
+    def __init__(self, settings: PolicySettings, spread: Spread, **given: object) -> None:
+        super().__init__(NAME, settings, spread=spread, **given)  # type: ignore[arg-type]
+        self.spread = spread
+
+    def step(self, draw: torch.Generator) -> dict[str, float]:
+        """Train the discriminator, then draw actions, reward them, and follow the gradient."""
+        s = self.options
+        whole = self.train.patches(s.batch, s.size, draw)
+        given = self.damage(whole, draw).to(self.device, memory_format=torch.channels_last)
+        real = whole.to(self.device)
+        with self.autocast():
+            mean = self.generator(given).float()
+        centre, sigma = mean.detach(), self.spread.log.detach().exp()
+        half = torch.randn(s.actions // 2, *whole.shape, generator=draw)
+        noise = torch.cat([half, -half]).to(self.device)  # [K, N, 3, H, W]
+        actions = centre + sigma * noise
+
+        blur = sigma * torch.randn(whole.shape, generator=draw).to(self.device)
+        with self.autocast():  # a policy's noise must not be what gives it away
+            on_real = self.judged(given, real + blur)
+            on_fake = self.judged(given, actions[0])
+        d_loss = losses.discriminator_loss(on_real, on_fake, s.loss, s.label_smoothing)
+        self.descend(d_loss, "discriminator")
+
+        reward = self.rewards(given, actions, real)
+        others = (reward.sum(0) - reward) / (s.actions - 1)
+        log_sigma = self.spread.log
+        miss = (actions - mean) / log_sigma.exp()
+        log_policy = (-0.5 * miss.square() - log_sigma).sum(2)  # [K, N, H, W]
+        entropy = log_sigma.sum()
+        gain = ((reward - others) * log_policy).mean() + s.entropy * entropy
+        self.descend(-gain, "generator", "spread")
+        self.update_average()
+        psnr = -10 * (self.in_bytes(centre) - real).div(2).square().mean((1, 2, 3)).log10()
+        return {
+            "PSNR": psnr.mean().item(),
+            "log D": functional.logsigmoid(on_fake).mean().item(),
+            "D": d_loss.item(),
+            "sigma": self.spread.log.exp().mean().item(),
+        }
+
+    @torch.no_grad()
+    def rewards(
+        self, given: torch.Tensor, actions: torch.Tensor, real: torch.Tensor
+    ) -> torch.Tensor:
+        """What each pixel of each action [K, N, 3, H, W] earns, in dB: [K, N, H, W].
+
+        A pixel's share of the PSNR is the derivative of it by the pixel's squared error, times that
+        error, times the number of pixels, so that their mean moves as the image's PSNR does.
+        """
+        error = (self.in_bytes(actions) - real).square().mean(2)  # [K, N, H, W]
+        whole = error.mean((0, 2, 3))[:, None, None].clamp(min=1e-6)
+        share = -10 / math.log(10) * error / whole
+        if not self.options.adversarial:
+            return share
+        with self.autocast():
+            logits = self.judged(given, actions.flatten(0, 1))
+        views = functional.interpolate(functional.logsigmoid(logits), real.shape[-2:])
+        return share + self.options.adversarial * views.view_as(share)
+
+    @staticmethod
+    def in_bytes(images: torch.Tensor) -> torch.Tensor:
+        """As a file will hold them."""
+        return images.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
+
+
+def build(settings: PolicySettings, found: tuple[Photographs, Photographs]) -> PolicyGradient:
+    """The recipe on these photographs, to train with and held out.
+
+    Raises:
+        ArgumentError: an odd number of actions.
+    """
+    if settings.actions < 2 or settings.actions % 2:
+        raise ArgumentError("actions", str(settings.actions), "an even number, at least 2")
+    train, test = found
+    return PolicyGradient(
+        settings,
+        Spread(settings.sigma),
+        generator=built(settings.seed, lambda: Denoiser(settings.width)),
+        discriminator=restoration.patch_discriminator(settings),
+        damage=Damage(),
+        train=train,
+        test=test,
+    )

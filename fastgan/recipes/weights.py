@@ -1,0 +1,35 @@
+"""A network that goes on from a model file: the weights by the names that the exporter keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fastgan import models
+from fastgan.errors import ArgumentError
+
+
+def load(network: nn.Module, source: str) -> None:
+    """Put the weights of a shipped model, or of a file that a recipe exported, into `network`.
+
+    Raises:
+        ArgumentError: there is no such model, or its weights are those of another network.
+    """
+    import onnx_ir
+
+    file = models.path(source) if source in models.names() else Path(source)
+    if not file.is_file():
+        shipped = ", ".join(models.names())
+        raise ArgumentError("start", repr(source), f"a model file, or one of {shipped}")
+    stored = onnx_ir.load(file).graph.initializers
+    weights = {}
+    for name, wanted in network.state_dict().items():
+        value = stored[name].const_value if name in stored else None
+        found = "no such weight" if value is None else str(tuple(value.shape.numpy()))
+        if value is None or found != str(tuple(wanted.shape)):
+            needed = f"{name} {tuple(wanted.shape)}: the network of these settings"
+            raise ArgumentError(f"the weights of {source}", found, needed)
+        weights[name] = torch.from_numpy(value.numpy().copy())
+    network.load_state_dict(weights)

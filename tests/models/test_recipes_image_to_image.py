@@ -1,0 +1,186 @@
+"""Image-to-image recipes: training gets somewhere, resume is exact, the file is the module."""
+
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+import fastgan
+from fastgan.errors import ArgumentError
+from fastgan.recipes import damage, inpaint, restore_rl, style, trainer, translate, weights
+from fastgan.recipes.networks import UNet
+from fastgan.recipes.photographs import Photographs
+from fastgan.recipes.system import fixed
+
+pytest.importorskip("skimage", reason="the photographs come with scikit-image")
+CASES = {
+    "denoise": ("denoise", {}),
+    "inpaint": ("inpaint", {}),
+    "grey": ("translate", {"r1": 1.0}),
+    "edges": ("translate", {"source": "edges"}),
+    "restore-rl": ("restore_rl", {}),
+    "style": ("style", {"spectral_norm": True}),
+}
+
+
+def made(case: str):
+    name, changes = CASES[case]
+    module = import_module(f"fastgan.recipes.{name}")
+    settings = replace(module.SETTINGS["quick"], **changes)
+    return module.build(settings, found(name))
+
+
+@cache
+def found(name: str):
+    module = import_module(f"fastgan.recipes.{name}")
+    return module.data(module.SETTINGS["quick"], None)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_quick_run_resumes_exactly_and_its_file_is_the_module(tmp_path, case):
+    whole, first, second = (made(case) for _ in range(3))
+    before, kept = whole.score(), []
+    trainer.train(
+        whole, tmp_path / "whole", steps=30, seed=1, on_step=lambda _, losses: kept.append(losses)
+    )
+    trainer.train(first, tmp_path / "parts", steps=20, seed=1)
+    torch.manual_seed(99)  # nothing may depend on the global generator
+    trainer.train(second, tmp_path / "parts", steps=30, seed=1, resume=True)
+    for key, part in whole.state.items():
+        other = second.state[key].state_dict()
+        for name, value in part.state_dict().items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, other[name]), (key, name)
+    if case == "style":
+        assert np.mean([losses["D"] for losses in kept[-5:]]) < kept[0]["D"]
+    elif case != "restore-rl":  # which explores, and from untrained weights
+        assert whole.score() < before
+
+    whole.export(tmp_path / "g.onnx")
+    channels = 1 if CASES[case][0] == "translate" else 3
+    image = torch.rand(2, channels, 64, 96, generator=fixed(4)) * 2 - 1
+    mask = inpaint.holes(2, 96, fixed(2))[..., :64, :] if case == "inpaint" else None
+    given = (image,) if mask is None else (image, mask)
+    with torch.no_grad():
+        expected = whole.finished()(*given)
+    for backend in ("torch", "ort"):
+        generator = fastgan.load(tmp_path / "g.onnx", backend=backend)
+        result = generator(image) if mask is None else generator(image, mask=mask)
+        torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
+
+
+def test_the_policy_gradient_is_the_gradient_of_the_reward():
+    """In the mean over many actions: the direction in which the images' PSNR grows."""
+    recipe = restore_rl.build(
+        replace(restore_rl.SETTINGS["quick"], adversarial=0.0, actions=512, sigma=0.05, entropy=0),
+        found("restore_rl"),
+    )
+    real = recipe.train.patches(2, 16, fixed(0)) * 0.8  # so that no action is out of range
+    mean = (real + 0.1 * torch.randn(real.shape, generator=fixed(1))).requires_grad_()
+    noise = torch.randn(256, *real.shape, generator=fixed(2))
+    actions = mean.detach() + 0.05 * torch.cat([noise, -noise])
+    reward = recipe.rewards(real, actions, real)
+    others = (reward.sum(0) - reward) / 511
+    log_policy = (-0.5 * ((actions - mean) / 0.05).square()).sum(2)
+    (found_gradient,) = torch.autograd.grad(((reward - others) * log_policy).mean(), mean)
+    psnr = -10 * (mean - real).square().mean((1, 2, 3)).log10().sum()
+    (expected,) = torch.autograd.grad(psnr, mean)
+    assert functional.cosine_similarity(found_gradient.flatten(), expected.flatten(), 0) > 0.95
+    worse = recipe.rewards(real, torch.stack([real, real + 0.1]), real).mean((1, 2, 3))
+    assert worse[0] > worse[1]
+
+
+def test_tuning_starts_from_the_weights_of_a_file(tmp_path):
+    trained = made("denoise")
+    draw = fixed(8)
+    for weight in trained.average.parameters():
+        weight.data.normal_(generator=draw)
+    trained.export(tmp_path / "d.onnx")
+    settings = replace(restore_rl.SETTINGS["quick"], start=str(tmp_path / "d.onnx"))
+    tuned = restore_rl.build(settings, found("restore_rl"))
+    for name, value in trained.average.state_dict().items():
+        assert torch.equal(value, tuned.average.state_dict()[name]), name
+    with pytest.raises(ArgumentError, match="the network of these settings"):
+        restore_rl.build(replace(settings, width=16), found("restore_rl"))
+    with pytest.raises(ArgumentError, match="superres-x2"):
+        weights.load(tuned.generator, "no-such-model")
+    with pytest.raises(ArgumentError, match="even number"):
+        restore_rl.build(replace(settings, actions=3), found("restore_rl"))
+
+
+def test_nothing_is_read_under_the_mask_nor_changed_outside():
+    network = inpaint.Inpainter(8)
+    for weight in network.parameters():
+        weight.data.normal_(0, 0.1, generator=fixed(3))
+    image = torch.rand(2, 3, 64, 64, generator=fixed(0)) * 2 - 1
+    mask = inpaint.holes(2, 64, fixed(1))
+    other = torch.where(mask > 0, torch.rand(image.shape, generator=fixed(2)), image)
+    with torch.no_grad():
+        result = network(image, mask)
+        assert torch.equal(result, network(other, mask))
+    assert torch.equal(result * (1 - mask), image * (1 - mask))
+    plain = torch.full_like(image, 0.3) * (1 - mask)
+    smooth = inpaint.smoothly_filled(plain, 1 - mask)
+    torch.testing.assert_close(smooth, torch.full_like(image, 0.3), atol=1e-5, rtol=0)
+
+
+def test_damage_is_what_it_says():
+    flat = torch.zeros(2, 3, 64, 64)
+    none = (0.0, 0.0)
+    noisy = damage.Damage(none, (25, 25), none, share=0)(flat, fixed(0))
+    assert float(noisy.std()) * 127.5 == pytest.approx(25, rel=0.05)
+    point = flat.clone()
+    point[:, :, 32, 32] = 1
+    spread = damage.blurred(point, torch.tensor([0.0, 2.0]))
+    assert torch.equal(spread[0], point[0])
+    rows = torch.arange(64.0) - 32
+    share = spread[1, 0] / spread[1, 0].sum()
+    assert float((share.sum(1) * rows.square()).sum()) == pytest.approx(4, rel=0.05)
+    picture = damage.as_bytes(torch.rand(2, 3, 64, 64, generator=fixed(1)) * 2 - 1)
+    worse = damage.jpeg(picture, torch.tensor([0.0, 10.0]))
+    assert (worse[0] == picture[0]).all()
+    assert (worse[1] != picture[1]).any()
+    assert torch.equal(damage.from_bytes(damage.as_bytes(noisy)), noisy)
+
+
+def test_a_drawing_is_white_but_for_the_edges():
+    image = torch.full((1, 3, 32, 32), -0.5)
+    image[..., 16:] = 0.5
+    drawing = translate.edges(image)
+    assert (drawing[..., 15:17] < -0.9).all()
+    assert (drawing[..., :14] == 1).all()
+    assert translate.grey(torch.ones(1, 3, 2, 2)) == pytest.approx(torch.ones(1, 1, 2, 2).numpy())
+
+
+def test_translation_leaves_out_what_is_grey():
+    grey = torch.full((3, 80, 80), 9, dtype=torch.uint8)
+    red = grey.clone()
+    red[0] = 200
+    assert len(translate.in_colour(Photographs((grey, red), "two")).pictures) == 1
+    with pytest.raises(ArgumentError, match="grey or edges"):
+        translate.build(replace(translate.SETTINGS["quick"], source="text"), found("translate"))
+
+
+def test_a_collection_is_a_texture_or_a_folder(tmp_path):
+    for index in range(3):
+        Image.new("RGB", (80, 80), (9, index, 0)).save(tmp_path / f"{index}.png")
+    assert style.collection("grass", "test", 64).pictures[0].shape[0] == 3
+    assert len(style.collection(str(tmp_path), "train", 64).pictures) == 2
+    with pytest.raises(ArgumentError, match="no folder"):
+        style.collection("nowhere", "train", 64)
+
+
+def test_a_u_net_starts_as_zero_and_learns_everywhere():
+    network = UNet(3, 2, (8, 12, 16))
+    image = torch.rand(1, 3, 24, 40, generator=fixed(0))
+    assert (network(image) == 0).all()
+    assert network(image).shape == (1, 2, 24, 40)
+    for weight in network.parameters():
+        weight.data.normal_(0, 0.2, generator=fixed(1))
+    network(image).square().sum().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in network.parameters())
