@@ -127,6 +127,22 @@ def histology(split: Split, shrink: int = 1) -> Photographs:
     return Photographs((part,), "histology")
 
 
+def collection(name: str, split: Split, least: int) -> Photographs:
+    """A collection by its name, "photographs", "histology" or a texture's, or a folder; in colour.
+
+    Raises:
+        ArgumentError: there is neither a collection nor a folder of that name.
+    """
+    if name == "photographs":
+        return photographs(split, least=least)
+    if name == "histology":
+        return histology(split)
+    if name in TEXTURES:
+        grey = texture(name, split)
+        return Photographs(tuple(p.expand(3, -1, -1) for p in grey.pictures), grey.name)
+    return photographs(split, Path(name), least=least)
+
+
 def faces(split: Split, size: int = 32, *, without: bool = False) -> torch.Tensor:
     """100 grey faces of 25x25, enlarged, [N, 1, size, size] in [-1, 1]; every fifth is held out.
 

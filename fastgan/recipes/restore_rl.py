@@ -108,10 +108,12 @@ class PolicyGradient(Restoration):
         gain = ((reward - others) * log_policy).mean() + s.entropy * entropy
         self.descend(-gain, "generator", "spread")
         self.update_average()
-        psnr = -10 * (self.in_bytes(centre) - real).div(2).square().mean((1, 2, 3)).log10()
+        psnr = self.psnr(centre, real)
+        view = functional.logsigmoid(on_fake).mean().item()
         return {
-            "PSNR": psnr.mean().item(),
-            "log D": functional.logsigmoid(on_fake).mean().item(),
+            "reward": psnr + s.adversarial * view,
+            "PSNR": psnr,
+            "log D": view,
             "D": d_loss.item(),
             "sigma": self.spread.log.exp().mean().item(),
         }
@@ -134,6 +136,17 @@ class PolicyGradient(Restoration):
             logits = self.judged(given, actions.flatten(0, 1))
         views = functional.interpolate(functional.logsigmoid(logits), real.shape[-2:])
         return share + self.options.adversarial * views.view_as(share)
+
+    def score(self) -> float:
+        """Minus the PSNR on held-out patches, in dB."""
+        given, whole = self.pairs(32, self.options.size)
+        with torch.no_grad():
+            return -self.psnr(self.finished()(given), whole)
+
+    def psnr(self, images: torch.Tensor, real: torch.Tensor) -> float:
+        """In dB, of images in whole bytes; the mean over them."""
+        error = (self.in_bytes(images) - real).div(2).square().mean((1, 2, 3)).clamp(min=1e-7)
+        return -10 * error.log10().mean().item()
 
     @staticmethod
     def in_bytes(images: torch.Tensor) -> torch.Tensor:

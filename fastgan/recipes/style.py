@@ -48,7 +48,13 @@ class StyleSettings(Settings):
 
 SETTINGS = {
     "ship": StyleSettings(
-        steps=1200, batch=8, lr=5e-4, loss="hinge", spectral_norm=True, precision="bf16"
+        steps=800,
+        batch=8,
+        lr=5e-4,
+        lr_discriminator=0.5,
+        label_smoothing=0.1,
+        cycle=5.0,
+        precision="bf16",
     ),
     "full": StyleSettings(
         steps=100_000, lr=2e-4, loss="hinge", spectral_norm=True, size=128, width=64
@@ -63,23 +69,9 @@ def data(settings: StyleSettings, folder: Path | None) -> Collections:
     return (
         photographs.photographs("train", folder, least=size),
         photographs.photographs("test", folder, least=size),
-        collection(name, "train", size),
-        collection(name, "test", size),
+        photographs.collection(name, "train", size),
+        photographs.collection(name, "test", size),
     )
-
-
-def collection(name: str, split: photographs.Split, size: int) -> Photographs:
-    """A collection by its name, or that of a folder, in colour.
-
-    Raises:
-        ArgumentError: there is neither a collection nor a folder of that name.
-    """
-    if name == "histology":
-        return photographs.histology(split)
-    if name in photographs.TEXTURES:
-        grey = photographs.texture(name, split)
-        return Photographs(tuple(p.expand(3, -1, -1) for p in grey.pictures), grey.name)
-    return photographs.photographs(split, Path(name), least=size)
 
 
 class Painter(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import fastgan
 from fastgan.errors import ArgumentError
-from fastgan.recipes import damage, inpaint, restore_rl, style, trainer, translate, weights
+from fastgan.recipes import damage, inpaint, photographs, restore_rl, trainer, translate, weights
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.system import fixed
@@ -169,10 +169,10 @@ def test_translation_leaves_out_what_is_grey():
 def test_a_collection_is_a_texture_or_a_folder(tmp_path):
     for index in range(3):
         Image.new("RGB", (80, 80), (9, index, 0)).save(tmp_path / f"{index}.png")
-    assert style.collection("grass", "test", 64).pictures[0].shape[0] == 3
-    assert len(style.collection(str(tmp_path), "train", 64).pictures) == 2
+    assert photographs.collection("grass", "test", 64).pictures[0].shape[0] == 3
+    assert len(photographs.collection(str(tmp_path), "train", 64).pictures) == 2
     with pytest.raises(ArgumentError, match="no folder"):
-        style.collection("nowhere", "train", 64)
+        photographs.collection("nowhere", "train", 64)
 
 
 def test_a_u_net_starts_as_zero_and_learns_everywhere():

@@ -11,6 +11,7 @@ from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
 from fastgan.recipes.evaluation import autoencoders, digits, faces, textures
 from fastgan.recipes.evaluation import digits, superres
+from fastgan.recipes.evaluation import denoise, digits, inpaint, superres
 from fastgan.recipes.evaluation.figure import Figure
 
 Figures = Callable[[Generator], dict[str, Figure]]
@@ -29,6 +30,8 @@ FIGURES: Mapping[str, Figures] = {
     "vae-digits-encoder": autoencoders.of_digits,
     "vae-faces": autoencoders.of_faces,
     "vae-faces-encoder": autoencoders.of_faces,
+    "denoise-photos": denoise.figures,
+    "inpaint-photos": inpaint.figures,
     "superres-x2": superres.figures_x2,
 }
 
@@ -42,6 +45,8 @@ PICTURES: Mapping[str, Picture] = {
     "texture-gravel": textures.picture,
     "vae-digits": autoencoders.picture_digits,
     "vae-faces": autoencoders.picture_faces,
+    "denoise-photos": denoise.picture,
+    "inpaint-photos": inpaint.picture,
     "superres-x2": superres.picture,
 }
 

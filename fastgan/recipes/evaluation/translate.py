@@ -1,7 +1,7 @@
 """How close a translated picture comes to the photograph, beside what a mean colour comes to.
 
-For grey pictures the baseline is the picture itself, tinted with the mean colour of the photographs
-that were trained on; for drawings it is that colour alone.
+For grey pictures the baseline is the picture itself, tinted with the mean colour of what was
+trained on; for drawings it is that colour alone.
 """
 
 from __future__ import annotations
@@ -14,21 +14,31 @@ from fastgan.recipes import translate
 from fastgan.recipes.evaluation import pairs
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.images import grid
-from fastgan.recipes.photographs import photographs, to_float
+from fastgan.recipes.photographs import collection, to_float
+from fastgan.recipes.system import fixed
 
 
 def grey(generator: Generator) -> dict[str, Figure]:
-    """L1 and SSIM of what was grey."""
-    whole = pairs.details()
-    picture = translate.grey(whole)
-    colour = mean_colour()
-    return _figures(generator, whole, picture, picture + colour - translate.grey(colour))
+    """L1 and SSIM of what was grey, of stained tissue."""
+    whole = tissue()
+    return _figures(generator, whole, translate.grey(whole), tinted(whole))
 
 
 def edges(generator: Generator) -> dict[str, Figure]:
-    """L1 and SSIM of what was drawn."""
-    whole = pairs.details()
-    return _figures(generator, whole, translate.edges(whole), mean_colour().expand_as(whole))
+    """L1 and SSIM of what was drawn, of photographs."""
+    whole, plain = pairs.details(), mean_colour("photographs")
+    return _figures(generator, whole, translate.edges(whole), plain.expand_as(whole))
+
+
+def tissue() -> torch.Tensor:
+    """The same held-out details of stained tissue each time, [8, 3, 96, 96] in [-1, 1]."""
+    return collection("histology", "test", 1).patches(8, 96, fixed(7), turn=False)
+
+
+def tinted(whole: torch.Tensor) -> torch.Tensor:
+    """The luma of tissue, in the mean colour of what was trained on."""
+    colour = mean_colour("histology")
+    return translate.grey(whole) + colour - translate.grey(colour)
 
 
 def _figures(
@@ -44,25 +54,22 @@ def _figures(
     }
 
 
-def mean_colour() -> torch.Tensor:
-    """That of the photographs in colour that were trained on, [1, 3, 1, 1] in [-1, 1]."""
-    found = translate.in_colour(photographs("train")).pictures
+def mean_colour(name: str) -> torch.Tensor:
+    """That of what was trained on in a collection, [1, 3, 1, 1] in [-1, 1]."""
+    found = translate.in_colour(collection(name, "train", 1)).pictures
     return torch.stack([to_float(p).mean((1, 2)) for p in found]).mean(0)[None, :, None, None]
 
 
 def picture_grey(generator: Generator) -> Image.Image:
-    """Held-out details, each: grey, tinted, the model, the photograph."""
-    whole = pairs.details()
-    grey = translate.grey(whole)
-    colour = mean_colour()
-    tinted = grey + colour - translate.grey(colour)
-    return _picture(generator, whole, grey, tinted)
+    """Held-out details of tissue, each: grey, tinted, the model, the tissue."""
+    whole = tissue()
+    return _picture(generator, whole, translate.grey(whole), tinted(whole))
 
 
 def picture_edges(generator: Generator) -> Image.Image:
     """Held-out details, each: the drawing, a mean colour, the model, the photograph."""
-    whole = pairs.details()
-    return _picture(generator, whole, translate.edges(whole), mean_colour().expand_as(whole))
+    whole, plain = pairs.details(), mean_colour("photographs")
+    return _picture(generator, whole, translate.edges(whole), plain.expand_as(whole))
 
 
 def _picture(
