@@ -49,6 +49,7 @@ class StyleSettings(Settings):
 SETTINGS = {
     "ship": StyleSettings(
         steps=800,
+        average=0.99,
         batch=8,
         lr=5e-4,
         lr_discriminator=0.5,

@@ -44,7 +44,13 @@ class TranslateSettings(PairSettings):
 
 SETTINGS = {
     "ship": TranslateSettings(
-        steps=400, lr=1e-3, lr_discriminator=0.3, adversarial=0.01, warm=300, precision="bf16"
+        steps=400,
+        average=0.98,
+        lr=1e-3,
+        lr_discriminator=0.3,
+        adversarial=0.01,
+        warm=300,
+        precision="bf16",
     ),
     "full": TranslateSettings(
         steps=200_000, lr=2e-4, adversarial=0.01, warm=20_000, width=64, size=256

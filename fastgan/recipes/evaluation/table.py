@@ -12,6 +12,7 @@ from fastgan.generator import Generator
 from fastgan.recipes.evaluation import autoencoders, digits, faces, textures
 from fastgan.recipes.evaluation import digits, superres
 from fastgan.recipes.evaluation import denoise, digits, inpaint, superres
+from fastgan.recipes.evaluation import denoise, digits, inpaint, superres, translate
 from fastgan.recipes.evaluation.figure import Figure
 
 Figures = Callable[[Generator], dict[str, Figure]]
@@ -32,6 +33,7 @@ FIGURES: Mapping[str, Figures] = {
     "vae-faces-encoder": autoencoders.of_faces,
     "denoise-photos": denoise.figures,
     "inpaint-photos": inpaint.figures,
+    "colour-tissue": translate.grey,
     "superres-x2": superres.figures_x2,
 }
 
@@ -47,6 +49,7 @@ PICTURES: Mapping[str, Picture] = {
     "vae-faces": autoencoders.picture_faces,
     "denoise-photos": denoise.picture,
     "inpaint-photos": inpaint.picture,
+    "colour-tissue": translate.picture_grey,
     "superres-x2": superres.picture,
 }
 
