@@ -35,6 +35,7 @@ FIGURES: Mapping[str, Figures] = {
     "inpaint-photos": inpaint.figures,
     "colour-tissue": translate.grey,
     "superres-x2": superres.figures_x2,
+    "superres-x4": superres.figures,
 }
 
 #: What draws fastgan/models/NAME.png; `python -m fastgan.recipes.evaluation.draw NAME`.
@@ -51,6 +52,7 @@ PICTURES: Mapping[str, Picture] = {
     "inpaint-photos": inpaint.picture,
     "colour-tissue": translate.picture_grey,
     "superres-x2": superres.picture,
+    "superres-x4": superres.picture,
 }
 
 
