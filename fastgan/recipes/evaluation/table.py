@@ -9,10 +9,16 @@ from PIL import Image
 from fastgan import models
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
-from fastgan.recipes.evaluation import autoencoders, digits, faces, textures
-from fastgan.recipes.evaluation import digits, superres
-from fastgan.recipes.evaluation import denoise, digits, inpaint, superres
-from fastgan.recipes.evaluation import denoise, digits, inpaint, superres, translate
+from fastgan.recipes.evaluation import (
+    autoencoders,
+    denoise,
+    digits,
+    faces,
+    inpaint,
+    superres,
+    textures,
+    translate,
+)
 from fastgan.recipes.evaluation.figure import Figure
 
 Figures = Callable[[Generator], dict[str, Figure]]
