@@ -27,18 +27,24 @@ class Case:
     bias: bool = True
     precision: str = "ieee"
     phases_in_columns: bool | None = None
+    residual: bool = False
+    # Extra channels of the images of which input, residual and output are a part.
+    wide: int = 0
 
     @property
     def label(self) -> str:
         kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
         size = f"{self.height}x{self.width}"
-        return f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}"
+        wide = f", in images of {self.wide} more" if self.wide else ""
+        return f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}{wide}"
 
 
 def reference(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    slopes: torch.Tensor | None,
     case: Case,
 ) -> torch.Tensor:
     """The textbook definition, in float64: every input pixel adds its kernel to the output."""
@@ -55,7 +61,7 @@ def reference(
             stop_w = kx + (width - 1) * stride_w + 1
             sums[:, :, ky:stop_h:stride_h, kx:stop_w:stride_w] += part
     sums = sums[:, :, top : full_h - bottom, left : full_w - right]
-    return case.epilogue.reference(sums, bias, x.dtype)
+    return case.epilogue.reference(sums, bias, x.dtype, residual, slopes)
 
 
 def accepts(case: Case) -> str | None:
@@ -74,8 +80,11 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    x = normal(case.batch, case.c_in, case.height, case.width).to(case.dtype)
-    x = x.contiguous(memory_format=torch.channels_last)
+    def image(channels: int, height: int, width: int) -> torch.Tensor:
+        x = normal(case.batch, channels + case.wide, height, width).to(case.dtype)
+        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
+
+    x = image(case.c_in, case.height, case.width)
     # Sums of unit variance, so that a tolerance means the same for every case.
     taps = ceil_div(case.kernel[0], case.stride[0]) * ceil_div(case.kernel[1], case.stride[1])
     weight = normal(case.c_in, case.c_out, *case.kernel) / (case.c_in * taps) ** 0.5
@@ -89,9 +98,14 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         output_padding=case.output_padding,
         phases_in_columns=case.phases_in_columns,
     )
-    launch_arguments = {"x": x, "packed": packed, "bias": bias, "precision": case.precision}
+    size = packed.output_size(case.height, case.width)
+    both = {"bias": bias, "residual": image(case.c_out, *size) if case.residual else None}
+    both["slopes"] = normal(case.c_out) if case.epilogue.activation == "prelu" else None
+    launch_arguments = {"x": x, "packed": packed, "precision": case.precision, **both}
     launch_arguments |= asdict(case.epilogue)
-    return Inputs(launch_arguments, {"x": x, "weight": weight, "bias": bias, "case": case})
+    if case.wide:
+        launch_arguments["out"] = image(case.c_out, *size)
+    return Inputs(launch_arguments, {"x": x, "weight": weight, "case": case, **both})
 
 
 RELU, LEAKY, TANH = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2), Epilogue("tanh")
@@ -104,6 +118,8 @@ MAIN_CASES = (
     Case(256, 256, 8, 8, 128, dtype=HALF, epilogue=RELU),
     Case(256, 128, 16, 16, 64, dtype=HALF, epilogue=RELU),
     Case(256, 64, 32, 32, 3, dtype=HALF, epilogue=UINT8),
+    # pix2pix: half of a skip connection's channels.
+    Case(8, 256, 64, 64, 64, dtype=HALF, epilogue=RELU, wide=64),
 )
 CASES = (
     Case(2, 16, 4, 5, 24),
@@ -130,6 +146,9 @@ CASES = (
     Case(1, 16, 4, 3, 20, dtype=HALF, epilogue=Epilogue("tanh", out_format="float32_nchw")),
     Case(1, 16, 4, 3, 3, epilogue=UINT8, phases_in_columns=False),
     Case(1, 16, 4, 3, 3, precision="tf32"),
+    # Among the channels of wider images.
+    Case(2, 16, 3, 4, 20, residual=True, wide=4),
+    Case(1, 16, 3, 4, 3, dtype=HALF, wide=8, epilogue=Epilogue("prelu")),
 )
 
 
