@@ -147,6 +147,8 @@ class TritonExecutable:
             for index, binding in enumerate(self._bindings):
                 if isinstance(binding, str) or time.monotonic() > deadline:
                     continue
+                if not binding.tunable:
+                    continue
                 key = tuning.step_key(binding)
                 choice = cache.step(key)
                 if choice is None:
@@ -203,10 +205,13 @@ class TritonExecutable:
             self._annotate()
 
     def _annotate(self) -> None:
-        steps = (
+        from fastgan.backends.triton_concat import annotated
+
+        steps = [
             replace(step, kernel="library", note=bound) if isinstance(bound, str) else bound.step
             for step, bound in zip(self.plan.steps, self._bindings, strict=True)
-        )
+        ]
+        steps = annotated(steps, self._bindings, self.plan)
         self.plan = replace(self.plan, steps=tuple(steps))
 
     def _built(self) -> Program:

@@ -233,8 +233,7 @@ def fastest(
     """
     target = binding.target
     # Never zeros: real data moves real bits.
-    tensors = [_random(binding.input, target)]
-    tensors += [_random(binding.output, target) for _ in binding.reads[1:]]
+    tensors = [_random(shape, target) for shape in binding.shapes]
     plain = torch.empty(binding.shape, dtype=target.dtype, device=target.device)
     plain = plain.as_strided(binding.shape, channels_last(binding.shape))
     written = None if image is None else _destination(binding, image)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fastgan.plan import Plan, make
+from fastgan.plan.pointwise import merge
 
 log = logging.getLogger("fastgan")
 
@@ -73,7 +74,7 @@ class Workspace:
         key = tuple(sorted(shapes.items()))
         with self._lock:
             if self._last_plan is None or self._last_plan[0] != key:
-                self._last_plan = (key, make(model, shapes))
+                self._last_plan = (key, merge(make(model, shapes)))
             return self._last_plan[1]
 
     def packed(self, key: Hashable, sources: tuple[Tensor, ...], pack: Callable[[], T]) -> T:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from fastgan.plan.types import Buffer, Epilogue, Plan, Step
+from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
 
-__all__ = ["Buffer", "Epilogue", "Plan", "Step", "make"]
+__all__ = ["Buffer", "Epilogue", "Instruction", "Plan", "Step", "make"]
 
 
 def make(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Plan:

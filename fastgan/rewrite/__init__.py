@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.rewriter import RewriteRule
 
 from fastgan.rewrite.driver import Rules
 from fastgan.rewrite.fusion import (
+    activations,
     addressing,
     batch_norm,
     epilogue,
     normal_form,
+    normalise,
     residual,
     scale,
     transposes,
@@ -21,12 +24,17 @@ from fastgan.rewrite.fusion import (
 
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("transposes downwards", transposes.SINK_RULES),
+    ("norms in one form", normalise.RULES),
+    ("groups, scale and shift into the norm", normalise.AFFINE_RULES),
+    ("activations by their names", activations.NAME_RULES),
     ("normal form of products", normal_form.RULES),
     ("constants into weight and bias", (*epilogue.BIAS_RULES, *scale.RULES)),
     ("rows to images", unflatten.RULES),
     ("batch norm into the weight", (*batch_norm.RULES, *scale.RULES)),
     ("pads and upsampling into the convolution", addressing.READ_RULES),
     ("sum into the epilogue", residual.RULES),
+    ("activation before the concatenation", activations.CONCAT_RULES),
+    ("relu of a skip connection", activations.SKIP_RULES),
     ("activation into the epilogue", epilogue.ACTIVATION_RULES),
     ("shuffle into the convolution", addressing.WRITE_RULES),
     ("activation behind a shuffle", epilogue.ACTIVATION_RULES),
@@ -40,6 +48,7 @@ def rewrite(model: ir.Model) -> ir.Model:
     for _, rules in PASSES:
         _prepared(rules).apply(model)
         _drop_identities(model.graph)
+    RemoveUnusedNodesPass()(model)  # What a norm written step by step was made of.
     return model
 
 
