@@ -16,6 +16,7 @@ from fastgan.rewrite.fusion import (
     epilogue,
     normal_form,
     normalise,
+    nothing,
     residual,
     scale,
     transposes,
@@ -24,6 +25,7 @@ from fastgan.rewrite.fusion import (
 
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("transposes downwards", transposes.SINK_RULES),
+    ("times one and plus zero", nothing.RULES),
     ("norms in one form", normalise.RULES),
     ("groups, scale and shift into the norm", normalise.AFFINE_RULES),
     ("activations by their names", activations.NAME_RULES),
