@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
-from fastgan.backends import library, onednn
+from fastgan.backends import cuda_settings, library, onednn
 from fastgan.backends.base import Target
 from fastgan.backends.executor import BoundStep, PlanExecutable
 from fastgan.errors import Refusal, UnsupportedError
@@ -50,7 +51,26 @@ def _compile(
     plan = make(model.model, shapes)
     opset = model.model.opset_imports.get("", 1)
     steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
+    if target.device.type == "cuda":
+        return CudaPlanExecutable(plan, steps, target)
     return PlanExecutable(plan, steps, target.device, target.dtype)
+
+
+class CudaPlanExecutable(PlanExecutable):
+    """A plan on a GPU: fp32 is fp32, and tf32 only where that was asked for."""
+
+    def __init__(self, plan: Plan, steps: Sequence[BoundStep], target: Target) -> None:
+        super().__init__(plan, steps, target.device, target.dtype)
+        self._precision = target.precision
+
+    def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
+        with cuda_settings.library(self._precision):
+            return super()._run(inputs, stop)
+
+    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
+        """See `PlanExecutable.first_nonfinite`."""
+        with cuda_settings.library(self._precision):
+            return super().first_nonfinite(inputs)
 
 
 def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:

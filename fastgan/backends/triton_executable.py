@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fastgan.backends import library, triton_workspace
+from fastgan.backends import cuda_settings, library, triton_workspace
 from fastgan.backends.base import Draw, ImageFormat, Target
 from fastgan.backends.executor import BoundStep
 from fastgan.model_file import ModelFile
@@ -317,15 +317,7 @@ class TritonExecutable:
         if self.target.device.type != "cuda":
             yield
             return
-        tf32 = self.target.precision == "tf32"
-        matmul = torch.backends.cuda.matmul
-        with contextlib.ExitStack() as stack:
-            # A process that uses torch's newer names for these settings keeps its own.
-            with contextlib.suppress(RuntimeError):
-                flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32)
-                stack.enter_context(flags)
-                before, matmul.allow_tf32 = matmul.allow_tf32, tf32
-                stack.callback(setattr, matmul, "allow_tf32", before)
+        with cuda_settings.library(self.target.precision, benchmark=True):
             yield
 
 
