@@ -173,8 +173,9 @@ class Binding(ABC):
 
     def weight(self, position: int) -> Tensor:
         """A constant input on the device, in its own type."""
-        constants = [n for n in self.step.inputs if n]
-        return self._sources[constants.index(self.step.inputs[position]) - 1].to(self.target.device)
+        before = (i for i, name in enumerate(self.step.inputs[:position]) if name)
+        index = sum(i not in self._places for i in before)
+        return self._sources[index].to(self.target.device)
 
     def bias(self) -> Tensor | None:
         """The bias of a product."""
@@ -212,6 +213,11 @@ class LinearBinding(Binding):
 
     def view(self, x: Tensor) -> Tensor:
         return x.contiguous()
+
+    def views(self, tensors: list[Tensor]) -> list[Tensor]:
+        last = torch.channels_last  # its rows are whole: no part of a wider image
+        residuals = (as_image(t).contiguous(memory_format=last) for t in tensors[1:])
+        return [self.view(tensors[0]), *residuals]
 
     def slopes(self) -> Tensor | None:
         found = super().slopes()

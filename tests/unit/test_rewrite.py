@@ -200,6 +200,36 @@ CASES: dict[str, tuple[Callable[[Net, Tensor], Tensor], dict[str, nn.Module], li
         {"conv": nn.Conv2d(4, 8, 3), "shuffle": nn.PixelShuffle(2), "act": nn.PReLU(2)},
         ["fastgan.Conv"],
     ),
+    "a slope per channel before a shuffle stays there": (
+        lambda m, z: m.shuffle(m.act(m.conv(images(z)))),
+        {"conv": nn.Conv2d(4, 8, 3), "shuffle": nn.PixelShuffle(2), "act": nn.PReLU(8)},
+        ["fastgan.Conv", "DepthToSpace"],
+    ),
+    "slopes of rows that become images": (
+        lambda m, z: m.up(
+            m.act(m.dense(z)).reshape(-1, 4, 2, 2)
+            + m.act(m.other(z)).reshape(-1, 2, 2, 4).permute(0, 3, 1, 2)
+        ),
+        {
+            "dense": nn.Linear(64, 16),
+            "other": nn.Linear(64, 16),
+            "act": nn.PReLU(16),
+            "up": nn.ConvTranspose2d(4, 3, 4, 2, 1),
+        },
+        ["fastgan.Linear", "fastgan.Linear", "Transpose", "Add", "fastgan.ConvTranspose"],
+    ),
+    "a residual of rows that become images": (
+        lambda m, z: m.up(
+            torch.relu(m.dense(z) + torch.tanh(z)).reshape(-1, 4, 4, 4).permute(0, 3, 1, 2)
+        ),
+        {"dense": nn.Linear(64, 64), "up": nn.ConvTranspose2d(4, 3, 4, 2, 1)},
+        ["fastgan.Linear", "Tanh", "Transpose", "fastgan.ConvTranspose"],
+    ),
+    "a relu before a leaky relu of the same": (
+        lambda m, z: (lambda y: torch.relu(y) - 2 * F.leaky_relu(y, 0.3))(m.conv(images(z))),
+        {"conv": nn.Conv2d(4, 6, 3)},
+        ["fastgan.Conv", "Relu", "LeakyRelu", "Mul", "Sub"],
+    ),
     "a curve by its name": (
         lambda m, z: F.silu(m.up(F.gelu(m.conv(F.mish(m.dense(z)).reshape(-1, 4, 2, 2))))),
         {

@@ -207,19 +207,25 @@ class ReluOfLeaky(RewriteRuleClassBase):
 
     def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
-        if _leaky(x) is None:
-            return result.fail("no leaky relu of a positive slope reads the same")
+        if _leaky(x, nodes.producer(out)) is None:
+            return result.fail("no leaky relu of a positive slope reads the same before it")
         return result
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
-        leaky = _leaky(x)
+        leaky = _leaky(x, nodes.producer(out))
         assert leaky is not None
         return op.Relu(leaky)
 
 
-def _leaky(x: ir.Value) -> ir.Value | None:
-    for node, _ in x.uses():
-        if node.op_type == "LeakyRelu" and nodes.attributes(node).get("alpha", 0.01) > 0:
+def _leaky(x: ir.Value, before: ir.Node) -> ir.Value | None:
+    """leaky_relu(x), of a positive slope, where it is made before this node."""
+    readers = {node for node, _ in x.uses() if node.op_type == "LeakyRelu"}
+    if not readers or before.graph is None:
+        return None
+    for node in before.graph:
+        if node is before:
+            return None
+        if node in readers and nodes.attributes(node).get("alpha", 0.01) > 0:
             return node.outputs[0]
     return None
 
