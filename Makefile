@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check evaluate bench clean
 
 demo: $(VENV)/.demo  ## generate a grid of images with the model that ships, into out/grid.png
 	$(BIN)/fastgan generate dcgan-digits --n 64 --grid 8x8 --outdir out
@@ -17,6 +17,9 @@ check: $(VENV)/.test  ## style, types and the floors of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_floors.py
+
+evaluate: $(VENV)/.test  ## measure every model that ships again, and write docs/models.md
+	$(BIN)/python -m fastgan.recipes.evaluation.document docs/models.md
 
 bench: $(VENV)/.bench  ## time fastgan beside its peers on this machine, into out/bench
 	$(BIN)/python -m benchmarks.run --out out/bench

@@ -1,7 +1,8 @@
 """The native parts, all optional: a build that cannot make one says so and goes on without it.
 
-`fastgan._native` samples latents on the CPU. Where NVIDIA's nvcc is on PATH,
-`fastgan._native_cuda`, a plain shared library behind a C interface, does so on the GPU.
+`fastgan._native` samples latents on the CPU and passes frames through shared memory. Where NVIDIA's
+nvcc is on PATH, `fastgan._native_cuda`, a plain shared library behind a C interface, samples on the
+GPU.
 """
 
 import os
@@ -48,7 +49,7 @@ class BuildNative(build_ext):
 
 
 def extensions() -> list[Extension]:
-    headers = glob("csrc/*.h")
+    headers = [*glob("csrc/*.h"), *glob("csrc/include/*.h")]
     found = []
     try:
         import pybind11

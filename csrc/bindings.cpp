@@ -1,9 +1,11 @@
-// The Python module fastgan._native: latent sampling and col2im on the CPU.
+// The Python module fastgan._native: latents and products on the CPU, frames in shared memory.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include "col2im.h"
+#include "direct_bindings.h"
+#include "frames.h"
 #include "sampling_cpu.h"
 
 namespace py = pybind11;
@@ -71,7 +73,8 @@ void add_columns(uintptr_t columns, uintptr_t out, uintptr_t bias, bool bfloat16
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-  module.doc() = "Latent sampling on the CPU (fastgan/philox.py specifies it), and col2im.";
+  module.doc() = "Latent sampling on the CPU (fastgan/philox.py specifies it), col2im, chains of "
+                 "layers (Program), and frames in shared memory (fastgan/realtime/ring.py).";
   module.def("fill", &fill, py::arg("kind"), py::arg("out"), py::arg("seed"), py::arg("start"),
              py::arg("stream"), py::arg("offset"), py::arg("scale"), py::arg("limit"),
              py::arg("threads") = 1, py::arg("path") = "",
@@ -83,4 +86,6 @@ PYBIND11_MODULE(_native, module) {
              "kernel, stride, pad (height then width each), out height, out width.");
   module.def("paths", &fastgan::path_names,
              "The instruction set paths that run on this processor, best first.");
+  fastgan::bind_direct(module);
+  fastgan::bind_frames(module);
 }

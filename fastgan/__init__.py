@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from fastgan.errors import (
     ArgumentError,
     BackendError,
+    BudgetError,
     FastganError,
     LimitError,
     ModelFileError,
     Refusal,
+    RingError,
     UnsupportedError,
 )
 from fastgan.limits import Limits
@@ -30,12 +32,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ArgumentError",
     "BackendError",
+    "BudgetError",
     "FastganError",
     "Generator",
     "LimitError",
     "Limits",
     "ModelFileError",
     "Refusal",
+    "RingError",
     "UnsupportedError",
     "export",
     "load",

@@ -7,7 +7,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,13 +21,16 @@ from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import ImageFormat
 from fastgan.batching import Batches, automatic_batch
 from fastgan.errors import ArgumentError, Refusal
+from fastgan.fields import sized
 from fastgan.image_to_image import ImageModel
 from fastgan.inputs import Inputs, Shapes, input_shapes
 from fastgan.model_file import ModelFile
+from fastgan.ops.random import Noise, default_noise, seeded_noise, using_noise
 from fastgan.signature import Signature
 
 if TYPE_CHECKING:
     from fastgan.plan import Plan
+    from fastgan.realtime import Stream
 
 log = logging.getLogger("fastgan")
 
@@ -61,9 +66,7 @@ class Generator:
         # Whether samples may be drawn where the backend needs them, rather than beforehand.
         self._draws = getattr(backend, "draws", False) and signature.frozen_batch is None
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
-        self._image_output = next(
-            (o for o in signature.outputs if o.kind == "image"), signature.outputs[0]
-        )
+        self._image_output = signature.made
 
     # What it is ---------------------------------------------------------------------------------
 
@@ -86,6 +89,11 @@ class Generator:
     def signature(self) -> Signature:
         """What each input and output is."""
         return self._signature
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it was loaded from; None where that was bytes."""
+        return self._model.path
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -124,6 +132,7 @@ class Generator:
         start: int = 0,
         labels: int | str | Sequence[int | str] | Tensor | None = None,
         truncation: float | None = None,
+        size: tuple[int, int] | None = None,
         batch_size: int | None = None,
         rng: str = "philox",
         format: str = "float32",
@@ -142,6 +151,8 @@ class Generator:
             labels: for class-conditional models: one class for all, or one per image, by index or
                 by name; None or "random" draws them from the seed.
             truncation: keep each latent within +-truncation (normal latents only).
+            size: height and width, for models whose latent is a field with both open (textures);
+                None is a field of one place.
             batch_size: images per run; None takes one that suits the device's caches.
             rng: "philox", or "numpy" for the latents that StyleGAN's tools give for a seed.
             format: "float32" for [n, C, H, W] in the model's own range, or "uint8" for
@@ -156,8 +167,23 @@ class Generator:
         n = _count("n", n)
         if batch_size is not None:
             batch_size = _count("batch_size", batch_size)
-        inputs = self._inputs.make(n, seed, start, labels, truncation, rng, lazily=self._draws)
-        return self._produce(inputs, n, batch_size, format, out, progress)
+        given: dict[str, Tensor] | None = None
+        if size is not None:
+            port, places = sized(self._signature, size, self._image_of_field)
+            given = {port.name: self._inputs.sample(port, n, 0, seed, start, truncation, rng)}
+            if batch_size is None:  # what suits the caches is known for a field of one place
+                batch_size = max(1, self._automatic_batch // places)
+        inputs = self._inputs.make(
+            n, seed, start, labels, truncation, rng, given, lazily=self._draws
+        )
+
+        def noise(first: int, rows: int) -> Noise:
+            if isinstance(seed, int):
+                return seeded_noise(seed, start + first, rows)
+            own = list(seed[first : first + rows])
+            return seeded_noise(own + own[-1:] * (rows - len(own)), start, rows)
+
+        return self._produce(inputs, n, batch_size, format, out, progress, noise)
 
     def warm_up(
         self,
@@ -210,15 +236,23 @@ class Generator:
         return self._inputs.sample(latent, _count("n", n), 0, seed, start, truncation, rng)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Run the model once on the inputs given: arrays or tensors by name in, tensors out.
+        """Run the model on the inputs given: arrays or tensors by name in, tensors out.
+
+        A model whose exporter fixed the batch runs as often as their rows need. Axes are in the
+        file's own order: images of one that is channels last are [n, H, W, C].
 
         Raises:
             ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
         """
         tensors = self._inputs.check(inputs)
-        results = self._guarded(tensors)
+        rows = self._inputs.rows(tensors)
+        frozen = self._signature.frozen_batch
+        results = self._guarded(tensors) if rows == frozen else self._in_turns(tensors, rows or 1)
+        last = {output.name for output in self._signature.outputs if output.channels_last}
         return {
-            name: (t.float() if t.is_floating_point() else t).contiguous()
+            name: (t.float() if t.is_floating_point() else t)
+            .permute((0, 2, 3, 1) if name in last else tuple(range(t.dim())))
+            .contiguous()
             for name, t in results.items()
         }
 
@@ -295,6 +329,76 @@ class Generator:
 
         return image_to_image.apply(model, run, images, guides, rows, options)
 
+    def stream(
+        self,
+        *,
+        fps: float | None = None,
+        batch: int = 1,
+        latents: Any = None,
+        labels: Any = None,
+        format: str = "uint8",
+        buffers: int = 3,
+        similarity: float | None = None,
+        budget_ms: float | None = None,
+        policy: str = "newest",
+        truncation: float | None = None,
+        seed: int = 0,
+        speed: float = 1.0,
+        start: int = 0,
+        frames: int | None = None,
+        source: Iterable[Any] | None = None,
+        size: tuple[int, int] | None = None,
+        **arguments: Any,
+    ) -> Stream:
+        """Frames on time, rendered ahead by a thread of their own (docs/realtime.md).
+
+            with g.stream(fps=60, latents=SeedPath((0, 1, 2))) as stream:
+                for frame in stream:
+                    show(frame.images)                 # uint8 [batch, H, W, C]
+
+        Everything is prepared before this returns. Each frame is delivered when its time has
+        come; one that was not ready by then is delivered late and counted in `stream.stats`.
+
+        Args:
+            fps: frames per second, on a fixed schedule; None for as fast as they are taken.
+            batch: images in a frame.
+            latents: a walk of `fastgan.realtime`, a list of seeds, or an array [frames, *shape];
+                None drifts from `seed`.
+            labels: a class, one for each image, or weights by class; None takes one of the seed's.
+            format: as in `generate`.
+            buffers: frames in memory; with "every" all but one may be rendered ahead, with
+                "newest" a frame is rendered in the period before its time.
+            similarity: a frame whose latent's cosine with the last one shown is at least this, such
+                as 0.999, is not rendered (StreamDiffusion's filter), and counted.
+            budget_ms: an error at once, which says what would fit, if a frame takes longer.
+            policy: "newest" never waits for who takes the frames, and drops the ones that they
+                are too late for; "every" waits, and drops none.
+            truncation: bend normal latents into +-truncation.
+            seed: of the drift, and of inputs other than the latent.
+            speed: frames of the walk per frame shown.
+            start: the first frame's number; so a walk is resumed.
+            frames: how many; None for no end.
+            source: for image-to-image models: their frames, uint8 [H, W, C], pulled by a thread.
+            size: (height, width) of frames that will be fed.
+            arguments: of `Generator.__call__`, for image-to-image models.
+
+        Raises:
+            ArgumentError: an argument is out of range or does not fit the model.
+            BudgetError: a frame takes longer than `budget_ms`.
+        """
+        from fastgan.realtime.opening import open_stream
+
+        def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
+            return self._produce(inputs, n, n, format, out, False)
+
+        return open_stream(
+            self, self._inputs.make, run,
+            fps=fps, batch=batch, latents=latents, labels=labels, format=format, buffers=buffers,
+            similarity=similarity, budget_ms=budget_ms, policy=policy, truncation=truncation,
+            seed=seed, speed=speed, start=start, frames=frames, source=source, size=size,
+            arguments=arguments,
+        )  # fmt: skip
+
     # Running ------------------------------------------------------------------------------------
 
     def _produce(
@@ -305,8 +409,12 @@ class Generator:
         format: str,
         out: Tensor | None,
         progress: bool,
+        noise: Callable[[int, int], Noise] = lambda first, rows: default_noise,
     ) -> Tensor:
-        """Run all n samples in batches, and collect the image output in the format asked for."""
+        """Run all n samples in batches, and collect the image output in the format asked for.
+
+        noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
+        """
         frozen = self._signature.frozen_batch
         if frozen is None and batch_size is None:
             batch_size = self._automatic_batch
@@ -329,7 +437,8 @@ class Generator:
                 else:
                     # `allocate` will say whether it fits; where it doesn't, it is left alone.
                     place = out if count == n and isinstance(out, Tensor) else None
-                made = self._attempt(batches, first, count, batch, image, place)
+                with using_noise(noise(first, frozen or count)):
+                    made = self._attempt(batches, first, count, batch, image, place)
                 if made is None:
                     continue
                 images, nonfinite = made
@@ -345,7 +454,7 @@ class Generator:
             assert result is not None
             flags = [flag for *_, flag in doubtful]
             if flags and bool(flags[0] if len(flags) == 1 else torch.stack(flags).any()):
-                self._redo(doubtful, image, result)
+                self._redo(doubtful, image, result, noise)
         return result
 
     def _attempt(
@@ -389,6 +498,7 @@ class Generator:
         doubtful: list[tuple[int, int, dict[str, Any], Tensor]],
         image: ImageFormat,
         result: Tensor,
+        noise: Callable[[int, int], Noise],
     ) -> None:
         """Make the batches that hold a NaN or Inf again in fp32, with one warning."""
         redone = 0
@@ -404,9 +514,26 @@ class Generator:
                     node or "a node that could not be named",
                 )
             exact = self._executable(_shapes_of(batch), Target(self.device, "fp32"))
-            images, _ = exact.images(batch, image)
+            with using_noise(noise(first, self._signature.frozen_batch or count)):
+                images, _ = exact.images(batch, image)
             image_formats.store(images[:count], image, result[first : first + count])
             redone += 1
+
+    def _in_turns(self, inputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """All outputs of so many rows; at a frozen batch, one run after another."""
+        frozen = self._signature.frozen_batch
+        if frozen is None:
+            return self._guarded(inputs)
+        batched = {i.name for i in self._signature.inputs if i.shape[:1] == (frozen,)}
+        made: list[dict[str, Tensor]] = []
+        for first, count in Batches(rows, None, frozen):
+            part = {
+                name: _fill(t[first : first + count], frozen) if name in batched else t
+                for name, t in inputs.items()
+            }
+            results = self._guarded(part)
+            made.append({name: t[:count] for name, t in results.items()})
+        return {name: torch.cat([part[name] for part in made]) for name in made[0]}
 
     def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""
@@ -428,6 +555,16 @@ class Generator:
     def _automatic_batch(self) -> int:
         measured: int | None = getattr(self._executable(self._shapes(1)), "best_batch", None)
         return measured or automatic_batch(self.plan(1), self._target)
+
+    def _image_of_field(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the image that a latent of this height and width makes."""
+        latent = self._signature.latent
+        assert latent is not None
+        port = replace(latent, shape=(*latent.shape[:2], *size))
+        given = {port.name: self._inputs.sample(port, 1, 0, 0, 0, None, "philox")}
+        made = self.run(self._inputs.make(1, 0, 0, None, None, "philox", given))
+        height, width = made[self._image_output.name].shape[-2:]
+        return height, width
 
     def _image_model(self) -> ImageModel:
         """What this model asks of images, made on first use.

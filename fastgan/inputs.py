@@ -174,11 +174,15 @@ class Inputs:
             tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
             dtype = getattr(torch, port.dtype, None)
             tensor = tensor.to(self._device, dtype)
+            if port.channels_last and tensor.dim() == 4:
+                tensor = tensor.permute(0, 3, 1, 2)
+            # Rows there may be more or fewer of than the frozen batch: they are run in turns.
+            first = 1 if port.shape[:1] == (self._signature.frozen_batch,) else 0
             fits = not port.shape or (
                 tensor.dim() == len(port.shape)
                 and all(
                     want == size
-                    for want, size in zip(port.shape, tensor.shape, strict=True)
+                    for want, size in zip(port.shape[first:], tensor.shape[first:], strict=True)
                     if isinstance(want, int)
                 )
             )
@@ -188,3 +192,19 @@ class Inputs:
                 )
             tensors[name] = tensor
         return tensors
+
+    def rows(self, tensors: Mapping[str, Tensor]) -> int | None:
+        """How many samples checked inputs hold, where the batch is frozen; else None.
+
+        Raises:
+            ArgumentError: one has more than another, or none.
+        """
+        frozen = self._signature.frozen_batch
+        if frozen is None:
+            return None
+        batched = [port for port in self._signature.inputs if port.shape[:1] == (frozen,)]
+        counts = {port.name: tensors[port.name].shape[0] for port in batched}
+        if len(set(counts.values())) > 1 or 0 in counts.values():
+            found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+            raise ArgumentError("inputs", f"rows that differ: {found}", "as many of each")
+        return next(iter(counts.values()))

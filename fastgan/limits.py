@@ -23,7 +23,8 @@ class Limits:
         constant_bytes: all tensors that the graph computes from constants alone, which a runtime
             folds while it loads. Sixteen times the weights are allowed on top: weight norm and
             spectral norm are computed so.
-        activation_bytes: all tensors that one run makes, as far as their shapes are known.
+        activation_bytes: all tensors whose shapes the file declares, and all that one run of a
+            plan holds at once, at the batch size that it is planned for.
         depth: subgraphs (If, Loop, Scan) nested in one another.
         seconds: time for reading and checking one file.
         memory_bytes: memory of the child process that reads with `isolate=True`, on top of what

@@ -12,13 +12,17 @@ import torch
 
 from fastgan import models, signature_metadata
 from fastgan import signature as signatures
-from fastgan.backends import Target, choose, get
+from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import PRECISIONS
-from fastgan.errors import ArgumentError, BackendError, Refusal
+from fastgan.batch_size import settle
+from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.inputs import input_shapes
+from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
-from fastgan.model_file import read
+from fastgan.model_file import ModelFile, read
+from fastgan.plan import make
+from fastgan.signature import Signature
 
 log = logging.getLogger("fastgan")
 
@@ -59,12 +63,17 @@ def load(
         ArgumentError: an argument is not one of those above.
     """
     target = _target(device, precision)
-    model = read(_resolve(source), limits, isolate=isolate)
-    described = signatures.of(model.model)
+    model, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
+    described = mark(signatures.of(model.model), turned)
     if signature is not None:
         described = signature_metadata.override(described, signature)
-    shapes = input_shapes(described, batch=1)
+    settled = settle(model.model, described)
+    shapes = input_shapes(settled, batch=1)
     chosen, refusals = choose(model, target, shapes, backend)
+    if chosen.name == "ort" and described.frozen_batch is not None:
+        settled = described  # ONNX Runtime holds a file to the shapes that it declares
+    settled = _opened(model, settled, chosen)
+    _note_batch(model.name, described, settled)
     fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
     if device == "auto":
         fallbacks += _unused_gpu(target)
@@ -80,7 +89,36 @@ def load(
         log.warning(message + ", because %s", model.name, chosen.name, target, reasons)
     else:
         log.info(message, model.name, chosen.name, target)
-    return Generator(model, described, chosen, target, refusals)
+    return Generator(model, settled, chosen, target, refusals)
+
+
+def _note_batch(name: str, declared: Signature, settled: Signature) -> None:
+    """Say what became of a batch that the exporter fixed."""
+    batch = settled.frozen_batch
+    if batch is not None:
+        log.warning(
+            "%s: its exporter fixed the batch at %d: it runs so many at a time", name, batch
+        )
+    elif declared.frozen_batch is not None:
+        text = "%s: exported for a batch of %d, but its samples do not meet: it runs at any"
+        log.info(text, name, declared.frozen_batch)
+
+
+def _opened(model: ModelFile, described: Signature, chosen: Backend) -> Signature:
+    """The signature with a batch that the exporter froze open, where plans are of any batch size.
+
+    ONNX Runtime runs the file as it is.
+    """
+    opened = described.with_open_batch()
+    if opened is None or chosen.name == "ort":
+        return described
+    frozen = described.frozen_batch or 1
+    try:
+        make(model.model, input_shapes(opened, frozen + 1), model.limits)
+    except (UnsupportedError, LimitError) as error:
+        log.info("%s: runs at its batch of %d alone, because %s", model.name, frozen, error)
+        return described
+    return opened
 
 
 def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:

@@ -7,8 +7,8 @@ state nothing, so it is guessed from types, shapes, names and the last activatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:  # onnx_ir takes 0.4 s to import, and `fastgan.export` needs only the types here
     import onnx_ir as ir
@@ -18,6 +18,7 @@ OutputKind = Literal["image", "tensor"]
 Fill = Literal["white", "black"]
 Distribution = Literal["normal", "uniform", "uniform_symmetric", "hypersphere"]
 Shape = tuple[int | str | None, ...]
+Port = TypeVar("Port", "Input", "Output")
 Range = tuple[float, float]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -39,6 +40,7 @@ class Input:
         range: the values that an image or mask input is made of.
         fill: which part of a mask the model fills in; None where the file does not say.
         guessed: whether the file says nothing of this input.
+        channels_last: the file has it as [batch, H, W, C]; `shape` is channels first all the same.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Input:
     range: Range | None = None
     guessed: bool = False
     fill: Fill | None = None
+    channels_last: bool = False
 
     def __str__(self) -> str:
         return _line(self, self.distribution, f"{self.classes} classes" if self.classes else None)
@@ -70,6 +73,7 @@ class Output:
     dtype: str = "float32"
     range: Range = (-1.0, 1.0)
     guessed: bool = False
+    channels_last: bool = False
 
     def __str__(self) -> str:
         return _line(self)
@@ -107,10 +111,32 @@ class Signature:
         return self.first("image")
 
     @property
+    def made(self) -> Output:
+        """The output that `generate` returns: the first image, or else the first."""
+        return next((o for o in self.outputs if o.kind == "image"), self.outputs[0])
+
+    @property
     def frozen_batch(self) -> int | None:
         """The batch size that the inputs declare, or None where it is open."""
         batched = [i for i in self.inputs if i.kind not in ("noise", "tensor") and i.shape]
         return next((i.shape[0] for i in batched if isinstance(i.shape[0], int)), None)
+
+    def with_open_batch(self) -> Signature | None:
+        """The same with the frozen batch open; None where there is none, or what has it is unclear.
+
+        A tensor of unknown kind whose first axis is as long may be one of samples, or not.
+        """
+        frozen = self.frozen_batch
+        ports: tuple[Input | Output, ...] = (*self.inputs, *self.outputs)
+        if frozen is None or any(i.kind == "tensor" and _leads(i, frozen) for i in self.inputs):
+            return None
+        shapes = [("batch", *p.shape[1:]) if _leads(p, frozen) else p.shape for p in ports]
+        count = len(self.inputs)
+        return replace(
+            self,
+            inputs=tuple(map(_reshaped, self.inputs, shapes[:count])),
+            outputs=tuple(map(_reshaped, self.outputs, shapes[count:])),
+        )
 
     def describe(self) -> str:
         """One line per input and output, for people."""
@@ -122,6 +148,14 @@ class Signature:
 
     def __str__(self) -> str:
         return self.describe()
+
+
+def _leads(port: Input | Output, size: int) -> bool:
+    return port.shape[:1] == (size,)
+
+
+def _reshaped(port: Port, shape: Shape) -> Port:
+    return replace(port, shape=shape)
 
 
 def of(model: ir.Model) -> Signature:
@@ -141,6 +175,7 @@ def of(model: ir.Model) -> Signature:
 def _line(port: Input | Output, *notes: str | None) -> str:
     parts = [f"{port.name:<12} {port.kind:<7} {port.dtype} {shape_text(port.shape)}"]
     parts += [note for note in notes if note]
+    parts += ["channels last in the file"] if port.channels_last else []
     if port.range is not None and port.kind != "tensor":
         parts.append(f"range [{port.range[0]:g}, {port.range[1]:g}]")
     return ", ".join(parts) + (" (guessed)" if port.guessed else "")

@@ -108,6 +108,7 @@ class _Walk:
         self.slots: dict[ir.Value, _Slot] = {}
         self.names: set[str] = set()
         self.initializers: list[ir.Value] = []
+        self.inputs: frozenset[ir.Value] = frozenset()
         self.nodes: list[ir.Node] = []
         self.unrolled = self.folded = self.random_nodes = 0
 
@@ -120,6 +121,7 @@ class _Walk:
             slot = self.slots[value] = _Slot(self._input(value), value.name or "")
             slot.value = self._new_value(slot)
             inputs.append(slot.value)
+        self.inputs = frozenset(inputs)
         for node in old:
             self._visit(node)
         outputs = [self._output(value) for value in old.outputs]
@@ -332,9 +334,9 @@ class _Walk:
         )
 
     def _output(self, value: ir.Value) -> ir.Value:
-        """The new graph's output; one that is an input, a constant or shared gets an Identity."""
+        """The new graph's output; one that is a constant, shared or renamed gets an Identity."""
         new = self._value(self._slot(value))
-        if new.producer() is not None and new.name == value.name:
+        if (new.producer() is not None or new in self.inputs) and new.name == value.name:
             return new
         node = ir.Node("", "Identity", [new], num_outputs=1)
         node.outputs[0].name = value.name

@@ -18,6 +18,14 @@ from . import tiles
 from .conv_weight import PackedWeight, pack
 from .epilogue import Epilogue, finish
 from .layout import is_aligned, pitch
+from .modulation import (
+    UNMODULATED,
+    Modulation,
+    is_of_one_image,
+    is_swapped,
+    modulate_output,
+    scale_input,
+)
 from .to_image import prepare_sum
 from .types import Call, Config, Prepared, box_of, capability_of, ceil_div, describe
 
@@ -48,6 +56,12 @@ def conv_kernel(
     bias,  # [C_OUT] float32
     slopes,  # [C_OUT] float32: of a prelu
     flag,  # [1] int32
+    scale_in,  # [images or 1, C_IN]
+    scale_out,  # [images or 1, C_OUT]
+    noise,  # [images or 1, out_height, out_width]
+    scale_in_pitch,
+    scale_out_pitch,
+    noise_pitch,
     images,
     height,
     width,
@@ -71,6 +85,10 @@ def conv_kernel(
     UPSAMPLE: tl.constexpr,
     SHUFFLE: tl.constexpr,
     SHUFFLE_CRD: tl.constexpr,
+    HAS_SCALE_IN: tl.constexpr,
+    HAS_SCALE_OUT: tl.constexpr,
+    HAS_NOISE: tl.constexpr,
+    ONE_IMAGE: tl.constexpr,  # every tile is of one image
     HAS_BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
@@ -109,6 +127,7 @@ def conv_kernel(
         out_w = first_w + pixel % BOX_W
     else:
         # A tile is a run of the pixels of all images.
+        first_image = tile * BLOCK_PIXELS // (out_height * out_width)
         pixel += tile * BLOCK_PIXELS
         image = pixel // (out_height * out_width)
         out_h = pixel % (out_height * out_width) // out_width
@@ -144,6 +163,7 @@ def conv_kernel(
             in_h = first_h - PAD_H + tap // KERNEL_W * DILATION_H
             in_w = first_w - PAD_W + tap % KERNEL_W * DILATION_W
             a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
+            k_channel = channel + k_in_block
             b = weight.load([tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
         elif C_IN % BLOCK_K == 0:
             # A step stays within one tap: its rows are contiguous.
@@ -156,6 +176,7 @@ def conv_kernel(
             a = tl.load(
                 x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside[:, None], other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
+            k_channel = channel + k_in_block
             b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * PITCH
             if PITCH % BLOCK_COLUMNS == 0:
                 b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
@@ -172,12 +193,17 @@ def conv_kernel(
             inside = inside & pixel_exists[:, None] & (k < K_TOTAL)[None, :]
             offset_k = (in_h * width + in_w) * X_PITCH + (k % C_IN)[None, :]
             a = tl.load(x_image[:, None] + offset_k, mask=inside, other=0.0)
+            k_channel = k % C_IN
             b_mask = (k < K_TOTAL)[:, None] & (column < PITCH)[None, :]
             b = tl.load(weight_columns[None, :] + k[:, None] * PITCH, mask=b_mask, other=0.0)
         if INTERPRETED and a.dtype == tl.bfloat16:
             # The interpreter multiplies bfloat16 bit patterns as integers.
             a = a.to(tl.float32)
             b = b.to(tl.float32)
+        if HAS_SCALE_IN:
+            a = scale_input(
+                a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
+            )
         if SWAPPED:
             accumulator = tl.dot(b.T, a.T, accumulator, input_precision=PRECISION)
         else:
@@ -204,6 +230,22 @@ def conv_kernel(
     if SHUFFLE_CRD:
         bias_column = channel * (SHUFFLE * SHUFFLE) + square
 
+    accumulator = modulate_output(
+        accumulator,
+        scale_out,
+        scale_out_pitch,
+        noise,
+        noise_pitch,
+        image,
+        column,
+        column_exists,
+        (out_h * out_width + out_w)[:, None],
+        pixel_exists[:, None],
+        images,
+        tl.program_id(1) == 0,
+        HAS_SCALE_OUT,
+        HAS_NOISE,
+    )
     if SPLIT_K > 1:
         offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
         tl.store(out + offset, accumulator, mask=mask)
@@ -267,6 +309,7 @@ def prepare(
     out: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
     slopes: torch.Tensor | None = None,
+    modulation: Modulation = UNMODULATED,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -296,6 +339,8 @@ def prepare(
         config = configs(packed, pixels, x.dtype, capability, precision)[0]
     if config.descriptors and not is_aligned(x):
         config = config.with_(descriptors=False)
+    if r > 1 and modulation != UNMODULATED:
+        raise ValueError("modulation: found one with a shuffle, needed none")
     if r > 1 and config.split_k > 1:
         raise ValueError("config: found split_k with a shuffle, needed split_k = 1")
     box = (1, 1, 1)
@@ -332,13 +377,14 @@ def prepare(
         "PRECISION": precision,
         "SPLIT_K": config.split_k,
         "DESCRIPTORS": config.descriptors,
-        # wgmma's first factor has at least 64 rows.
-        "SWAPPED": config.descriptors and config.block_n >= 64,
+        "SWAPPED": is_swapped(config, modulation),
         "BOX_H": box[1],
         "BOX_W": box[2],
+        "ONE_IMAGE": is_of_one_image(config, box[0], out_height * out_width),
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
+        **modulation.arguments(x, (c_in, packed.c_out), (out_height, out_width)),
         **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(packed.c_out, config.block_n)
@@ -362,12 +408,12 @@ def prepare(
 def launch(
     x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None = None, **options: Any
 ) -> torch.Tensor:
-    """activation(shuffle(conv2d(pad(upsample(x)), weight) + bias) + residual).
+    """activation(shuffle(modulated(conv2d(pad(upsample(x)), weight)) + bias) + residual).
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     x, out and residual may be some of the channels of a wider image. Accumulates in float32.
-    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), flag,
-    precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
+    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
+    flag, precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
     `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

@@ -8,6 +8,7 @@ import torch
 
 from .conv import configs, launch, pack, prepare
 from .epilogue import PLAIN, Epilogue
+from .modulation import UNMODULATED, Modulated, Modulation
 from .types import DTYPES, Config, Inputs, Kernel
 
 
@@ -33,6 +34,7 @@ class Case:
     precision: str = "ieee"
     # Extra channels of the images of which input, residual and output are a part.
     wide: int = 0
+    modulated: Modulated | None = None
 
     @property
     def label(self) -> str:
@@ -44,6 +46,7 @@ class Case:
         words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
         words += ["residual"] if self.residual else []
         words += [f"in images of {self.wide} more"] if self.wide else []
+        words += ["modulated"] if self.modulated else []
         return ", ".join(words)
 
 
@@ -60,10 +63,11 @@ def reference(
     bias: torch.Tensor | None,
     residual: torch.Tensor | None,
     slopes: torch.Tensor | None,
+    modulation: Modulation,
     case: Case,
 ) -> torch.Tensor:
     """The definition, in float64: a sum over the taps of a padded and upsampled copy."""
-    x = x.double()
+    x = modulation.reference_input(x)
     if case.upsample:
         x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     top, left, bottom, right = case.padding
@@ -87,6 +91,7 @@ def reference(
                 z : z + (out_w - 1) * stride_w + 1 : stride_w,
             ]
             sums += torch.einsum("ncyx,oc->noyx", part, weight[:, :, ky, kx].double())
+    sums = modulation.reference_output(sums)
     if bias is not None:
         sums += bias.double()[:, None, None]
     r, channels = case.shuffle, case.c_out // case.shuffle**2
@@ -136,27 +141,34 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         shuffle=case.shuffle,
         shuffle_mode=case.shuffle_mode,
     )
-    size = [n * case.shuffle for n in packed.output_size(case.height, case.width)]
-    residual = image(packed.channels, *size) if case.residual else None
+    size = packed.output_size(case.height, case.width)
+    final = [n * case.shuffle for n in size]
+    residual = image(packed.channels, *final) if case.residual else None
     slopes = None
     if case.epilogue.activation == "prelu":
         slopes = normal(packed.channels)
         squares = case.shuffle**2
         crd = case.shuffle_mode == "CRD"
         slopes = slopes.repeat_interleave(squares) if crd else slopes.repeat(squares)
-    launch_arguments = {"x": x, "packed": packed, "bias": bias, "residual": residual}
-    launch_arguments |= {"slopes": slopes, "precision": case.precision, **asdict(case.epilogue)}
+    modulation = UNMODULATED
+    if case.modulated is not None:
+        channels = (case.c_in, case.c_out)
+        modulation = case.modulated.draw(case.batch, channels, size, generator, device)
+    shared = {"x": x, "bias": bias, "residual": residual, "modulation": modulation}
+    shared["slopes"] = slopes
+    launch_arguments = {**shared, "packed": packed, "precision": case.precision}
     if case.wide:
-        launch_arguments["out"] = image(packed.channels, *size)
-    reference_arguments = {"x": x, "weight": weight, "bias": bias, "residual": residual}
-    reference_arguments["slopes"] = slopes
-    return Inputs(launch_arguments, {**reference_arguments, "case": case})
+        launch_arguments["out"] = image(packed.channels, *final)
+    return Inputs(
+        {**launch_arguments, **asdict(case.epilogue)}, {**shared, "weight": weight, "case": case}
+    )
 
 
 RELU, LEAKY = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2)
 TANH = Epilogue("tanh", out_format="float32_nchw")
 HALF, BRAIN = torch.float16, torch.bfloat16
-WIDE = (3, 3, 3, 3)
+WIDE, NONE = (3, 3, 3, 3), (0, 0, 0, 0)
+SCALED, NOISY = Modulated(), Modulated(noise=True)
 
 MAIN_CASES = (
     # CycleGAN's residual block, and its first and last layers, at 256x256.
@@ -171,6 +183,9 @@ MAIN_CASES = (
     # RRDB's dense block, and a variational decoder's.
     Case(8, 128, 128, 128, 32, dtype=HALF, epilogue=LEAKY, wide=64),
     Case(8, 256, 64, 64, 256, dtype=HALF, epilogue=Epilogue("silu")),
+    # StyleGAN2's layer at 64x64, and an image layer.
+    Case(8, 512, 64, 64, 512, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
+    Case(8, 128, 128, 128, 3, (1, 1), padding=NONE, dtype=HALF, modulated=Modulated(True, False)),
 )
 CASES = (
     Case(2, 16, 5, 6, 24),
@@ -193,6 +208,12 @@ CASES = (
     Case(1, 16, 3, 4, 12, shuffle=2, epilogue=Epilogue("prelu")),
     Case(1, 16, 3, 4, 12, shuffle=2, shuffle_mode="DCR", epilogue=Epilogue("prelu"), wide=3),
     Case(1, 8, 1, 12, 10, (1, 5), padding=(0, 2, 0, 2), dilation=(1, 2), precision="tf32"),
+    # Modulated: of each sample's own, or shared; with odd channels, and padding that repeats.
+    Case(3, 17, 5, 4, 21, modulated=NOISY, epilogue=LEAKY),
+    Case(1, 32, 4, 4, 24, dtype=HALF, modulated=NOISY, epilogue=LEAKY),
+    Case(3, 16, 4, 4, 33, dtype=BRAIN, modulated=SCALED, pad_mode="edge"),
+    Case(2, 24, 3, 5, 3, (1, 1), padding=NONE, modulated=Modulated(True, False), residual=True),
+    Case(2, 16, 4, 4, 8, modulated=Modulated(False, True, True, shared=True), upsample=True),
 )
 
 

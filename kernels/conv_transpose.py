@@ -26,6 +26,14 @@ from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, pack_upsampled, union_of_taps
 from .epilogue import Epilogue, finish
 from .layout import is_aligned, pitch
+from .modulation import (
+    UNMODULATED,
+    Modulation,
+    is_of_one_image,
+    is_swapped,
+    modulate_output,
+    scale_input,
+)
 from .to_image import prepare_sum
 from .types import (
     Call,
@@ -49,6 +57,12 @@ def conv_transpose_kernel(
     slopes,  # [C_OUT] float32: of a prelu
     out,  # [images, out_height, out_width, C_OUT], or as OUT_FORMAT says
     flag,  # [1] int32
+    scale_in,  # [images or 1, C_IN]
+    scale_out,  # [images or 1, C_OUT]
+    noise,  # [images or 1, out_height, out_width]
+    scale_in_pitch,
+    scale_out_pitch,
+    noise_pitch,
     images,
     height,
     width,
@@ -73,6 +87,10 @@ def conv_transpose_kernel(
     NEWEST_H: tl.constexpr,  # the last input row, relative to q, that any phase reads
     NEWEST_W: tl.constexpr,
     PHASES_IN_COLUMNS: tl.constexpr,
+    HAS_SCALE_IN: tl.constexpr,
+    HAS_SCALE_OUT: tl.constexpr,
+    HAS_NOISE: tl.constexpr,
+    ONE_IMAGE: tl.constexpr,  # every tile is of one image
     HAS_BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
@@ -140,11 +158,11 @@ def conv_transpose_kernel(
         q_w = first_w + pixel % BOX_W
     else:
         # A tile is a run of the pixels of all images.
+        first_image = tile * BLOCK_PIXELS // (rows * columns)
         pixel += tile * BLOCK_PIXELS
         image = pixel // (rows * columns)
-        in_image = pixel % (rows * columns)
-        q_h = in_image // columns
-        q_w = in_image % columns
+        q_h = pixel % (rows * columns) // columns
+        q_w = pixel % columns
     pixel_exists = image < images
     column = column_tile * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)  # [BLOCK_COLUMNS]
     k_in_block = tl.arange(0, BLOCK_K)
@@ -179,6 +197,7 @@ def conv_transpose_kernel(
             in_h = first_h + base_h - tap // taps_w
             in_w = first_w + base_w - tap % taps_w
             a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
+            k_channel = channel + k_in_block
             b = weight.load([first_row + tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
         elif C_IN % BLOCK_K == 0:
             # A step stays within one tap: its position is a scalar, its rows are contiguous.
@@ -191,6 +210,7 @@ def conv_transpose_kernel(
             a = tl.load(
                 x_pixel[:, None] + (shift + k_in_block)[None, :], mask=inside[:, None], other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
+            k_channel = channel + k_in_block
             b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * PITCH
             if PITCH % BLOCK_COLUMNS == 0:
                 b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
@@ -207,12 +227,17 @@ def conv_transpose_kernel(
             inside = inside & pixel_exists[:, None] & (k < k_total)[None, :]
             shift = k - tap * C_IN - (tap_h * width + tap_w) * X_PITCH
             a = tl.load(x_pixel[:, None] + shift[None, :], mask=inside, other=0.0)
+            k_channel = k % C_IN
             b_mask = (k < k_total)[:, None] & (column < PITCH)[None, :]
             b = tl.load(weight_columns[None, :] + k[:, None] * PITCH, mask=b_mask, other=0.0)
         if INTERPRETED and a.dtype == tl.bfloat16:
             # The interpreter multiplies bfloat16 bit patterns as integers.
             a = a.to(tl.float32)
             b = b.to(tl.float32)
+        if HAS_SCALE_IN:
+            a = scale_input(
+                a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
+            )
         if SWAPPED:
             accumulator = tl.dot(b.T, a.T, accumulator, input_precision=PRECISION)
         else:
@@ -231,8 +256,8 @@ def conv_transpose_kernel(
         out_h = (q_h * STRIDE_H + phase_h)[:, None]
         out_w = (q_w * STRIDE_W + phase_w)[:, None]
         column_exists = column < C_OUT
-    mask = (out_h < out_height) & (out_w < out_width) & pixel_exists[:, None]
-    mask = mask & column_exists[None, :]
+    in_image = (out_h < out_height) & (out_w < out_width) & pixel_exists[:, None]
+    mask = in_image & column_exists[None, :]
     image64 = image.to(tl.int64)[:, None]
     if OUT_FORMAT == "float32_nchw":
         plane = out_height * out_width
@@ -243,6 +268,22 @@ def conv_transpose_kernel(
     residual_offset = ((image64 * out_height + out_h) * out_width + out_w) * RESIDUAL_PITCH
     residual_offset += channel[None, :]
 
+    accumulator = modulate_output(
+        accumulator,
+        scale_out,
+        scale_out_pitch,
+        noise,
+        noise_pitch,
+        image,
+        channel,
+        column_exists,
+        out_h * out_width + out_w,
+        in_image,
+        images,
+        tl.program_id(1) == 0,
+        HAS_SCALE_OUT,
+        HAS_NOISE,
+    )
     if SPLIT_K > 1:
         offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
         tl.store(out + offset, accumulator, mask=mask)
@@ -301,6 +342,7 @@ def prepare(
     out: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
     slopes: torch.Tensor | None = None,
+    modulation: Modulation = UNMODULATED,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -358,13 +400,14 @@ def prepare(
         "PRECISION": precision,
         "SPLIT_K": config.split_k,
         "DESCRIPTORS": config.descriptors,
-        # wgmma's first factor has at least 64 rows.
-        "SWAPPED": config.descriptors and config.block_n >= 64,
+        "SWAPPED": is_swapped(config, modulation),
         "BOX_H": box[1],
         "BOX_W": box[2],
+        "ONE_IMAGE": is_of_one_image(config, box[0], rows * columns),
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
+        **modulation.arguments(x, (c_in, packed.c_out), (out_height, out_width)),
         **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(packed.columns, config.block_n)
@@ -389,12 +432,12 @@ def prepare(
 def launch(
     x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None = None, **options: Any
 ) -> torch.Tensor:
-    """activation(conv_transpose2d(x, weight) + bias).
+    """activation(modulated(conv_transpose2d(x, weight)) + bias).
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     x, out and residual may be some of the channels of a wider image. Accumulates in float32.
-    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), flag,
-    precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
+    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
+    flag, precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
     `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

@@ -8,6 +8,7 @@ import torch
 
 from .conv_transpose import configs, launch, pack, prepare
 from .epilogue import PLAIN, Epilogue
+from .modulation import UNMODULATED, Modulated, Modulation
 from .types import DTYPES, Config, Inputs, Kernel, ceil_div
 
 
@@ -26,6 +27,7 @@ class Case:
     epilogue: Epilogue = PLAIN
     bias: bool = True
     precision: str = "ieee"
+    modulated: Modulated | None = None
     phases_in_columns: bool | None = None
     residual: bool = False
     # Extra channels of the images of which input, residual and output are a part.
@@ -35,8 +37,9 @@ class Case:
     def label(self) -> str:
         kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
         size = f"{self.height}x{self.width}"
-        wide = f", in images of {self.wide} more" if self.wide else ""
-        return f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}{wide}"
+        words = f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}"
+        words += f", in images of {self.wide} more" if self.wide else ""
+        return f"{words}, modulated" if self.modulated else words
 
 
 def reference(
@@ -45,9 +48,11 @@ def reference(
     bias: torch.Tensor | None,
     residual: torch.Tensor | None,
     slopes: torch.Tensor | None,
+    modulation: Modulation,
     case: Case,
 ) -> torch.Tensor:
     """The textbook definition, in float64: every input pixel adds its kernel to the output."""
+    dtype, x = x.dtype, modulation.reference_input(x)
     images, _, height, width = x.shape
     top, left, bottom, right = case.padding
     stride_h, stride_w = case.stride
@@ -56,12 +61,13 @@ def reference(
     sums = x.new_zeros((images, case.c_out, full_h, full_w), dtype=torch.float64)
     for ky in range(case.kernel[0]):
         for kx in range(case.kernel[1]):
-            part = torch.einsum("ncyx,co->noyx", x.double(), weight[:, :, ky, kx].double())
+            part = torch.einsum("ncyx,co->noyx", x, weight[:, :, ky, kx].double())
             stop_h = ky + (height - 1) * stride_h + 1
             stop_w = kx + (width - 1) * stride_w + 1
             sums[:, :, ky:stop_h:stride_h, kx:stop_w:stride_w] += part
     sums = sums[:, :, top : full_h - bottom, left : full_w - right]
-    return case.epilogue.reference(sums, bias, x.dtype, residual, slopes)
+    sums = modulation.reference_output(sums)
+    return case.epilogue.reference(sums, bias, dtype, residual, slopes)
 
 
 def accepts(case: Case) -> str | None:
@@ -103,6 +109,12 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     both["slopes"] = normal(case.c_out) if case.epilogue.activation == "prelu" else None
     launch_arguments = {"x": x, "packed": packed, "precision": case.precision, **both}
     launch_arguments |= asdict(case.epilogue)
+    modulation = UNMODULATED
+    if case.modulated is not None:
+        channels = (case.c_in, case.c_out)
+        modulation = case.modulated.draw(case.batch, channels, size, generator, device)
+    both["modulation"] = modulation
+    launch_arguments["modulation"] = modulation
     if case.wide:
         launch_arguments["out"] = image(case.c_out, *size)
     return Inputs(launch_arguments, {"x": x, "weight": weight, "case": case, **both})
@@ -111,6 +123,8 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
 RELU, LEAKY, TANH = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2), Epilogue("tanh")
 UINT8 = Epilogue("tanh", out_format="uint8_nhwc")
 HALF, BRAIN = torch.float16, torch.bfloat16
+NONE, TWO = (0, 0, 0, 0), (2, 2, 2, 2)
+SCALED, NOISY = Modulated(), Modulated(noise=True)
 
 # The layers of DCGAN-64 (ngf 64) after the first; what the static report looks at closely.
 MAIN_CASES = (
@@ -120,6 +134,9 @@ MAIN_CASES = (
     Case(256, 64, 32, 32, 3, dtype=HALF, epilogue=UINT8),
     # pix2pix: half of a skip connection's channels.
     Case(8, 256, 64, 64, 64, dtype=HALF, epilogue=RELU, wide=64),
+    # StyleGAN2's layer that doubles 64x64, and the same with its filter in the kernel.
+    Case(8, 512, 64, 64, 256, (3, 3), padding=NONE, dtype=HALF, bias=False, modulated=SCALED),
+    Case(8, 64, 64, 64, 64, (6, 6), padding=TWO, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
 )
 CASES = (
     Case(2, 16, 4, 5, 24),
@@ -149,6 +166,11 @@ CASES = (
     # Among the channels of wider images.
     Case(2, 16, 3, 4, 20, residual=True, wide=4),
     Case(1, 16, 3, 4, 3, dtype=HALF, wide=8, epilogue=Epilogue("prelu")),
+    # Modulated: of each sample's own, or shared; with odd channels; the image layer too.
+    Case(3, 17, 4, 4, 21, (3, 3), padding=NONE, modulated=NOISY, epilogue=LEAKY),
+    Case(1, 32, 5, 4, 20, (6, 6), padding=TWO, dtype=HALF, modulated=NOISY, epilogue=LEAKY),
+    Case(3, 16, 4, 4, 33, (3, 3), padding=NONE, dtype=BRAIN, modulated=SCALED, bias=False),
+    Case(2, 9, 3, 5, 3, modulated=Modulated(noise=True, shared=True), epilogue=TANH),
 )
 
 

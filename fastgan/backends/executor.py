@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan.backends.base import ImageFormat
+from fastgan.errors import ArgumentError
 from fastgan.plan import Plan, Step
 
 #: A bound step: its tensors that depend on data go in by position, its outputs come out.
@@ -82,8 +83,12 @@ class PlanExecutable:
     def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
         """The buffers after the first `stop` steps."""
         slots = self._load(inputs)
-        for call, reads, writes, releases in self._steps[:stop]:
-            result = call(*[slots[index] for index in reads])
+        for number, (call, reads, writes, releases) in enumerate(self._steps[:stop]):
+            try:
+                result = call(*[slots[index] for index in reads])
+            except IndexError as error:  # a label or a code that the model's table has no row for
+                where = " + ".join(self.plan.steps[number].origin)
+                raise ArgumentError(where, str(error), "indices inside its table") from None
             if isinstance(result, tuple):
                 for index, tensor in zip(writes, result, strict=False):
                     slots[index] = tensor

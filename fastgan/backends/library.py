@@ -103,6 +103,35 @@ def _onnx_type(dtype: torch.dtype) -> int:
     return int(ops.elementwise.onnx_dtype(dtype))
 
 
+def operands(
+    step: Step, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype | None
+) -> tuple[tuple[str, ...], Callable[[Callable[..., Tensor]], Callable[..., Tensor]]]:
+    """What a fused product reads beside its weight and bias.
+
+    Returns:
+        The buffers that it reads, and what makes of a function (x, residual, scale_in, scale_out)
+        one of these buffers alone: a constant is bound, one left out is None.
+    """
+    x, _, _, *others = (*step.inputs, *[""] * 6)[:6]
+    names = (x, *others)
+    reads = tuple(name for name in names if name and name not in weights)
+    if reads == (x,) and not any(others):
+        return reads, lambda function: lambda x: function(x, None, None, None)
+    bound = [
+        (place(weights[name], device, dtype) if name in weights else _HOLE) if name else None
+        for name in names
+    ]
+
+    def bind_constants(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*tensors: Tensor) -> Tensor:
+            given = iter(tensors)
+            return function(*[next(given) if b is _HOLE else b for b in bound])
+
+        return call
+
+    return reads, bind_constants
+
+
 def _bind_product(
     step: Step, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype | None
 ) -> BoundStep:
@@ -110,14 +139,11 @@ def _bind_product(
     bias = place(weights[step.inputs[2]], device, dtype) if step.epilogue.bias else None
     act = activation(step.epilogue)
     attributes = dict(step.attributes)
-    reads = [step.inputs[0]]
-    if step.epilogue.residual:
-        reads.append(step.inputs[3])
     if step.op == "fastgan.Linear":
         shape = attributes.get("shape")
         matrix = weight.t().contiguous()
 
-        def product(x: Tensor) -> Tensor:
+        def product(x: Tensor, bias: Tensor | None) -> Tensor:
             rows = F.linear(x, matrix, bias)
             return rows if shape is None else rows.reshape(-1, *shape)
 
@@ -125,18 +151,28 @@ def _bind_product(
         read, write = addressing.reader(step), addressing.writer(step)
         attributes = dict(addressing.without(step).attributes)
 
-        def product(x: Tensor) -> Tensor:
+        def product(x: Tensor, bias: Tensor | None) -> Tensor:
             return write(conv(read(x), weight, bias, **attributes))
 
     else:
 
-        def product(x: Tensor) -> Tensor:
+        def product(x: Tensor, bias: Tensor | None) -> Tensor:
             return conv_transpose(x, weight, bias, **attributes)
 
-    def call(x: Tensor, residual: Tensor | None = None) -> Tensor:
-        y = product(x)
+    def call(
+        x: Tensor, residual: Tensor | None, scale_in: Tensor | None, scale_out: Tensor | None
+    ) -> Tensor:
+        if scale_in is not None:
+            x = x * scale_in
+        if scale_out is None:
+            y = product(x, bias)
+        else:
+            y = product(x, None) * scale_out
+            if bias is not None:
+                y = y + bias.reshape(-1, *[1] * (y.dim() - 2))
         if residual is not None:
             y = y + residual
         return y if act is None else act(y)
 
-    return BoundStep(step, call, tuple(reads))
+    reads, bind_constants = operands(step, weights, device, dtype)
+    return BoundStep(step, bind_constants(call), reads)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.backends import addressing, columns, library
+from fastgan.backends import addressing, columns, library, modulated
 from fastgan.backends.executor import BoundStep, place
 from fastgan.plan import Buffer, Epilogue, Step
 
@@ -48,6 +48,10 @@ def bind(
     """The step on oneDNN, or None where it does not cover it."""
     if step.op not in _PRODUCTS or dtype not in (torch.float32, torch.bfloat16):
         return None
+    if step.inputs[0] not in buffers:
+        return None
+    if modulated.is_modulated(step, buffers):
+        return _bind_modulated(step, weights, buffers, dtype)
     residual = step.epilogue.residual
     if residual and (step.op != "fastgan.Conv" or "shuffle" in step.attributes):
         return _bind_apart(step, weights, buffers, dtype)
@@ -85,6 +89,19 @@ def _bind_apart(
 
     residual = (step.inputs[3],) if step.epilogue.residual else ()
     return BoundStep(step, call, (step.inputs[0], *residual))
+
+
+def _bind_modulated(
+    step: Step,
+    weights: Mapping[str, Tensor],
+    buffers: Mapping[str, Buffer],
+    dtype: torch.dtype,
+) -> BoundStep | None:
+    """The product on oneDNN, the scales and what follows them in passes of their own."""
+    plain = bind(modulated.product_of(step), weights, buffers, dtype)
+    if plain is None or "shuffle" in step.attributes:
+        return None
+    return modulated.bind(step, plain.call, weights, dtype)
 
 
 def _epilogue(step: Step) -> tuple[str, list[float]]:

@@ -38,7 +38,7 @@ def homes(plan: Plan, steps: Sequence[object]) -> dict[str, Home]:
             continue
         name, channel, start = step.step.outputs[0], 0, 0
         starts = []
-        for part, shape in zip(step.reads, step.shapes, strict=True):
+        for part, shape in zip(step.reads, step.read_shapes, strict=True):
             starts.append((part, start))
             start += shape[1]
         if name not in found and name not in plan.outputs:
@@ -77,7 +77,7 @@ def annotated(steps: list[Step], bindings: Sequence[object], plan: Plan) -> list
         name, start = binding.step.outputs[0], 0
         own = lies.get(name, Home(name, 0, binding.shape))
         copied = []
-        for part, shape in zip(binding.reads, binding.shapes, strict=True):
+        for part, shape in zip(binding.reads, binding.read_shapes, strict=True):
             if lies.get(part) != replace(own, channel=own.channel + start):
                 copied.append(part)
             start += shape[1]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fastgan import ops
 from fastgan.backends import cuda_settings, library, triton_workspace
 from fastgan.backends.base import Draw, ImageFormat, Target
 from fastgan.backends.executor import BoundStep
@@ -48,7 +49,10 @@ class TritonExecutable:
         self._name = model.name
         self._opset = model.model.opset_imports.get("", 1)
         self._workspace = triton_workspace.of(model.model, target.device)
-        self.plan: Plan = self._workspace.plan(model.model, shapes)
+        self.plan: Plan = self._workspace.plan(model, shapes)
+        # A graph would replay the numbers that its capture drew.
+        found = (ops.find("", step.op, self._opset) for step in self.plan.steps)
+        self._draws_noise = any(op is not None and op.random for op in found)
         self._bindings: list[Binding | str] = [
             triton_steps.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
         ]
@@ -255,7 +259,8 @@ class TritonExecutable:
             return
         program, capture = self._built(), self._workspace.capture
         with self._library_settings():
-            if capture is not None and not work.plain and not self._being_captured():
+            captures = not work.plain and not self._draws_noise and not self._being_captured()
+            if capture is not None and captures:
                 try:
                     work.replay = capture(work.launch)
                 except Exception as error:

@@ -7,23 +7,30 @@ of height 1, rows [N, K] are images of one pixel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastgan.backends import modulated
 from fastgan.backends.base import ImageFormat, Target
 from fastgan.backends.triton_workspace import Workspace
 from fastgan.kernels import conv, conv_transpose, linear, normalise, pointwise, to_image
 from fastgan.kernels.epilogue import ACTIVATIONS
 from fastgan.kernels.layout import is_pitched, pitch
+from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.types import Call, Config, Prepared
 from fastgan.plan import Plan, Step
 
 #: What the kernels call the formats that `generate` takes.
 FORMATS = {"float32": "float32_nchw", "uint8": "uint8_nhwc"}
+
+#: What a fused product may have behind its bias.
+_OPTIONAL = ("residual", "scale_in", "scale_out")
 
 #: The longest rows that a program of the normalisation holds in its registers.
 _LONGEST_ROW = 16384
@@ -63,7 +70,7 @@ class Binding(ABC):
     Attributes:
         step: with the kernel's name.
         reads: the buffers that it takes, in the order of the step's inputs.
-        shapes: of those, as planned.
+        read_shapes: of those, as planned.
         shape: its result as the kernel sees it, [N, C, H, W].
         formats: whether the kernel can write image formats itself.
         pitched: whether it can write some channels of a wider image.
@@ -74,12 +81,15 @@ class Binding(ABC):
 
     def __init__(self, step: Step, plan: Plan, target: Target, workspace: Workspace) -> None:
         self.step = replace(step, kernel=self.kernel)
-        self._places = tuple(i for i, name in enumerate(step.inputs) if name in plan.buffers)
-        self.reads = tuple(step.inputs[i] for i in self._places)
-        self.shapes = tuple(plan.buffers[name].shape for name in self.reads)
+        self.places = tuple(i for i, name in enumerate(step.inputs) if name in plan.buffers)
+        self.reads = tuple(step.inputs[i] for i in self.places)
+        self.read_shapes = tuple(plan.buffers[name].shape for name in self.reads)
         self.target, self.workspace = target, workspace
-        self.input = self.shapes[0]
+        self.input = self.read_shapes[0]
         self.output = plan.buffers[step.outputs[0]].shape
+        given = dict(zip(_OPTIONAL, step.inputs[3:], strict=False))
+        #: What a product has beside its weight and bias, where it is constant.
+        self.constants = {r: plan.weights[n] for r, n in given.items() if n in plan.weights}
         self._sources = tuple(plan.weights[n] for n in step.inputs if n in plan.weights)
         self._key = (step.op, step.inputs, str(dict(step.attributes)), target)
 
@@ -117,7 +127,7 @@ class Binding(ABC):
 
     def operand(self, position: int, tensors: list[Tensor]) -> Tensor | None:
         """The buffer among these that is the step's input number `position`, or None."""
-        return tensors[self._places.index(position)] if position in self._places else None
+        return tensors[self.places.index(position)] if position in self.places else None
 
     def present(self, out: Tensor) -> Tensor:
         """The kernel's result [N, C, H, W] in the shape that the plan knows, without a copy."""
@@ -146,9 +156,9 @@ class Binding(ABC):
         options: dict[str, Any] = {
             "activation": epilogue.activation,
             "slope": epilogue.slope,
-            "residual": self.operand(3, tensors),
             "slopes": self.slopes(),
             "out": out,
+            **self.optional(self._given(tensors)),
             "flag": flag,
             "config": config,
         }
@@ -160,6 +170,15 @@ class Binding(ABC):
         """Those of a PReLU, one for each of the kernel's channels."""
         given = self.step.epilogue.slopes
         return torch.tensor(given, device=self.target.device) if given else None
+
+    def _given(self, tensors: list[Tensor]) -> dict[str, Tensor]:
+        """What a step has beside its input, weight and bias, by role."""
+        pairs = zip(self.places, tensors, strict=True)
+        return {_OPTIONAL[place - 3]: tensor for place, tensor in pairs if place >= 3}
+
+    def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The arguments for what a step may have beside its input, by role."""
+        return {"residual": given.get("residual")}
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -174,7 +193,7 @@ class Binding(ABC):
     def weight(self, position: int) -> Tensor:
         """A constant input on the device, in its own type."""
         before = (i for i, name in enumerate(self.step.inputs[:position]) if name)
-        index = sum(i not in self._places for i in before)
+        index = sum(i not in self.places for i in before)
         return self._sources[index].to(self.target.device)
 
     def bias(self) -> Tensor | None:
@@ -236,7 +255,30 @@ class LinearBinding(Binding):
         )
 
 
-class ConvBinding(Binding):
+class ConvolutionBinding(Binding):
+    """What the two convolutions share: scales of samples, and noise."""
+
+    def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        given = {**given, **self._placed}
+        scales = {
+            role: given[role].reshape(given[role].shape[0], -1)
+            for role in ("scale_in", "scale_out")
+            if role in given
+        }
+        residual = given.get("residual")
+        if residual is None or tuple(residual.shape) == self.shape:
+            return {"residual": residual, "modulation": Modulation(**scales)}
+        # One map for all channels: [N or 1, 1, H, W].
+        return {"modulation": Modulation(**scales, noise=residual[:, 0])}
+
+    @cached_property
+    def _placed(self) -> dict[str, Tensor]:
+        """The constants among them, on the device."""
+        place, dtype = self.target.device, self.target.dtype
+        return {role: as_image(t.to(place, dtype)) for role, t in self.constants.items()}
+
+
+class ConvBinding(ConvolutionBinding):
     """fastgan.Conv: x [N, C, *size], weight [O, C, *kernel], one or two axes."""
 
     kernel = "conv"
@@ -283,7 +325,7 @@ class ConvBinding(Binding):
         )
 
 
-class ConvTransposeBinding(Binding):
+class ConvTransposeBinding(ConvolutionBinding):
     """fastgan.ConvTranspose: x [N, C, *size], weight [C, O, *kernel], one or two axes."""
 
     kernel = "conv_transpose"
@@ -343,7 +385,7 @@ class NormaliseBinding(Binding):
         parameters = {1, 2}
         return [
             tensor.contiguous() if place in parameters else as_image(tensor)
-            for place, tensor in zip(self._places, tensors, strict=True)
+            for place, tensor in zip(self.places, tensors, strict=True)
         ]
 
     def launches(
@@ -486,7 +528,7 @@ def bind(step: Step, plan: Plan, target: Target, workspace: Workspace) -> Bindin
     kind, refusal = _choose(step, plan)
     if kind is None:
         return refusal
-    if step.op in _PRODUCTS and any(n in plan.weights for n in (step.inputs[0], *step.inputs[3:])):
+    if step.op in _PRODUCTS and step.inputs[0] in plan.weights:
         return "an input is constant"
     if step.epilogue.activation not in ACTIVATIONS:
         return f"activation {step.epilogue.activation}"
@@ -529,6 +571,8 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
     unknown = sorted(step.attributes.keys() - known)
     if unknown:
         return None, f"{unknown[0]} is not in the kernel"
+    if step.inputs[0] not in plan.buffers:
+        return None, "an input is constant"
     rank = len(plan.buffers[step.inputs[0]].shape) - 2
     a = step.attributes
     if step.op == "fastgan.Linear":
@@ -539,6 +583,8 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
         return None, f"{rank} axes"
     if a["group"] != 1:
         return None, f"{a['group']} groups"
+    if modulated.is_modulated(step, plan.buffers) and "shuffle" in a:
+        return None, "modulated, and shuffled"
     if step.op == "fastgan.Conv":
         moved = _ADDRESSING & step.attributes.keys() - {"pad_mode"}
         return (None, "pixels move along one axis") if moved and rank == 1 else (ConvBinding, "")

@@ -180,6 +180,7 @@ def step_key(binding: Binding) -> str:
     weight = tuple(binding.weight_shape)
     parts = [step.op, binding.target.precision, binding.input, binding.output, weight]
     parts += [sorted(step.attributes.items()), str(step.epilogue)]
+    parts += [binding.places, binding.read_shapes, sorted(binding.constants)]
     return " ".join(str(part).replace(" ", "") for part in parts)
 
 
@@ -233,7 +234,7 @@ def fastest(
     """
     target = binding.target
     # Never zeros: real data moves real bits.
-    tensors = [_random(shape, target) for shape in binding.shapes]
+    tensors = [_random(shape, target) for shape in binding.read_shapes]
     plain = torch.empty(binding.shape, dtype=target.dtype, device=target.device)
     plain = plain.as_strided(binding.shape, channels_last(binding.shape))
     written = None if image is None else _destination(binding, image)

@@ -17,6 +17,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from fastgan.model_file import ModelFile
 from fastgan.plan import Plan, make
 from fastgan.plan.pointwise import merge
 
@@ -69,12 +70,12 @@ class Workspace:
                 finally:
                     self._finished.record(stream)
 
-    def plan(self, model: ir.Model, shapes: Shapes) -> Plan:
+    def plan(self, model: ModelFile, shapes: Shapes) -> Plan:
         """The plan for these shapes. The last one is kept: it is often asked for again at once."""
         key = tuple(sorted(shapes.items()))
         with self._lock:
             if self._last_plan is None or self._last_plan[0] != key:
-                self._last_plan = (key, merge(make(model, shapes)))
+                self._last_plan = (key, merge(make(model.model, shapes, model.limits)))
             return self._last_plan[1]
 
     def packed(self, key: Hashable, sources: tuple[Tensor, ...], pack: Callable[[], T]) -> T:

@@ -23,7 +23,21 @@ def app() -> typer.Typer:
     """The commands, in the order in which `fastgan --help` lists them."""
     import typer
 
-    from fastgan.cli import apply, bench, compare, doctor, generate, inspect, models, train, warmup
+    from fastgan.cli import (
+        apply,
+        bench,
+        compare,
+        doctor,
+        evaluate,
+        generate,
+        inspect,
+        live,
+        models,
+        stream,
+        train,
+        video,
+        warmup,
+    )
     from fastgan.cli.errors import Commands
     from fastgan.cli.options import root
 
@@ -38,11 +52,15 @@ def app() -> typer.Typer:
     for function, examples in (
         (generate.generate, generate.EXAMPLES),
         (apply.apply, apply.EXAMPLES),
+        (video.video, video.EXAMPLES),
+        (live.live, live.EXAMPLES),
+        (stream.stream, stream.EXAMPLES),
         (inspect.inspect, inspect.EXAMPLES),
         (compare.compare, compare.EXAMPLES),
         (bench.bench, bench.EXAMPLES),
         (warmup.warmup, warmup.EXAMPLES),
         (models.models, models.EXAMPLES),
+        (evaluate.evaluate, evaluate.EXAMPLES),
         (train.train, train.EXAMPLES),
         (doctor.doctor, doctor.EXAMPLES),
     ):

@@ -9,22 +9,36 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, options, rate_bench
 from fastgan.errors import ArgumentError
 
 EXAMPLES = (
     ("fastgan bench dcgan-digits", "every size, every peer: about a minute and a half"),
     ("fastgan bench model.onnx --n 1,64 --peers onnxruntime", "two sizes, one peer"),
     ("fastgan bench model.onnx --json bench.json --plot bench.png", "keep the raw samples"),
+    ("fastgan bench model.onnx --fps 90 --seconds 30", "does it hold 90 frames per second?"),
 )
 
 
 def bench(
     model: options.Model,
     n: Annotated[
-        str, typer.Option("--n", "-n", metavar="N,N", help="Images per call.")
-    ] = "1,16,64,256,1024",
+        str | None,
+        typer.Option(
+            "--n",
+            "-n",
+            metavar="N,N",
+            help="Images per call. Default: 1,16,64,256,1024; with --fps 1.",
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Of timing per size.")] = 5.0,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="Instead: keep this frame rate, and count missed deadlines, jitter and latency.",
+        ),
+    ] = None,
     peers: Annotated[
         str | None,
         typer.Option(
@@ -52,8 +66,21 @@ def bench(
     All run in turns on the same machine in the same minute. 'fastgan' is generate(n), latents
     included; 'fastgan fed' gets latents made beforehand, as the peers do. Roofline is the share of
     what this machine's measured matrix products and copies allow.
+
+    With --fps, frames are rendered on a schedule instead, and the highest rate is searched at which
+    99 of 100 frames are ready in time.
     """
-    sizes = _sizes(n)
+    if fps is not None:
+        if peers is not None or threads is not None:
+            raise ArgumentError("--fps", "--peers or --threads beside it", "one of the two")
+        sizes = _sizes(n or "1")
+        if len(sizes) > 1:
+            raise ArgumentError("--n", repr(n), "one number of images per frame")
+        rate_bench.run(
+            model, fps, seconds, sizes[0], device, backend, precision, json_file, plot_file
+        )
+        return
+    sizes = _sizes(n or "1,16,64,256,1024")
     chosen = None if peers is None else [p for p in peers.split(",") if p and p != "none"]
     if not seconds > 0:
         raise ArgumentError("--seconds", str(seconds), "a number above 0")

@@ -14,6 +14,7 @@ import typer
 from fastgan.cli import console, options, saving
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
+from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def generate(
         str | None,
         typer.Option("--class", metavar="K", help="Class, by index or name. Default: random."),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Of each image, for models that make any: 2048x2048."),
+    ] = None,
     rng: Annotated[
         str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")
     ] = "philox",
@@ -88,6 +93,7 @@ def generate(
     # Whatever is wrong with the options is said before a model is loaded.
     cells = None if grid is None else parse_grid(grid)
     wanted = None if seeds is None else Seeds(seeds)
+    pixels = None if size is None else parse_size(size)
     if format is not None:
         saving.check_format(format)
     if n is not None and wanted is not None:
@@ -109,8 +115,9 @@ def generate(
         wanted,
         {
             "start": start,
-            "labels": _label(class_),
+            "labels": label(class_),
             "truncation": trunc,
+            "size": pixels,
             "rng": rng,
             "batch_size": batch_size,
             "format": "float32" if format == "npy" else "uint8",
@@ -138,7 +145,7 @@ def _count(n: int | None, seeds: Seeds | None, cells: tuple[int, int] | None) ->
     return count
 
 
-def _label(text: str | None) -> int | str | None:
+def label(text: str | None) -> int | str | None:
     """A class index where the text is a number, else a class name."""
     if text is None:
         return None
@@ -215,6 +222,7 @@ class _Job:
     def _chunk(self) -> int:
         """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches."""
         sizes = [size for size in _output(self.generator).shape[1:] if isinstance(size, int)]
+        sizes += self.arguments["size"] or ()
         largest = _LARGEST_CHUNK[self.generator.device.type]
         fits = max(1, min(largest, _CHUNK_BYTES // (4 * max(1, prod(sizes)))))
         size = 1 << (fits.bit_length() - 1)

@@ -1,4 +1,4 @@
-"""What people type for seeds and grids: "0-63", "1,2,5-9", "8x8"."""
+"""What people type for seeds, grids and sizes: "0-63", "1,2,5-9", "8x8", "1024x512"."""
 
 from __future__ import annotations
 
@@ -73,3 +73,16 @@ def grid(text: str) -> tuple[int, int]:
         needed = f"columns x rows, such as 8x8, at most {LARGEST_GRID} cells"
         raise ArgumentError("--grid", repr(text), needed)
     return columns, rows
+
+
+def size(text: str) -> tuple[int, int]:
+    """Height and width of "1024x512", which is width x height, as image tools say it.
+
+    Raises:
+        ArgumentError: it is not two whole numbers of at least 1.
+    """
+    match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", text.strip(), re.ASCII)
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if width < 1 or height < 1:
+        raise ArgumentError("--size", repr(text), "width x height in pixels, such as 1024x512")
+    return height, width

@@ -28,6 +28,10 @@ class Recipe(str, Enum):
     """The files in `fastgan/recipes` that train a network."""
 
     dcgan = "dcgan"
+    cgan = "cgan"
+    vae = "vae"
+    aae = "aae"
+    texture = "texture"
     superres = "superres"
 
 

@@ -31,12 +31,14 @@ class ModelFile:
         name: what messages call it: the file's name, or "model bytes".
         path: the file, or None where the source was bytes.
         external: whether weights lie in files beside it.
+        limits: what it was checked against; a plan of it is held to them as well.
     """
 
     model: onnx_ir.Model
     name: str
     path: Path | None
     external: bool
+    limits: Limits
     _data: bytes
 
     def to_runtime(self) -> str | bytes:
@@ -82,4 +84,4 @@ def read(
     from fastgan.model_file.parse import parse  # Imports onnx and onnx_ir.
 
     model, data, external = parse(opened, limits)
-    return ModelFile(model, opened.name, opened.path, external, data)
+    return ModelFile(model, opened.name, opened.path, external, limits, data)

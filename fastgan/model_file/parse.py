@@ -12,6 +12,7 @@ from fastgan.model_file.functions import inline
 from fastgan.model_file.graph import Checker
 from fastgan.model_file.sizes import check_folding
 from fastgan.model_file.source import Source
+from fastgan.model_file.text import check_text
 
 
 def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
@@ -64,6 +65,7 @@ def _message(source: Source, limits: Limits) -> onnx.ModelProto:
         ) from None
     if not proto.HasField("graph") or not proto.ir_version:
         raise source.error("no graph and no IR version in it")
+    check_text(proto, source)
     return proto
 
 

@@ -199,3 +199,41 @@ def conv_transpose(
         pairs += [-begins[i], extra[i] - ends[i]]
     full = F.pad(full, pairs)
     return full if bias is None else full + bias.reshape(1, -1, *[1] * rank)
+
+
+def _fold_geometry(
+    x: Tensor,
+    size: Sequence[int],
+    block: Sequence[int],
+    pads: Sequence[int] | None,
+) -> tuple[int, list[int], list[int]]:
+    """Channels of the image, its size with the pads, and the pads, of a two-dimensional Col2Im."""
+    if len(size) != 2 or len(block) != 2:
+        raise NotImplementedError("Col2Im of an image that is not two-dimensional")
+    if x.shape[1] % (block[0] * block[1]):
+        raise ValueError(f"{x.shape[1]} rows of blocks of {block[0]} x {block[1]}")
+    top, left, bottom, right = pads or (0, 0, 0, 0)
+    padded = [size[0] + top + bottom, size[1] + left + right]
+    return x.shape[1] // (block[0] * block[1]), padded, [top, left]
+
+
+def _col2im_shape(
+    x: Tensor, size: Sequence[int], block: Sequence[int], *, pads: Any = None, **_: Any
+) -> Tensor:
+    return meta((x.shape[0], _fold_geometry(x, size, block, pads)[0], *size), x.dtype)
+
+
+@register("Col2Im", since=18, host=(1, 2), infer=_col2im_shape)
+def col2im(
+    x: Tensor,
+    size: Sequence[int],
+    block: Sequence[int],
+    *,
+    dilations: Sequence[int] = (1, 1),
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] = (1, 1),
+) -> Tensor:
+    """[N, C * block, L] -> [N, C, *size]: blocks put in their places, and added where they meet."""
+    _, padded, (top, left) = _fold_geometry(x, size, block, pads)
+    image = F.fold(x, tuple(padded), tuple(block), tuple(dilations), 0, tuple(strides))
+    return image[:, :, top : top + size[0], left : left + size[1]].contiguous()

@@ -1,7 +1,7 @@
 """Random numbers inside a graph, which must be the same on every run: RandomNormal and its kin.
 
-A random op is never folded into a constant. It takes standard numbers from `noise`, which an
-engine replaces to seed them, to draw those of other samples, or to switch them off:
+A random op is never folded into a constant. It takes standard numbers from a source that an engine
+replaces, within one thread, to seed them, to draw those of other samples, or to switch them off:
 
     with fastgan.ops.random.using_noise(lambda shape, distribution, node_index: torch.zeros(shape)):
         ...
@@ -13,6 +13,7 @@ By default they are those of seed 0 in `fastgan.latents`: element [i, ...] depen
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -34,29 +35,60 @@ FIRST_STREAM = 1 << 16
 
 def default_noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
     """The numbers of seed 0: `shape[0]` samples, each a function of its index and the node's."""
+    return seeded_noise(0, 0, shape[0] if shape else 1)(shape, distribution, node_index)
+
+
+def seeded_noise(seed: int | Sequence[int], start: int, rows: int) -> Noise:
+    """The numbers of `rows` samples that are run at once.
+
+    What a node draws for each of them is that sample's own, whatever the others; what it draws
+    once for all is the seed's.
+
+    Args:
+        seed: of all samples; or one for each.
+        start: the index of the first sample; with a seed for each, of every one.
+        rows: how many samples.
+    """
     from fastgan import latents
 
-    if 0 in shape:
-        return torch.empty(shape, device="cpu")
-    count, *rest = shape or (1,)
-    drawn = latents.sample(
-        distribution, count, tuple(rest), stream=FIRST_STREAM + node_index, device="cpu"
-    )
-    return drawn.reshape(shape)
+    def draw(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
+        stream, own = FIRST_STREAM + node_index, shape[:1] == (rows,)
+        if 0 in shape:
+            return torch.empty(shape, device="cpu")
+        count, *rest = shape or (1,)
+
+        def sample(seed: int, first: int, count: int) -> Tensor:
+            return latents.sample(
+                distribution, count, tuple(rest), seed=seed, start=first, stream=stream
+            )
+
+        if isinstance(seed, int):
+            return sample(seed, start if own else 0, count).reshape(shape)
+        if not own:
+            return sample(seed[0], 0, count).reshape(shape)
+        return torch.cat([sample(one, start, 1) for one in seed]).reshape(shape)
+
+    return draw
 
 
-noise: Noise = default_noise
+_current = threading.local()
+
+
+def noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
+    """Numbers from the source of this thread."""
+    source: Noise = getattr(_current, "source", default_noise)
+    return source(shape, distribution, node_index)
 
 
 @contextlib.contextmanager
 def using_noise(source: Noise) -> Iterator[None]:
-    """Within this context random ops draw from `source`."""
-    global noise
-    before, noise = noise, source
+    """Within this context, and this thread, random ops draw from `source`."""
+    before = getattr(_current, "source", default_noise)
+    _current.source = source
     try:
         yield
     finally:
-        noise = before
+        _current.source = before
 
 
 def _dtype(like: Tensor | None, dtype: int | None) -> torch.dtype:

@@ -27,6 +27,7 @@ from typing import Any
 #: One module for each op family; each registers its ops when it is imported.
 FAMILIES = (
     "activation",
+    "attention",
     "convolution",
     "elementwise",
     "indexing",

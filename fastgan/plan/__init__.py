@@ -6,21 +6,59 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from fastgan.errors import LimitError
+from fastgan.limits import Limits, size_text
 from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
 
 __all__ = ["Buffer", "Epilogue", "Instruction", "Plan", "Step", "make"]
 
 
-def make(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
+def make(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]], limits: Limits | None = None
+) -> Plan:
     """specialise -> rewrite -> lower: the plan of `model` for these input shapes.
 
+    Where the file was exported at another batch size, the graph of that size is made one for the
+    samples wanted (see `rows`).
+
     Raises:
-        UnsupportedError: where `specialise` does.
+        UnsupportedError: where `specialise` or `rows.rebatch` does.
+        LimitError: where `specialise` does, or one run would hold more at once than
+            `limits.activation_bytes`.
     """
     # Imported here: the rewriter takes half a second to import, and ONNX Runtime needs no plan.
     from fastgan.plan.lower import lower
+    from fastgan.plan.rows import rebatch
     from fastgan.rewrite import rewrite
     from fastgan.specialise import specialise, without_collection
 
+    frozen = _frozen(model, shapes)
     with without_collection():
-        return lower(rewrite(specialise(model, shapes)))
+        declared = {
+            name: (frozen[name], *s[1:]) if name in frozen else s for name, s in shapes.items()
+        }
+        rewritten = rewrite(specialise(model, declared))
+        if frozen:
+            rebatch(rewritten, frozen, next(shapes[name][0] for name in frozen))
+        plan = lower(rewritten)
+    allowed = (limits or Limits()).activation_bytes
+    if plan.memory_bytes > allowed:
+        sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise LimitError(
+            f"a run on {sizes}",
+            f"{size_text(plan.memory_bytes)} of tensors at once",
+            f"at most {size_text(allowed)} (Limits.activation_bytes)",
+            "take a smaller batch or image",
+        )
+    return plan
+
+
+def _frozen(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The inputs for which another batch is asked than the file declares, each with that."""
+    found = {}
+    for value in model.graph.inputs:
+        size = value.shape[0] if value.shape else None
+        wanted = shapes.get(value.name or "", ())[:1]
+        if isinstance(size, int) and wanted and wanted[0] != size:
+            found[value.name or ""] = size
+    return found

@@ -129,6 +129,16 @@ class Plan:
         return sum(step.bytes for step in self.steps)
 
     @property
+    def memory_bytes(self) -> int:
+        """The most that one run holds at once, if each tensor goes after its last use."""
+        held = most = sum(self.buffers[name].bytes for name in self.inputs)
+        for step in self.steps:
+            held += sum(self.buffers[name].bytes for name in step.outputs)
+            most = max(most, held)
+            held -= sum(self.buffers[name].bytes for name in step.releases)
+        return most
+
+    @property
     def peak_bytes(self) -> int:
         """The largest sum of a step's own inputs and outputs: what a cache should hold."""
         return max(

@@ -7,7 +7,7 @@ at 32x32 the last one keeps the size, with a kernel of 3, and every layer stays.
 
 Convolutions this few see only their surroundings, so what the whole image shows is decided in
 front of them, and one dense layer decides little: its digits are blends that nobody can read.
-`Settings.hidden` more of them in front (two by default; 0 is the plain seed) cost next to nothing
+`hidden` more of them in front (two by default; 0 is the plain seed) cost next to nothing
 beside the convolutions, and the same training then gives digits.
 
 Architecture: Radford et al., "Unsupervised Representation Learning with Deep Convolutional
@@ -16,6 +16,7 @@ Generative Adversarial Networks" (2015).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,15 +24,30 @@ from torch import nn
 
 from fastgan.errors import ArgumentError
 from fastgan.recipes import images as pictures
-from fastgan.recipes import losses
-from fastgan.recipes.gan import Adversarial, Settings
+from fastgan.recipes import losses, photographs
+from fastgan.recipes.gan import OfImages, Settings
 from fastgan.recipes.system import built
 
 NAME = "dcgan"
+
+
+@dataclass(frozen=True)
+class DcganSettings(Settings):
+    """Beside the others:
+
+    Attributes:
+        hidden: dense layers in front of those that the recipe describes.
+        subject: without a folder of images, "digits" or "faces".
+    """
+
+    hidden: int = 2
+    subject: str = "digits"
+
+
 SETTINGS = {
-    "ship": Settings(),
-    "full": Settings(steps=40_000, batch=128, lr=2e-4, average=0.999),
-    "quick": Settings(steps=40, batch=16),  # a minute, to see that everything works
+    "ship": DcganSettings(),
+    "full": DcganSettings(steps=40_000, batch=128, lr=2e-4, average=0.999),
+    "quick": DcganSettings(steps=40, batch=16),  # a minute, to see that everything works
 }
 
 
@@ -91,14 +107,23 @@ def _initialise(layer: nn.Module) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def data(settings: Settings, folder: Path | None, channels: int = 3) -> torch.Tensor:
-    """Digits, or the images in a folder."""
-    if folder is None:
-        return pictures.digits("train", settings.size)[0]
-    return pictures.folder(folder, settings.size, channels)
+def data(settings: DcganSettings, folder: Path | None, channels: int = 3) -> torch.Tensor:
+    """Digits, faces and their mirror images, or the images in a folder.
+
+    Raises:
+        ArgumentError: the subject is neither digits nor faces.
+    """
+    if folder is not None:
+        return pictures.folder(folder, settings.size, channels)
+    if settings.subject == "faces":
+        faces = photographs.faces("train", settings.size)
+        return torch.cat([faces, faces.flip(3)])
+    if settings.subject != "digits":
+        raise ArgumentError("subject", repr(settings.subject), "digits or faces")
+    return pictures.digits("train", settings.size)[0]
 
 
-def build(settings: Settings, images: torch.Tensor) -> Adversarial:
+def build(settings: DcganSettings, images: torch.Tensor) -> OfImages:
     """The recipe for `images` [M, C, size, size] in [-1, 1].
 
     Raises:
@@ -118,4 +143,4 @@ def build(settings: Settings, images: torch.Tensor) -> Adversarial:
             losses.spectrally_normalised(discriminator)
         return generator, discriminator
 
-    return Adversarial(NAME, *built(settings.seed, networks), images, settings)
+    return OfImages(NAME, *built(settings.seed, networks), images, settings)

@@ -4,7 +4,9 @@ Losses: Goodfellow et al., "Generative Adversarial Nets" (2014), section 3; hing
 "Spectral Normalization for Generative Adversarial Networks" (2018). One-sided label smoothing:
 Salimans et al., "Improved Techniques for Training GANs" (2016). R1: Mescheder et al., "Which
 Training Methods for GANs do actually Converge?" (2018). Translating real and generated images
-alike: Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020).
+alike: Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020). Mode
+seeking: Mao et al., "Mode Seeking Generative Adversarial Networks for Diverse Image Synthesis"
+(2019).
 """
 
 from __future__ import annotations
@@ -41,6 +43,16 @@ def r1(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """The discriminator's squared gradient at real images, mean over the images."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
+
+
+def mode_seeking(images: torch.Tensor, latents: torch.Tensor, half: int) -> torch.Tensor:
+    """How alike images of different latents are: latents' distance by that of their images.
+
+    Pairs are image i and image `half` + i, which have the same class where there are classes.
+    """
+    apart = (images[:half] - images[half : 2 * half]).abs().flatten(1).mean(1)
+    between = (latents[:half] - latents[half : 2 * half]).abs().flatten(1).mean(1)
+    return (between / (apart + 1e-2)).mean()
 
 
 def spectrally_normalised(network: nn.Module) -> nn.Module:

@@ -127,9 +127,14 @@ def histology(split: Split, shrink: int = 1) -> Photographs:
     return Photographs((part,), "histology")
 
 
-def faces(split: Split, size: int = 32) -> torch.Tensor:
-    """100 grey faces of 25x25, enlarged, [N, 1, size, size] in [-1, 1]; every fifth is held out."""
-    found = np.load(_skimage_folder() / "lfw_subset.npy")[:100]  # faces first, then what is none
+def faces(split: Split, size: int = 32, *, without: bool = False) -> torch.Tensor:
+    """100 grey faces of 25x25, enlarged, [N, 1, size, size] in [-1, 1]; every fifth is held out.
+
+    Those of Labeled Faces in the Wild (Huang et al., 2007) that scikit-image brings. With
+    `without`, its 100 patches that show no face.
+    """
+    every = np.load(_skimage_folder() / "lfw_subset.npy")  # faces first, then what is none
+    found = every[100:] if without else every[:100]
     held_out = np.arange(len(found)) % _HELD_OUT == 0
     chosen = found[held_out if split == "test" else ~held_out]
     bytes_ = np.rint(chosen * 255).clip(0, 255).astype(np.uint8)
@@ -138,6 +143,11 @@ def faces(split: Split, size: int = 32) -> torch.Tensor:
         for face in bytes_
     ]
     return to_float(torch.from_numpy(np.stack(enlarged)))[:, None]
+
+
+def pixels(image: Image.Image) -> torch.Tensor:
+    """uint8 [C, H, W]."""
+    return _tensor(image, 1)
 
 
 def packaged(name: str) -> Image.Image:

@@ -39,7 +39,7 @@ class Rules:
                 if found is None:
                     continue
                 for value in found.new_initializers:
-                    graph.initializers[value.name] = value
+                    _add_initializer(graph, value)
                 ir.convenience.replace_nodes_and_values(
                     graph,
                     node,
@@ -79,6 +79,14 @@ class _Entry:
             if producer is None or (producer.domain, producer.op_type) != wanted:
                 return None
         return self.rule.try_rewrite(model, model.graph, node)
+
+
+def _add_initializer(graph: ir.Graph, value: ir.Value) -> None:
+    """Add it under a name of its own: one that takes another's place would leave it homeless."""
+    name = value.name
+    while value.name in graph.initializers:
+        value.name = f"{name}.{len(graph.initializers)}"
+    graph.initializers.add(value)
 
 
 def _operator(pattern: Any) -> _Operator | None:

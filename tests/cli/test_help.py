@@ -11,7 +11,17 @@ import pytest
 
 import fastgan as library
 
-COMMANDS = ("generate", "inspect", "compare", "bench", "train", "doctor")
+COMMANDS = (
+    "generate",
+    "video",
+    "live",
+    "inspect",
+    "compare",
+    "bench",
+    "evaluate",
+    "train",
+    "doctor",
+)
 
 
 def test_version(fastgan) -> None:

@@ -9,10 +9,12 @@ from drawing import new_generator, new_random, poison
 from fastgan.kernels import conv
 from fastgan.kernels.conv_cases import KERNEL, Case
 from fastgan.kernels.epilogue import Epilogue
+from fastgan.kernels.modulation import Modulated, Modulation
 from fastgan.kernels.types import Config
 from tolerances import assert_close
 
 HALF = torch.float16
+LEAKY = Epilogue("leaky_relu", slope=0.2)
 CONFIGS = (
     Config(16, 16, 16),
     Config(32, 16, 32, split_k=3),
@@ -84,6 +86,21 @@ def test_every_path(config, dtype, device):
     check(Case(2, 24, 5, 7, 40, dtype=dtype), device, config)
 
 
+@pytest.mark.parametrize("config", [*CONFIGS, Config(64, 64, 32, descriptors=True)], ids=str)
+@pytest.mark.parametrize("size", [4, 5], ids=["tiles of one image", "tiles of several"])
+def test_modulation_along_every_path(config, size, device):
+    case = Case(3, 24, size, 8, 40, dtype=HALF, modulated=Modulated(noise=True), epilogue=LEAKY)
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    prepared = conv.prepare(**inputs.launch, config=config)
+    poison(prepared.out)
+    given, scales = inputs.reference, inputs.launch["modulation"]
+    x = (given["x"].float() * scales.scale_in[:, :, None, None]).to(HALF).float()
+    own = given["weight"].float()[None] * scales.scale_out[:, :, None, None, None]
+    sums = F.conv2d(x.reshape(1, 72, size, 8), own.flatten(0, 1), padding=1, groups=3)
+    expected = sums.reshape(3, 40, size, 8) + scales.noise[:, None] + given["bias"][:, None, None]
+    assert_close(prepared.run(), F.leaky_relu(expected, 0.2).to(HALF), HALF)
+
+
 @pytest.mark.parametrize("config", CONFIGS[:3], ids=str)
 def test_padding_and_upsampling_along_every_path(config, device):
     case = Case(2, 32, 3, 4, 20, pad_mode="reflect", upsample=True, dtype=HALF)
@@ -125,6 +142,9 @@ def test_refuses_what_it_cannot_do(device):
         conv.launch(**{**inputs, "x": inputs["x"].contiguous()})
     with pytest.raises(ValueError, match="residual: found"):
         conv.launch(**{**inputs, "residual": inputs["x"]})
+    of_three = Modulation(scale_in=torch.ones(3, 16, device=device))
+    with pytest.raises(ValueError, match="scale_in: found"):
+        conv.launch(**{**inputs, "modulation": of_three})
     with pytest.raises(ValueError, match="pad_mode"):
         conv.pack(torch.zeros(1, 1, 3, 3, device=device), HALF, pad_mode="wrap")
     with pytest.raises(ValueError, match="shuffle: found 6"):

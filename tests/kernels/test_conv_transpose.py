@@ -9,6 +9,7 @@ from drawing import new_generator, new_random, poison
 from fastgan.kernels import conv_transpose
 from fastgan.kernels.conv_transpose_cases import KERNEL, Case
 from fastgan.kernels.epilogue import Epilogue
+from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.types import Config
 from tolerances import assert_close
 
@@ -44,6 +45,22 @@ def check(case: Case, device: torch.device, config: Config | None = None) -> Non
         inputs.reference["x"], inputs.reference["weight"], inputs.reference["bias"], case
     )
     assert_close(prepared.run(), expected.to(case.dtype), case.dtype)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS[1::2], Config(64, 64, 32, descriptors=True)], ids=str)
+@pytest.mark.parametrize("c_out", [3, 40], ids=["phases in columns", "phases apart"])
+def test_modulation_along_every_path(config, c_out, device):
+    none, scales = (0, 0, 0, 0), Modulated(noise=True)
+    case = Case(3, 24, 4, 4, c_out, (3, 3), padding=none, dtype=HALF, modulated=scales)
+    inputs = KERNEL.inputs(case, new_generator(device), device)
+    prepared = conv_transpose.prepare(**inputs.launch, config=config)
+    poison(prepared.out)
+    given, drawn = inputs.reference, inputs.launch["modulation"]
+    x = (given["x"].float() * drawn.scale_in[:, :, None, None]).to(HALF).float()
+    own = given["weight"].float()[None] * drawn.scale_out[:, None, :, None, None]
+    sums = F.conv_transpose2d(x.reshape(1, 72, 4, 4), own.flatten(0, 1), stride=2, groups=3)
+    expected = sums.reshape(3, c_out, 9, 9) + drawn.noise[:, None] + given["bias"][:, None, None]
+    assert_close(prepared.run(), expected.to(HALF), HALF)
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fastgan.errors import ArgumentError
 from fastgan.recipes import dcgan, images, losses, trainer
-from fastgan.recipes.gan import Settings
+from fastgan.recipes.dcgan import DcganSettings
 
 QUICK = replace(dcgan.SETTINGS["quick"], batch=4)
 
@@ -182,9 +182,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, digits):
 
 def test_settings_that_do_not_fit(digits):
     with pytest.raises(ArgumentError, match="32 or 64"):
-        dcgan.build(Settings(size=48), digits)
+        dcgan.build(DcganSettings(size=48), digits)
     with pytest.raises(ArgumentError, match="64 squared"):
-        dcgan.build(Settings(size=64), digits)
+        dcgan.build(DcganSettings(size=64), digits)
 
 
 def test_digits_are_split_for_good_and_enlarged():

@@ -10,6 +10,7 @@ from torch import nn
 
 import fastgan
 from fastgan import ArgumentError, BackendError
+from fastgan.signature import Input
 from tests import networks
 
 
@@ -214,11 +215,31 @@ def test_fp32_passes_nan_on(tmp_path: Path) -> None:
     assert images.isnan().sum() == 2
 
 
-def test_frozen_batch_runs_in_pieces(tmp_path: Path) -> None:
+class Contrast(nn.Module):
+    """Samples that depend on each other, two by two."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(z - z.flip(0)).reshape(2, 1, 4, 4)
+
+
+def test_samples_that_meet_keep_their_batch(tmp_path: Path) -> None:
+    path = tmp_path / "contrast.onnx"
+    torch.onnx.export(Contrast().eval(), (torch.randn(2, 16),), path, dynamo=False)
+    generator = fastgan.load(path, device="cpu")
+    assert generator.signature.frozen_batch == 2
+    with torch.inference_mode():
+        expected = [Contrast()(generator.latents(2, seed=2, start=i)) for i in (0, 2)]
+    assert torch.allclose(generator.generate(4, seed=2), torch.cat(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_frozen_batch(backend: str, tmp_path: Path) -> None:
     module = networks.keras_style(seed=1)
     path = tmp_path / "frozen.onnx"
     torch.onnx.export(module, (torch.randn(4, 100),), path, dynamo=False)
-    generator = fastgan.load(path, device="cpu")
+    generator = fastgan.load(path, device="cpu", backend=backend)
+    # A plan is made for any batch; ONNX Runtime runs the file in pieces.
+    assert generator.signature.frozen_batch == (None if backend == "torch" else 4)
     images = generator.generate(6, seed=2)
     with torch.inference_mode():
         expected = module(generator.latents(6, seed=2))
@@ -324,3 +345,63 @@ def test_isolated_loading(small_path: Path) -> None:
     assert generator.generate(2).shape == (2, 1, 16, 16)
     with pytest.raises(fastgan.ModelFileError):
         fastgan.load(small_path.read_bytes()[:500], device="cpu", isolate=True)
+
+
+class Field(nn.Module):
+    """A latent field, 3 pixels for each place and 2 more."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        large = nn.functional.interpolate(z, scale_factor=3.0, mode="nearest")
+        return torch.tanh(nn.functional.pad(large, [1] * 4))
+
+
+def test_a_field_makes_images_of_any_size(tmp_path: Path) -> None:
+    port = Input("z", "latent", ("batch", 3, "height", "width"), distribution="normal")
+    fastgan.export(Field(), tmp_path / "field.onnx", inputs=[port])
+    for backend in ("torch", "ort"):
+        g = fastgan.load(tmp_path / "field.onnx", backend=backend, device="cpu")
+        assert g.generate(2).shape == (2, 3, 5, 5)
+        whole = g.generate(5, seed=3, size=(14, 8))
+        assert whole.shape == (5, 3, 14, 8)
+        assert torch.equal(g.generate(1, seed=3, start=4, size=(14, 8)), whole[4:])
+        assert torch.equal(g.generate(5, seed=3, size=(14, 8), batch_size=2), whole)
+        assert g.generate(1, size=(14, 8), format="uint8").shape == (1, 14, 8, 3)
+        with pytest.raises(ArgumentError, match=r"such as 14 for that 13: 3 pixels .* and 2"):
+            g.generate(1, size=(13, 8))
+        for wrong in ((0, 8), (8,), 8, (5.0, 5)):
+            with pytest.raises(ArgumentError, match=r"in pixels|such as"):
+                g.generate(1, size=wrong)  # type: ignore[arg-type]
+
+
+def test_a_size_for_a_model_of_one(small: fastgan.Generator) -> None:
+    with pytest.raises(ArgumentError, match="one size"):
+        small.generate(1, size=(32, 32))
+
+
+# Noise inside the graph --------------------------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    """Noise that the graph draws for each sample, added to what comes from the latent."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = z.reshape(-1, 1, 4, 4)
+        return torch.tanh(x + torch.randn_like(x))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_noise_in_the_graph_is_a_samples_own(frozen: bool, tmp_path: Path) -> None:
+    path = tmp_path / "noisy.onnx"
+    axes = None if frozen else {"z": {0: "batch"}}
+    torch.onnx.export(
+        Noisy(), (torch.randn(1, 16),), path, input_names=["z"], dynamic_axes=axes, dynamo=False
+    )
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    everything = generator.generate(7, seed=3)
+    assert torch.allclose(generator.generate(7, seed=3, batch_size=2), everything, atol=1e-6)
+    assert torch.allclose(generator.generate(1, seed=3, start=5)[0], everything[5], atol=1e-6)
+    seeds = generator.generate(3, seed=[9, 3, 3], start=2)
+    assert torch.allclose(seeds[1:], everything[[2, 2]], atol=1e-6)
+    assert not torch.allclose(generator.generate(7, seed=4), everything, atol=1e-2)
+    without = torch.tanh(generator.latents(7, seed=3)).reshape(-1, 1, 4, 4)
+    assert not torch.allclose(everything, without, atol=1e-2)

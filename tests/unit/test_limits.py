@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import fastgan
 from fastgan.errors import ArgumentError, FastganError, LimitError, ModelFileError
 from fastgan.limits import Limits, size_text
 from fastgan.model_file import read
@@ -62,6 +63,29 @@ def test_declared_activations() -> None:
     message = limit_error(data)
     assert "input 'x'" in message
     assert "Limits.activation_bytes" in message
+
+
+def test_activations_at_the_planned_batch() -> None:
+    """An open size, which no check of the file can count: x, a and b at once are 12 KiB each."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    model = onnx.ModelProto.FromString(graph_model(nodes, [value("x", ["n", 3, 32, 32])]))
+    model.graph.output[0].CopyFrom(value("y", ["n", 3, 32, 32]))
+    data = model.SerializeToString()
+    three = 3 * 3 * 32 * 32 * 4
+    g = fastgan.load(data, device="cpu", limits=Limits(activation_bytes=2 * three))
+    image = np.zeros((1, 3, 32, 32), np.float32)
+    g.run({"x": image})
+    with pytest.raises(LimitError) as caught:
+        g.run({"x": np.repeat(image, 3, axis=0)})
+    assert "Limits.activation_bytes" in str(caught.value)
+    assert "[3, 3, 32, 32]" in str(caught.value)
+    assert "smaller batch" in str(caught.value)
+    with pytest.raises(LimitError):
+        fastgan.load(data, device="cpu", limits=Limits(activation_bytes=three // 2))
 
 
 def nested(depth: int) -> bytes:

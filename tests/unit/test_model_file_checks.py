@@ -229,9 +229,48 @@ def test_what_the_ir_does_not_hold_is_refused_not_dropped() -> None:
     assert "sparse" in refused(bytes(model.SerializeToString()), UnsupportedError)
 
 
-def test_text_is_utf8() -> None:
-    data = graph_model([relu("x", "y", "naNe")], X)
-    assert "UTF-8" in refused(data.replace(b"naNe", b"na\xffe"))
+@pytest.mark.parametrize("kind", ["sequence", "optional"])
+def test_a_type_of_nothing(kind: str) -> None:
+    model = onnx.ModelProto.FromString(graph_model([relu("x", "y")], X))
+    model.graph.output[0].type.Clear()
+    getattr(model.graph.output[0].type, f"{kind}_type").SetInParent()
+    assert f"output 'y': found a {kind} of nothing" in refused(model.SerializeToString())
+
+
+TEXTS = {
+    "NodeProto.name": lambda m: m.graph.node[0],
+    "NodeProto.op_type": lambda m: m.graph.node[0],
+    "NodeProto.domain": lambda m: m.graph.node[0],
+    "NodeProto.overload": lambda m: m.graph.node[0],
+    "NodeProto.doc_string": lambda m: m.graph.node[0],
+    "AttributeProto.name": lambda m: m.graph.node[0].attribute.add(),
+    "AttributeProto.ref_attr_name": lambda m: m.graph.node[0].attribute.add(),
+    "GraphProto.name": lambda m: m.graph.node[0].attribute.add(name="a", type=5).g,
+    "TensorProto.doc_string": lambda m: m.graph.initializer.add(name="w", data_type=1),
+    "ValueInfoProto.name": lambda m: m.graph.input[0],
+    "Dimension.dim_param": lambda m: m.graph.input[0].type.tensor_type.shape.dim[0],
+    "Dimension.denotation": lambda m: m.graph.input[0].type.tensor_type.shape.dim[0],
+    "StringStringEntryProto.value": lambda m: m.metadata_props.add(key="k"),
+    "OperatorSetIdProto.domain": lambda m: m.opset_import.add(version=1),
+    "FunctionProto.name": lambda m: m.functions.add(),
+    "FunctionProto.input": lambda m: m.functions.add(),
+    "NodeProto.output": lambda m: m.graph.node[0],
+    "ModelProto.producer_name": lambda m: m,
+}
+
+
+@pytest.mark.parametrize("field", TEXTS)
+def test_text_is_utf8_wherever_the_schema_has_text(field: str) -> None:
+    """Written as text and broken in the bytes, since protobuf writes no other."""
+    model = onnx.ModelProto.FromString(graph_model([relu("x", "y")], X))
+    message, name = TEXTS[field](model), field.split(".")[1]
+    if isinstance(getattr(message, name), str):
+        setattr(message, name, "naNe")
+    else:
+        getattr(message, name).append("naNe")
+    found = refused(model.SerializeToString().replace(b"naNe", b"na\xffe"))
+    assert field in found
+    assert "UTF-8" in found
 
 
 def test_a_last_input_left_empty_is_left_out_where_the_runtime_needs_it() -> None:

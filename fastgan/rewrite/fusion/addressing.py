@@ -53,7 +53,7 @@ class FusePad(RewriteRuleClassBase):
     def check(self, context: Any, x: ir.Value, padded: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
         given = nodes.attributes(nodes.producer(out))
-        mode, pads = _padding(nodes.producer(padded), len(nodes.shape(x)))
+        mode, pads = padding(nodes.producer(padded), len(nodes.shape(x)))
         if pads is None or mode not in PAD_MODES:
             return result.fail("the padding depends on data, or is neither zeros, reflect nor edge")
         if any(begin or end for begin, end in pads[:2]) or any(p < 0 for b in pads for p in b):
@@ -70,7 +70,7 @@ class FusePad(RewriteRuleClassBase):
 
     def rewrite(self, op: Any, x: ir.Value, padded: ir.Value, out: ir.Value) -> Any:
         node, pad = nodes.producer(out), nodes.producer(padded)
-        mode, pads = _padding(pad, len(nodes.shape(x)))
+        mode, pads = padding(pad, len(nodes.shape(x)))
         assert pads is not None
         flat = [begin for begin, _ in pads[2:]] + [end for _, end in pads[2:]]
         total = [a + b for a, b in zip(nodes.attributes(node)["pads"], flat, strict=True)]
@@ -80,7 +80,7 @@ class FusePad(RewriteRuleClassBase):
         return nodes.rebuild(op, node, [x, *node.inputs[1:]], **changes)
 
 
-def _padding(pad: ir.Node, rank: int) -> tuple[str, list[tuple[int, int]] | None]:
+def padding(pad: ir.Node, rank: int) -> tuple[str, list[tuple[int, int]] | None]:
     """The mode of a Pad and (begin, end) of each axis; None where data decide, or not zeros."""
     given = nodes.attributes(pad)
     mode = given.get("mode", "constant")

@@ -26,8 +26,8 @@ class AddBias(RewriteRuleClassBase):
         node, constant = nodes.producer(product), nodes.constant(term)
         if constant is None:
             return result.fail("the term depends on data")
-        if "activation" in node.attributes or nodes.fused_inputs(node)[3] is not None:
-            return result.fail("the product already has an activation or a residual")
+        if {"activation", "shuffle"} & node.attributes.keys():
+            return result.fail("the product already has an activation or a shuffle")
         if "shape" in node.attributes:
             return result.fail("the product is already unflattened")
         if nodes.shape(out) != nodes.shape(product):
@@ -38,14 +38,14 @@ class AddBias(RewriteRuleClassBase):
 
     def rewrite(self, op: Any, term: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
-        x, weight, bias, _ = nodes.fused_inputs(node)
+        x, weight, bias, *others = nodes.all_inputs(node)
         constant, old = nodes.constant(term), nodes.constant(bias)
         assert constant is not None
         row = np.broadcast_to(constant.reshape(-1), nodes.shape(product)[1])
         total = row if old is None else row + old
         new = op.initializer(ir.tensor(np.ascontiguousarray(total)), name=f"{out.name}.bias")
         return nodes.rebuild(
-            op, node, [x, weight, new], origin=nodes.origin(node, nodes.producer(out))
+            op, node, [x, weight, new, *others], origin=nodes.origin(node, nodes.producer(out))
         )
 
 

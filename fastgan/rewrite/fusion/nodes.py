@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,24 @@ def shape(value: ir.Value) -> tuple[int, ...]:
     return tuple(value.shape.numpy())
 
 
+def shaped(value: ir.Value, sizes: Sequence[int], type_: ir.TypeProtocol | None) -> ir.Value:
+    """A value that a rewrite makes, told its shape and type: later rules ask for them."""
+    value.shape, value.type = ir.Shape(tuple(sizes)), type_
+    return value
+
+
+def reshaped(op: Any, value: ir.Value, sizes: Sequence[int]) -> ir.Value:
+    """A Reshape of a value to a static shape, in a rewrite; the value where that is its own."""
+    if tuple(sizes) == shape(value):
+        return value
+    known = constant(value)
+    if known is not None:
+        made: ir.Value = op.initializer(ir.tensor(known.reshape(sizes)), name=f"{value.name}.as")
+        return made
+    target = op.initializer(ir.tensor(np.array(sizes, np.int64)), name=f"{value.name}.shape")
+    return shaped(op.Reshape(value, target), sizes, value.type)
+
+
 def producer(value: ir.Value) -> ir.Node:
     """The node that makes this value; a rule's pattern guarantees that there is one."""
     node = value.producer()
@@ -55,6 +73,27 @@ def attributes(node: ir.Node, **changes: Any) -> dict[str, Any]:
 def fused_inputs(node: ir.Node) -> list[ir.Value | None]:
     """x, weight, bias and residual of a fused node, None where left out."""
     return [*node.inputs, None, None, None][:4]
+
+
+def all_inputs(node: ir.Node) -> list[ir.Value | None]:
+    """x, weight, bias, residual, scale_in and scale_out of a fused node, None where left out."""
+    return [*node.inputs, *[None] * 6][:6]
+
+
+def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
+    """The axes that a reduction reduces, from 0 on; None where data decide."""
+    given, x = attributes(node), node.inputs[0]
+    assert x is not None
+    rank = len(shape(x))
+    axes = given.get("axes")
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        known = constant(node.inputs[1])
+        if known is None:
+            return None
+        axes = known.reshape(-1).tolist()
+    if not axes:
+        return () if given.get("noop_with_empty_axes", 0) else tuple(range(rank))
+    return tuple(sorted(int(axis) % rank for axis in axes))
 
 
 def per_channel(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> bool:

@@ -33,7 +33,8 @@ class AddResidual(RewriteRuleClassBase):
 
     def rewrite(self, op: Any, other: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
-        inputs = [*nodes.fused_inputs(node)[:3], other]
+        inputs = nodes.all_inputs(node)
+        inputs[3] = other
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
 
 

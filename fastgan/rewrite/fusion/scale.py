@@ -45,7 +45,7 @@ class FoldScale(RewriteRuleClassBase):
 
     def rewrite(self, op: Any, factor: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
-        x, weight, bias, _ = nodes.fused_inputs(node)
+        x, weight, bias, *others = nodes.all_inputs(node)
         old, old_bias, constant = (nodes.constant(v) for v in (weight, bias, factor))
         assert old is not None
         assert constant is not None
@@ -56,10 +56,11 @@ class FoldScale(RewriteRuleClassBase):
             row = np.repeat(row, old.shape[1] // channels)
         group = nodes.attributes(node).get("group", 1)
         new = scale_outputs(self.product, old, row, group).astype(old.dtype)
-        inputs = [x, op.initializer(ir.tensor(np.ascontiguousarray(new)), name=f"{out.name}.w")]
+        array = ir.tensor(np.ascontiguousarray(new))
+        inputs = [x, op.initializer(array, name=f"{out.name}.w"), None, *others]
         if old_bias is not None:
             scaled = ir.tensor((old_bias * row).astype(old_bias.dtype))
-            inputs.append(op.initializer(scaled, name=f"{out.name}.b"))
+            inputs[2] = op.initializer(scaled, name=f"{out.name}.b")
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
 
 

@@ -1,0 +1,147 @@
+"""`fastgan stream`: frames into shared memory, for a game or any other process."""
+
+from __future__ import annotations
+
+import math
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastgan.cli import console, options
+from fastgan.cli.seeds import Seeds
+from fastgan.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from fastgan.realtime import Stats
+
+EXAMPLES = (
+    ("fastgan stream dcgan-digits --shm /digits", "a drift from seed 0, 60 frames a second"),
+    ("fastgan stream model.onnx --shm /faces --seeds 0-7 --fps 90", "from seed to seed, for ever"),
+    ("fastgan stream style.onnx --shm /styled --from /game", "every frame of another ring, run"),
+)
+
+
+def stream(
+    model: options.Model,
+    shm: Annotated[
+        str, typer.Option("--shm", metavar="/NAME", help="The ring's name in shared memory.")
+    ],
+    fps: Annotated[
+        float, typer.Option(metavar="F", help="Frames per second; 0 for as fast as it goes.")
+    ] = 60.0,
+    seed: Annotated[int, typer.Option(help="Where the drift begins.")] = 0,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="SEEDS", help="A loop through these seeds instead: 0-7 or 1,2,5-9."),
+    ] = None,
+    w_frames: Annotated[
+        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Frames from seed to seed.")
+    ] = 120,
+    speed: Annotated[float, typer.Option(help="Frames of the walk per frame shown.")] = 1.0,
+    trunc: Annotated[
+        float | None, typer.Option(metavar="T", help="Keep latents within -T and T.")
+    ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="K", help="Class, by index or name.")
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="/NAME", help="The ring that an image model's frames are."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="uint8, or float32 for the model's own range.")
+    ] = "uint8",
+    slots: Annotated[
+        int, typer.Option(min=2, max=4096, metavar="N", help="Frames in shared memory.")
+    ] = 4,
+    frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many. Default: until Ctrl-C.")
+    ] = None,
+    osc: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Also listen to OSC on this port.")
+    ] = None,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
+    ] = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write frames into a ring in shared memory, which any process can read and steer.
+
+    csrc/include/fastgan_frames.h reads it from C and C++, fastgan.realtime.RingReader from Python;
+    docs/frames.md has the layout. Ctrl-C ends it.
+    """
+    from fastgan.realtime.ring import RingReader, check_free
+
+    if not (math.isfinite(fps) and fps >= 0):
+        raise ArgumentError("--fps", f"{fps:g}", "0 or more")
+    chosen = None if seeds is None else Seeds(seeds)
+    check_free(shm)
+    source = None if from_ is None else RingReader(from_)
+
+    import fastgan
+    from fastgan.cli.generate import label
+    from fastgan.realtime import RingWriter, SeedPath
+    from fastgan.realtime.osc import Osc
+    from fastgan.realtime.ring_stream import pictures, put, serve
+
+    generator = fastgan.load(
+        model, device=device, backend=backend, precision=precision, strict=strict
+    )
+    if (source is not None) != (generator.signature.image is not None):
+        found = "a model that makes pictures of a latent" if source else "a model of pictures"
+        raise ArgumentError("--from", found, "--from /NAME for a model that takes pictures, alone")
+    walk = None if chosen is None else SeedPath(tuple(chosen), w_frames, loop=True)
+    rate = fps or None
+    output = next((o for o in generator.signature.outputs if o.kind == "image"), None)
+    if output is None:
+        raise ArgumentError("stream", "an output that is no picture", "one that is")
+    opened = generator.stream(
+        fps=rate, latents=walk, labels=label(class_), format=format, truncation=trunc, seed=seed,
+        speed=speed, source=None if source is None else pictures(source),
+    )  # fmt: skip
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    try:
+        with opened, ExitStack() as inputs:  # these end first
+            if source is not None:
+                inputs.enter_context(source)
+            if osc is not None:
+                inputs.enter_context(Osc(osc)).control(opened)
+            first = opened.take()
+            assert first is not None
+            channels, height, width = _sizes(first.images, format)
+            with RingWriter(
+                shm, height, width, channels, format=format, slots=slots, fps=rate, seed=seed,
+                speed=speed, truncation=trunc,
+                range=(0.0, 255.0) if format == "uint8" else output.range or (-1.0, 1.0),
+            ) as ring:  # fmt: skip
+                typer.echo(f"{ring.shape} in {shm}, {generator.backend} on {generator.device}")
+                put(ring, first)
+                serve(opened, ring, None if frames is None else frames - 1)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    _summary(opened.stats)
+
+
+def _sizes(images: Any, format: str) -> tuple[int, int, int]:
+    """(C, H, W) of a frame."""
+    if images.dim() != 4:
+        raise ArgumentError("stream", "an output that is no picture", "one that is")
+    sizes = images.shape[1:] if format == "float32" else images.permute(0, 3, 1, 2).shape[1:]
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _summary(stats: Stats) -> None:
+    count = console.count
+    typer.echo(
+        f"{count(stats.produced, 'frame')} made, {stats.delivered} written, "
+        f"{stats.dropped + stats.skipped} lost, {stats.missed} late"
+    )
+    compute = stats.compute
+    typer.echo(f"ms a frame: p50 {compute.p50:.2f}, p99 {compute.p99:.2f}, max {compute.max:.2f}")

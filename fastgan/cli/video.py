@@ -1,0 +1,199 @@
+"""`fastgan video`: a walk through latent space as a video file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastgan.cli import console, options
+from fastgan.cli.seeds import Seeds
+from fastgan.cli.seeds import grid as parse_grid
+from fastgan.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from fastgan.realtime import Walk
+
+EXAMPLES = (
+    ("fastgan video dcgan-digits --seeds 0-7 --loop -o walk.mp4", "from seed to seed, and back"),
+    (
+        "fastgan video dcgan-digits --seeds 0-31 --grid 4x2 --w-frames 60 --scale 4",
+        "eight walks of four seeds each, every pixel four times as large: out/video.mp4",
+    ),
+    ("fastgan video model.onnx --audio song.wav --trunc 0.7", "the louder, the faster"),
+    (
+        "fastgan video model.onnx --codec ffv1 -o exact.mkv --start 100 --frames 50",
+        "frames 100 to 149 alone, every pixel kept",
+    ),
+)
+
+
+def video(
+    model: options.Model,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file: .mp4, .mkv, .webm, .mov or .gif.")
+    ] = Path("out/video.mp4"),
+    seeds: Annotated[
+        str, typer.Option(metavar="SEEDS", help="Seeds in order: 0-7 or 1,2,5-9.")
+    ] = "0-7",
+    grid: Annotated[
+        str, typer.Option(metavar="CxR", help="Columns x rows of walks side by side.")
+    ] = "1x1",
+    num_keyframes: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Seeds in each walk. Default: shared out evenly."),
+    ] = None,
+    w_frames: Annotated[
+        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Frames from seed to seed.")
+    ] = 120,
+    interpolation: Annotated[
+        str, typer.Option(help="spherical, linear, or cubic (no corners at the seeds).")
+    ] = "spherical",
+    loop: Annotated[
+        bool, typer.Option("--loop/--no-loop", help="Go on from the last seed to the first.")
+    ] = True,
+    fps: Annotated[float, typer.Option(metavar="F", help="Frames per second.")] = 60.0,
+    start: Annotated[int, typer.Option(min=0, help="First frame.")] = 0,
+    frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many. Default: once through.")
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="A sound file that drives the speed: louder is faster.")
+    ] = None,
+    trunc: Annotated[
+        float | None, typer.Option(metavar="T", help="Keep latents within -T and T.")
+    ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="K", help="Class, by index or name.")
+    ] = None,
+    rng: Annotated[
+        str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")
+    ] = "philox",
+    codec: Annotated[
+        str | None, typer.Option(help="An encoder of FFmpeg's. Default: the suffix's usual one.")
+    ] = None,
+    crf: Annotated[
+        int | None, typer.Option(min=0, max=63, help="Quality of x264, x265, VP9: 0 is best.")
+    ] = None,
+    scale: Annotated[int, typer.Option(min=1, max=64, help="Pixels a side for each pixel.")] = 1,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
+    ] = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Record a walk from seed to seed as a video.
+
+    A seed's frame is what `fastgan generate --seeds` makes of it. The same options give the same
+    frames, bit for bit, also where --start begins in the middle. The file appears once it is whole.
+    """
+    from fastgan.realtime import video as recording
+
+    columns, rows = parse_grid(grid)
+    if not (0 < fps <= 1000):
+        raise ArgumentError("--fps", f"{fps:g}", "more than 0, at most 1000")
+    recording.check(output, codec)
+    walk, count = _walk(
+        Seeds(seeds), columns * rows, num_keyframes, w_frames, interpolation, loop, rng
+    )
+    if audio is not None:
+        from fastgan.realtime import Envelope, Retime
+
+        envelope = Envelope.of_file(audio, fps)
+        walk, count = Retime(walk, envelope.scaled(0.25, 3.0)), envelope.frames
+    count = frames if frames is not None else max(1, count - start)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    sink = recording.VideoWriter(
+        output, fps, codec, None if crf is None else {"crf": str(crf)}, scale
+    )
+    with sink:
+        began = time.perf_counter()
+        _record(
+            sink, model, walk, count, start, columns, columns * rows, trunc, class_,
+            (device, backend, precision, strict),
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+    size = console.number(output.stat().st_size, "B")
+    typer.echo(f"{console.count(count, 'frame')} in {seconds:.1f} s, {count / fps:.1f} s of video")
+    typer.echo(f"{output}: {size}")
+
+
+def _walk(
+    seeds: Seeds,
+    cells: int,
+    num_keyframes: int | None,
+    w_frames: int,
+    interpolation: str,
+    loop: bool,
+    rng: str,
+) -> tuple[Walk, int]:
+    """The walk of all cells, and its frames: cell after cell takes the next seeds."""
+    from fastgan.realtime import Each, SeedPath
+
+    if seeds.count > 1_000_000:
+        raise ArgumentError("--seeds", f"{seeds.count} seeds", "at most 1000000")
+    every = list(seeds)
+    if num_keyframes is None:
+        if len(every) % cells:
+            needed = f"a multiple of {cells}, or --num-keyframes"
+            raise ArgumentError("--seeds", f"{len(every)} for {cells} cells", needed)
+        num_keyframes = len(every) // cells
+    if num_keyframes < 1:
+        raise ArgumentError("--num-keyframes", str(num_keyframes), "at least 1")
+    walks = [
+        SeedPath(
+            tuple(every[(cell * num_keyframes + k) % len(every)] for k in range(num_keyframes)),
+            w_frames,
+            interpolation,
+            loop,
+            rng,
+        )
+        for cell in range(cells)
+    ]
+    return Each(tuple(walks)), w_frames * (num_keyframes - (not loop)) + (not loop)
+
+
+def _record(
+    sink: object,
+    model: str,
+    walk: Walk,
+    count: int,
+    start: int,
+    columns: int,
+    cells: int,
+    trunc: float | None,
+    class_: str | None,
+    how: tuple[str, str, str, bool],
+) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+    import fastgan
+    from fastgan.cli.generate import label
+    from fastgan.realtime.video import VideoWriter, tile
+
+    assert isinstance(sink, VideoWriter)
+    device, backend, precision, strict = how
+    generator = fastgan.load(
+        model, device=device, backend=backend, precision=precision, strict=strict
+    )
+    if generator.signature.image is not None:
+        found = "a model that takes pictures"
+        raise ArgumentError("video", found, "one that makes them of a latent", "see fastgan apply")
+    columns_of = (BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn())
+    with (
+        generator.stream(
+            latents=walk, batch=cells, labels=label(class_), truncation=trunc, policy="every",
+            start=start, frames=count,
+        ) as stream,
+        console.progress(*columns_of) as bar,
+    ):  # fmt: skip
+        task = bar.add_task("", total=count)
+        for frame in stream:
+            if frame.images.dim() != 4:
+                raise ArgumentError("video", "an output that is no picture", "one that is")
+            sink.write(tile(frame.images, columns), frame.index)
+            bar.advance(task)

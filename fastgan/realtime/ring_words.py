@@ -1,0 +1,157 @@
+"""What the ring needs of the native part: its words and its errors, in fastgan's own."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastgan.errors import ArgumentError, RingError
+
+FORMATS: dict[str, tuple[int, np.dtype[Any]]] = {
+    "uint8": (1, np.dtype(np.uint8)),
+    "float32": (2, np.dtype(np.float32)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RingShape:
+    """What frames a ring holds.
+
+    Attributes:
+        height, width: pixels.
+        channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+        format: "uint8", or "float32" for values in the model's own range.
+        range: the values of black and white.
+    """
+
+    height: int
+    width: int
+    channels: int
+    format: str = "uint8"
+    range: tuple[float, float] = (0.0, 255.0)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.height, self.width, self.channels
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} pixels of {self.channels} x {self.format}"
+
+
+# Errors -------------------------------------------------------------------------------------------
+
+MISSING, STARTING = "no ring of this name", "a producer that is just starting"
+
+
+def native() -> Any:
+    """The compiled module.
+
+    Raises:
+        RingError: it was not built, or this is not Linux.
+    """
+    try:
+        from fastgan import _native
+    except ImportError:
+        _native = None
+    if not hasattr(_native, "FramesReader"):
+        found = "a fastgan without its native part"
+        needed = "one that was installed on Linux, with a C++ compiler"
+        raise RingError("shared memory ring", found, needed, "see 'fastgan doctor'")
+    return _native
+
+
+def closed(name: str) -> RingError:
+    """What a closed writer or reader raises."""
+    return RingError(f"ring {name!r}", "closed already", "an open one")
+
+
+def taken(name: str, process: int | None) -> RingError:
+    """What a second producer raises."""
+    found = "a producer that is running" + (f", process {process}" if process else "")
+    return RingError(f"ring {name!r}", found, "a free name", "end it, or take another name")
+
+
+def explained(
+    error: Any, name: str, shape: RingShape | None = None, slots: int = 0
+) -> RingError | ArgumentError:
+    """The error of the native part as one that says what to do."""
+    module = native()
+    code, text, number = error.args
+    kinds: dict[int, str] = {value: key for key, value in module.FRAMES_ERRORS.items()}
+    kind, where = kinds[code], f"ring {name!r}"
+    if kind == "bad name":
+        needed = "'/' and 1 to 200 letters, digits, '.', '_' or '-', such as /fastgan"
+        return ArgumentError("name of a ring", repr(name), needed)
+    if kind == "bad shape":
+        needed = "1 to 65536 pixels a side, 1 to 4 channels, at most 2 GiB, 2 to 4096 slots"
+        return ArgumentError(where, f"{shape} in {slots} slots", needed)
+    if kind == "no ring":
+        instead = f"start one: fastgan stream MODEL --shm {name}"
+        return RingError(where, MISSING, "a producer that is running", instead)
+    if kind == "not ready":
+        return RingError(where, STARTING, "one that has started", "try again")
+    if kind == "taken":
+        return taken(name, _process_of(module, name))
+    if kind == "shape":
+        found = _shape_of(module, name)
+        return RingError(where, f"frames of {found}", str(shape))
+    if kind == "version":
+        needed = "the version of this fastgan"
+        instead = "producer and readers must be of one version"
+        return RingError(where, "another version of the layout", needed, instead)
+    if kind == "not a ring":
+        found = "shared memory of another program"
+        return RingError(where, found, "a ring of frames", "take another name")
+    if kind == "read only":
+        return RingError(where, "a reader without control", "RingReader(name, control=True)")
+    if kind == "system":
+        if number in (errno.ENOSPC, errno.ENOMEM):
+            instead = "take fewer slots, or enlarge /dev/shm (docker run --shm-size)"
+            return RingError(where, os.strerror(number), "more memory in /dev/shm", instead)
+        return RingError(where, os.strerror(number), "the right to open it")
+    return RingError(where, text, "a whole ring")
+
+
+def _process_of(module: Any, name: str) -> int | None:
+    try:
+        return int(module.FramesReader(name, None, False).process)
+    except module.FramesError:  # gone, or not readable
+        return None
+
+
+def _shape_of(module: Any, name: str) -> str:
+    try:
+        return str(unpacked(module.FramesReader(name, None, False).shape))
+    except module.FramesError:
+        return "another size"
+
+
+# Words -------------------------------------------------------------------------------------------
+
+
+def packed(shape: RingShape) -> tuple[int, int, int, int, float, float]:
+    sizes = (shape.width, shape.height, shape.channels)
+    for name, size in zip(("width", "height", "channels"), sizes, strict=True):
+        whole(name, size)
+    return (*sizes, FORMATS[shape.format][0], *shape.range)
+
+
+def unpacked(packed: tuple[int, int, int, int, float, float]) -> RingShape:
+    width, height, channels, number, low, high = packed
+    format = next(name for name, (known, _) in FORMATS.items() if known == number)
+    return RingShape(height, width, channels, format, (low, high))
+
+
+def whole(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
+        raise ArgumentError(name, repr(value), "a whole number of at least 1")
+    return value
+
+
+def bits(value: float) -> int:
+    return int(np.float64(value).view(np.uint64))

@@ -1,0 +1,55 @@
+"""Which function judges which shipped model. A model that ships has a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from PIL import Image
+
+from fastgan import models
+from fastgan.errors import ArgumentError
+from fastgan.generator import Generator
+from fastgan.recipes.evaluation import autoencoders, digits, faces, textures
+from fastgan.recipes.evaluation.figure import Figure
+
+Figures = Callable[[Generator], dict[str, Figure]]
+Picture = Callable[[Generator], Image.Image]
+
+#: What `fastgan evaluate NAME` computes.
+FIGURES: Mapping[str, Figures] = {
+    "aae-digits": autoencoders.of_digits,
+    "aae-digits-encoder": autoencoders.of_digits,
+    "cgan-digits": digits.conditional,
+    "dcgan-digits": digits.figures,
+    "dcgan-faces": faces.figures,
+    "texture-grass": textures.grass,
+    "texture-gravel": textures.gravel,
+    "vae-digits": autoencoders.of_digits,
+    "vae-digits-encoder": autoencoders.of_digits,
+    "vae-faces": autoencoders.of_faces,
+    "vae-faces-encoder": autoencoders.of_faces,
+}
+
+#: What draws fastgan/models/NAME.png; `python -m fastgan.recipes.evaluation.draw NAME`.
+PICTURES: Mapping[str, Picture] = {
+    "aae-digits": autoencoders.picture_digits,
+    "cgan-digits": digits.picture_conditional,
+    "dcgan-digits": digits.picture,
+    "dcgan-faces": faces.picture,
+    "texture-grass": textures.picture,
+    "texture-gravel": textures.picture,
+    "vae-digits": autoencoders.picture_digits,
+    "vae-faces": autoencoders.picture_faces,
+}
+
+
+def figures_of(name: str) -> Figures:
+    """The function that judges the shipped model of this name.
+
+    Raises:
+        ArgumentError: there is none; the message lists those that there are.
+    """
+    if name not in FIGURES:
+        where = "a shipped model without figures" if name in models.names() else "no shipped model"
+        raise ArgumentError("what to judge by", f"{name!r}: {where}", ", ".join(sorted(FIGURES)))
+    return FIGURES[name]

@@ -1,0 +1,134 @@
+"""A batch that an exporter fixed: found whatever the file declares, and run in turns."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+
+import fastgan
+from fastgan.errors import ArgumentError
+from tests.unit.models import graph_model, value
+
+WEIGHT = np.random.default_rng(5).standard_normal((8, 48)).astype(np.float32)
+BIAS = np.random.default_rng(6).standard_normal((4, 48)).astype(np.float32)
+
+
+def model(
+    shape: list[int], batch: int | str, *, constant: int = 0, product: str = "MatMul"
+) -> bytes:
+    """latent [batch, 8] -> images: a product, a Reshape to `shape`, a Tanh.
+
+    Args:
+        constant: add the first so many rows of `BIAS` to the product.
+    """
+    nodes = [helper.make_node(product, ["z", "weight"], ["p"])]
+    if constant:
+        nodes.append(helper.make_node("Add", ["p", "rows"], ["s"]))
+    nodes += [
+        helper.make_node("Reshape", [nodes[-1].output[0], "shape"], ["r"]),
+        helper.make_node("Tanh", ["r"], ["y"]),
+    ]
+    weights = {"weight": WEIGHT, "shape": np.array(shape), "rows": BIAS[: constant or 1]}
+    outputs = [value("y", [batch, 3, 4, 4])]
+    return graph_model(nodes, [value("z", [batch, 8])], weights=weights, outputs=outputs)
+
+
+def expected(z: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(z @ torch.from_numpy(WEIGHT)).reshape(-1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "declared", "frozen"),
+    [
+        ([-1, 3, 4, 4], "n", None),
+        ([-1, 3, 4, 4], 4, None),  # in the declared shape alone
+        ([4, 3, 4, 4], 4, 4),
+        ([4, 3, 4, 4], "n", 4),  # in the graph alone
+        ([1, 3, 4, 4], "n", 1),
+        ([5, 3, 4, 4], "n", 5),  # no usual batch
+    ],
+)
+def test_the_batch_that_the_graph_runs_at(shape, declared, frozen, caplog) -> None:
+    with caplog.at_level(logging.INFO, "fastgan"):
+        g = fastgan.load(model(shape, declared), device="cpu", strict=True)
+    assert g.signature.frozen_batch == frozen
+    notes = [r for r in caplog.records if "batch" in r.getMessage()]
+    assert len(notes) == (frozen is not None or declared == 4)
+    assert [r.levelno for r in notes if r.levelno > logging.INFO] == [logging.WARNING] * bool(
+        frozen
+    )
+    for n in (1, 3, 4, 6):
+        z = torch.randn(n, 8)
+        assert torch.allclose(g.run({"z": z})["y"], expected(z), atol=1e-6)
+        assert torch.allclose(g.generate(n, seed=n), expected(g.latents(n, seed=n)), atol=1e-6)
+
+
+def test_a_constant_of_some_rows_fixes_the_batch() -> None:
+    g = fastgan.load(model([-1, 3, 4, 4], "n", constant=4), device="cpu")
+    assert g.signature.frozen_batch == 4
+    z = torch.randn(3, 8)
+    rows = torch.tanh(z @ torch.from_numpy(WEIGHT) + torch.from_numpy(BIAS[:3]))
+    assert torch.allclose(g.run({"z": z})["y"], rows.reshape(3, 3, 4, 4), atol=1e-6)
+
+
+def test_a_reshape_that_would_mix_samples_of_another_batch() -> None:
+    """What a windowed transformer's `int(windows.shape[0] / ...)` leaves when it is traced.
+
+    Every batch has a result of the right shape; only that of two images is right.
+    """
+    nodes = [
+        helper.make_node("Reshape", ["x", "blocks"], ["b"]),  # [n, 3, 2, 2, 2, 2]
+        helper.make_node("Transpose", ["b"], ["t"], perm=[0, 2, 4, 3, 5, 1]),
+        helper.make_node("Reshape", ["t", "windows"], ["w"]),  # [4n, 4, 3]
+        helper.make_node("Tanh", ["w"], ["a"]),
+        helper.make_node("Reshape", ["a", "back"], ["r"]),  # [2, 2, 2, 2, 2, -1]
+        helper.make_node("Transpose", ["r"], ["u"], perm=[0, 5, 1, 3, 2, 4]),
+        helper.make_node("Shape", ["x"], ["size"]),
+        helper.make_node("Reshape", ["u", "size"], ["y"]),
+    ]
+    weights = {
+        "blocks": np.array([-1, 3, 2, 2, 2, 2]),
+        "windows": np.array([-1, 4, 3]),
+        "back": np.array([2, 2, 2, 2, 2, -1]),
+    }
+    shape = ["n", 3, 4, 4]
+    data = graph_model(nodes, [value("x", shape)], weights=weights, outputs=[value("y", shape)])
+    g = fastgan.load(data, device="cpu", strict=True)
+    assert g.signature.frozen_batch == 2
+    for n in (1, 2, 3):
+        x = torch.rand(n, 3, 4, 4)
+        assert torch.allclose(g(x), torch.tanh(x), atol=1e-6)
+
+
+def test_rows_that_differ() -> None:
+    """Two inputs of one fixed batch, given in different numbers."""
+    read = onnx.ModelProto.FromString(model([4, 3, 4, 4], 4))
+    read.graph.input.append(value("c", [4, 48]))
+    read.graph.node[0].output[0] = "q"
+    read.graph.node.insert(1, helper.make_node("Add", ["q", "c"], ["p"]))
+    g = fastgan.load(read.SerializeToString(), device="cpu")
+    z, c = torch.randn(6, 8), torch.randn(6, 48)
+    made = g.run({"z": z, "c": c})["y"]
+    assert torch.allclose(
+        made, torch.tanh(z @ torch.from_numpy(WEIGHT) + c).reshape(6, 3, 4, 4), atol=1e-6
+    )
+    with pytest.raises(ArgumentError, match="rows that differ: 6 of 'z', 5 of 'c'"):
+        g.run({"z": z, "c": c[:5]})
+
+
+def test_an_index_that_no_table_has_is_one_error() -> None:
+    weights = {"table": np.eye(5, 48, dtype=np.float32), "shape": np.array([-1, 3, 4, 4])}
+    nodes = [
+        helper.make_node("Gather", ["table", "code"], ["rows"], name="look up"),
+        helper.make_node("Reshape", ["rows", "shape"], ["y"]),
+    ]
+    codes = value("code", ["n"], onnx.TensorProto.INT64)
+    g = fastgan.load(graph_model(nodes, [codes], weights=weights), device="cpu", strict=True)
+    assert g.run({"code": [4, 0]})["y"].shape == (2, 3, 4, 4)
+    with pytest.raises(ArgumentError, match="look up: found index out of range"):
+        g.run({"code": [1, 5]})
