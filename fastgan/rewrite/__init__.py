@@ -29,11 +29,11 @@ from fastgan.rewrite.fusion import (
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("transposes downwards", transposes.SINK_RULES),
     ("weights of samples into one", per_sample.RULES),
-    ("views and zeros between pixels", (*filters.STUFF_RULES, *views.RULES)),
     ("times one and plus zero", nothing.RULES),
     ("norms in one form", normalise.RULES),
     ("groups, scale and shift into the norm", normalise.AFFINE_RULES),
     ("activations by their names", activations.NAME_RULES),
+    ("views and zeros between pixels", (*filters.STUFF_RULES, *views.RULES)),
     ("normal form of products", normal_form.RULES),
     ("constants into weight and bias", (*epilogue.BIAS_RULES, *scale.RULES)),
     ("rows to images", unflatten.RULES),
