@@ -165,6 +165,10 @@ class _Walk:
             self.random_nodes += 1
         tensors = [None if slot is None else slot.tensor for slot in inputs]
         arguments = bind_host_inputs(node, op, tensors)
+        if op.name == "CastLike":  # of the second input the type alone matters, which is known
+            like = tensors[1]
+            assert like is not None
+            arguments[1] = torch.empty((), dtype=like.dtype)
         results = self._evaluate(node, op, arguments, attributes)
         check_dtypes(node, op, (*tensors, *results))
         if len(results) == 1:

@@ -17,6 +17,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from . import tiles
 from .conv_weight import PackedWeight, pack
 from .epilogue import Epilogue, finish
+from .layout import is_aligned, pitch
 from .modulation import (
     UNMODULATED,
     Modulation,
@@ -53,6 +54,7 @@ def conv_kernel(
     out,  # [images, out_height, out_width, C_OUT], or as OUT_FORMAT says
     residual,  # like out
     bias,  # [C_OUT] float32
+    slopes,  # [C_OUT] float32: of a prelu
     flag,  # [1] int32
     scale_in,  # [images or 1, C_IN]
     scale_out,  # [images or 1, C_OUT]
@@ -69,6 +71,7 @@ def conv_kernel(
     high,
     C_IN: tl.constexpr,
     C_OUT: tl.constexpr,
+    X_PITCH: tl.constexpr,  # elements from one pixel of x to the next
     PITCH: tl.constexpr,
     KERNEL_H: tl.constexpr,
     KERNEL_W: tl.constexpr,
@@ -92,6 +95,8 @@ def conv_kernel(
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
     OUT_FORMAT: tl.constexpr,
+    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
+    RESIDUAL_PITCH: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
     SPLIT_K: tl.constexpr,  # with more than 1, out is float32 [SPLIT_K, images, ..., C_OUT]
@@ -137,7 +142,7 @@ def conv_kernel(
         STEPS: tl.constexpr = KERNEL_H * KERNEL_W * CHANNEL_BLOCKS
     else:
         STEPS: tl.constexpr = (K_TOTAL + BLOCK_K - 1) // BLOCK_K
-        x_image = x + image.to(tl.int64) * height * width * C_IN
+        x_image = x + image.to(tl.int64) * height * width * X_PITCH
         x_h = out_h * STRIDE_H - PAD_H
         x_w = out_w * STRIDE_W - PAD_W
         weight_columns = weight + column
@@ -167,7 +172,7 @@ def conv_kernel(
             in_h = source(x_h + tap // KERNEL_W * DILATION_H, height, PAD_MODE, UPSAMPLE)
             in_w = source(x_w + tap % KERNEL_W * DILATION_W, width, PAD_MODE, UPSAMPLE)
             inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
-            x_pixel = x_image + (in_h * width + in_w) * C_IN
+            x_pixel = x_image + (in_h * width + in_w) * X_PITCH
             a = tl.load(
                 x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside[:, None], other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
@@ -186,7 +191,7 @@ def conv_kernel(
             in_w = source(x_w[:, None] + tap_w[None, :], width, PAD_MODE, UPSAMPLE)
             inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
             inside = inside & pixel_exists[:, None] & (k < K_TOTAL)[None, :]
-            offset_k = (in_h * width + in_w) * C_IN + (k % C_IN)[None, :]
+            offset_k = (in_h * width + in_w) * X_PITCH + (k % C_IN)[None, :]
             a = tl.load(x_image[:, None] + offset_k, mask=inside, other=0.0)
             k_channel = k % C_IN
             b_mask = (k < K_TOTAL)[:, None] & (column < PITCH)[None, :]
@@ -219,7 +224,8 @@ def conv_kernel(
     if OUT_FORMAT == "float32_nchw":
         offset = (image64 * CHANNELS + channel) * plane + in_image
     else:
-        offset = (image64 * plane + in_image) * CHANNELS + channel
+        offset = (image64 * plane + in_image) * OUT_PITCH + channel
+    residual_offset = (image64 * plane + in_image) * RESIDUAL_PITCH + channel
     bias_column = column[None, :]
     if SHUFFLE_CRD:
         bias_column = channel * (SHUFFLE * SHUFFLE) + square
@@ -249,10 +255,12 @@ def conv_kernel(
             bias_column,
             column_exists[None, :],
             offset,
+            residual_offset,
             mask,
             out,
             bias,
             residual,
+            slopes,
             flag,
             low,
             high,
@@ -300,6 +308,7 @@ def prepare(
     *,
     out: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
+    slopes: torch.Tensor | None = None,
     modulation: Modulation = UNMODULATED,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
@@ -314,8 +323,7 @@ def prepare(
         raise ValueError(
             f"x: found {c_in} channels of {x.dtype}, needed {packed.c_in} of {packed.data.dtype}"
         )
-    if not x.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError(f"x: found strides {x.stride()}, needed channels_last")
+    x_pitch = pitch(x, "x")
     scale = 2 if packed.upsample else 1
     sizes = (height * scale, width * scale) * 2
     if packed.pad_mode == "reflect" and any(
@@ -329,6 +337,8 @@ def prepare(
     if config is None:
         capability = capability or capability_of(x.device)
         config = configs(packed, pixels, x.dtype, capability, precision)[0]
+    if config.descriptors and not is_aligned(x):
+        config = config.with_(descriptors=False)
     if r > 1 and modulation != UNMODULATED:
         raise ValueError("modulation: found one with a shuffle, needed none")
     if r > 1 and config.split_k > 1:
@@ -350,6 +360,7 @@ def prepare(
         "out_width": out_width,
         "C_IN": c_in,
         "C_OUT": packed.c_out,
+        "X_PITCH": x_pitch,
         "PITCH": packed.data.shape[-1],
         "KERNEL_H": packed.kernel[0],
         "KERNEL_W": packed.kernel[1],
@@ -374,7 +385,7 @@ def prepare(
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
         **modulation.arguments(x, (c_in, packed.c_out), (out_height, out_width)),
-        **epilogue.arguments(x, out, bias, residual, flag),
+        **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(packed.c_out, config.block_n)
     if config.descriptors:
@@ -388,10 +399,10 @@ def prepare(
         return Prepared(out, (main,))
     shape = (config.split_k, images, out_height, out_width, packed.c_out)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    arguments |= Epilogue().arguments(x, partial, None, None, None)
-    main = Call(conv_kernel, grid, arguments, config)
     sums = partial.permute(0, 1, 4, 2, 3)
-    return Prepared(out, (main, prepare_sum(sums, bias, out, epilogue, residual, flag)))
+    arguments |= Epilogue().arguments(x, sums[0], None, None, None) | {"out": partial}
+    main = Call(conv_kernel, grid, arguments, config)
+    return Prepared(out, (main, prepare_sum(sums, bias, out, epilogue, residual, flag, slopes)))
 
 
 def launch(
@@ -400,7 +411,8 @@ def launch(
     """activation(shuffle(modulated(conv2d(pad(upsample(x)), weight)) + bias) + residual).
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
-    Accumulates in float32. Options: out, residual (added to the result, like out), modulation,
+    x, out and residual may be some of the channels of a wider image. Accumulates in float32.
+    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
     flag, precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
     `epilogue.Epilogue`.
     """

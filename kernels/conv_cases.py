@@ -32,6 +32,8 @@ class Case:
     bias: bool = True
     residual: bool = False
     precision: str = "ieee"
+    # Extra channels of the images of which input, residual and output are a part.
+    wide: int = 0
     modulated: Modulated | None = None
 
     @property
@@ -43,6 +45,7 @@ class Case:
         words += ["upsampled"] if self.upsample else []
         words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
         words += ["residual"] if self.residual else []
+        words += [f"in images of {self.wide} more"] if self.wide else []
         words += ["modulated"] if self.modulated else []
         return ", ".join(words)
 
@@ -59,6 +62,7 @@ def reference(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     residual: torch.Tensor | None,
+    slopes: torch.Tensor | None,
     modulation: Modulation,
     case: Case,
 ) -> torch.Tensor:
@@ -96,7 +100,9 @@ def reference(
     else:
         squares = sums.view(-1, r, r, channels, out_h, out_w).permute(0, 3, 4, 1, 5, 2)
     shuffled = squares.reshape(-1, channels, out_h * r, out_w * r)
-    return case.epilogue.reference(shuffled, None, case.dtype, residual)
+    if slopes is not None and r > 1:  # all channels of a square have one slope
+        slopes = slopes.view(-1, r * r)[:, 0] if case.shuffle_mode == "CRD" else slopes[:channels]
+    return case.epilogue.reference(shuffled, None, case.dtype, residual, slopes)
 
 
 def positions(size: int, before: int, after: int, pad_mode: str) -> list[int]:
@@ -115,8 +121,11 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    x = normal(case.batch, case.c_in, case.height, case.width).to(case.dtype)
-    x = x.contiguous(memory_format=torch.channels_last)
+    def image(channels: int, height: int, width: int) -> torch.Tensor:
+        x = normal(case.batch, channels + case.wide, height, width).to(case.dtype)
+        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
+
+    x = image(case.c_in, case.height, case.width)
     # Sums of unit variance, so that a tolerance means the same for every case.
     weight = normal(case.c_out, case.c_in, *case.kernel)
     weight = (weight / (case.c_in * case.kernel[0] * case.kernel[1]) ** 0.5).to(case.dtype)
@@ -132,19 +141,24 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         shuffle=case.shuffle,
         shuffle_mode=case.shuffle_mode,
     )
-    residual = None
-    if case.residual:
-        size = packed.output_size(case.height, case.width)
-        size = [n * case.shuffle for n in size]
-        residual = normal(case.batch, packed.channels, *size).to(case.dtype)
-        residual = residual.contiguous(memory_format=torch.channels_last)
+    size = packed.output_size(case.height, case.width)
+    final = [n * case.shuffle for n in size]
+    residual = image(packed.channels, *final) if case.residual else None
+    slopes = None
+    if case.epilogue.activation == "prelu":
+        slopes = normal(packed.channels)
+        squares = case.shuffle**2
+        crd = case.shuffle_mode == "CRD"
+        slopes = slopes.repeat_interleave(squares) if crd else slopes.repeat(squares)
     modulation = UNMODULATED
     if case.modulated is not None:
-        size = packed.output_size(case.height, case.width)
         channels = (case.c_in, case.c_out)
         modulation = case.modulated.draw(case.batch, channels, size, generator, device)
     shared = {"x": x, "bias": bias, "residual": residual, "modulation": modulation}
+    shared["slopes"] = slopes
     launch_arguments = {**shared, "packed": packed, "precision": case.precision}
+    if case.wide:
+        launch_arguments["out"] = image(packed.channels, *final)
     return Inputs(
         {**launch_arguments, **asdict(case.epilogue)}, {**shared, "weight": weight, "case": case}
     )
@@ -166,6 +180,9 @@ MAIN_CASES = (
     Case(8, 64, 128, 128, 64, upsample=True, dtype=HALF, epilogue=LEAKY),
     Case(8, 64, 128, 128, 256, shuffle=2, dtype=HALF, epilogue=LEAKY),
     Case(8, 64, 128, 128, 128, (4, 4), (2, 2), dtype=HALF, epilogue=LEAKY),
+    # RRDB's dense block, and a variational decoder's.
+    Case(8, 128, 128, 128, 32, dtype=HALF, epilogue=LEAKY, wide=64),
+    Case(8, 256, 64, 64, 256, dtype=HALF, epilogue=Epilogue("silu")),
     # StyleGAN2's layer at 64x64, and an image layer.
     Case(8, 512, 64, 64, 512, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
     Case(8, 128, 128, 128, 3, (1, 1), padding=NONE, dtype=HALF, modulated=Modulated(True, False)),
@@ -186,6 +203,10 @@ CASES = (
     Case(2, 20, 1, 1, 7, (1, 1), padding=(0, 0, 0, 0), epilogue=Epilogue("sigmoid")),
     Case(1, 24, 6, 6, 3, (7, 7), padding=WIDE, dtype=HALF, epilogue=TANH, bias=False),
     Case(1, 24, 5, 6, 3, epilogue=Epilogue("tanh", out_format="uint8_nhwc")),
+    Case(2, 16, 4, 3, 20, residual=True, wide=5),
+    Case(1, 7, 4, 5, 6, (3, 3), (2, 2), wide=8, dtype=HALF, epilogue=Epilogue("silu")),
+    Case(1, 16, 3, 4, 12, shuffle=2, epilogue=Epilogue("prelu")),
+    Case(1, 16, 3, 4, 12, shuffle=2, shuffle_mode="DCR", epilogue=Epilogue("prelu"), wide=3),
     Case(1, 8, 1, 12, 10, (1, 5), padding=(0, 2, 0, 2), dilation=(1, 2), precision="tf32"),
     # Modulated: of each sample's own, or shared; with odd channels, and padding that repeats.
     Case(3, 17, 5, 4, 21, modulated=NOISY, epilogue=LEAKY),

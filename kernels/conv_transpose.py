@@ -25,6 +25,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, pack_upsampled, union_of_taps
 from .epilogue import Epilogue, finish
+from .layout import is_aligned, pitch
 from .modulation import (
     UNMODULATED,
     Modulation,
@@ -53,6 +54,7 @@ def conv_transpose_kernel(
     weight,  # [(PHASES or 1) * TAPS_H * TAPS_W * C_IN, PITCH]
     residual,  # like out
     bias,  # [C_OUT] float32
+    slopes,  # [C_OUT] float32: of a prelu
     out,  # [images, out_height, out_width, C_OUT], or as OUT_FORMAT says
     flag,  # [1] int32
     scale_in,  # [images or 1, C_IN]
@@ -72,6 +74,7 @@ def conv_transpose_kernel(
     high,
     C_IN: tl.constexpr,
     C_OUT: tl.constexpr,
+    X_PITCH: tl.constexpr,  # elements from one pixel of x to the next
     PITCH: tl.constexpr,
     KERNEL_H: tl.constexpr,
     KERNEL_W: tl.constexpr,
@@ -94,6 +97,8 @@ def conv_transpose_kernel(
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
     OUT_FORMAT: tl.constexpr,
+    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
+    RESIDUAL_PITCH: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
     SPLIT_K: tl.constexpr,  # with more than 1, out is float32 [SPLIT_K, images, ..., C_OUT]
@@ -170,7 +175,7 @@ def conv_transpose_kernel(
         steps = (k_total + BLOCK_K - 1) // BLOCK_K
         x_h = q_h + base_h
         x_w = q_w + base_w
-        x_pixel = x + ((image.to(tl.int64) * height + x_h) * width + x_w) * C_IN
+        x_pixel = x + ((image.to(tl.int64) * height + x_h) * width + x_w) * X_PITCH
         weight_columns = weight + first_row * PITCH + column
     first_step = 0
     if SPLIT_K > 1:
@@ -201,7 +206,7 @@ def conv_transpose_kernel(
             in_h = x_h - tap // taps_w
             in_w = x_w - tap % taps_w
             inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
-            shift = channel - (tap // taps_w * width + tap % taps_w) * C_IN
+            shift = channel - (tap // taps_w * width + tap % taps_w) * X_PITCH
             a = tl.load(
                 x_pixel[:, None] + (shift + k_in_block)[None, :], mask=inside[:, None], other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
@@ -220,7 +225,7 @@ def conv_transpose_kernel(
             in_w = x_w[:, None] - tap_w[None, :]
             inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
             inside = inside & pixel_exists[:, None] & (k < k_total)[None, :]
-            shift = k - tap * C_IN - (tap_h * width + tap_w) * C_IN
+            shift = k - tap * C_IN - (tap_h * width + tap_w) * X_PITCH
             a = tl.load(x_pixel[:, None] + shift[None, :], mask=inside, other=0.0)
             k_channel = k % C_IN
             b_mask = (k < k_total)[:, None] & (column < PITCH)[None, :]
@@ -258,7 +263,10 @@ def conv_transpose_kernel(
         plane = out_height * out_width
         offset = (image64 * C_OUT + channel[None, :]) * plane + out_h * out_width + out_w
     else:
-        offset = ((image64 * out_height + out_h) * out_width + out_w) * C_OUT + channel[None, :]
+        offset = ((image64 * out_height + out_h) * out_width + out_w) * OUT_PITCH
+        offset += channel[None, :]
+    residual_offset = ((image64 * out_height + out_h) * out_width + out_w) * RESIDUAL_PITCH
+    residual_offset += channel[None, :]
 
     accumulator = modulate_output(
         accumulator,
@@ -285,10 +293,12 @@ def conv_transpose_kernel(
             channel[None, :],
             column_exists[None, :],
             offset,
+            residual_offset,
             mask,
             out,
             bias,
             residual,
+            slopes,
             flag,
             low,
             high,
@@ -331,6 +341,7 @@ def prepare(
     *,
     out: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
+    slopes: torch.Tensor | None = None,
     modulation: Modulation = UNMODULATED,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
@@ -345,8 +356,7 @@ def prepare(
         raise ValueError(
             f"x: found {c_in} channels of {x.dtype}, needed {packed.c_in} of {packed.data.dtype}"
         )
-    if not x.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError(f"x: found strides {x.stride()}, needed channels_last")
+    x_pitch = pitch(x, "x")
     out_height, out_width = packed.output_size(height, width)
     out = epilogue.output(x, (images, packed.c_out, out_height, out_width), out)
     rows = ceil_div(out_height, packed.stride[0])
@@ -355,6 +365,8 @@ def prepare(
     if config is None:
         capability = capability or capability_of(x.device)
         config = configs(packed, pixels, x.dtype, capability, precision)[0]
+    if config.descriptors and not is_aligned(x):
+        config = config.with_(descriptors=False)
     spans = [union_of_taps(packed.kernel[i], packed.stride[i], packed.padding[i]) for i in range(2)]
     box = box_of(images, rows, columns, config.block_m) if config.descriptors else (1, 1, 1)
     weight = packed.data.view(-1, packed.data.shape[-1])
@@ -372,6 +384,7 @@ def prepare(
         "columns": columns,
         "C_IN": c_in,
         "C_OUT": packed.c_out,
+        "X_PITCH": x_pitch,
         "PITCH": packed.data.shape[-1],
         "KERNEL_H": packed.kernel[0],
         "KERNEL_W": packed.kernel[1],
@@ -395,7 +408,7 @@ def prepare(
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
         **modulation.arguments(x, (c_in, packed.c_out), (out_height, out_width)),
-        **epilogue.arguments(x, out, bias, residual, flag),
+        **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(packed.columns, config.block_n)
     if config.descriptors:
@@ -410,10 +423,10 @@ def prepare(
         return Prepared(out, (main,))
     shape = (config.split_k, images, out_height, out_width, packed.c_out)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    arguments |= Epilogue().arguments(x, partial, None, None, None)
+    sums = partial.permute(0, 1, 4, 2, 3)
+    arguments |= Epilogue().arguments(x, sums[0], None, None, None) | {"out": partial}
     main = Call(conv_transpose_kernel, grid, arguments, config)
-    finish = prepare_sum(partial.permute(0, 1, 4, 2, 3), bias, out, epilogue, residual, flag)
-    return Prepared(out, (main, finish))
+    return Prepared(out, (main, prepare_sum(sums, bias, out, epilogue, residual, flag, slopes)))
 
 
 def launch(
@@ -422,7 +435,8 @@ def launch(
     """activation(modulated(conv_transpose2d(x, weight)) + bias).
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
-    Accumulates in float32. Options: out, residual (added to the result, like out), modulation,
+    x, out and residual may be some of the channels of a wider image. Accumulates in float32.
+    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
     flag, precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
     `epilogue.Epilogue`.
     """

@@ -29,12 +29,16 @@ class Case:
     precision: str = "ieee"
     modulated: Modulated | None = None
     phases_in_columns: bool | None = None
+    residual: bool = False
+    # Extra channels of the images of which input, residual and output are a part.
+    wide: int = 0
 
     @property
     def label(self) -> str:
         kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
         size = f"{self.height}x{self.width}"
         words = f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}"
+        words += f", in images of {self.wide} more" if self.wide else ""
         return f"{words}, modulated" if self.modulated else words
 
 
@@ -42,6 +46,8 @@ def reference(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    slopes: torch.Tensor | None,
     modulation: Modulation,
     case: Case,
 ) -> torch.Tensor:
@@ -60,7 +66,8 @@ def reference(
             stop_w = kx + (width - 1) * stride_w + 1
             sums[:, :, ky:stop_h:stride_h, kx:stop_w:stride_w] += part
     sums = sums[:, :, top : full_h - bottom, left : full_w - right]
-    return case.epilogue.reference(modulation.reference_output(sums), bias, dtype)
+    sums = modulation.reference_output(sums)
+    return case.epilogue.reference(sums, bias, dtype, residual, slopes)
 
 
 def accepts(case: Case) -> str | None:
@@ -79,8 +86,11 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    x = normal(case.batch, case.c_in, case.height, case.width).to(case.dtype)
-    x = x.contiguous(memory_format=torch.channels_last)
+    def image(channels: int, height: int, width: int) -> torch.Tensor:
+        x = normal(case.batch, channels + case.wide, height, width).to(case.dtype)
+        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
+
+    x = image(case.c_in, case.height, case.width)
     # Sums of unit variance, so that a tolerance means the same for every case.
     taps = ceil_div(case.kernel[0], case.stride[0]) * ceil_div(case.kernel[1], case.stride[1])
     weight = normal(case.c_in, case.c_out, *case.kernel) / (case.c_in * taps) ** 0.5
@@ -94,17 +104,20 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         output_padding=case.output_padding,
         phases_in_columns=case.phases_in_columns,
     )
-    launch_arguments = {"x": x, "packed": packed, "bias": bias, "precision": case.precision}
+    size = packed.output_size(case.height, case.width)
+    both = {"bias": bias, "residual": image(case.c_out, *size) if case.residual else None}
+    both["slopes"] = normal(case.c_out) if case.epilogue.activation == "prelu" else None
+    launch_arguments = {"x": x, "packed": packed, "precision": case.precision, **both}
     launch_arguments |= asdict(case.epilogue)
     modulation = UNMODULATED
     if case.modulated is not None:
-        size = packed.output_size(case.height, case.width)
         channels = (case.c_in, case.c_out)
         modulation = case.modulated.draw(case.batch, channels, size, generator, device)
-    reference_arguments = {"x": x, "weight": weight, "bias": bias, "modulation": modulation}
-    return Inputs(
-        {**launch_arguments, "modulation": modulation}, {**reference_arguments, "case": case}
-    )
+    both["modulation"] = modulation
+    launch_arguments["modulation"] = modulation
+    if case.wide:
+        launch_arguments["out"] = image(case.c_out, *size)
+    return Inputs(launch_arguments, {"x": x, "weight": weight, "case": case, **both})
 
 
 RELU, LEAKY, TANH = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2), Epilogue("tanh")
@@ -119,6 +132,8 @@ MAIN_CASES = (
     Case(256, 256, 8, 8, 128, dtype=HALF, epilogue=RELU),
     Case(256, 128, 16, 16, 64, dtype=HALF, epilogue=RELU),
     Case(256, 64, 32, 32, 3, dtype=HALF, epilogue=UINT8),
+    # pix2pix: half of a skip connection's channels.
+    Case(8, 256, 64, 64, 64, dtype=HALF, epilogue=RELU, wide=64),
     # StyleGAN2's layer that doubles 64x64, and the same with its filter in the kernel.
     Case(8, 512, 64, 64, 256, (3, 3), padding=NONE, dtype=HALF, bias=False, modulated=SCALED),
     Case(8, 64, 64, 64, 64, (6, 6), padding=TWO, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
@@ -148,6 +163,9 @@ CASES = (
     Case(1, 16, 4, 3, 20, dtype=HALF, epilogue=Epilogue("tanh", out_format="float32_nchw")),
     Case(1, 16, 4, 3, 3, epilogue=UINT8, phases_in_columns=False),
     Case(1, 16, 4, 3, 3, precision="tf32"),
+    # Among the channels of wider images.
+    Case(2, 16, 3, 4, 20, residual=True, wide=4),
+    Case(1, 16, 3, 4, 3, dtype=HALF, wide=8, epilogue=Epilogue("prelu")),
     # Modulated: of each sample's own, or shared; with odd channels; the image layer too.
     Case(3, 17, 4, 4, 21, (3, 3), padding=NONE, modulated=NOISY, epilogue=LEAKY),
     Case(1, 32, 5, 4, 20, (6, 6), padding=TWO, dtype=HALF, modulated=NOISY, epilogue=LEAKY),

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 
+from .layout import alike, is_pitched, pitch
 from .types import INTERPRETED
 
-ACTIVATIONS = ("none", "relu", "leaky_relu", "tanh", "sigmoid")
+ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "tanh", "sigmoid", "silu", "gelu")
+ACTIVATIONS += ("gelu_tanh", "mish", "hard_swish", "softplus", "elu")
 OUT_FORMATS = ("nhwc", "float32_nchw", "uint8_nhwc")
 
 Shape = tuple[int, int, int, int]
@@ -29,7 +32,7 @@ class Epilogue:
     """What happens to a result before it is stored. `low` and `high` are for uint8 alone."""
 
     activation: str = "none"
-    slope: float = 0.0
+    slope: float = 0.0  # of leaky_relu; the alpha of elu; a prelu's are an argument, per channel
     out_format: str = "nhwc"
     low: float = -1.0
     high: float = 1.0
@@ -49,21 +52,24 @@ class Epilogue:
         bias: torch.Tensor | None,
         residual: torch.Tensor | None,
         flag: torch.Tensor | None,
+        slopes: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         """The arguments of `finish`, which every kernel has. `like` stands for absent pointers."""
         if residual is not None:
             if self.out_format != "nhwc":
                 raise ValueError(f"residual: found out_format {self.out_format}, needed nhwc")
-            if not alike(residual, out):
+            if residual.shape != out.shape:
                 raise ValueError(
-                    f"residual: found {tuple(residual.shape)} with strides {residual.stride()}, "
-                    f"needed {tuple(out.shape)} with strides {out.stride()}"
+                    f"residual: found {tuple(residual.shape)}, needed {tuple(out.shape)}"
                 )
+        if (slopes is not None) != (self.activation == "prelu"):
+            raise ValueError(f"slopes: found {slopes} with {self.activation}, needed for a prelu")
         place = "last" if self.residual_last else "first"
         return {
             "out": out,
             "bias": like if bias is None else bias,
             "residual": like if residual is None else residual,
+            "slopes": like if slopes is None else slopes,
             "flag": like if flag is None else flag,
             "low": float(self.low),
             "high": float(self.high),
@@ -73,6 +79,8 @@ class Epilogue:
             "ACTIVATION": self.activation,
             "SLOPE": self.slope,
             "OUT_FORMAT": self.out_format,
+            "OUT_PITCH": pitch(out, "out") if self.out_format == "nhwc" else out.shape[-1],
+            "RESIDUAL_PITCH": 0 if residual is None else pitch(residual, "residual"),
             "INTERPRETED": INTERPRETED,
         }
 
@@ -84,7 +92,9 @@ class Epilogue:
         if out is None:
             return self._new(shape, like.dtype, like.device)
         needed = self._new(shape, like.dtype, torch.device("meta"))
-        if not alike(out, needed) or out.dtype != needed.dtype or out.device != like.device:
+        lies = alike(out, needed) or (self.out_format == "nhwc" and is_pitched(out))
+        same = out.shape == needed.shape and out.dtype == needed.dtype
+        if not (lies and same and out.device == like.device):
             raise ValueError(
                 f"out: found {tuple(out.shape)} {out.dtype} on {out.device} with strides "
                 f"{out.stride()}, needed {tuple(needed.shape)} {needed.dtype} on {like.device} "
@@ -107,20 +117,14 @@ class Epilogue:
         bias: torch.Tensor | None,
         dtype: torch.dtype,
         residual: torch.Tensor | None = None,
+        slopes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The epilogue of a float64 result [N, C, H, W], in plain PyTorch."""
         if bias is not None:
             value = value + bias.double()[:, None, None]
         if residual is not None and not self.residual_last:
             value = value + residual.double()
-        if self.activation == "relu":
-            value = value.relu()
-        elif self.activation == "leaky_relu":
-            value = torch.where(value < 0, value * self.slope, value)
-        elif self.activation == "tanh":
-            value = value.tanh()
-        elif self.activation == "sigmoid":
-            value = value.sigmoid()
+        value = self._activated(value, slopes)
         if residual is not None and self.residual_last:
             value = value + residual.double()
         if self.out_format == "nhwc":
@@ -130,16 +134,27 @@ class Epilogue:
         level = ((value.float() - self.low) / (self.high - self.low)).clamp(0, 1).mul(255).round()
         return level.nan_to_num(0).to(torch.uint8).permute(0, 2, 3, 1)
 
+    def _activated(self, value: torch.Tensor, slopes: torch.Tensor | None) -> torch.Tensor:
+        match self.activation:
+            case "none":
+                return value
+            case "leaky_relu":
+                return torch.where(value < 0, value * self.slope, value)
+            case "prelu":
+                assert slopes is not None
+                return torch.where(value < 0, value * slopes.double()[:, None, None], value)
+            case "tanh" | "sigmoid" | "relu":
+                return getattr(torch, self.activation)(value)
+            case "gelu_tanh":
+                return F.gelu(value, approximate="tanh")
+            case "hard_swish":
+                return value * (value + 3).clamp(0, 6) / 6
+            case "elu":
+                return F.elu(value, self.slope)
+        return getattr(F, self.activation)(value)
+
 
 PLAIN = Epilogue()
-
-
-def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors have the same shape and order in memory."""
-    if a.shape != b.shape:
-        return False
-    # Strides of dimensions of length 1 say nothing.
-    return all(a.stride(i) == b.stride(i) for i in range(a.dim()) if a.shape[i] > 1)
 
 
 @triton.jit
@@ -156,6 +171,24 @@ def activate(x, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr):
         x = tl.where(x < 0, -t, t)
     elif ACTIVATION == "sigmoid":
         x = 1.0 / (1.0 + tl.exp(-x))
+    elif ACTIVATION == "silu":
+        x = x / (1.0 + tl.exp(-x))
+    elif ACTIVATION == "gelu":
+        x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+    elif ACTIVATION == "gelu_tanh":
+        # 0.5 * (1 + tanh(z)) is sigmoid(2 z).
+        x = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
+    elif ACTIVATION == "mish":
+        # tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2); from 20 on that is 1.
+        e = tl.exp(tl.where(x > 20.0, 20.0, x))
+        n = e * (e + 2.0)
+        x = x * (n / (n + 2.0))
+    elif ACTIVATION == "hard_swish":
+        x = x * (tl.minimum(tl.maximum(x + 3.0, 0.0), 6.0) * 0.16666667)
+    elif ACTIVATION == "softplus":
+        x = tl.where(x < 0, 0.0, x) + tl.log(1.0 + tl.exp(-tl.abs(x)))
+    elif ACTIVATION == "elu":
+        x = tl.where(x < 0, SLOPE * (tl.exp(tl.where(x < 0, x, 0.0)) - 1.0), x)
     return x
 
 
@@ -203,10 +236,12 @@ def finish(
     channel,  # the channel of each value, or [1, COLUMNS]
     channel_exists,  # of the same shape
     offset,  # [ROWS, COLUMNS]: where each value goes
+    residual_offset,  # the same in the residual
     mask,  # [ROWS, COLUMNS]
     out,
     bias,
     residual,
+    slopes,
     flag,
     low,
     high,
@@ -222,10 +257,14 @@ def finish(
     if HAS_BIAS:
         value += tl.load(bias + channel, mask=channel_exists, other=0.0)
     if RESIDUAL == "first":
-        value += tl.load(residual + offset, mask=mask, other=0.0).to(tl.float32)
-    result = activate(value, ACTIVATION, SLOPE)
+        value += tl.load(residual + residual_offset, mask=mask, other=0.0).to(tl.float32)
+    if ACTIVATION == "prelu":
+        slope = tl.load(slopes + channel, mask=channel_exists, other=0.0)
+        result = tl.where(value < 0, value * slope, value)
+    else:
+        result = activate(value, ACTIVATION, SLOPE)
     if RESIDUAL == "last":
-        result += tl.load(residual + offset, mask=mask, other=0.0).to(tl.float32)
+        result += tl.load(residual + residual_offset, mask=mask, other=0.0).to(tl.float32)
     result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
     tl.store(out + offset, result, mask=mask)
     if HAS_FLAG:

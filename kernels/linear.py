@@ -18,6 +18,7 @@ import triton.language as tl
 
 from . import tiles
 from .epilogue import Epilogue, finish
+from .layout import pitch
 from .to_image import prepare_sum
 from .types import Call, Config, Prepared, capability_of, ceil_div
 
@@ -78,6 +79,7 @@ def linear_kernel(
     weight,  # [K, PITCH]
     residual,  # like out
     bias,  # [COLUMNS] float32
+    slopes,  # [COLUMNS] float32: of a prelu
     out,  # [rows, COLUMNS]; with SPLIT_K > 1 float32 [SPLIT_K, rows, COLUMNS]
     flag,  # [1] int32
     rows,
@@ -92,6 +94,8 @@ def linear_kernel(
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
     OUT_FORMAT: tl.constexpr,
+    OUT_PITCH: tl.constexpr,
+    RESIDUAL_PITCH: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
     SPLIT_K: tl.constexpr,
@@ -140,10 +144,12 @@ def linear_kernel(
             column[None, :],
             column_exists[None, :],
             offset,
+            offset,
             mask,
             out,
             bias,
             residual,
+            slopes,
             flag,
             low,
             high,
@@ -176,6 +182,7 @@ def prepare(
     *,
     out: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
+    slopes: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -195,6 +202,9 @@ def prepare(
     if not x.is_contiguous():
         raise ValueError(f"x: found strides {x.stride()}, needed contiguous rows")
     out = epilogue.output(x, (rows, *packed.image), out)
+    for name, tensor in (("out", out), ("residual", residual)):
+        if tensor is not None and pitch(tensor, name) != packed.image[0]:
+            raise ValueError(f"{name}: found strides {tensor.stride()}, needed whole rows")
     if config is None:
         capability = capability or capability_of(x.device)
         config = configs(packed, rows, x.dtype, capability, precision)[0]
@@ -210,7 +220,7 @@ def prepare(
         "BLOCK_ROWS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
-        **epilogue.arguments(x, out, bias, residual, flag),
+        **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
     grid = (programs, config.split_k)
@@ -219,9 +229,16 @@ def prepare(
         return Prepared(out, (main,))
     shape = (config.split_k, rows, packed.columns, 1, 1)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    arguments |= Epilogue().arguments(x, partial, None, None, None)
+    arguments |= Epilogue().arguments(x, partial[0], None, None, None) | {"out": partial}
     main = Call(linear_kernel, grid, arguments, config)
-    return Prepared(out, (main, prepare_sum(partial, bias, out, epilogue, residual, flag)))
+    rest = None if residual is None else as_rows(residual)
+    add = prepare_sum(partial, bias, as_rows(out), epilogue, rest, flag, slopes)
+    return Prepared(out, (main, add))
+
+
+def as_rows(image: torch.Tensor) -> torch.Tensor:
+    """[N, C, H, W] with channels last as [N, H * W * C, 1, 1] on the same memory."""
+    return image.permute(0, 2, 3, 1).reshape(image.shape[0], -1, 1, 1)
 
 
 def launch(
@@ -230,8 +247,8 @@ def launch(
     """activation(x @ weight + bias) as [N, C, H, W] with channels last (H = W = 1: plain rows).
 
     x [N, k] or [N, k, 1, 1], in the dtype the weights were packed in; bias float32 from `pack_bias`
-    (one per column). Accumulates in float32. Options: out, residual
-    (added to the result, like out), flag, precision, config, and the fields
-    of `epilogue.Epilogue`.
+    (one per column). Accumulates in float32. Options: out, residual (added to the result, like
+    out), slopes (of a prelu, as `pack_bias` makes them), flag, precision, config, and the fields of
+    `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

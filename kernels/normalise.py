@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 
 from .epilogue import Epilogue, finish
+from .layout import pitch
 from .types import INTERPRETED, Call, Config, Prepared, ceil_div, next_power_of_two
 
 # Chunks of one image: enough programs for small batches, few enough to merge quickly.
@@ -25,13 +26,14 @@ MOST_CHUNKS = 64
 
 @triton.jit
 def statistics_kernel(
-    x,  # [images, pixels, CHANNELS]
+    x,  # [images, pixels, CHANNELS], X_PITCH from pixel to pixel
     means,  # [images, chunks, CHANNELS] float32
     deviations,  # [images, chunks, CHANNELS] float32: sums of squared deviations
     pixels,
     chunks,
     per_chunk,  # pixels
     CHANNELS: tl.constexpr,
+    X_PITCH: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
@@ -40,14 +42,14 @@ def statistics_kernel(
     image = tl.program_id(0) // chunks
     first = tl.program_id(0) % chunks * per_chunk
     last = tl.minimum(first + per_chunk, pixels)
-    x_image = x + image.to(tl.int64) * pixels * CHANNELS + channel[None, :]
+    x_image = x + image.to(tl.int64) * pixels * X_PITCH + channel[None, :]
     count = 0.0
     mean = tl.zeros((BLOCK_CHANNELS,), dtype=tl.float32)
     deviation = tl.zeros((BLOCK_CHANNELS,), dtype=tl.float32)
     for start in range(first, last, BLOCK_PIXELS):
         pixel = start + tl.arange(0, BLOCK_PIXELS)
         mask = (pixel < last)[:, None] & channel_exists[None, :]
-        value = tl.load(x_image + pixel[:, None] * CHANNELS, mask=mask, other=0.0).to(tl.float32)
+        value = tl.load(x_image + pixel[:, None] * X_PITCH, mask=mask, other=0.0).to(tl.float32)
         here = tl.minimum(last - start, BLOCK_PIXELS).to(tl.float32)
         block_mean = tl.sum(value, axis=0) / here
         apart = tl.where(mask, value - block_mean[None, :], 0.0)
@@ -116,17 +118,19 @@ def merge_kernel(
 
 @triton.jit
 def apply_kernel(
-    x,  # [images, pixels, CHANNELS]
+    x,  # [images, pixels, CHANNELS], X_PITCH from pixel to pixel
     centre,  # [images, CHANNELS] float32
     scale,
     out,  # [images, pixels, CHANNELS], or as OUT_FORMAT says
     residual,  # like out
     bias,  # [CHANNELS], or [images, CHANNELS] where it is per image; float32: beta
+    slopes,  # [CHANNELS] float32: of a prelu
     flag,
     pixels,
     low,
     high,
     CHANNELS: tl.constexpr,
+    X_PITCH: tl.constexpr,
     PER_IMAGE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -134,6 +138,8 @@ def apply_kernel(
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
     OUT_FORMAT: tl.constexpr,
+    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
+    RESIDUAL_PITCH: tl.constexpr,
     INTERPRETED: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
@@ -144,14 +150,14 @@ def apply_kernel(
     channel = (tl.program_id(1) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS))[None, :]
     channel_exists = channel < CHANNELS
     mask = (pixel < pixels)[:, None] & channel_exists
-    start = image.to(tl.int64) * pixels * CHANNELS
-    in_image = pixel[:, None] * CHANNELS + channel
-    value = tl.load(x + start + in_image, mask=mask, other=0.0).to(tl.float32)
+    place = image.to(tl.int64) * pixels + pixel[:, None]  # [BLOCK_PIXELS, 1]
+    value = tl.load(x + place * X_PITCH + channel, mask=mask, other=0.0).to(tl.float32)
     value -= tl.load(centre + image * CHANNELS + channel, mask=channel_exists, other=0.0)
     value *= tl.load(scale + image * CHANNELS + channel, mask=channel_exists, other=0.0)
-    offset = start + in_image
+    offset = place * OUT_PITCH + channel
     if OUT_FORMAT == "float32_nchw":
-        offset = start + channel * pixels + pixel[:, None]
+        offset = image.to(tl.int64) * pixels * CHANNELS + channel * pixels + pixel[:, None]
+    residual_offset = place * RESIDUAL_PITCH + channel
     parameter = channel
     if PER_IMAGE:
         parameter += image * CHANNELS
@@ -160,10 +166,12 @@ def apply_kernel(
         parameter,
         channel_exists,
         offset,
+        residual_offset,
         mask,
         out,
         bias,
         residual,
+        slopes,
         flag,
         low,
         high,
@@ -179,17 +187,19 @@ def apply_kernel(
 
 @triton.jit
 def pixel_kernel(
-    x,  # [pixels, CHANNELS]
+    x,  # [pixels, CHANNELS], X_PITCH from pixel to pixel
     gamma,  # [CHANNELS] float32
     out,  # [pixels, CHANNELS]
     residual,  # like out
     bias,  # [CHANNELS] float32: beta
+    slopes,  # [CHANNELS] float32: of a prelu
     flag,
     pixels,
     epsilon,
     low,
     high,
     CHANNELS: tl.constexpr,
+    X_PITCH: tl.constexpr,
     CENTRE: tl.constexpr,  # whether the mean is taken away (layer norm) or not (pixel norm)
     HAS_GAMMA: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -198,6 +208,8 @@ def pixel_kernel(
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
     OUT_FORMAT: tl.constexpr,
+    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
+    RESIDUAL_PITCH: tl.constexpr,
     INTERPRETED: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
@@ -206,8 +218,10 @@ def pixel_kernel(
     channel = tl.arange(0, BLOCK_CHANNELS)[None, :]
     channel_exists = channel < CHANNELS
     mask = (pixel < pixels)[:, None] & channel_exists
-    offset = pixel.to(tl.int64)[:, None] * CHANNELS + channel
-    value = tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    place = pixel.to(tl.int64)[:, None]
+    offset = place * OUT_PITCH + channel
+    residual_offset = place * RESIDUAL_PITCH + channel
+    value = tl.load(x + place * X_PITCH + channel, mask=mask, other=0.0).to(tl.float32)
     if CENTRE:
         mean = tl.sum(value, axis=1) / CHANNELS
         value = tl.where(mask, value - mean[:, None], 0.0)
@@ -220,10 +234,12 @@ def pixel_kernel(
         channel,
         channel_exists,
         offset,
+        residual_offset,
         mask,
         out,
         bias,
         residual,
+        slopes,
         flag,
         low,
         high,
@@ -255,6 +271,7 @@ def prepare(
     epsilon: float = 1e-5,
     out: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
+    slopes: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     config: Config | None = None,
     **epilogue_fields: Any,
@@ -262,11 +279,11 @@ def prepare(
     """See launch."""
     epilogue = Epilogue(**epilogue_fields)
     images, channels, height, width = x.shape
-    if not x.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError(f"x: found strides {x.stride()}, needed channels_last")
+    x_pitch = pitch(x, "x")
     out = epilogue.output(x, tuple(x.shape), out)
     config = config or configs(channels)[0]
     common = {"CHANNELS": channels, "HAS_GAMMA": gamma is not None}
+    epilogue_arguments = epilogue.arguments(x, out, beta, residual, flag, slopes)
     if per_pixel:
         if groups > 1 or epilogue.out_format == "float32_nchw":
             raise ValueError("per_pixel: found groups or float32_nchw, needed neither")
@@ -281,7 +298,8 @@ def prepare(
             "BLOCK_PIXELS": rows,
             "BLOCK_CHANNELS": block,
             **common,
-            **epilogue.arguments(x, out, beta, residual, flag),
+            "X_PITCH": x_pitch,
+            **epilogue_arguments,
         }
         grid = (ceil_div(images * height * width, rows),)
         return Prepared(out, (Call(pixel_kernel, grid, arguments, config),))
@@ -301,6 +319,7 @@ def prepare(
     sizes = {"pixels": pixels, "chunks": chunks, "per_chunk": per_chunk}
     blocks = {"BLOCK_PIXELS": config.block_m, "BLOCK_CHANNELS": config.block_n}
     statistics = {"x": x, "means": means, "deviations": deviations, "CHANNELS": channels}
+    statistics["X_PITCH"] = x_pitch
     in_group = next_power_of_two(channels // groups)
     block_groups = max(1, min(next_power_of_two(groups), 256 // in_group))
     merge = {
@@ -323,9 +342,10 @@ def prepare(
         "scale": scale,
         "pixels": pixels,
         "CHANNELS": channels,
+        "X_PITCH": x_pitch,
         "PER_IMAGE": any(per_image),
         **blocks,
-        **epilogue.arguments(x, out, beta, residual, flag),
+        **epilogue_arguments,
     }
     columns = ceil_div(channels, config.block_n)
     single = config.with_(num_warps=1)
@@ -348,7 +368,7 @@ def launch(
     x [N, C, H, W] channels_last; gamma and beta float32 [C], or [N, C], or None. Statistics are of
     each image and group of channels (groups = 0: each channel by itself, which is instance norm);
     with per_pixel of each pixel's channels, and there with subtract_mean=False without the mean
-    (pixel norm). Other options: epsilon, out, residual, flag, config, and the fields of
+    (pixel norm). Other options: epsilon, out, residual, slopes, flag, config, and the fields of
     `epilogue.Epilogue`.
     """
     return prepare(x, gamma, beta, **options).run()

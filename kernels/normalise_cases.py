@@ -26,6 +26,8 @@ class Case:
     dtype: torch.dtype = torch.float32
     epilogue: Epilogue = PLAIN
     residual: bool = False
+    # Extra channels of the images of which input, residual and output are a part.
+    wide: int = 0
 
     @property
     def label(self) -> str:
@@ -45,6 +47,7 @@ def reference(
     gamma: torch.Tensor | None,
     beta: torch.Tensor | None,
     residual: torch.Tensor | None,
+    slopes: torch.Tensor | None,
     case: Case,
 ) -> torch.Tensor:
     """The definition in float64."""
@@ -63,7 +66,7 @@ def reference(
         value = value * gamma.double().view(-1, channels, 1, 1)
     if beta is not None:
         value = value + beta.double().view(-1, channels, 1, 1)
-    return case.epilogue.reference(value, None, x.dtype, residual)
+    return case.epilogue.reference(value, None, x.dtype, residual, slopes)
 
 
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
@@ -73,20 +76,25 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         return torch.randn(shape, generator=generator, device=device)
 
     def image() -> torch.Tensor:
-        x = normal(case.batch, case.channels, case.height, case.width) + case.mean
-        return x.to(case.dtype).contiguous(memory_format=torch.channels_last)
+        shape = (case.batch, case.channels + case.wide, case.height, case.width)
+        x = (normal(*shape) + case.mean).to(case.dtype)
+        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
 
     shape = (case.batch, case.channels) if case.parameters == "image" else (case.channels,)
     has = case.parameters != "none"
     gamma, beta = (normal(*shape), normal(*shape)) if has else (None, None)
     arguments = {"x": image(), "gamma": gamma, "beta": beta}
     arguments["residual"] = image() if case.residual else None
+    prelu = case.epilogue.activation == "prelu"
+    arguments["slopes"] = normal(case.channels) if prelu else None
     options = {
         "groups": case.groups,
         "per_pixel": case.per_pixel,
         "subtract_mean": case.subtract_mean,
     }
     options |= {"epsilon": case.epsilon, **asdict(case.epilogue)}
+    if case.wide:
+        options["out"] = image()
     return Inputs(arguments | options, {**arguments, "case": case})
 
 
@@ -95,7 +103,7 @@ HALF, BRAIN = torch.float16, torch.bfloat16
 
 MAIN_CASES = (
     Case(8, 256, 64, 64, dtype=HALF, epilogue=RELU),
-    Case(8, 512, 64, 64, groups=32, dtype=HALF),
+    Case(8, 512, 64, 64, groups=32, dtype=HALF, epilogue=Epilogue("silu")),
     Case(8, 512, 64, 64, per_pixel=True, dtype=HALF),
 )
 CASES = (
@@ -107,6 +115,8 @@ CASES = (
     Case(2, 24, 8, 8, groups=1),
     Case(1, 3, 9, 6, epilogue=Epilogue("tanh", out_format="float32_nchw")),
     Case(4, 48, 1, 1, per_pixel=True),
+    Case(2, 12, 5, 4, residual=True, wide=6, dtype=HALF),
+    Case(2, 13, 3, 4, per_pixel=True, residual=True, wide=3, epilogue=Epilogue("prelu")),
     Case(2, 33, 3, 5, per_pixel=True, subtract_mean=False, parameters="none", dtype=HALF),
 )
 

@@ -1,8 +1,9 @@
 """Any chain of elementwise operations as one launch.
 
-A chain is a running value, which starts as x, and steps: each an operation on the value and perhaps
-an operand, which is a number, a tensor of x's shape, or a vector with one element per channel. The
-chain is known when the kernel is compiled, so every chain becomes a kernel of its own.
+A chain is a running value and steps: each an operation on the value and perhaps an operand, which
+is a number, one of the tensors, or a value that an earlier step kept. The tensors broadcast to the
+result's [N, C, H, W] and may have any strides. The chain is known when the kernel is compiled, so
+every chain becomes a kernel of its own.
 """
 
 from __future__ import annotations
@@ -15,35 +16,46 @@ import torch
 import triton
 import triton.language as tl
 
-from .epilogue import activate, finish
+from .epilogue import PLAIN, activate, finish
 from .types import INTERPRETED, Call, Config, Prepared, ceil_div
 
-UNARY = ("relu", "tanh", "sigmoid", "silu", "exp", "log", "sqrt", "neg", "abs", "square")
-BINARY = ("add", "sub", "rsub", "mul", "div", "rdiv", "minimum", "maximum", "leaky_relu")
-MOST_TENSORS = 3
+UNARY = ("relu", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh", "mish", "hard_swish", "softplus")
+UNARY += ("exp", "log", "sqrt", "reciprocal", "neg", "abs", "square", "erf", "sin", "cos")
+BINARY = ("load", "add", "sub", "rsub", "mul", "div", "rdiv", "minimum", "maximum", "leaky_relu")
+BINARY += ("elu",)
+MOST_TENSORS = 6
+MOST_KEPT = 4
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation on the running value; `tensor` is an index into the operands, or -1: `number`.
+    """One operation on the running value.
 
-    rsub and rdiv have the operand first. leaky_relu's operand is its slope, a number or (as PReLU)
-    a tensor.
+    The operand is tensor number `tensor` if that is not negative, else the value in place `kept` if
+    that is not negative, else `number`. "load" takes the operand as the value. rsub and rdiv have
+    the operand first. leaky_relu's operand is its slope (with a tensor: PReLU), elu's its alpha.
+    `keep`: the place, if not negative, in which the result is kept for later steps.
     """
 
     operation: str
     number: float = 0.0
     tensor: int = -1
+    kept: int = -1
+    keep: int = -1
 
     def __post_init__(self) -> None:
         if self.operation not in UNARY + BINARY:
             raise ValueError(f"operation: found {self.operation!r}, needed one of {UNARY + BINARY}")
+        if max(self.kept, self.keep) >= MOST_KEPT:
+            raise ValueError(f"keep: found {max(self.kept, self.keep)}, needed below {MOST_KEPT}")
 
 
 @triton.jit
 def apply_step(value, operand, OPERATION: tl.constexpr):
     """One step on float32 values."""
-    if OPERATION == "add":
+    if OPERATION == "load":
+        value = operand
+    elif OPERATION == "add":
         value = value + operand
     elif OPERATION == "sub":
         value = value - operand
@@ -62,20 +74,28 @@ def apply_step(value, operand, OPERATION: tl.constexpr):
         value = tl.where((value > operand) | (value != value), value, operand)
     elif OPERATION == "leaky_relu":
         value = tl.where(value < 0, value * operand, value)
-    elif OPERATION == "silu":
-        value = value * activate(value, "sigmoid", 0.0)
+    elif OPERATION == "elu":
+        value = tl.where(value < 0, operand * (tl.exp(tl.where(value < 0, value, 0.0)) - 1), value)
     elif OPERATION == "exp":
         value = tl.exp(value)
     elif OPERATION == "log":
         value = tl.log(value)
     elif OPERATION == "sqrt":
         value = tl.sqrt_rn(value)
+    elif OPERATION == "reciprocal":
+        value = 1.0 / value
     elif OPERATION == "neg":
         value = -value
     elif OPERATION == "abs":
         value = tl.abs(value)
     elif OPERATION == "square":
         value = value * value
+    elif OPERATION == "erf":
+        value = tl.erf(value)
+    elif OPERATION == "sin":
+        value = tl.sin(value)
+    elif OPERATION == "cos":
+        value = tl.cos(value)
     else:
         value = activate(value, OPERATION, 0.0)
     return value
@@ -83,63 +103,125 @@ def apply_step(value, operand, OPERATION: tl.constexpr):
 
 @triton.jit
 def pointwise_kernel(
-    x,  # [elements], in any order that all tensors share
-    tensor_0,  # [elements], or [CHANNELS] where PER_CHANNEL says so
+    tensor_0,  # each broadcasts to [N, CHANNELS, HEIGHT, WIDTH] with its strides
     tensor_1,
     tensor_2,
-    out,  # [elements]
+    tensor_3,
+    tensor_4,
+    tensor_5,
+    out,  # [N, CHANNELS, HEIGHT, WIDTH] as OUT_FORMAT says, OUT_PITCH from pixel to pixel
+    bias,  # unused, as is all else that `finish` could do
+    residual,
+    slopes,
     flag,  # [1] int32
     elements,
-    after_channel,  # elements from one channel to the next: 1 with channels last
+    low,
+    high,
     CHANNELS: tl.constexpr,
-    PER_CHANNEL: tl.constexpr,  # of each tensor
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    FLAT: tl.constexpr,  # of each tensor: whether its elements are in the order of the result's
+    STRIDES: tl.constexpr,  # of each tensor, four
     STEPS: tl.constexpr,
     OPERATIONS: tl.constexpr,
     NUMBERS: tl.constexpr,
     TENSORS: tl.constexpr,
+    KEPT: tl.constexpr,
+    KEEP: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    SLOPE: tl.constexpr,
+    OUT_FORMAT: tl.constexpr,
+    OUT_PITCH: tl.constexpr,
+    RESIDUAL_PITCH: tl.constexpr,
     INTERPRETED: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    offset = row[:, None] * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
-    mask = offset < elements
-    channel = offset // after_channel % CHANNELS
-    value = tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    element = row[:, None] * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
+    mask = element < elements
+    channel = element % CHANNELS
+    pixel = element // CHANNELS
+    in_w = pixel % WIDTH
+    in_h = pixel // WIDTH % HEIGHT
+    image = pixel // (WIDTH * HEIGHT)
+    value = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
+    kept_0 = value
+    kept_1 = value
+    kept_2 = value
+    kept_3 = value
     for step in tl.static_range(STEPS):
-        if TENSORS[step] < 0:
-            operand = NUMBERS[step]
-        else:
+        if TENSORS[step] >= 0:
             if TENSORS[step] == 0:
                 pointer = tensor_0
             elif TENSORS[step] == 1:
                 pointer = tensor_1
-            else:
+            elif TENSORS[step] == 2:
                 pointer = tensor_2
-            if PER_CHANNEL[TENSORS[step]]:
-                operand = tl.load(pointer + channel, mask=mask, other=0.0).to(tl.float32)
+            elif TENSORS[step] == 3:
+                pointer = tensor_3
+            elif TENSORS[step] == 4:
+                pointer = tensor_4
             else:
-                operand = tl.load(pointer + offset, mask=mask, other=0.0).to(tl.float32)
+                pointer = tensor_5
+            if FLAT[TENSORS[step]]:
+                place = element
+            else:
+                place = (
+                    image * STRIDES[4 * TENSORS[step]] + channel * STRIDES[4 * TENSORS[step] + 1]
+                )
+                place += (
+                    in_h * STRIDES[4 * TENSORS[step] + 2] + in_w * STRIDES[4 * TENSORS[step] + 3]
+                )
+            operand = tl.load(pointer + place, mask=mask, other=0.0).to(tl.float32)
+        elif KEPT[step] == 0:
+            operand = kept_0
+        elif KEPT[step] == 1:
+            operand = kept_1
+        elif KEPT[step] == 2:
+            operand = kept_2
+        elif KEPT[step] == 3:
+            operand = kept_3
+        else:
+            operand = tl.full((BLOCK_ROWS, BLOCK_COLUMNS), NUMBERS[step], tl.float32)
         value = apply_step(value, operand, OPERATIONS[step])
+        if KEEP[step] == 0:
+            kept_0 = value
+        elif KEEP[step] == 1:
+            kept_1 = value
+        elif KEEP[step] == 2:
+            kept_2 = value
+        elif KEEP[step] == 3:
+            kept_3 = value
+    if OUT_FORMAT == "float32_nchw":
+        offset = ((image * CHANNELS + channel) * HEIGHT + in_h) * WIDTH + in_w
+    elif OUT_PITCH == CHANNELS:
+        offset = element
+    else:
+        offset = pixel * OUT_PITCH + channel
     finish(
         tl.where(mask, value, 0.0),
         channel,
         mask,
         offset,
+        offset,
         mask,
         out,
-        x,
-        x,
+        bias,
+        residual,
+        slopes,
         flag,
-        0.0,
-        1.0,
-        False,
-        "none",
+        low,
+        high,
+        HAS_BIAS,
+        RESIDUAL,
         HAS_FLAG,
-        "none",
-        0.0,
-        "nhwc",
+        ACTIVATION,
+        SLOPE,
+        OUT_FORMAT,
         INTERPRETED,
     )
 
@@ -150,63 +232,61 @@ def configs() -> tuple[Config, ...]:
 
 
 def prepare(
-    x: torch.Tensor,
+    tensors: Sequence[torch.Tensor],
     steps: Sequence[Step],
-    tensors: Sequence[torch.Tensor] = (),
     *,
     out: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     config: Config | None = None,
+    out_format: str = "nhwc",
+    low: float = -1.0,
+    high: float = 1.0,
 ) -> Prepared:
     """See launch."""
-    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    if not (channels_last or x.is_contiguous()):
-        raise ValueError(f"x: found strides {x.stride()}, needed contiguous or channels_last")
-    if len(tensors) > MOST_TENSORS or any(step.tensor >= len(tensors) for step in steps):
-        raise ValueError(f"tensors: found {len(tensors)}, needed all used, {MOST_TENSORS} at most")
-    channels = x.shape[1] if x.dim() > 1 else 1
-    for tensor in tensors:
-        same = tensor.shape == x.shape and tensor.stride() == x.stride()
-        if not same and not (tensor.shape == (channels,) and tensor.is_contiguous()):
-            raise ValueError(
-                f"tensors: found {tuple(tensor.shape)} with strides {tensor.stride()}, needed "
-                f"{tuple(x.shape)} with strides {x.stride()}, or ({channels},)"
-            )
-    out = torch.empty_like(x) if out is None else out
-    if out.shape != x.shape or out.stride() != x.stride():
-        raise ValueError(f"out: found strides {out.stride()}, needed {x.stride()} as x has")
+    if not 0 < len(tensors) <= MOST_TENSORS or any(s.tensor >= len(tensors) for s in steps):
+        raise ValueError(f"tensors: found {len(tensors)}, needed 1 to {MOST_TENSORS}, all there")
+    try:
+        n, c, h, w = shape = tuple(torch.broadcast_shapes(*[t.shape for t in tensors]))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"tensors: found {[tuple(t.shape) for t in tensors]}, {error}") from None
+    epilogue = type(PLAIN)(out_format=out_format, low=low, high=high)
+    out = epilogue.output(tensors[0], (n, c, h, w), out)
     config = config or configs()[0]
-    padded = [*tensors, x, x, x][:MOST_TENSORS]
+    flat, strides = [], []
+    for tensor in (*tensors, *[tensors[0]] * (MOST_TENSORS - len(tensors))):
+        dense = tensor.permute(0, 2, 3, 1).is_contiguous()
+        flat.append(dense and tuple(tensor.shape) == shape)
+        sizes = zip(tensor.shape, tensor.stride(), strict=True)
+        strides += [0 if size == 1 else stride for size, stride in sizes]
+    padded = [*tensors, *[tensors[0]] * MOST_TENSORS][:MOST_TENSORS]
+    elements = n * c * h * w
     arguments: dict[str, Any] = {
-        "x": x,
-        "tensor_0": padded[0],
-        "tensor_1": padded[1],
-        "tensor_2": padded[2],
-        "out": out,
-        "flag": x if flag is None else flag,
-        "elements": x.numel(),
-        "after_channel": 1 if channels_last else max(1, x[0, 0].numel() if x.dim() > 1 else 1),
-        "CHANNELS": channels,
-        "PER_CHANNEL": tuple(tensor.shape != x.shape for tensor in padded),
+        **{f"tensor_{i}": tensor for i, tensor in enumerate(padded)},
+        "elements": elements,
+        "CHANNELS": c,
+        "HEIGHT": h,
+        "WIDTH": w,
+        "FLAT": tuple(flat),
+        "STRIDES": tuple(strides),
         "STEPS": len(steps),
         "OPERATIONS": tuple(step.operation for step in steps),
         "NUMBERS": tuple(float(step.number) for step in steps),
         "TENSORS": tuple(step.tensor for step in steps),
-        "HAS_FLAG": flag is not None,
-        "INTERPRETED": INTERPRETED,
+        "KEPT": tuple(step.kept for step in steps),
+        "KEEP": tuple(step.keep for step in steps),
         "BLOCK_ROWS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
+        **epilogue.arguments(tensors[0], out, None, None, flag),
     }
-    grid = (ceil_div(x.numel(), config.block_m * config.block_n),)
+    grid = (ceil_div(elements, config.block_m * config.block_n),)
     return Prepared(out, (Call(pointwise_kernel, grid, arguments, config),))
 
 
-def launch(
-    x: torch.Tensor, steps: Sequence[Step], tensors: Sequence[torch.Tensor] = (), **options: Any
-) -> torch.Tensor:
-    """The chain of steps on x, computed in float32, in x's dtype and layout.
+def launch(tensors: Sequence[torch.Tensor], steps: Sequence[Step], **options: Any) -> torch.Tensor:
+    """The chain of steps, computed in float32, to the shape that the tensors broadcast to.
 
-    x is contiguous, or [N, C, H, W] with channels last; tensors have x's shape and strides, or are
-    [C]. Options: out (like x; may be x itself), flag, config.
+    tensors: one to MOST_TENSORS of four axes and any strides; the result has the first one's dtype
+    and lies with channels last. The value starts as zero, so the first step is a "load". Options:
+    out (may be one of the tensors), flag, config, out_format, low and high of `epilogue.Epilogue`.
     """
-    return prepare(x, steps, tensors, **options).run()
+    return prepare(tensors, steps, **options).run()

@@ -8,27 +8,26 @@ from dataclasses import dataclass
 import torch
 
 from .epilogue import PLAIN, Epilogue
-from .pointwise import BINARY, MOST_TENSORS, Step, configs, launch, prepare
+from .pointwise import MOST_TENSORS, Step, configs, launch, prepare
 from .types import DTYPES, Inputs, Kernel
 
 
 @dataclass(frozen=True)
 class Case:
+    """`tensors`: which axes of [N, C, H, W] each has, "nchw" for all of them."""
+
     batch: int
-    rest: tuple[int, ...]  # the shape after the batch
+    rest: tuple[int, int, int]  # C, H, W
     steps: tuple[Step, ...]
-    tensors: tuple[bool, ...] = ()  # whether each is per channel
-    channels_last: bool = True
+    tensors: tuple[str, ...] = ("nchw",)
     dtype: torch.dtype = torch.float32
     epilogue: Epilogue = PLAIN
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.batch, *self.rest)
+    # Extra channels of the images of which the tensors and the output are a part.
+    wide: int = 0
 
     @property
     def label(self) -> str:
-        size = "x".join(map(str, self.shape))
+        size = "x".join(map(str, (self.batch, *self.rest)))
         return f"{size}, {' '.join(step.operation for step in self.steps)}"
 
 
@@ -37,72 +36,135 @@ def accepts(case: Case) -> str | None:
     if case.dtype not in DTYPES:
         return f"dtype {case.dtype}: needs one of {DTYPES}"
     if len(case.tensors) > MOST_TENSORS:
-        return f"{len(case.tensors)} operand tensors: needs {MOST_TENSORS} at most"
+        return f"{len(case.tensors)} tensors: needs {MOST_TENSORS} at most"
     return None
 
 
-def reference(
-    x: torch.Tensor, steps: Sequence[Step], tensors: Sequence[torch.Tensor], case: Case
-) -> torch.Tensor:
+def reference(tensors: Sequence[torch.Tensor], steps: Sequence[Step], case: Case) -> torch.Tensor:
     """The chain in float64."""
-    value = x.double()
-    view = (1, -1) + (1,) * (x.dim() - 2)
-    operands = [t.double() if t.shape == x.shape else t.double().view(view) for t in tensors]
+    value = torch.zeros((), dtype=torch.float64, device=tensors[0].device)
+    kept = {}
     for step in steps:
-        operand = operands[step.tensor] if step.tensor >= 0 else torch.tensor(step.number).double()
-        operand = operand.to(value.device)
+        if step.tensor >= 0:
+            operand = tensors[step.tensor].double()
+        elif step.kept >= 0:
+            operand = kept[step.kept]
+        else:
+            operand = torch.full_like(value, step.number)
         match step.operation:
+            case "load":
+                value = operand
             case "rsub":
                 value = operand - value
             case "rdiv":
                 value = operand / value
             case "leaky_relu":
                 value = torch.where(value < 0, value * operand, value)
-            case "silu":
-                value = value * value.sigmoid()
-            case name if name in BINARY:
-                value = getattr(torch, name)(value, operand)
-            case name:
+            case "elu":
+                value = torch.where(value < 0, operand * value.expm1(), value)
+            case "add" | "sub" | "mul" | "div" | "minimum" | "maximum":
+                value = getattr(torch, step.operation)(value, operand)
+            case name if hasattr(torch, name) and not name.startswith(("relu", "gelu")):
                 value = getattr(torch, name)(value)
-    return value.to(case.dtype)
+            case name:
+                value = Epilogue(name).reference(value, None, torch.float64)
+        if step.keep >= 0:
+            kept[step.keep] = value
+    shape = (case.batch, *case.rest)
+    return case.epilogue.reference(value.expand(shape), None, case.dtype)
 
 
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
     """Random arguments for a case."""
+    n, c, h, w = case.batch, *case.rest
 
-    def normal(*shape: int) -> torch.Tensor:
+    def image(axes: str) -> torch.Tensor:
+        shape = [
+            size if axis in axes else 1 for axis, size in zip("nchw", (n, c, h, w), strict=True)
+        ]
+        wide = case.wide if "c" in axes else 0
+        shape[1] += wide
         x = torch.randn(shape, generator=generator, device=device).to(case.dtype)
-        last = case.channels_last and len(shape) == 4
-        return x.contiguous(memory_format=torch.channels_last) if last else x
+        return x.contiguous(memory_format=torch.channels_last)[:, wide:]
 
-    tensors = [normal(case.shape[1]) if vector else normal(*case.shape) for vector in case.tensors]
-    arguments = {"x": normal(*case.shape), "steps": case.steps, "tensors": tensors}
-    return Inputs(arguments, {**arguments, "case": case})
+    arguments = {"tensors": [image(axes) for axes in case.tensors], "steps": case.steps}
+    written = {"out": image("nchw")} if case.wide else {}
+    epilogue = {name: getattr(case.epilogue, name) for name in ("out_format", "low", "high")}
+    return Inputs({**arguments, **written, **epilogue}, {**arguments, "case": case})
 
 
 HALF, BRAIN = torch.float16, torch.bfloat16
-SCALE_SHIFT = (Step("mul", tensor=0), Step("add", tensor=1))
+LOAD = Step("load", tensor=0)
+GATED = (
+    *(LOAD, Step("elu", 0.7, keep=0), Step("load", tensor=1), Step("sigmoid")),
+    Step("mul", kept=0),
+)
+CURVE = (
+    *(LOAD, Step("mul", 0.7071, keep=1), Step("erf"), Step("add", 1.0), Step("mul", kept=1)),
+    Step("tanh"),
+)
+SCALE_SHIFT = (LOAD, Step("mul", tensor=1), Step("add", tensor=2))
 
 MAIN_CASES = (
     Case(
         8,
         (256, 64, 64),
-        (*SCALE_SHIFT, Step("relu"), Step("add", tensor=2)),
-        (True, True, False),
+        (*SCALE_SHIFT, Step("relu"), Step("add", tensor=3)),
+        ("nchw", "c", "c", "nchw"),
         dtype=HALF,
     ),
+    # A gated convolution's features and gate; the skip connection of a U-Net.
+    Case(
+        8,
+        (64, 128, 128),
+        GATED,
+        ("nchw", "nchw"),
+        dtype=HALF,
+        wide=64,
+    ),
+    Case(8, (64, 128, 128), (LOAD, Step("relu")), dtype=HALF, wide=64),
 )
 CASES = (
-    Case(2, (5, 7, 3), (*SCALE_SHIFT, Step("leaky_relu", 0.2)), (True, False)),
-    Case(2, (5, 7, 3), (Step("leaky_relu", tensor=0), Step("tanh")), (True,), channels_last=False),
-    Case(3, (50,), (Step("mul", 0.5), Step("silu"), Step("rsub", 1.0)), dtype=HALF),
+    Case(2, (5, 7, 3), (*SCALE_SHIFT, Step("leaky_relu", 0.2)), ("nchw", "c", "nchw")),
+    Case(2, (5, 7, 3), (LOAD, Step("leaky_relu", tensor=1), Step("tanh")), ("nchw", "c"), wide=2),
+    Case(3, (50, 1, 1), (LOAD, Step("mul", 0.5), Step("silu"), Step("rsub", 1.0)), dtype=HALF),
     Case(
-        1, (8, 4, 4), (Step("abs"), Step("add", 1.0), Step("sqrt"), Step("rdiv", 2.0)), dtype=BRAIN
+        1,
+        (8, 4, 4),
+        (LOAD, Step("abs"), Step("add", 1.0), Step("sqrt"), Step("rdiv", 2.0)),
+        dtype=BRAIN,
     ),
-    Case(17, (), (Step("minimum", 0.5), Step("maximum", -0.5), Step("square"), Step("neg"))),
-    Case(2, (4, 9), (Step("abs"), Step("add", 0.5), Step("log"), Step("exp"), Step("sigmoid"))),
+    Case(17, (1, 1, 1), (LOAD, Step("minimum", 0.5), Step("maximum", -0.5), Step("square"))),
     Case(
-        1, (3, 5, 5), (Step("div", 2.0), Step("sub", tensor=0), Step("relu")), (False,), dtype=HALF
+        2,
+        (4, 1, 9),
+        (LOAD, *map(Step, ("neg", "exp", "square", "abs", "log", "sigmoid", "reciprocal", "sin"))),
+    ),
+    Case(
+        1, (3, 5, 5), (LOAD, Step("div", 2.0), Step("sub", tensor=1), Step("relu")), ("nchw",) * 2
+    ),
+    # Features and gate; a style per image, noise per pixel; a normal curve by its own definition.
+    Case(
+        2,
+        (6, 3, 5),
+        GATED,
+        ("nchw", "nchw"),
+        dtype=HALF,
+        wide=6,
+    ),
+    Case(
+        3,
+        (6, 4, 3),
+        (LOAD, Step("mul", tensor=1), Step("add", tensor=2), Step("mish"), Step("mul", 1.4)),
+        ("nchw", "nc", "nhw"),
+        epilogue=Epilogue(out_format="float32_nchw"),
+    ),
+    Case(2, (4, 3, 3), (LOAD, Step("add", tensor=1), Step("tanh")), ("hw", "nc")),
+    Case(
+        2,
+        (3, 4, 4),
+        CURVE,
+        epilogue=Epilogue(out_format="uint8_nhwc"),
     ),
 )
 

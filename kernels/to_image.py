@@ -23,6 +23,7 @@ def to_image_kernel(
     x,  # [SPLITS, images, channels, height, width] with the strides below
     residual,  # like out
     bias,  # [CHANNELS] float32
+    slopes,  # [CHANNELS] float32: of a prelu
     out,  # [images, CHANNELS, height, width] as OUT_FORMAT says
     flag,  # [1] int32
     elements,  # of one split
@@ -45,6 +46,8 @@ def to_image_kernel(
     ACTIVATION: tl.constexpr,
     SLOPE: tl.constexpr,
     OUT_FORMAT: tl.constexpr,
+    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
+    RESIDUAL_PITCH: tl.constexpr,
     INTERPRETED: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
@@ -56,6 +59,7 @@ def to_image_kernel(
         row = tile * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
         offset = row[:, None] * BLOCK_CHANNELS + block_channel[None, :]
         channel = offset % CHANNELS
+        residual_offset = offset
         channel_exists = offset < elements
         mask = channel_exists
         pointers = x + offset
@@ -74,7 +78,8 @@ def to_image_kernel(
             plane = height * width
             offset = (image[:, None] * CHANNELS + channel) * plane + in_image[:, None]
         else:
-            offset = pixel[:, None] * CHANNELS + channel
+            offset = pixel[:, None] * OUT_PITCH + channel
+        residual_offset = pixel[:, None] * RESIDUAL_PITCH + channel
     value = tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), dtype=tl.float32)
     for _ in tl.static_range(SPLITS):
         value += tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
@@ -84,10 +89,12 @@ def to_image_kernel(
         channel,
         channel_exists,
         offset,
+        residual_offset,
         mask,
         out,
         bias,
         residual,
+        slopes,
         flag,
         low,
         high,
@@ -128,11 +135,15 @@ def prepare_sum(
     epilogue: Epilogue,
     residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
+    slopes: torch.Tensor | None = None,
     config: Config | None = None,
 ) -> Call:
     """The launch that sums x [splits, N, C, H, W] (any strides) over its first axis into out."""
     splits, images, channels, height, width = x.shape
-    flat = is_flat(x, epilogue.out_format)
+    written = epilogue.arguments(x, out, bias, residual, flag, slopes)
+    dense = epilogue.out_format != "nhwc" or written["OUT_PITCH"] == channels
+    dense = dense and written["RESIDUAL_PITCH"] in (0, channels)
+    flat = dense and is_flat(x, epilogue.out_format)
     config = config or configs(channels, flat)[0]
     arguments: dict[str, Any] = {
         "x": x,
@@ -150,7 +161,7 @@ def prepare_sum(
         "SPLITS": splits,
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_CHANNELS": config.block_n,
-        **epilogue.arguments(x, out, bias, residual, flag),
+        **written,
     }
     pixels = images * height * width
     if flat:
@@ -167,6 +178,7 @@ def prepare(
     out: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
+    slopes: torch.Tensor | None = None,
     config: Config | None = None,
     out_format: str = "float32_nchw",
     **epilogue_fields: Any,
@@ -174,15 +186,16 @@ def prepare(
     """See launch."""
     epilogue = Epilogue(out_format=out_format, **epilogue_fields)
     out = epilogue.output(x, tuple(x.shape), out)
-    return Prepared(out, (prepare_sum(x[None], bias, out, epilogue, residual, flag, config),))
+    call = prepare_sum(x[None], bias, out, epilogue, residual, flag, slopes, config)
+    return Prepared(out, (call,))
 
 
 def launch(x: torch.Tensor, bias: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
     """activation(x + bias) in an output format.
 
-    x [N, C, H, W] with any strides; bias float32 [C] or None. Options: out, residual
-    (added to the result, like out), flag, config, and the
-    fields of `epilogue.Epilogue` (out_format here defaults to "float32_nchw").
+    x [N, C, H, W] with any strides; bias float32 [C] or None. Options: out, residual (added to the
+    result), flag, slopes, config, and the fields of `epilogue.Epilogue` (out_format here defaults
+    to "float32_nchw").
     """
     return prepare(x, bias, **options).run()
 

@@ -10,6 +10,8 @@ import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from .layout import pitch
+
 # Triton chooses between compiling and interpreting when a kernel is defined: here, for good.
 INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
 
@@ -148,5 +150,6 @@ def box_of(images: int, rows: int, columns: int, pixels: int) -> tuple[int, int,
 def describe(x: torch.Tensor, box: tuple[int, int, int, int]) -> TensorDescriptor:
     """A descriptor of channels-last x, in boxes of [images, rows, columns, channels]."""
     images, channels, height, width = x.shape
-    strides = [height * width * channels, width * channels, channels, 1]
+    wide = pitch(x, "x")
+    strides = [height * width * wide, width * wide, wide, 1]
     return TensorDescriptor(x, [images, height, width, channels], strides, list(box))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.backends import addressing
+from fastgan.backends import addressing, fused
 from fastgan.backends.executor import BoundStep, place
 from fastgan.ops.convolution import conv, conv_transpose
 from fastgan.plan import Epilogue, Step
@@ -19,6 +19,12 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "mish": F.mish,
+    "hard_swish": F.hardswish,
+    "softplus": F.softplus,
 }
 
 
@@ -28,6 +34,11 @@ def activation(epilogue: Epilogue) -> Callable[[Tensor], Tensor] | None:
         return None
     if epilogue.activation == "leaky_relu":
         return lambda x: F.leaky_relu(x, epilogue.slope)
+    if epilogue.activation == "elu":
+        return lambda x: F.elu(x, epilogue.slope)
+    if epilogue.activation == "prelu":
+        slopes = torch.tensor(epilogue.slopes)
+        return lambda x: F.prelu(x, slopes.to(x))
     return _ACTIVATIONS[epilogue.activation]
 
 
@@ -42,6 +53,8 @@ def bind(
 
     dtype: the floating-point type computed in; None leaves every tensor in its own.
     """
+    if step.op in fused.BIND:
+        return fused.BIND[step.op](step, weights, device, dtype, activation(step.epilogue))
     if step.op.startswith("fastgan."):
         return _bind_product(step, weights, device, dtype)
     op = ops.find("", step.op, opset)

@@ -7,6 +7,7 @@ run inside the product. It serves fp32 and bf16 (AVX512-BF16, AMX) on x86 CPUs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from fastgan.backends import addressing, columns, library, modulated, phases
 from fastgan.backends.executor import BoundStep, place
-from fastgan.plan import Buffer, Step
+from fastgan.plan import Buffer, Epilogue, Step
 
 #: Up to this many output channels a transposed convolution runs as one convolution of all phases:
 #: oneDNN's own one leaves its vector units mostly idle on the last layer of a generator.
 _FEW_CHANNELS = 4
+
+_PRODUCTS = ("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose")
 
 #: Activations that oneDNN fuses, by our name for them.
 _FUSED = {"none", "relu", "leaky_relu", "tanh", "sigmoid"}
@@ -48,16 +51,17 @@ def bind(
     dtype: torch.dtype,
 ) -> BoundStep | None:
     """The step on oneDNN, or None where it does not cover it."""
-    if not step.op.startswith("fastgan."):
-        return None
-    if step.epilogue.activation not in _FUSED or dtype not in (torch.float32, torch.bfloat16):
+    if step.op not in _PRODUCTS or dtype not in (torch.float32, torch.bfloat16):
         return None
     if step.inputs[0] not in buffers:
         return None
     if modulated.is_modulated(step, buffers):
         return _bind_modulated(step, weights, buffers, dtype)
-    if step.epilogue.residual and (step.op != "fastgan.Conv" or "shuffle" in step.attributes):
-        return None
+    residual = step.epilogue.residual
+    if residual and (step.op != "fastgan.Conv" or "shuffle" in step.attributes):
+        return _bind_apart(step, weights, buffers, dtype)
+    if step.epilogue.activation not in _FUSED and not residual:
+        return _bind_apart(step, weights, buffers, dtype)
     x = buffers[step.inputs[0]]
     if step.op == "fastgan.Linear":
         return _bind_linear(step, weights, x, dtype)
@@ -67,6 +71,29 @@ def bind(
     if step.op == "fastgan.Conv":
         return _bind_conv(step, weights, x, dtype)
     return _bind_conv_transpose(step, weights, x, dtype)
+
+
+def _bind_apart(
+    step: Step,
+    weights: Mapping[str, Tensor],
+    buffers: Mapping[str, Buffer],
+    dtype: torch.dtype,
+) -> BoundStep | None:
+    """The product alone on oneDNN; residual and activation behind it."""
+    alone = Epilogue(bias=step.epilogue.bias)
+    bound = bind(replace(step, epilogue=alone), weights, buffers, dtype)
+    if bound is None:
+        return None
+    product, act = bound.call, library.activation(step.epilogue)
+
+    def call(x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = product(x)
+        assert isinstance(y, Tensor)
+        y = y if residual is None else y + residual
+        return y if act is None else act(y)
+
+    residual = (step.inputs[3],) if step.epilogue.residual else ()
+    return BoundStep(step, call, (step.inputs[0], *residual))
 
 
 def _bind_modulated(

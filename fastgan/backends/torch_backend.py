@@ -7,11 +7,12 @@ so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that code does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
-from fastgan.backends import direct, library, onednn
+from fastgan.backends import cuda_settings, direct, library, onednn
 from fastgan.backends.base import Executable, Target
 from fastgan.backends.executor import BoundStep, PlanExecutable
 from fastgan.errors import Refusal, UnsupportedError
@@ -53,12 +54,31 @@ def _compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, .
     def by_library() -> Executable:
         opset = model.model.opset_imports.get("", 1)
         steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
+        if target.device.type == "cuda":
+            return CudaPlanExecutable(plan, steps, target)
         return PlanExecutable(plan, steps, target.device, target.dtype)
 
     tiles = target.precision == "bf16" and onednn.has_tiles()
     if target.device.type == "cpu" and not tiles and direct.covers(plan, target.dtype):
         return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
     return by_library()
+
+
+class CudaPlanExecutable(PlanExecutable):
+    """A plan on a GPU: fp32 is fp32, and tf32 only where that was asked for."""
+
+    def __init__(self, plan: Plan, steps: Sequence[BoundStep], target: Target) -> None:
+        super().__init__(plan, steps, target.device, target.dtype)
+        self._precision = target.precision
+
+    def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
+        with cuda_settings.library(self._precision):
+            return super()._run(inputs, stop)
+
+    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
+        """See `PlanExecutable.first_nonfinite`."""
+        with cuda_settings.library(self._precision):
+            return super().first_nonfinite(inputs)
 
 
 def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:

@@ -46,6 +46,16 @@ def place(lifetimes: Iterable[Lifetime]) -> tuple[dict[str, int], int]:
     return {item.name: offset for offset, item in placed}, size
 
 
+def joined(lifetimes: Iterable[Lifetime], roots: Mapping[str, str]) -> list[Lifetime]:
+    """The lifetimes with each buffer that lies inside another one (its root) counted there."""
+    found = {item.name: item for item in lifetimes}
+    for name, root in roots.items():
+        inner, outer = found.pop(name), found[root]
+        first, last = min(inner.first, outer.first), max(inner.last, outer.last)
+        found[root] = Lifetime(root, outer.bytes, first, last)
+    return list(found.values())
+
+
 def aligned(offset: int) -> int:
     """The first multiple of ALIGNMENT from `offset` on."""
     return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.backends import library, triton_workspace
+from fastgan.backends import cuda_settings, library, triton_workspace
 from fastgan.backends.base import Draw, ImageFormat, Target
 from fastgan.backends.executor import BoundStep
 from fastgan.model_file import ModelFile
@@ -151,6 +151,8 @@ class TritonExecutable:
             for index, binding in enumerate(self._bindings):
                 if isinstance(binding, str) or time.monotonic() > deadline:
                     continue
+                if not binding.tunable:
+                    continue
                 key = tuning.step_key(binding)
                 choice = cache.step(key)
                 if choice is None:
@@ -207,10 +209,13 @@ class TritonExecutable:
             self._annotate()
 
     def _annotate(self) -> None:
-        steps = (
+        from fastgan.backends.triton_concat import annotated
+
+        steps = [
             replace(step, kernel="library", note=bound) if isinstance(bound, str) else bound.step
             for step, bound in zip(self.plan.steps, self._bindings, strict=True)
-        )
+        ]
+        steps = annotated(steps, self._bindings, self.plan)
         self.plan = replace(self.plan, steps=tuple(steps))
 
     def _built(self) -> Program:
@@ -317,15 +322,7 @@ class TritonExecutable:
         if self.target.device.type != "cuda":
             yield
             return
-        tf32 = self.target.precision == "tf32"
-        matmul = torch.backends.cuda.matmul
-        with contextlib.ExitStack() as stack:
-            # A process that uses torch's newer names for these settings keeps its own.
-            with contextlib.suppress(RuntimeError):
-                flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32)
-                stack.enter_context(flags)
-                before, matmul.allow_tf32 = matmul.allow_tf32, tf32
-                stack.callback(setattr, matmul, "allow_tf32", before)
+        with cuda_settings.library(self.target.precision, benchmark=True):
             yield
 
 

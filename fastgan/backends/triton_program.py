@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fastgan.backends import triton_arena as arena
+from fastgan.backends import triton_concat
 from fastgan.backends.base import Draw, ImageFormat, Target
 from fastgan.backends.executor import BoundStep
 from fastgan.backends.triton_steps import Binding, channels_last, image_of
@@ -26,11 +27,14 @@ from fastgan.plan import Plan, Step, cost
 _FRESH = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Concat", "BatchNormalization"}
 _FRESH |= {"Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Tanh", "Sigmoid", "Softmax"}
 _FRESH |= {"fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose"}
-_FRESH |= {"InstanceNormalization", "GroupNormalization", "LayerNormalization"}
+_FRESH |= {"fastgan.Normalise", "fastgan.Activate"}
 
 #: Up to this many elements per sample an input waits in float32 and is converted by the launches
 #: themselves: latents. A larger one is converted on its way in, which saves a pass over it.
 _SMALL_INPUT = 4096
+
+#: Library ops that may only rename, or take apart, what is already in memory.
+_VIEWS = cost.FREE | {"Split", "Slice", "Transpose", "Expand"}
 
 
 class LaunchError(Exception):
@@ -104,13 +108,16 @@ class Program:
     def _lay_out(self, workspace: Workspace) -> Tensor:
         plan = self.plan
         own = [name for b in self.steps if isinstance(b, Binding) for name in b.step.outputs]
+        self._homes = triton_concat.homes(plan, self.steps)
         sizes = {name: self._bytes(name) for name in (*plan.inputs, *own)}
         bound = {s.step.outputs: s for s in self.steps}
 
         def may_alias(step: Step) -> bool:
             return not isinstance(bound[step.outputs], Binding) and step.op not in _FRESH
 
-        self._offsets, self._size = arena.place(arena.lifetimes(plan, sizes, may_alias))
+        lives = arena.lifetimes(plan, sizes, may_alias)
+        together = arena.joined(lives, {name: home.root for name, home in self._homes.items()})
+        self._offsets, self._size = arena.place(together)
         return workspace.memory(self._size)
 
     def dtype(self, name: str) -> torch.dtype:
@@ -124,6 +131,10 @@ class Program:
 
     def _place(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A buffer in its place: channels last if it has four axes, else contiguous."""
+        home = self._homes.get(name)
+        if home is not None:
+            whole = self._place(home.root, home.shape)
+            return whole[:, home.channel : home.channel + shape[1]]
         begin = self._offsets[name]
         flat = self._memory[begin : begin + self._bytes(name)].view(self.dtype(name))
         if len(shape) == 4:
@@ -169,12 +180,13 @@ class Program:
 
     def _bind_library(self, bound: BoundStep) -> list[Launch]:
         names = bound.step.outputs
-        if bound.step.op in cost.FREE and self._static.issuperset(bound.reads):
+        if bound.step.op in _VIEWS and self._static.issuperset(bound.reads):
             source = [self._slots[name] for name in bound.reads]
-            result = bound.call(*source)
-            if isinstance(result, Tensor) and any(same_memory(result, s) for s in source):
-                self._slots[names[0]] = result
-                self._static.add(names[0])
+            made = bound.call(*source)
+            made = made if isinstance(made, tuple) else (made,)
+            if all(any(same_memory(result, s) for s in source) for result in made):
+                self._slots.update(zip(names, made, strict=False))
+                self._static.update(names)
                 return []
 
         def launch() -> None:

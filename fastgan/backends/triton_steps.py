@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -19,10 +19,11 @@ from torch import Tensor
 from fastgan.backends import modulated
 from fastgan.backends.base import ImageFormat, Target
 from fastgan.backends.triton_workspace import Workspace
-from fastgan.kernels import conv, conv_transpose, linear, normalise, to_image
+from fastgan.kernels import conv, conv_transpose, linear, normalise, pointwise, to_image
 from fastgan.kernels.epilogue import ACTIVATIONS
+from fastgan.kernels.layout import is_pitched, pitch
 from fastgan.kernels.modulation import Modulation
-from fastgan.kernels.types import Config, Prepared
+from fastgan.kernels.types import Call, Config, Prepared
 from fastgan.plan import Plan, Step
 
 #: What the kernels call the formats that `generate` takes.
@@ -47,13 +48,19 @@ def as_image(x: Tensor) -> Tensor:
     """Rows, a signal or an image as [N, C, H, W], channels last; a view if it lies so already."""
     if x.dim() < 4:
         x = x.contiguous()[:, :, None, None] if x.dim() == 2 else x.unsqueeze(2)
-    x = x.contiguous(memory_format=torch.channels_last)
-    return x.as_strided(x.shape, channels_last(tuple(x.shape)), x.storage_offset())
+    if not is_pitched(x):
+        x = x.contiguous(memory_format=torch.channels_last)
+    strides = channels_last(tuple(x.shape), pitch(x, "x"))
+    return x.as_strided(x.shape, strides, x.storage_offset())
 
 
-def channels_last(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The strides of [N, C, H, W] with channels last, those of axes of length 1 included."""
+def channels_last(shape: tuple[int, ...], wide: int = 0) -> tuple[int, int, int, int]:
+    """The strides of [N, C, H, W] with channels last, those of axes of length 1 included.
+
+    wide: the channels of the image that it is a part of; 0: its own.
+    """
     _, c, h, w = shape
+    c = wide or c
     return (h * w * c, 1, w * c, c)
 
 
@@ -62,24 +69,26 @@ class Binding(ABC):
 
     Attributes:
         step: with the kernel's name.
-        reads: the buffers that it takes: its input, then a residual and scales where they depend
-            on data.
+        reads: the buffers that it takes, in the order of the step's inputs.
+        read_shapes: of those, as planned.
         shape: its result as the kernel sees it, [N, C, H, W].
         formats: whether the kernel can write image formats itself.
+        pitched: whether it can write some channels of a wider image.
+        tunable: whether it has tilings to choose from, and the library op beside them.
     """
 
-    formats = True
+    formats = pitched = tunable = True
 
     def __init__(self, step: Step, plan: Plan, target: Target, workspace: Workspace) -> None:
         self.step = replace(step, kernel=self.kernel)
+        self.places = tuple(i for i, name in enumerate(step.inputs) if name in plan.buffers)
+        self.reads = tuple(step.inputs[i] for i in self.places)
+        self.read_shapes = tuple(plan.buffers[name].shape for name in self.reads)
         self.target, self.workspace = target, workspace
-        self.input = plan.buffers[step.inputs[0]].shape
+        self.input = self.read_shapes[0]
         self.output = plan.buffers[step.outputs[0]].shape
         given = dict(zip(_OPTIONAL, step.inputs[3:], strict=False))
-        #: What each buffer of `reads` behind the input is, and which of them are constant.
-        self.roles = tuple(role for role, name in given.items() if name in plan.buffers)
-        self.reads = (step.inputs[0], *(given[role] for role in self.roles))
-        self.read_shapes = tuple(plan.buffers[name].shape for name in self.reads)
+        #: What a product has beside its weight and bias, where it is constant.
         self.constants = {r: plan.weights[n] for r, n in given.items() if n in plan.weights}
         self._sources = tuple(plan.weights[n] for n in step.inputs if n in plan.weights)
         self._key = (step.op, step.inputs, str(dict(step.attributes)), target)
@@ -96,8 +105,8 @@ class Binding(ABC):
         """The weights on the device as the kernel reads them."""
 
     @abstractmethod
-    def launches(self, x: Tensor, packed: Any, options: dict[str, Any]) -> Prepared:
-        """The launches on an input as `view` makes it."""
+    def launches(self, tensors: list[Tensor], packed: Any, options: dict[str, Any]) -> Prepared:
+        """The launches on tensors as `views` makes them."""
 
     @abstractmethod
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
@@ -115,6 +124,10 @@ class Binding(ABC):
     def views(self, tensors: list[Tensor]) -> list[Tensor]:
         """The buffers of `reads` as the kernel takes them."""
         return [self.view(tensors[0]), *map(as_image, tensors[1:])]
+
+    def operand(self, position: int, tensors: list[Tensor]) -> Tensor | None:
+        """The buffer among these that is the step's input number `position`, or None."""
+        return tensors[self.places.index(position)] if position in self.places else None
 
     def present(self, out: Tensor) -> Tensor:
         """The kernel's result [N, C, H, W] in the shape that the plan knows, without a copy."""
@@ -143,14 +156,25 @@ class Binding(ABC):
         options: dict[str, Any] = {
             "activation": epilogue.activation,
             "slope": epilogue.slope,
+            "slopes": self.slopes(),
             "out": out,
-            **self.optional(dict(zip(self.roles, tensors[1:], strict=True))),
+            **self.optional(self._given(tensors)),
             "flag": flag,
             "config": config,
         }
         if image is not None:
             options |= image_fields(image)
-        return self.launches(tensors[0], self.packed, options)
+        return self.launches(tensors, self.packed, options)
+
+    def slopes(self) -> Tensor | None:
+        """Those of a PReLU, one for each of the kernel's channels."""
+        given = self.step.epilogue.slopes
+        return torch.tensor(given, device=self.target.device) if given else None
+
+    def _given(self, tensors: list[Tensor]) -> dict[str, Tensor]:
+        """What a step has beside its input, weight and bias, by role."""
+        pairs = zip(self.places, tensors, strict=True)
+        return {_OPTIONAL[place - 3]: tensor for place, tensor in pairs if place >= 3}
 
     def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
         """The arguments for what a step may have beside its input, by role."""
@@ -159,7 +183,7 @@ class Binding(ABC):
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """The shape of the first constant input, as the model has it."""
-        return tuple(self._sources[0].shape)
+        return tuple(self._sources[0].shape) if self._sources else ()
 
     @property
     def precision(self) -> str:
@@ -168,8 +192,9 @@ class Binding(ABC):
 
     def weight(self, position: int) -> Tensor:
         """A constant input on the device, in its own type."""
-        constants = [n for n in self.step.inputs if n]
-        return self._sources[constants.index(self.step.inputs[position]) - 1].to(self.target.device)
+        before = (i for i, name in enumerate(self.step.inputs[:position]) if name)
+        index = sum(i not in self.places for i in before)
+        return self._sources[index].to(self.target.device)
 
     def bias(self) -> Tensor | None:
         """The bias of a product."""
@@ -187,7 +212,7 @@ class _Product:
 class LinearBinding(Binding):
     """fastgan.Linear: x [N, K] by weight [K, M], to rows or to an image."""
 
-    kernel, formats = "linear", False
+    kernel, formats, pitched = "linear", False, False
 
     @property
     def shape(self) -> Shape4:
@@ -208,8 +233,21 @@ class LinearBinding(Binding):
     def view(self, x: Tensor) -> Tensor:
         return x.contiguous()
 
-    def launches(self, x: Tensor, packed: _Product, options: dict[str, Any]) -> Prepared:
-        return linear.prepare(x, packed.weight, packed.bias, precision=self.precision, **options)
+    def views(self, tensors: list[Tensor]) -> list[Tensor]:
+        last = torch.channels_last  # its rows are whole: no part of a wider image
+        residuals = (as_image(t).contiguous(memory_format=last) for t in tensors[1:])
+        return [self.view(tensors[0]), *residuals]
+
+    def slopes(self) -> Tensor | None:
+        found = super().slopes()
+        return None if found is None else linear.pack_bias(found, self.packed.weight)
+
+    def launches(
+        self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
+    ) -> Prepared:
+        return linear.prepare(
+            tensors[0], packed.weight, packed.bias, precision=self.precision, **options
+        )
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         return linear.configs(
@@ -264,8 +302,20 @@ class ConvBinding(ConvolutionBinding):
         )
         return _Product(weight, self.bias())
 
-    def launches(self, x: Tensor, packed: _Product, options: dict[str, Any]) -> Prepared:
-        return conv.prepare(x, packed.weight, packed.bias, precision=self.precision, **options)
+    def slopes(self) -> Tensor | None:
+        # A shuffle's squares of the kernel's channels are one channel each of the output.
+        found, block = super().slopes(), self.step.attributes.get("shuffle", 1)
+        if found is None or block == 1:
+            return found
+        crd = self.step.attributes.get("shuffle_mode", "CRD") == "CRD"
+        return found.repeat_interleave(block**2) if crd else found.repeat(block**2)
+
+    def launches(
+        self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
+    ) -> Prepared:
+        return conv.prepare(
+            tensors[0], packed.weight, packed.bias, precision=self.precision, **options
+        )
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         shuffle = self.step.attributes.get("shuffle", 1)
@@ -295,9 +345,11 @@ class ConvTransposeBinding(ConvolutionBinding):
         )
         return _Product(weight, self.bias())
 
-    def launches(self, x: Tensor, packed: _Product, options: dict[str, Any]) -> Prepared:
+    def launches(
+        self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
+    ) -> Prepared:
         return conv_transpose.prepare(
-            x, packed.weight, packed.bias, precision=self.precision, **options
+            tensors[0], packed.weight, packed.bias, precision=self.precision, **options
         )
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
@@ -310,7 +362,7 @@ class ConvTransposeBinding(ConvolutionBinding):
 
 
 class NormaliseBinding(Binding):
-    """InstanceNormalization and GroupNormalization of signals and images."""
+    """fastgan.Normalise of signals and images, over space or each pixel's channels."""
 
     kernel = "normalise"
 
@@ -319,52 +371,152 @@ class NormaliseBinding(Binding):
         return _four(self.output)
 
     @property
-    def groups(self) -> int:
-        """How many groups of channels are normalised together; 0: each channel by itself."""
-        return int(self.step.attributes.get("num_groups", 0))
+    def formats(self) -> bool:  # type: ignore[override]
+        return self.step.attributes["over"] == "space"
 
-    def pack(self) -> tuple[Tensor, Tensor]:
-        # GroupNormalization had parameters per group before opset 21.
-        gamma, beta = (self.weight(i).float() for i in (1, 2))
-        repeats = self.input[1] // gamma.numel()
-        return gamma.repeat_interleave(repeats), beta.repeat_interleave(repeats)
+    def pack(self) -> tuple[Tensor | None, Tensor | None]:
+        """gamma and beta where they are constant."""
+        names = [*self.step.inputs, "", ""][1:3]
+        constant = [bool(name) and name not in self.reads for name in names]
+        gamma, beta = (self.weight(i + 1).float() if c else None for i, c in enumerate(constant))
+        return gamma, beta
+
+    def views(self, tensors: list[Tensor]) -> list[Tensor]:
+        parameters = {1, 2}
+        return [
+            tensor.contiguous() if place in parameters else as_image(tensor)
+            for place, tensor in zip(self.places, tensors, strict=True)
+        ]
 
     def launches(
-        self, x: Tensor, packed: tuple[Tensor, Tensor], options: dict[str, Any]
+        self,
+        tensors: list[Tensor],
+        packed: tuple[Tensor | None, Tensor | None],
+        options: dict[str, Any],
     ) -> Prepared:
-        epsilon = float(self.step.attributes.get("epsilon", 1e-5))
-        return normalise.prepare(x, *packed, groups=self.groups, epsilon=epsilon, **options)
+        a = self.step.attributes
+        given = [self.operand(i + 1, tensors) for i in range(2)]
+        gamma, beta = (c if g is None else g for c, g in zip(packed, given, strict=True))
+        how = (
+            {"groups": a["groups"]}
+            if a["over"] == "space"
+            else {"per_pixel": True, "subtract_mean": bool(a["centre"])}
+        )
+        return normalise.prepare(
+            tensors[0], gamma, beta, epsilon=float(a["epsilon"]), **how, **options
+        )
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         return normalise.configs(self.shape[1])
 
 
-class LayerNormBinding(Binding):
-    """LayerNormalization over the last axis: each row is the channels of one pixel."""
+class RowsBinding(NormaliseBinding):
+    """fastgan.Normalise over the last axis: each row is the channels of one pixel."""
 
-    kernel, formats = "normalise", False
+    pitched = False
 
     @property
     def shape(self) -> Shape4:
         return (prod(self.input[:-1]), self.input[-1], 1, 1)
 
-    def pack(self) -> tuple[Tensor, Tensor | None]:
-        return self.weight(1).float(), self.weight(2).float() if len(self._sources) > 1 else None
+    def views(self, tensors: list[Tensor]) -> list[Tensor]:
+        return [as_image(tensor.contiguous().view(self.shape)) for tensor in tensors]
 
-    def view(self, x: Tensor) -> Tensor:
-        return as_image(x.contiguous().view(self.shape))
+    def present(self, out: Tensor) -> Tensor:
+        return out.view(self.output)
+
+
+class PointwiseBinding(Binding):
+    """fastgan.Pointwise of rows, signals and images."""
+
+    kernel = "pointwise"
+
+    @property
+    def shape(self) -> Shape4:
+        return _four(self.output)
+
+    def pack(self) -> dict[str, Tensor]:
+        """The constant operands as images, by name."""
+        names = [name for name in self.step.inputs if name not in self.reads]
+        place = (self.target.device, self.target.dtype)
+        pairs = zip(names, self._sources, strict=True)
+        return {name: self._image(source.to(*place)) for name, source in pairs}
+
+    def _image(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] with axes of length 1 where it broadcasts; always a view."""
+        x = x[(None,) * (len(self.output) - x.dim())]
+        return x.unsqueeze(2) if x.dim() == 3 else x[(..., *[None] * (4 - x.dim()))]
+
+    def views(self, tensors: list[Tensor]) -> list[Tensor]:
+        return [self._image(tensor) for tensor in tensors]
+
+    def prepare(
+        self,
+        tensors: list[Tensor],
+        out: Tensor,
+        config: Config | None = None,
+        image: ImageFormat | None = None,
+        flag: Tensor | None = None,
+    ) -> Prepared:
+        options: dict[str, Any] = {"out": out, "flag": flag, "config": config}
+        if image is not None:
+            options |= image_fields(image)
+        return self.launches(tensors, self.packed, options)
 
     def launches(
-        self, x: Tensor, packed: tuple[Tensor, Tensor | None], options: dict[str, Any]
+        self, tensors: list[Tensor], packed: dict[str, Tensor], options: dict[str, Any]
     ) -> Prepared:
-        epsilon = float(self.step.attributes.get("epsilon", 1e-5))
-        return normalise.prepare(x, *packed, per_pixel=True, epsilon=epsilon, **options)
+        given = packed | dict(zip(self.reads, tensors, strict=True))
+        steps = [pointwise.Step(*astuple(each)) for each in self.step.attributes["program"]]
+        return pointwise.prepare([given[name] for name in self.step.inputs], steps, **options)
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
-        return normalise.configs(self.shape[1])
+        return pointwise.configs()
+
+
+class ConcatBinding(Binding):
+    """Concat along the channels: copies only what its maker did not write in its place."""
+
+    kernel, formats, tunable = "pointwise", False, False
+
+    @property
+    def shape(self) -> Shape4:
+        return _four(self.output)
+
+    def pack(self) -> None:
+        return None
+
+    def views(self, tensors: list[Tensor]) -> list[Tensor]:
+        return [as_image(tensor) for tensor in tensors]
+
+    def prepare(
+        self,
+        tensors: list[Tensor],
+        out: Tensor,
+        config: Config | None = None,
+        image: ImageFormat | None = None,
+        flag: Tensor | None = None,
+    ) -> Prepared:
+        return self.launches(tensors, None, {"flag": flag, "config": config, "out": out})
+
+    def launches(self, tensors: list[Tensor], packed: None, options: dict[str, Any]) -> Prepared:
+        out, first = options.pop("out"), 0
+        calls: list[Call] = []
+        for tensor in tensors:
+            place = out[:, first : first + tensor.shape[1]]
+            first += tensor.shape[1]
+            if (tensor.data_ptr(), pitch(tensor, "x")) != (place.data_ptr(), pitch(place, "out")):
+                copy = [pointwise.Step("load", tensor=0)]
+                calls += pointwise.prepare([tensor], copy, out=place, **options).calls
+        return Prepared(out, tuple(calls))
+
+    def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
+        return pointwise.configs()
 
 
 # The choice ---------------------------------------------------------------------------------------
+
+_PRODUCTS = ("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose")
 
 #: Attributes of the products that the kernels know; another one is for the library op.
 _KNOWN = {"strides", "pads", "dilations", "group", "output_padding", "shape"}
@@ -376,7 +528,7 @@ def bind(step: Step, plan: Plan, target: Target, workspace: Workspace) -> Bindin
     kind, refusal = _choose(step, plan)
     if kind is None:
         return refusal
-    if step.inputs[0] in plan.weights:
+    if step.op in _PRODUCTS and step.inputs[0] in plan.weights:
         return "an input is constant"
     if step.epilogue.activation not in ACTIVATIONS:
         return f"activation {step.epilogue.activation}"
@@ -384,22 +536,34 @@ def bind(step: Step, plan: Plan, target: Target, workspace: Workspace) -> Bindin
 
 
 def _choose(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
-    if step.op.startswith("fastgan."):
-        return _choose_product(step, plan)
-    if step.op not in ("InstanceNormalization", "GroupNormalization", "LayerNormalization"):
-        return None, ""
-    shape = plan.buffers[step.inputs[0]].shape
-    if len(step.outputs) > 1:
-        return None, "the statistics are outputs too"
-    if not all(name in plan.weights for name in step.inputs[1:] if name):
-        return None, "its scale or bias depends on data"
-    if step.op == "LayerNormalization":
-        if step.attributes.get("axis", -1) not in (-1, len(shape) - 1):
-            return None, "over more than the last axis"
-        if plan.weights[step.inputs[1]].shape != shape[-1:] or shape[-1] > _LONGEST_ROW:
-            return None, f"rows of {shape[-1]}"
-        return LayerNormBinding, ""
+    if step.op == "fastgan.Normalise":
+        return _choose_norm(step, plan)
+    if step.op == "fastgan.Pointwise":
+        return PointwiseBinding, ""
+    if step.op == "Concat":
+        return _choose_concat(step, plan)
+    return _choose_product(step, plan) if step.op in _PRODUCTS else (None, "")
+
+
+def _choose_norm(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
+    shape, over = plan.buffers[step.inputs[0]].shape, step.attributes["over"]
+    if over == "space" and not step.attributes["centre"]:
+        return None, "over space without a mean"
+    if over != "space" and shape[-1 if over == "last" else 1] > _LONGEST_ROW:
+        return None, f"rows of {shape[-1 if over == 'last' else 1]}"
+    if over == "last":
+        return RowsBinding, ""
     return (NormaliseBinding, "") if len(shape) in (3, 4) else (None, f"{len(shape) - 2} axes")
+
+
+def _choose_concat(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
+    output = plan.buffers[step.outputs[0]]
+    rank = len(output.shape)
+    if rank not in (3, 4) or step.attributes["axis"] % rank != 1:
+        return None, ""
+    if not output.dtype.is_floating_point or any(n not in plan.buffers for n in step.inputs):
+        return None, ""
+    return ConcatBinding, ""
 
 
 def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
@@ -415,8 +579,6 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
         if rank != 0 or len(a.get("shape") or ()) > 3:
             return None, f"an image of {len(a.get('shape') or ()) - 1} axes"
         return LinearBinding, ""
-    if step.op not in ("fastgan.Conv", "fastgan.ConvTranspose"):
-        return None, ""
     if rank not in (1, 2):
         return None, f"{rank} axes"
     if a["group"] != 1:
@@ -440,7 +602,8 @@ def image_of(x: Tensor, out: Tensor, image: ImageFormat, flag: Tensor | None) ->
 
 def _four(shape: tuple[int, ...]) -> Shape4:
     n, c, *size = shape
-    return (n, c, 1, size[0]) if len(size) == 1 else (n, c, size[0], size[1])
+    height, width = [1, 1, *size][-2:]
+    return n, c, height, width
 
 
 def _two_axes(weight: Tensor) -> Tensor:

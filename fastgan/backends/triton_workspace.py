@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan, make
+from fastgan.plan.pointwise import merge
 
 log = logging.getLogger("fastgan")
 
@@ -74,7 +75,7 @@ class Workspace:
         key = tuple(sorted(shapes.items()))
         with self._lock:
             if self._last_plan is None or self._last_plan[0] != key:
-                self._last_plan = (key, make(model.model, shapes, model.limits))
+                self._last_plan = (key, merge(make(model.model, shapes, model.limits)))
             return self._last_plan[1]
 
     def packed(self, key: Hashable, sources: tuple[Tensor, ...], pack: Callable[[], T]) -> T:

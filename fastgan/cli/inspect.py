@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, options, prediction
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("fastgan inspect dcgan-digits", "signature, backend, and each step with its cost"),
     ("fastgan inspect model.onnx --batch 64 --precision bf16", "the plan of another run"),
+    ("fastgan inspect model.onnx --gpu h200 --batch 64", "where the time must go on an H200"),
     ("fastgan inspect model.onnx --json", "the same for a program"),
 )
 
@@ -29,6 +30,14 @@ def inspect(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Print the least time of each step on this type of GPU, which need not be here: "
+            "t4, a100, rtx4090, l4, h100, h200 or b200 (--precision auto is fp16 there).",
+        ),
+    ] = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Show what a model is and how it would run.
@@ -45,6 +54,10 @@ def inspect(
         raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
     subject = open_subject(model)
     facts = _file(subject)
+    if gpu is not None:
+        facts["prediction"] = prediction.predict(subject, gpu, precision, batch)
+        _show(facts, as_json)
+        return
     try:
         generator = fastgan.load(model, device=device, backend=backend, precision=precision)
     except BackendError:
@@ -170,6 +183,9 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
             say(f"  not {refusal}")
     if "plan" in facts:
         _show_plan(facts["plan"])
+        return
+    if "prediction" in facts:
+        prediction.show(facts["prediction"])
         return
     if "backend" in facts:
         say(f"no plan: {facts['backend']} plans for itself")

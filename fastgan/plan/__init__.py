@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from fastgan.errors import LimitError
 from fastgan.limits import Limits, size_text
-from fastgan.plan.types import Buffer, Epilogue, Plan, Step
+from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
 
-__all__ = ["Buffer", "Epilogue", "Plan", "Step", "make"]
+__all__ = ["Buffer", "Epilogue", "Instruction", "Plan", "Step", "make"]
 
 
 def make(

@@ -13,7 +13,7 @@ from fastgan.plan import cost
 from fastgan.plan.types import Buffer, Epilogue, Plan, Step
 from fastgan.specialise import attribute_value, to_torch
 
-_EPILOGUE_ATTRIBUTES = {"activation", "slope", "origin"}
+_EPILOGUE_ATTRIBUTES = {"activation", "slope", "slopes", "origin"}
 
 
 def lower(model: ir.Model) -> Plan:
@@ -33,7 +33,7 @@ def lower(model: ir.Model) -> Plan:
     return Plan(
         inputs=tuple(value.name or "" for value in graph.inputs),
         outputs=outputs,
-        steps=tuple(_with_releases(steps, set(outputs), buffers)),
+        steps=tuple(with_releases(steps, set(outputs), buffers)),
         buffers=buffers,
         weights=weights,
     )
@@ -48,6 +48,7 @@ def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor])
     epilogue = Epilogue(
         activation=attributes.get("activation", "none") if fused else "none",
         slope=attributes.get("slope", 0.0) if fused else 0.0,
+        slopes=tuple(attributes.get("slopes", ())) if fused else (),
         bias=fused and len(inputs) > 2 and inputs[2] != "",
         residual=fused and len(inputs) > 3 and inputs[3] != "",
     )
@@ -70,7 +71,7 @@ def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor])
     )
 
 
-def _with_releases(steps: list[Step], kept: set[str], buffers: dict[str, Buffer]) -> Iterable[Step]:
+def with_releases(steps: list[Step], kept: set[str], buffers: dict[str, Buffer]) -> Iterable[Step]:
     """The steps, each told which buffers no later step reads."""
     seen = set(kept)
     result = []

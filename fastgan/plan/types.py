@@ -19,12 +19,14 @@ class Epilogue:
     Attributes:
         activation: an ONNX activation in lower case, such as "relu", "leaky_relu", "tanh".
         slope: the parameter of a LeakyReLU, or the alpha of an ELU; otherwise 0.
+        slopes: of a "prelu", one for each channel; otherwise none.
         bias: whether a bias is added.
         residual: whether another tensor of the output's shape is added before the activation.
     """
 
     activation: str = "none"
     slope: float = 0.0
+    slopes: tuple[float, ...] = ()
     bias: bool = False
     residual: bool = False
 
@@ -36,6 +38,22 @@ class Epilogue:
             "" if self.activation == "none" else self.activation + slope,
         ]
         return " + ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One operation of a `fastgan.Pointwise` on its running value.
+
+    The operand is input number `tensor` if that is not negative, else the value in place `kept` if
+    that is not negative, else `number`. "load" takes the operand as the value; rsub and rdiv have
+    the operand first; `keep` is the place, if not negative, that the result is kept in.
+    """
+
+    operation: str
+    number: float = 0.0
+    tensor: int = -1
+    kept: int = -1
+    keep: int = -1
 
 
 @dataclass(frozen=True, slots=True)

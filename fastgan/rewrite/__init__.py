@@ -9,12 +9,15 @@ from onnxscript.rewriter import RewriteRule
 
 from fastgan.rewrite.driver import Rules
 from fastgan.rewrite.fusion import (
+    activations,
     addressing,
     batch_norm,
     epilogue,
     filters,
     modulation,
     normal_form,
+    normalise,
+    nothing,
     per_sample,
     residual,
     scale,
@@ -26,6 +29,10 @@ from fastgan.rewrite.fusion import (
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("transposes downwards", transposes.SINK_RULES),
     ("weights of samples into one", per_sample.RULES),
+    ("times one and plus zero", nothing.RULES),
+    ("norms in one form", normalise.RULES),
+    ("groups, scale and shift into the norm", normalise.AFFINE_RULES),
+    ("activations by their names", activations.NAME_RULES),
     ("views and zeros between pixels", (*filters.STUFF_RULES, *views.RULES)),
     ("reciprocals in one form", modulation.RECIPROCAL_RULES),
     ("normal form of products", normal_form.RULES),
@@ -38,6 +45,8 @@ PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("filters into the transposed convolution", filters.RULES),
     ("noise and bias behind scales", (*modulation.NOISE_RULES, *epilogue.BIAS_RULES)),
     ("sum into the epilogue", residual.RULES),
+    ("activation before the concatenation", activations.CONCAT_RULES),
+    ("relu of a skip connection", activations.SKIP_RULES),
     ("activation into the epilogue", epilogue.ACTIVATION_RULES),
     ("sums of squares within range", modulation.RANGE_RULES),
     ("gain of an activation into the weight", modulation.GAIN_RULES),

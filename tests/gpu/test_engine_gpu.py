@@ -176,3 +176,18 @@ def test_generate_does_not_wait_for_the_device_in_fp32(folder: Path) -> None:
         generator.generate(16, seed=1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_fp32_of_the_library_is_no_tf32(folder: Path) -> None:
+    """cuDNN rounds to tf32 by PyTorch's default: not in fp32, and the default comes back."""
+    family = FAMILIES["dcgan"]
+    _small(folder)
+    generator = fastgan.load(
+        folder / "dcgan.onnx", device="cuda", backend="torch", precision="fp32"
+    )
+    torch.backends.cudnn.allow_tf32 = True
+    made, inputs = produce(family, generator, family.draw(3, 1), 1)
+    assert torch.backends.cudnn.allow_tf32
+    with torch.inference_mode():
+        expected = family.make()(*[value.cpu() for value in inputs])
+    assert (made.cpu() - expected).abs().max().item() / family.scale <= MAX_ABS["fp32"]

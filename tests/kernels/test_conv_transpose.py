@@ -129,13 +129,12 @@ def test_writes_into_a_given_tensor(device):
 
 @pytest.mark.parametrize("split_k", [1, 2])
 def test_residual(split_k, device):
-    case = Case(1, 32, 3, 4, 20, epilogue=Epilogue("relu"))
+    case = Case(1, 32, 3, 4, 20, epilogue=Epilogue("relu"), residual=True)
     inputs = KERNEL.inputs(case, new_generator(device), device)
-    residual = torch.randn(1, 20, 6, 8, generator=new_generator(device), device=device)
-    residual = residual.contiguous(memory_format=torch.channels_last)
     config = Config(16, 16, 16, split_k=split_k)
-    out = conv_transpose.launch(**inputs.launch, residual=residual, config=config)
+    out = conv_transpose.launch(**inputs.launch, config=config)
     arguments = inputs.reference
+    residual = arguments["residual"]
     plain = eager(arguments["x"], arguments["weight"], arguments["bias"], case)
     assert_close(out, (plain + residual).relu(), case.dtype)
 

@@ -2,66 +2,88 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from drawing import new_generator, poison
 from fastgan.kernels import pointwise
 from fastgan.kernels.pointwise import Step
 from fastgan.kernels.types import Config
 from tolerances import assert_close
 
-CHAIN = (Step("mul", tensor=0), Step("add", tensor=1), Step("relu"), Step("mul", 0.5))
+LOAD = Step("load", tensor=0)
+CHAIN = (LOAD, Step("mul", tensor=1), Step("add", tensor=2), Step("relu"), Step("mul", 0.5))
 
 
-def draw(device, layout=torch.channels_last):
+def draw(device):
     generator = new_generator(device)
     x, y = torch.randn(2, 2, 6, 5, 7, generator=generator, device=device)
-    scale = torch.randn(6, generator=generator, device=device)
-    return x.contiguous(memory_format=layout), y.contiguous(memory_format=layout), scale
+    scale = torch.randn(1, 6, 1, 1, generator=generator, device=device)
+    last = torch.channels_last
+    return x.contiguous(memory_format=last), scale, y.contiguous(memory_format=last)
 
 
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+def row(values, device):
+    return torch.tensor(values, device=device).view(-1, 1, 1, 1)
+
+
 @pytest.mark.parametrize("config", [None, Config(1, 64, 1), Config(4, 16, 1)], ids=str)
-def test_chain(layout, config, device):
-    x, y, scale = draw(device, layout)
-    prepared = pointwise.prepare(x, CHAIN, [scale, y], config=config)
+def test_chain(config, device):
+    x, scale, y = draw(device)
+    prepared = pointwise.prepare([x, scale, y], CHAIN, config=config)
     poison(prepared.out)
-    expected = (x * scale[:, None, None] + y).relu() * 0.5
     assert prepared.out.stride() == x.stride()
-    assert_close(prepared.run(), expected, torch.float32)
+    assert_close(prepared.run(), (x * scale + y).relu() * 0.5, torch.float32)
+
+
+def test_any_strides(device):
+    x, scale, y = draw(device)
+    crossed = y.transpose(2, 3).contiguous().transpose(2, 3)
+    out = pointwise.launch([x.contiguous(), scale, crossed], CHAIN)
+    assert_close(out, (x * scale + y).relu() * 0.5, torch.float32)
 
 
 def test_in_place(device):
-    x, y, scale = draw(device)
-    expected = (x * scale[:, None, None] + y).relu() * 0.5
-    assert pointwise.launch(x, CHAIN, [scale, y], out=x) is x
+    x, scale, y = draw(device)
+    expected = (x * scale + y).relu() * 0.5
+    assert pointwise.launch([x, scale, y], CHAIN, out=x) is x
     assert_close(x, expected, torch.float32)
+
+
+def test_values_are_kept(device):
+    x, _, y = draw(device)
+    steps = (LOAD, Step("elu", 1.0, keep=3), Step("load", tensor=1), Step("sigmoid", keep=0))
+    steps += (Step("mul", kept=3), Step("sub", kept=0))
+    out = pointwise.launch([x, y], steps)
+    assert_close(out, F.elu(x) * y.sigmoid() - y.sigmoid(), torch.float32)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("operation", ["minimum", "maximum", "relu", "leaky_relu", "tanh", "abs"])
 def test_nan_is_kept_and_flagged(operation, device):
-    x = torch.tensor([1.0, float("nan"), -1.0], device=device)
+    x = row([1.0, float("nan"), -1.0], device)
     flag = torch.zeros(1, dtype=torch.int32, device=device)
-    out = pointwise.launch(x, [Step(operation, 0.5)], flag=flag)
-    assert out.isnan().tolist() == [False, True, False]
+    out = pointwise.launch([x], [LOAD, Step(operation, 0.5)], flag=flag)
+    assert out.isnan().flatten().tolist() == [False, True, False]
     assert flag.item() == 1
-    pointwise.launch(x[2:], [Step(operation, 0.5)], flag=flag.zero_())
+    pointwise.launch([x[2:]], [LOAD, Step(operation, 0.5)], flag=flag.zero_())
     assert flag.item() == 0
 
 
 def test_flag_looks_at_no_element_beyond_the_tensor(device):
     flag = torch.zeros(1, dtype=torch.int32, device=device)
-    x = torch.ones(3, device=device)
-    pointwise.launch(x, [Step("log"), Step("exp"), Step("rdiv", 1.0)], flag=flag)
+    x = torch.ones(3, 1, 1, 1, device=device)
+    pointwise.launch([x], [LOAD, Step("log"), Step("exp"), Step("rdiv", 1.0)], flag=flag)
     assert flag.item() == 0
 
 
 def test_refuses_what_it_cannot_do(device):
-    x, y, scale = draw(device)
-    with pytest.raises(ValueError, match="operation: found 'sin'"):
-        Step("sin")
-    with pytest.raises(ValueError, match="needed all used"):
-        pointwise.launch(x, CHAIN, [scale])
+    x, scale, y = draw(device)
+    with pytest.raises(ValueError, match="operation: found 'sinh'"):
+        Step("sinh")
+    with pytest.raises(ValueError, match="keep: found 4"):
+        Step("relu", keep=4)
+    with pytest.raises(ValueError, match="all there"):
+        pointwise.launch([x, scale], CHAIN)
     with pytest.raises(ValueError, match="tensors: found"):
-        pointwise.launch(x, CHAIN, [scale, y.contiguous()])
-    with pytest.raises(ValueError, match="x: found strides"):
-        pointwise.launch(x[:, :, ::2], [Step("relu")])
+        pointwise.launch([x, scale, y[:, :, :4]], CHAIN)
+    with pytest.raises(ValueError, match="out: found"):
+        pointwise.launch([x, scale, y], CHAIN, out=y[:, :, ::2])

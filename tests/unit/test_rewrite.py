@@ -190,10 +190,75 @@ CASES: dict[str, tuple[Callable[[Net, Tensor], Tensor], dict[str, nn.Module], li
         {"conv": nn.Conv2d(4, 6, 3), "act": nn.PReLU()},
         ["fastgan.Conv"],
     ),
-    "a slope per channel stays": (
+    "a slope per channel": (
         lambda m, z: m.act(m.conv(images(z))),
         {"conv": nn.Conv2d(4, 6, 3), "act": nn.PReLU(6)},
-        ["fastgan.Conv", "PRelu"],
+        ["fastgan.Conv"],
+    ),
+    "a slope per channel behind a shuffle": (
+        lambda m, z: m.act(m.shuffle(m.conv(images(z)))),
+        {"conv": nn.Conv2d(4, 8, 3), "shuffle": nn.PixelShuffle(2), "act": nn.PReLU(2)},
+        ["fastgan.Conv"],
+    ),
+    "a slope per channel before a shuffle stays there": (
+        lambda m, z: m.shuffle(m.act(m.conv(images(z)))),
+        {"conv": nn.Conv2d(4, 8, 3), "shuffle": nn.PixelShuffle(2), "act": nn.PReLU(8)},
+        ["fastgan.Conv", "DepthToSpace"],
+    ),
+    "slopes of rows that become images": (
+        lambda m, z: m.up(
+            m.act(m.dense(z)).reshape(-1, 4, 2, 2)
+            + m.act(m.other(z)).reshape(-1, 2, 2, 4).permute(0, 3, 1, 2)
+        ),
+        {
+            "dense": nn.Linear(64, 16),
+            "other": nn.Linear(64, 16),
+            "act": nn.PReLU(16),
+            "up": nn.ConvTranspose2d(4, 3, 4, 2, 1),
+        },
+        ["fastgan.Linear", "fastgan.Linear", "Transpose", "Add", "fastgan.ConvTranspose"],
+    ),
+    "a residual of rows that become images": (
+        lambda m, z: m.up(
+            torch.relu(m.dense(z) + torch.tanh(z)).reshape(-1, 4, 4, 4).permute(0, 3, 1, 2)
+        ),
+        {"dense": nn.Linear(64, 64), "up": nn.ConvTranspose2d(4, 3, 4, 2, 1)},
+        ["fastgan.Linear", "Tanh", "Transpose", "fastgan.ConvTranspose"],
+    ),
+    "a relu before a leaky relu of the same": (
+        lambda m, z: (lambda y: torch.relu(y) - 2 * F.leaky_relu(y, 0.3))(m.conv(images(z))),
+        {"conv": nn.Conv2d(4, 6, 3)},
+        ["fastgan.Conv", "Relu", "LeakyRelu", "Mul", "Sub"],
+    ),
+    "a curve by its name": (
+        lambda m, z: F.silu(m.up(F.gelu(m.conv(F.mish(m.dense(z)).reshape(-1, 4, 2, 2))))),
+        {
+            "dense": nn.Linear(64, 16),
+            "conv": nn.Conv2d(4, 6, 1),
+            "up": nn.ConvTranspose2d(6, 3, 4, 2, 1),
+        },
+        ["fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose"],
+    ),
+    "curves with a parameter, and piecewise ones": (
+        lambda m, z: F.hardswish(m.b(F.elu(m.a(images(z)), 0.7))),
+        {"a": nn.Conv2d(4, 5, 1), "b": nn.Conv2d(5, 3, 1)},
+        ["fastgan.Conv", "fastgan.Conv"],
+    ),
+    "a residual onto a transposed convolution": (
+        lambda m, z: torch.relu(m.up(images(z)) + F.interpolate(images(z), scale_factor=2)),
+        {"up": nn.ConvTranspose2d(4, 4, 4, 2, 1)},
+        ["fastgan.ConvTranspose", "Resize"],
+    ),
+    "the skip connection of a U-Net": (
+        lambda m, z: (
+            lambda x, y: m.last(torch.relu(torch.cat([m.up(F.leaky_relu(y, 0.2)), x, y], 1)))
+        )(torch.tanh(images(z)), m.down(images(z))),
+        {
+            "down": nn.Conv2d(4, 6, 3, 1, 1),
+            "up": nn.Conv2d(6, 5, 1),
+            "last": nn.Conv2d(15, 3, 1),
+        },
+        ["fastgan.Conv", "fastgan.Conv", "Relu", "Tanh", "Relu", "Concat", "fastgan.Conv"],
     ),
     "channels last around a convolution and a constant": (
         lambda m, z: m.conv(

@@ -147,6 +147,8 @@ class FuseShuffle(RewriteRuleClassBase):
         node = nodes.producer(product)
         if "shuffle" in node.attributes or nodes.fused_inputs(node)[3] is not None:
             return result.fail("the convolution already shuffles, or has a residual")
+        if "slopes" in node.attributes:
+            return result.fail("it has a slope for each channel before the shuffle")
         if len(nodes.shape(out)) != 4:
             return result.fail("not images")
         return result

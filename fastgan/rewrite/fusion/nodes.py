@@ -14,6 +14,9 @@ DOMAIN = "fastgan"
 #: The fused operators: see `normal_form`.
 PRODUCTS = ("Linear", "Conv", "ConvTranspose")
 
+#: Those that have an epilogue: see `normalise` for the last one.
+WITH_EPILOGUES = (*PRODUCTS, "Normalise")
+
 
 def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     """The data of an initializer, or None where the value depends on data or is left out."""
@@ -69,7 +72,7 @@ def attributes(node: ir.Node, **changes: Any) -> dict[str, Any]:
 
 def fused_inputs(node: ir.Node) -> list[ir.Value | None]:
     """x, weight, bias and residual of a fused node, None where left out."""
-    return [*node.inputs, None, None][:4]
+    return [*node.inputs, None, None, None][:4]
 
 
 def all_inputs(node: ir.Node) -> list[ir.Value | None]:

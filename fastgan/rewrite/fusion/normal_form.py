@@ -178,25 +178,6 @@ class NormaliseMatMul(RewriteRuleClassBase):
         return op.Linear(x, matrix, _domain=nodes.DOMAIN, origin=nodes.origin(node))
 
 
-class NormalisePRelu(RewriteRuleClassBase):
-    """PRelu with one constant slope for all channels -> LeakyRelu."""
-
-    def pattern(self, op: Any, x: Any, slope: Any) -> Any:
-        return op.PRelu(x, slope, _outputs=["out"])
-
-    def check(self, context: Any, x: ir.Value, slope: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
-        constant = nodes.constant(slope)
-        if constant is None or constant.size != 1 or nodes.shape(out) != nodes.shape(x):
-            return result.fail("the slope depends on data, or differs between channels")
-        return result
-
-    def rewrite(self, op: Any, x: ir.Value, slope: ir.Value, out: ir.Value) -> Any:
-        constant = nodes.constant(slope)
-        assert constant is not None
-        return op.LeakyRelu(x, alpha=float(constant.reshape(-1)[0]))
-
-
 RULES = tuple(
     rule.rule()
     for rule in (
@@ -204,6 +185,5 @@ RULES = tuple(
         NormaliseConvTranspose,
         NormaliseGemm,
         NormaliseMatMul,
-        NormalisePRelu,
     )
 )

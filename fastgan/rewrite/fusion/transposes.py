@@ -111,6 +111,10 @@ class PermuteColumns(RewriteRuleClassBase):
         result = MatchResult()
         if "shape" not in nodes.producer(linear).attributes:
             return result.fail("the rows are no images")
+        if nodes.fused_inputs(nodes.producer(linear))[3] is not None:
+            return result.fail("a residual lies in the order before")
+        if "slopes" in nodes.producer(linear).attributes:
+            return result.fail("it has a slope for each channel")
         if _permutation(nodes.producer(out))[0] != 0:
             return result.fail("the samples move")
         return result

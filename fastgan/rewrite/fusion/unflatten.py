@@ -25,6 +25,10 @@ class FuseUnflatten(RewriteRuleClassBase):
         result = MatchResult()
         if "shape" in nodes.producer(linear).attributes:
             return result.fail("the rows are already images")
+        if nodes.fused_inputs(nodes.producer(linear))[3] is not None:
+            return result.fail("a residual is of rows")
+        if "slopes" in nodes.producer(linear).attributes:
+            return result.fail("it has a slope for each column")
         if len(nodes.shape(out)) < 3 or nodes.shape(out)[0] != nodes.shape(linear)[0]:
             return result.fail("the reshape does not turn each row into an image")
         return result

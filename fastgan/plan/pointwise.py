@@ -1,0 +1,313 @@
+"""Elementwise steps that follow one another -> one `fastgan.Pointwise` step.
+
+A device with much arithmetic for each byte of memory bandwidth runs a chain of them in the time of
+the slowest, which is the time to read and write its tensors. So a step is merged into the one that
+reads it wherever nobody else does and both have one shape; operands may broadcast. The result's
+`program` (see `Instruction`) keeps within what a kernel has: six tensors and four kept values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import prod
+
+from torch import Tensor
+
+from fastgan.plan.lower import with_releases
+from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
+
+MOST_TENSORS = 6
+MOST_KEPT = 4
+#: Steps of one chain, so that a graph of many thousand takes time in proportion.
+_LONGEST = 32
+
+#: Operators of one operand, and what an instruction calls each.
+_UNARY = {
+    **{name: name.lower() for name in ("Relu", "Tanh", "Sigmoid", "Softplus", "Mish")},
+    **{name: name.lower() for name in ("Exp", "Log", "Sqrt", "Reciprocal", "Neg", "Abs", "Erf")},
+    "Sin": "sin",
+    "Cos": "cos",
+    "HardSwish": "hard_swish",
+}
+#: Operators of two operands: in their order, and with the second one first.
+_BINARY = {
+    "Add": ("add", "add"),
+    "Sub": ("sub", "rsub"),
+    "Mul": ("mul", "mul"),
+    "Div": ("div", "rdiv"),
+}
+_Operand = str | float
+#: One operation: its name, its first operand, and its second or None.
+_Operation = tuple[str, _Operand, "_Operand | None"]
+
+
+def merge(plan: Plan) -> Plan:
+    """The plan with its elementwise floating-point steps merged; those left alone are merged too,
+    each into a step by itself, if `operations` knows them.
+    """
+    plan = _without_batch_norms(plan)
+    readers: dict[str, list[Step]] = {}
+    for step in plan.steps:
+        for name in set(step.inputs):
+            readers.setdefault(name, []).append(step)
+    chains: dict[str, _Chain] = {}
+    steps: list[Step | _Chain] = []
+    merged: set[int] = set()
+    for step in plan.steps:
+        found = operations(step, plan)
+        if found is None:
+            steps.append(step)
+            continue
+        chain, tried = _Chain.of(step, found), set(plan.outputs)
+        shape = plan.buffers[step.outputs[0]].shape
+        while True:
+            own = {id(each) for each in chain.steps}
+            ready = (
+                name
+                for name in chain.tensors()
+                if name in chains
+                and name not in tried
+                and plan.buffers[name].shape == shape
+                and own.issuperset(map(id, readers[name]))
+            )
+            before = next(ready, None)
+            if before is None:
+                break
+            joined = chains[before].then(chain)
+            if len(joined.steps) <= _LONGEST and joined.program() is not None:
+                merged.add(id(chains.pop(before)))
+                chain, tried = joined, set(plan.outputs)
+            else:
+                tried.add(before)
+        chains[step.outputs[0]] = chain
+        steps.append(chain)
+    steps = [step for step in steps if id(step) not in merged]
+    made = [step if isinstance(step, Step) else step.step(plan) for step in steps]
+    kept = set(plan.inputs).union(*(step.outputs for step in made))
+    buffers = {name: buffer for name, buffer in plan.buffers.items() if name in kept}
+    weights = {name for step in made for name in step.inputs}
+    return replace(
+        plan,
+        steps=tuple(with_releases(made, set(plan.outputs), buffers)),
+        buffers=buffers,
+        weights={name: w for name, w in plan.weights.items() if name in weights},
+    )
+
+
+def _without_batch_norms(plan: Plan) -> Plan:
+    """The plan with each norm of constant statistics as a product and a sum."""
+    steps: list[Step] = []
+    buffers, weights = dict(plan.buffers), dict(plan.weights)
+    for step in plan.steps:
+        plain = step.op == "BatchNormalization" and len(step.outputs) == 1
+        if not plain or step.attributes.get("training_mode", 0):
+            steps.append(step)
+            continue
+        x, *names = step.inputs
+        if x in weights or not all(n in weights and weights[n].dim() == 1 for n in names):
+            steps.append(step)
+            continue
+        scale, shift, mean, variance = (weights[name].double() for name in names)
+        factor = scale / (variance + step.attributes.get("epsilon", 1e-5)).sqrt()
+        out = step.outputs[0]
+        shape = (-1, *[1] * (len(buffers[out].shape) - 2))
+        scaled, dtype = f"{out}.scaled", weights[names[0]].dtype
+        buffers[scaled] = replace(buffers[out], name=scaled)
+        weights[f"{out}.scale"] = factor.to(dtype).reshape(shape)
+        weights[f"{out}.shift"] = (shift - mean * factor).to(dtype).reshape(shape)
+        bare = replace(step, attributes={})
+        steps.append(replace(bare, op="Mul", inputs=(x, f"{out}.scale"), outputs=(scaled,)))
+        steps.append(replace(bare, op="Add", inputs=(scaled, f"{out}.shift")))
+    return replace(plan, steps=tuple(steps), buffers=buffers, weights=weights)
+
+
+def operations(step: Step, plan: Plan) -> list[_Operation] | None:
+    """What an elementwise step does, or None where an instruction can't say it.
+
+    An operand is the name of a buffer or weight, "" for the operation before, or a number.
+    """
+    if len(step.outputs) != 1 or not step.inputs or not _is_float(step.outputs[0], plan):
+        return None
+    rank = len(plan.buffers[step.outputs[0]].shape)
+    if rank not in (2, 3, 4):
+        return None
+    for name in step.inputs:
+        if name and (not _is_float(name, plan) or len(_shape(name, plan)) > rank):
+            return None
+    if not any(name in plan.buffers for name in step.inputs):
+        return None
+    a, b = [_operand(name, plan) for name in (*step.inputs[:2], step.inputs[0])][:2]
+    given = step.attributes
+    match step.op:
+        case "fastgan.Activate":
+            return [(step.epilogue.activation, a, None)]
+        case "LeakyRelu":
+            return [("leaky_relu", a, float(given.get("alpha", 0.01)))]
+        case "Elu":
+            return [("elu", a, float(given.get("alpha", 1.0)))]
+        case "PRelu":
+            return None if isinstance(a, float) else [("leaky_relu", a, b)]
+        case "Gelu":
+            tanh = given.get("approximate", "none") == "tanh"
+            return [("gelu_tanh" if tanh else "gelu", a, None)]
+        case "Pow":
+            return _power(a, b)
+        case "Clip":
+            return _clip(step, a, plan)
+        case op if op in _UNARY and not given:
+            return [(_UNARY[op], a, None)]
+        case op if op in _BINARY and len(step.inputs) == 2 and not given:
+            return [(_BINARY[op][0], a, b)]
+    return None
+
+
+def _power(a: _Operand, b: _Operand) -> list[_Operation] | None:
+    if b == 2.0:
+        return [("square", a, None)]
+    if b == 0.5:
+        return [("sqrt", a, None)]
+    if b == 3.0 and isinstance(a, str):
+        return [("square", a, None), ("mul", "", a)]
+    return None
+
+
+def _clip(step: Step, a: _Operand, plan: Plan) -> list[_Operation] | None:
+    bounds = [step.attributes.get(name) for name in ("min", "max")]
+    for index, name in enumerate(step.inputs[1:]):
+        if not name:
+            continue
+        found = _operand(name, plan)
+        if not isinstance(found, float):
+            return None
+        bounds[index] = found
+    pairs = zip(("maximum", "minimum"), bounds, strict=True)
+    made: list[_Operation] = []
+    for name, bound in pairs:
+        if bound is not None:
+            made.append((name, "" if made else a, float(bound)))
+    return made or None
+
+
+def _is_float(name: str, plan: Plan) -> bool:
+    found: Buffer | Tensor = plan.buffers[name] if name in plan.buffers else plan.weights[name]
+    return found.dtype.is_floating_point
+
+
+def _shape(name: str, plan: Plan) -> tuple[int, ...]:
+    found: Buffer | Tensor = plan.buffers[name] if name in plan.buffers else plan.weights[name]
+    return tuple(found.shape)
+
+
+def _operand(name: str, plan: Plan) -> _Operand:
+    weight = plan.weights.get(name)
+    return float(weight) if weight is not None and weight.numel() == 1 else name
+
+
+@dataclass(eq=False)
+class _Chain:
+    """Steps to be merged, in order, and what each does."""
+
+    steps: list[Step] = field(default_factory=list)
+    done: list[list[_Operation]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, step: Step, found: list[_Operation]) -> _Chain:
+        return cls([step], [found])
+
+    def then(self, other: _Chain) -> _Chain:
+        return _Chain(self.steps + other.steps, self.done + other.done)
+
+    def tensors(self) -> list[str]:
+        """What it reads from memory, in order."""
+        own = {step.outputs[0] for step in self.steps}
+        names = [o for each in self.done for _, *pair in each for o in pair if isinstance(o, str)]
+        return [name for name in dict.fromkeys(names) if name and name not in own]
+
+    def program(self) -> tuple[Instruction, ...] | None:
+        """The instructions, or None where a kernel has too few places."""
+        tensors = self.tensors()
+        if len(tensors) > MOST_TENSORS:
+            return None
+        flat = [
+            (one, step.outputs[0] if index == len(each) - 1 else "")
+            for step, each in zip(self.steps, self.done, strict=True)
+            for index, one in enumerate(each)
+        ]
+        places = {name: index for index, name in enumerate(tensors)}
+        return _Compiler(flat, places).instructions()
+
+    def step(self, plan: Plan) -> Step:
+        """The merged step."""
+        program, tensors, last = self.program(), self.tensors(), self.steps[-1]
+        assert program is not None
+        output = plan.buffers[last.outputs[0]]
+        read = sum(
+            plan.buffers[n].bytes if n in plan.buffers else plan.weights[n].nbytes for n in tensors
+        )
+        return Step(
+            op="fastgan.Pointwise",
+            inputs=tuple(tensors),
+            outputs=last.outputs,
+            attributes={"program": program},
+            epilogue=Epilogue(),
+            origin=tuple(dict.fromkeys(n for step in self.steps for n in step.origin)),
+            flops=len([i for i in program if i.operation != "load"]) * prod(output.shape),
+            bytes=read + output.bytes,
+        )
+
+
+class _Compiler:
+    """Operations in order -> instructions on one running value and some kept ones."""
+
+    def __init__(self, flat: list[tuple[_Operation, str]], places: dict[str, int]) -> None:
+        self._flat, self._places = flat, places
+        self._kept: dict[str, int] = {}
+        self._free = list(range(MOST_KEPT))
+
+    def instructions(self) -> tuple[Instruction, ...] | None:
+        made: list[Instruction] = []
+        value = None  # the name of what the running value is
+        for position, ((name, first, second), result) in enumerate(self._flat):
+            if first == "" or (first == value and isinstance(first, str)):
+                made.append(self._make(name, second))
+            elif second == value and isinstance(second, str) and name in _SWAPPED:
+                made.append(self._make(_SWAPPED[name], first))
+            elif isinstance(first, float) and isinstance(second, str):
+                made += [self._make("load", second), self._make(_SWAPPED[name], first)]
+            else:
+                made += [self._make("load", first), self._make(name, second)]
+            if not result:
+                value = None
+                continue
+            later = [pair for (_, *pair), _ in self._flat[position + 1 :]]
+            self._release(later)
+            value = result
+            # The next operation finds it as the running value; all others have to find it kept.
+            rest = later[1:] if later and self._takes(position + 1, result) else later
+            if any(result in pair for pair in rest):
+                if not self._free:
+                    return None
+                self._kept[result] = self._free.pop()
+                made[-1] = replace(made[-1], keep=self._kept[result])
+        return tuple(made)
+
+    def _takes(self, position: int, value: str) -> bool:
+        """Whether an operation can have the running value as its only use of it."""
+        (name, first, second), _ = self._flat[position]
+        return (first == value) != (second == value) and (first == value or name in _SWAPPED)
+
+    def _release(self, later: list[list[_Operand | None]]) -> None:
+        for name in [n for n in self._kept if not any(n in pair for pair in later)]:
+            self._free.append(self._kept.pop(name))
+
+    def _make(self, operation: str, operand: _Operand | None) -> Instruction:
+        if operand is None:
+            return Instruction(operation)
+        if isinstance(operand, float):
+            return Instruction(operation, number=operand)
+        if operand in self._kept:
+            return Instruction(operation, kept=self._kept[operand])
+        return Instruction(operation, tensor=self._places[operand])
+
+
+_SWAPPED = dict(_BINARY.values())

@@ -1,0 +1,59 @@
+"""The cost model: floors from published figures, with no GPU and no Triton."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastgan.measure.floor import LAUNCH, floor
+from fastgan.measure.published import GPUS, Gpu
+from fastgan.plan import Buffer, Epilogue, Plan, Step
+
+TOY = Gpu("toy", {"fp32": 1e9, "fp16": 1e12, "fp8": 2e12}, 1e9, "made up")
+
+
+def _plan(*steps: Step, **shapes: tuple[int, ...]) -> Plan:
+    buffers = {name: Buffer(name, shape, torch.float32) for name, shape in shapes.items()}
+    return Plan(("x",), (steps[-1].outputs[0],), steps, buffers, {"w": torch.zeros(8, 8, 3, 3)})
+
+
+def _conv(flops: int) -> Step:
+    return Step("fastgan.Conv", ("x", "w"), ("y",), {}, Epilogue(), flops=flops)
+
+
+def test_a_step_takes_the_most_of_three() -> None:
+    shape = (4, 8, 16, 16)
+    moved = 2 * 4 * 8 * 16 * 16 + 8 * 8 * 9
+    for flops, bound in ((10**9, "compute"), (10, "memory")):
+        (step,) = floor(_plan(_conv(flops), x=shape, y=shape), TOY, "fp16").steps
+        assert step.compute == flops / 1e12
+        assert step.memory == pytest.approx(2 * moved / 1e9)
+        assert step.bound == bound
+        assert step.seconds == max(step.compute, step.memory)
+    (step,) = floor(_plan(_conv(10), x=(1, 1, 1, 1), y=(1, 1, 1, 1)), TOY, "fp16").steps
+    assert step.memory == pytest.approx(2 * (2 + 8 * 8 * 9) / 1e9)
+    (step,) = floor(_plan(_conv(10), x=(1, 1), y=(1, 1)), GPUS["h200"], "fp16").steps
+    assert (step.bound, step.seconds) == ("launch", LAUNCH)
+    (step,) = floor(_plan(_conv(10), x=shape, y=shape), TOY, "fp8").steps
+    assert step.memory == pytest.approx((moved + 4 * 8 * 16 * 16) / 1e9)
+
+
+def test_what_moves_nothing_takes_no_time() -> None:
+    rename = Step("Reshape", ("x",), ("y",))
+    join = Step("Concat", ("y", "y"), ("z",), {"axis": 1})
+    norm = Step("fastgan.Normalise", ("z",), ("out",), {"over": "space"}, flops=100)
+    shape = (2, 4, 8, 8)
+    plan = _plan(rename, join, norm, x=(2, 256), y=shape, z=(2, 8, 8, 8), out=(2, 8, 8, 8))
+    found = floor(plan, TOY, "fp32")
+    assert [step.bound for step in found.steps] == ["", "", "memory"]
+    # Its input is read twice, which the network's own roofline does not count.
+    assert found.seconds == pytest.approx(3 * 4 * 1024 / 1e9)
+    assert found.share == pytest.approx(2 / 3)
+
+
+def test_data_sheets_are_consistent() -> None:
+    assert set(GPUS) == {"t4", "a100", "rtx4090", "l4", "h100", "h200", "b200"}
+    for gpu in GPUS.values():
+        assert gpu.source
+        assert gpu.rates["fp32"] < gpu.rates["fp16"]
+        assert gpu.rates.get("fp8", 1e20) > gpu.rates["fp16"]
