@@ -93,12 +93,12 @@ def _coordinates(axis: _Axis, mode: str, device: torch.device) -> Tensor:
         return (y + 0.5) / axis.scale
     if mode == "pytorch_half_pixel" and width == 1:
         return y * 0 - 0.5
-    x = (y + 0.5) / axis.scale - 0.5
     if mode == "half_pixel_symmetric":
-        return x + axis.size / 2 * (1 - axis.output / width)
+        # In the order of the operator's formula: a rounding apart, and the nearest is another.
+        return axis.size / 2 * (1 - axis.output / width) + (y + 0.5) / axis.scale - 0.5
     if mode not in ("half_pixel", "pytorch_half_pixel"):
         raise ValueError(f"coordinate_transformation_mode {mode!r}")
-    return x
+    return (y + 0.5) / axis.scale - 0.5
 
 
 def _nearest(x: Tensor, mode: str) -> Tensor:
