@@ -47,7 +47,7 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         if declared is None:
             return _close(model, signature)
         opened = _with_batch(signature, declared, OPEN)
-        if not _runs_at_any(model, opened) or _shares_noise(model, opened):
+        if not _runs_at_any(model, opened) or _shares_noise(model, opened) or _meets(model):
             return signature
     except (UnsupportedError, ArgumentError):
         return signature
@@ -103,6 +103,15 @@ def _shares_noise(model: ir.Model, signature: Signature) -> bool:
         first.op_type in _NOISE and _sizes(first.outputs[0]) == _sizes(second.outputs[0])
         for first, second in zip(one.graph, two.graph, strict=False)
     )
+
+
+def _meets(model: ir.Model) -> bool:
+    """Whether its samples meet in a norm by the batch's own statistics.
+
+    `plan.make` knows those that are of one sample each, and is left to open the batch too.
+    """
+    norms = (node for node in model.graph if node.op_type == "BatchNormalization")
+    return any(node.attributes.get_int("training_mode", 0) for node in norms)
 
 
 def _of_shapes(error: FastganError) -> bool:

@@ -176,6 +176,21 @@ def _product(walk: _Walk, node: ir.Node) -> str:
     return next(filter(None, (walk.broadcasts(node, i, rank) for i in range(3, 6))), "")
 
 
+def _normalise(walk: _Walk, node: ir.Node) -> str:
+    """A fused norm, always of each sample by itself; see rewrite/fusion/normalise.py.
+
+    gamma and beta are [C], or [N, C] for each sample; a residual broadcasts.
+    """
+    if not walk.is_batched(node, 0):
+        return "parameters of samples"
+    rank = _rank(node.outputs[0])
+    if _given(node, "over", "") == "last" and rank < 2:
+        return "across samples"
+    # As [C] or, where every sample's are the same, as [1, C].
+    found = [walk.broadcasts(node, i, 2) for i in (1, 2)]
+    return next(filter(None, (*found, walk.broadcasts(node, 3, rank))), "")
+
+
 def _reshape(walk: _Walk, node: ir.Node) -> str:
     if nodes.shape(node.outputs[0])[:1] != (walk.frozen,):
         return "samples merged with another axis"
@@ -320,4 +335,6 @@ _ONNX: dict[Rule, tuple[str, ...]] = {
 _RULES: dict[tuple[str, str], Rule] = {
     **{("", name): rule for rule, names in _ONNX.items() for name in names},
     **{(nodes.DOMAIN, name): _product for name in nodes.PRODUCTS},
+    (nodes.DOMAIN, "Normalise"): _normalise,
+    (nodes.DOMAIN, "Activate"): _elementwise,
 }

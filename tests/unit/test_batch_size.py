@@ -132,3 +132,68 @@ def test_an_index_that_no_table_has_is_one_error() -> None:
     assert g.run({"code": [4, 0]})["y"].shape == (2, 3, 4, 4)
     with pytest.raises(ArgumentError, match="look up: found index out of range"):
         g.run({"code": [1, 5]})
+
+
+def normed(batch: int, rows: np.ndarray | None = None) -> bytes:
+    """Images [batch, 3, 4, 4] -> a group norm between Reshapes to the batch, scaled, activated.
+
+    Args:
+        rows: [batch or 1, 3, 1, 1], the scales.
+    """
+    rows = np.ones((1, 3, 1, 1), np.float32) * 2 if rows is None else rows
+    nodes = [
+        helper.make_node("Reshape", ["x", "apart"], ["g"]),
+        helper.make_node("InstanceNormalization", ["g", "ones", "zeros"], ["i"], epsilon=1e-5),
+        helper.make_node("Reshape", ["i", "back"], ["b"]),
+        helper.make_node("Mul", ["b", "rows"], ["s"]),
+        helper.make_node("Mish", ["s"], ["m"]),
+        helper.make_node("Add", ["m", "x"], ["y"]),
+    ]
+    weights = {
+        "apart": np.array([batch, 1, 48]),
+        "back": np.array([batch, 3, 4, 4]),
+        "ones": np.ones(1, np.float32),
+        "zeros": np.zeros(1, np.float32),
+        "rows": rows.astype(np.float32),
+    }
+    shape = [batch, 3, 4, 4]
+    return graph_model(nodes, [value("x", shape)], weights=weights, outputs=[value("y", shape)])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_norms_of_each_sample_keep_samples_apart(batch) -> None:
+    scales = np.linspace(0.5, 2, 3, dtype=np.float32).reshape(1, 3, 1, 1)
+    data = normed(batch, np.repeat(scales, batch, 0))
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    assert g.signature.frozen_batch is None
+    x = torch.randn(5, 3, 4, 4) * torch.arange(1, 6).view(-1, 1, 1, 1)
+    norm = torch.nn.functional.group_norm(x, 1) * torch.from_numpy(scales)
+    assert torch.allclose(
+        g.run({"x": x})["y"], torch.nn.functional.mish(norm) + x, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_scales_that_differ_from_sample_to_sample_fix_the_batch() -> None:
+    rows = np.arange(1, 7, dtype=np.float32).reshape(2, 3, 1, 1)
+    g = fastgan.load(normed(2, rows), device="cpu", backend="torch")
+    assert g.signature.frozen_batch == 2
+
+
+@pytest.mark.parametrize(("batch", "frozen"), [(1, None), (2, 2)])
+def test_statistics_of_the_batch_are_those_of_the_exported_one(batch, frozen) -> None:
+    """Those of two samples meet, of one do not: it is what the file's own batch would make."""
+    node = helper.make_node(
+        "BatchNormalization", ["x", "scale", "zeros", "zeros", "ones"], ["y"], training_mode=1
+    )
+    scale = np.linspace(0.5, 2, 3, dtype=np.float32)
+    weights = {"scale": scale, "zeros": np.zeros(3, np.float32), "ones": np.ones(3, np.float32)}
+    shape = [batch, 3, 4, 4]
+    data = graph_model([node], [value("x", shape)], weights=weights, outputs=[value("y", shape)])
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    assert g.signature.frozen_batch == frozen
+    x = torch.randn(4, 3, 4, 4) * torch.arange(1, 5).view(-1, 1, 1, 1)
+    each = [
+        torch.nn.functional.batch_norm(part, None, None, torch.from_numpy(scale), training=True)
+        for part in x.split(batch)
+    ]
+    assert torch.allclose(g.run({"x": x})["y"], torch.cat(each), atol=1e-5)
