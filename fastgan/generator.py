@@ -6,9 +6,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,15 @@ from torch import Tensor
 
 from fastgan import image_to_image
 from fastgan import images as image_formats
-from fastgan.backends import Backend, Executable, Target
+from fastgan.backends import Backend, Target
 from fastgan.backends.base import ImageFormat
-from fastgan.batching import Batches, automatic_batch
 from fastgan.errors import ArgumentError, Refusal
 from fastgan.fields import sized
 from fastgan.image_to_image import ImageModel
-from fastgan.inputs import Inputs, Shapes, input_shapes
+from fastgan.inputs import Inputs
 from fastgan.model_file import ModelFile
-from fastgan.ops.random import Noise, default_noise, seeded_noise, using_noise
+from fastgan.ops.random import Noise, seeded_noise
+from fastgan.running import Runner
 from fastgan.signature import Signature
 
 if TYPE_CHECKING:
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
     from fastgan.realtime import Stream
 
 log = logging.getLogger("fastgan")
-
-#: Precisions whose results are checked for NaN and Inf, and redone in fp32 where there are any.
-_GUARDED = ("fp16", "bf16")
-
-#: Executables kept, each with its weights packed: a folder of photos may come in any size.
-_MOST_EXECUTABLES = 32
 
 
 class Generator:
@@ -59,13 +52,9 @@ class Generator:
         self._backend, self._target = backend, target
         self._refusals = tuple(refusals)
         self._inputs = Inputs(signature, target.device)
-        self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
-        self._executables = {}
+        self._runner = Runner(model, signature, backend, target)
         self._lock = threading.Lock()
         self._images: ImageModel | None = None
-        # Whether samples may be drawn where the backend needs them, rather than beforehand.
-        self._draws = getattr(backend, "draws", False) and signature.frozen_batch is None
-        self._largest_batch: int | None = None  # once memory did not suffice for a larger one
         self._image_output = signature.made
 
     # What it is ---------------------------------------------------------------------------------
@@ -114,7 +103,7 @@ class Generator:
 
     def plan(self, batch: int = 1) -> Plan | None:
         """The plan for a batch of this size; None where a runtime plans for itself."""
-        return self._executable(self._shapes(batch)).plan
+        return self._runner.plan(batch)
 
     def __repr__(self) -> str:
         return (
@@ -172,9 +161,9 @@ class Generator:
             port, places = sized(self._signature, size, self._image_of_field)
             given = {port.name: self._inputs.sample(port, n, 0, seed, start, truncation, rng)}
             if batch_size is None:  # what suits the caches is known for a field of one place
-                batch_size = max(1, self._automatic_batch // places)
+                batch_size = max(1, self._runner.automatic_batch // places)
         inputs = self._inputs.make(
-            n, seed, start, labels, truncation, rng, given, lazily=self._draws
+            n, seed, start, labels, truncation, rng, given, lazily=self._runner.draws
         )
 
         def noise(first: int, rows: int) -> Noise:
@@ -183,7 +172,7 @@ class Generator:
             own = list(seed[first : first + rows])
             return seeded_noise(own + own[-1:] * (rows - len(own)), start, rows)
 
-        return self._produce(inputs, n, batch_size, format, out, progress, noise)
+        return self._runner.produce(inputs, n, batch_size, format, out, progress, noise)
 
     def warm_up(
         self,
@@ -205,9 +194,9 @@ class Generator:
             seconds: how long measuring may take in all.
         """
         output, deadline = self._image_output, time.monotonic() + seconds
-        wanted = sizes or (self._signature.frozen_batch or self._automatic_batch,)
+        wanted = sizes or (self._signature.frozen_batch or self._runner.automatic_batch,)
         for size in sorted({_count("sizes", size) for size in wanted}, reverse=True):
-            executable: Any = self._executable(self._shapes(size))
+            executable: Any = self._runner.executable(self._runner.shapes(size))
             for format in formats:
                 image_formats.check_format(format)
                 image = ImageFormat(output.name, format, output.range)
@@ -246,8 +235,7 @@ class Generator:
         """
         tensors = self._inputs.check(inputs)
         rows = self._inputs.rows(tensors)
-        frozen = self._signature.frozen_batch
-        results = self._guarded(tensors) if rows == frozen else self._in_turns(tensors, rows or 1)
+        results = self._runner.outputs(tensors, rows)
         last = {output.name for output in self._signature.outputs if output.channels_last}
         return {
             name: (t.float() if t.is_floating_point() else t)
@@ -325,7 +313,7 @@ class Generator:
             return {name: every[name] for name in every.keys() - {model.port.name, *guides}}
 
         def run(batch: dict[str, Tensor], n: int, batch_size: int, format: str) -> Tensor:
-            return self._produce(batch, n, batch_size, format, None, False)
+            return self._runner.produce(batch, n, batch_size, format, None, False)
 
         return image_to_image.apply(model, run, images, guides, rows, options)
 
@@ -389,7 +377,7 @@ class Generator:
         from fastgan.realtime.opening import open_stream
 
         def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
-            return self._produce(inputs, n, n, format, out, False)
+            return self._runner.produce(inputs, n, n, format, out, False)
 
         return open_stream(
             self, self._inputs.make, run,
@@ -398,179 +386,6 @@ class Generator:
             seed=seed, speed=speed, start=start, frames=frames, source=source, size=size,
             arguments=arguments,
         )  # fmt: skip
-
-    # Running ------------------------------------------------------------------------------------
-
-    def _produce(
-        self,
-        inputs: Mapping[str, Any],
-        n: int,
-        batch_size: int | None,
-        format: str,
-        out: Tensor | None,
-        progress: bool,
-        noise: Callable[[int, int], Noise] = lambda first, rows: default_noise,
-    ) -> Tensor:
-        """Run all n samples in batches, and collect the image output in the format asked for.
-
-        noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
-        """
-        frozen = self._signature.frozen_batch
-        if frozen is None and batch_size is None:
-            batch_size = self._automatic_batch
-        if batch_size is not None and self._largest_batch is not None:
-            batch_size = min(batch_size, self._largest_batch)
-        output = self._image_output
-        image = ImageFormat(output.name, format, output.range)
-        result: Tensor | None = None
-        place: Tensor | None = None
-        doubtful: list[tuple[int, int, dict[str, Any], Tensor]] = []
-        batches = Batches(n, batch_size, frozen)
-        with torch.inference_mode():
-            for first, count in _bar(batches, n, progress):
-                batch = dict(inputs)
-                if count < n:
-                    batch = {key: tensor[first : first + count] for key, tensor in batch.items()}
-                if frozen is not None and count < frozen:
-                    # The model runs at no other size: fill up with copies, drop their images.
-                    batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
-                if result is None and out is None:
-                    result = self._planned_result(n, batch, format)
-                if result is not None:
-                    place = result if count == n else result[first : first + count]
-                else:
-                    # `allocate` will say whether it fits; where it doesn't, it is left alone.
-                    place = out if count == n and isinstance(out, Tensor) else None
-                with using_noise(noise(first, frozen or count)):
-                    made = self._attempt(batches, first, count, batch, image, place)
-                if made is None:
-                    continue
-                images, nonfinite = made
-                if result is None:
-                    if self._draws and out is None and count == n and _is_final(images, image):
-                        result = place = images
-                    else:
-                        result = image_formats.allocate(n, images, format, out, self.device)
-                if images is not place:
-                    image_formats.store(images[:count], image, result[first : first + count])
-                if nonfinite is not None:
-                    doubtful.append((first, count, batch, nonfinite))
-            assert result is not None
-            flags = [flag for *_, flag in doubtful]
-            if flags and bool(flags[0] if len(flags) == 1 else torch.stack(flags).any()):
-                self._redo(doubtful, image, result, noise)
-        return result
-
-    def _planned_result(self, n: int, batch: Mapping[str, Any], format: str) -> Tensor | None:
-        """Room for n images, which an executable may write them to; None where it has its own."""
-        plan = None if self._draws else self._executable(_shapes_of(batch)).plan
-        if plan is None:
-            return None
-        sizes = plan.buffers[self._image_output.name].shape[1:]
-        if format == "float32":
-            return torch.empty((n, *sizes), device=self.device)
-        if len(sizes) == 3:
-            sizes = (*sizes[1:], sizes[0])
-        return torch.empty((n, *sizes), dtype=torch.uint8, device=self.device)
-
-    def _attempt(
-        self,
-        batches: Batches,
-        first: int,
-        count: int,
-        batch: Mapping[str, Any],
-        image: ImageFormat,
-        place: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None] | None:
-        """One batch; or None where memory did not suffice: its halves are then still to come."""
-        shapes = _shapes_of(batch)
-        try:
-            return self._executable(shapes).images(batch, image, place)
-        except torch.cuda.OutOfMemoryError:
-            most = batches.halve(first, count)
-            if most is None:
-                raise
-        # Outside of the handler, so that the exception holds nothing any more.
-        with self._lock:
-            self._executables = {
-                key: made
-                for key, made in self._executables.items()
-                if key[1] != tuple(sorted(shapes.items()))
-            }
-        torch.cuda.empty_cache()
-        log.log(
-            logging.WARNING if self._largest_batch is None else logging.INFO,
-            "%s: not enough memory on %s for %d images at once: going on with %d",
-            self._model.name,
-            self.device,
-            count,
-            most,
-        )
-        self._largest_batch = most
-        return None
-
-    def _redo(
-        self,
-        doubtful: list[tuple[int, int, dict[str, Any], Tensor]],
-        image: ImageFormat,
-        result: Tensor,
-        noise: Callable[[int, int], Noise],
-    ) -> None:
-        """Make the batches that hold a NaN or Inf again in fp32, with one warning."""
-        redone = 0
-        for first, count, batch, nonfinite in doubtful:
-            if not bool(nonfinite):
-                continue
-            if not redone:
-                node = self._executable(_shapes_of(batch)).first_nonfinite(batch)
-                log.warning(
-                    "%s: NaN or Inf in %s, first at %s: what it touched is made again in fp32",
-                    self._model.name,
-                    self.precision,
-                    node or "a node that could not be named",
-                )
-            exact = self._executable(_shapes_of(batch), Target(self.device, "fp32"))
-            with using_noise(noise(first, self._signature.frozen_batch or count)):
-                images, _ = exact.images(batch, image)
-            image_formats.store(images[:count], image, result[first : first + count])
-            redone += 1
-
-    def _in_turns(self, inputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
-        """All outputs of so many rows; at a frozen batch, one run after another."""
-        frozen = self._signature.frozen_batch
-        if frozen is None:
-            return self._guarded(inputs)
-        batched = {i.name for i in self._signature.inputs if i.shape[:1] == (frozen,)}
-        made: list[dict[str, Tensor]] = []
-        for first, count in Batches(rows, None, frozen):
-            part = {
-                name: _fill(t[first : first + count], frozen) if name in batched else t
-                for name, t in inputs.items()
-            }
-            results = self._guarded(part)
-            made.append({name: t[:count] for name, t in results.items()})
-        return {name: torch.cat([part[name] for part in made]) for name in made[0]}
-
-    def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""
-        executable = self._executable(_shapes_of(inputs))
-        with torch.inference_mode():
-            results = executable(inputs)
-            floats = [t for t in results.values() if t.is_floating_point()]
-            if self.precision not in _GUARDED or all(bool(t.isfinite().all()) for t in floats):
-                return results
-            log.warning(
-                "%s: NaN or Inf in %s, first at %s: run again in fp32",
-                self._model.name,
-                self.precision,
-                executable.first_nonfinite(inputs) or "a node that could not be named",
-            )
-            return self._executable(_shapes_of(inputs), Target(self.device, "fp32"))(inputs)
-
-    @cached_property
-    def _automatic_batch(self) -> int:
-        measured: int | None = getattr(self._executable(self._shapes(1)), "best_batch", None)
-        return measured or automatic_batch(self.plan(1), self._target)
 
     def _image_of_field(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the image that a latent of this height and width makes."""
@@ -596,58 +411,13 @@ class Generator:
                     self._image_output,
                     self._backend,
                     self._target,
-                    shapes=lambda: self._shapes(1),
+                    shapes=lambda: self._runner.shapes(1),
                     plan=self.plan,
                 )
             return self._images
-
-    def _executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
-        """The executable for these input shapes, made on first use."""
-        target = target or self._target
-        key = (target.precision, tuple(sorted(shapes.items())))
-        with self._lock:
-            executable = self._executables.pop(key, None)
-            if executable is None:
-                executable = self._backend.compile(self._model, target, shapes)
-            self._executables[key] = executable  # the last used is the last to go
-            while len(self._executables) > _MOST_EXECUTABLES:
-                self._executables.pop(next(iter(self._executables)))
-            return executable
-
-    def _shapes(self, batch: int) -> Shapes:
-        return input_shapes(self._signature, batch)
-
-
-def _shapes_of(tensors: Mapping[str, Any]) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def _is_final(images: Tensor, image: ImageFormat) -> bool:
-    """Whether these images are already what `generate` returns."""
-    wanted = torch.uint8 if image.format == "uint8" else torch.float32
-    return images.dtype == wanted and images.is_contiguous()
 
 
 def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ArgumentError(name, repr(value), "a whole number of at least 1")
     return value
-
-
-def _fill(tensor: Tensor, rows: int) -> Tensor:
-    return torch.cat([tensor, tensor[-1:].expand(rows - tensor.shape[0], *tensor.shape[1:])])
-
-
-def _bar(batches: Iterable[tuple[int, int]], n: int, show: bool) -> Iterator[tuple[int, int]]:
-    """The batches, with a progress bar that counts images if asked for."""
-    if not show:
-        yield from batches
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("images", total=n)
-        for first, count in batches:
-            yield first, count
-            bar.update(task, completed=first + count)

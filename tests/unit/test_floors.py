@@ -28,7 +28,7 @@ FLOORS = (
     {"backends"},
     {
         *("models", "batching", "batch_size", "layout", "labels", "inputs", "fields"),
-        *("generator", "loading"),
+        *("running", "generator", "loading"),
         *("images", "image_files", "tiling", "image_to_image"),
     },
     {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},

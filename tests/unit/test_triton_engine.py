@@ -162,7 +162,7 @@ def test_outputs_by_name_are_copies(images_model: tuple[nn.Module, ModelFile]) -
 
 
 def test_buffers_share_memory(latent_model: tuple[nn.Module, Path]) -> None:
-    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._executable(
+    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._runner.executable(
         {"latent": (4, 7, 1, 1)}
     )
     assert isinstance(executable, TritonExecutable)
@@ -173,7 +173,7 @@ def test_buffers_share_memory(latent_model: tuple[nn.Module, Path]) -> None:
 
 def test_batch_sizes_share_weights_and_memory(latent_model: tuple[nn.Module, Path]) -> None:
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
-    executables = [generator._executable({"latent": (n, 7, 1, 1)}) for n in (4, 2)]
+    executables = [generator._runner.executable({"latent": (n, 7, 1, 1)}) for n in (4, 2)]
     programs = []
     for executable in executables:
         assert isinstance(executable, TritonExecutable)
@@ -241,7 +241,7 @@ class FakeGraphs:
 def graphs(latent_model: tuple[nn.Module, Path]) -> tuple[fastgan.Generator, FakeGraphs]:
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
     fake = FakeGraphs()
-    executable = generator._executable({"latent": (1, 7, 1, 1)})
+    executable = generator._runner.executable({"latent": (1, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     executable._workspace.capture = fake.capture
     return generator, fake
@@ -297,7 +297,7 @@ def test_no_memory_while_capturing_halves_the_batch(
         return capture(launch)
 
     sizes: list[int] = []
-    executable = generator._executable({"latent": (1, 7, 1, 1)})
+    executable = generator._runner.executable({"latent": (1, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     executable._workspace.capture = limited
     with caplog.at_level(logging.WARNING, "fastgan"):
@@ -327,7 +327,7 @@ def test_out_of_memory_halves_and_goes_on(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return memory(self, size)  # type: ignore[arg-type]
 
-    executable = generator._executable({"latent": (most, 7, 1, 1)})
+    executable = generator._runner.executable({"latent": (most, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     executable.warm_up(None)
     limit = executable.bytes
@@ -384,7 +384,7 @@ def test_a_failing_kernel_gives_way_to_the_library(
             raise RuntimeError("out of resource: shared memory")
         return run(self)
 
-    executable = generator._executable({"latent": (2, 7, 1, 1)})
+    executable = generator._runner.executable({"latent": (2, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     monkeypatch.setattr(Prepared, "run", broken)
     with pytest.raises(RuntimeError, match="shared memory"):
@@ -413,7 +413,7 @@ def test_the_workspace_goes_with_the_model(latent_model: tuple[nn.Module, Path])
 
 
 def test_program_first_nonfinite(latent_model: tuple[nn.Module, Path]) -> None:
-    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._executable(
+    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._runner.executable(
         {"latent": (1, 7, 1, 1)}
     )
     assert isinstance(executable, TritonExecutable)
