@@ -230,14 +230,14 @@ def conv_transpose_kernel(
             k_channel = k % C_IN
             b_mask = (k < k_total)[:, None] & (column < PITCH)[None, :]
             b = tl.load(weight_columns[None, :] + k[:, None] * PITCH, mask=b_mask, other=0.0)
-        if INTERPRETED and a.dtype == tl.bfloat16:
-            # The interpreter multiplies bfloat16 bit patterns as integers.
-            a = a.to(tl.float32)
-            b = b.to(tl.float32)
         if HAS_SCALE_IN:
             a = scale_input(
                 a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
             )
+        if INTERPRETED and a.dtype == tl.bfloat16:
+            # The interpreter multiplies bfloat16 bit patterns as integers.
+            a = a.to(tl.float32)
+            b = b.to(tl.float32)
         if SWAPPED:
             accumulator = tl.dot(b.T, a.T, accumulator, input_precision=PRECISION)
         else:

@@ -10,6 +10,7 @@ it. If another test of the same process imported Triton first, these tests must 
 import os
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,24 @@ if "triton" in sys.modules and sys.modules["triton"].knobs.runtime.interpret != 
         "tests/kernels: found Triton imported before TRITON_INTERPRET was set, needed before; "
         "run these tests by themselves: pytest tests/kernels"
     )
+
+
+@pytest.fixture(autouse=INTERPRET, scope="session")
+def _rounding():
+    """float32 to bfloat16 to the nearest, as GPUs do it; the interpreter cuts the bits off."""
+    from triton.runtime import interpreter
+
+    cut = interpreter._convert_float
+
+    def convert(data, source, target, rounding_mode):
+        if (str(source), str(target)) != ("fp32", "bf16"):
+            return cut(data, source, target, rounding_mode)
+        wide = torch.from_numpy(np.array(data, np.float32))  # np.array: a copy that torch may have
+        return wide.bfloat16().view(torch.int16).numpy().view(np.uint16)
+
+    interpreter._convert_float = convert
+    yield
+    interpreter._convert_float = cut
 
 
 @pytest.fixture
