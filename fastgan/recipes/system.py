@@ -91,11 +91,15 @@ class System:
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Let the average follow the generator."""
-        keep = self.options.average
+        """Let the average follow the generator; the untrained weights have no share in it.
+
+        As Adam corrects its averages for where they start: Kingma and Ba (2014), section 3.
+        """
+        keep, step = self.options.average, max(1, self.steps_done("generator"))
+        follow = 1 / step if keep == 1 else (1 - keep) / (1 - keep**step)
         pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
         for mean, weight in pairs:
-            mean.lerp_(weight, 1 - keep)
+            mean.lerp_(weight, follow)
 
 
 def device_of(settings: Settings) -> torch.device:

@@ -38,6 +38,19 @@ def weights(recipe) -> dict[str, torch.Tensor]:
     return found
 
 
+def test_the_average_holds_nothing_of_the_untrained_weights(digits):
+    recipe, draw = dcgan.build(QUICK, digits), torch.Generator().manual_seed(3)
+    recipe.step(draw)
+    first = [weight.clone() for weight in recipe.generator.parameters()]
+    torch.testing.assert_close(list(recipe.average.parameters()), first)
+    recipe.step(draw)
+    share = 1 / (1 + QUICK.average)  # of the later one: it counts for 1, the first for `average`
+    for mean, early, late in zip(
+        recipe.average.parameters(), first, recipe.generator.parameters(), strict=True
+    ):
+        torch.testing.assert_close(mean.data, early.lerp(late.data, share))
+
+
 @pytest.mark.parametrize(
     "changes",
     [

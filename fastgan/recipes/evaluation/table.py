@@ -42,6 +42,7 @@ FIGURES: Mapping[str, Figures] = {
     "colour-tissue": translate.grey,
     "superres-x2": superres.figures_x2,
     "superres-x4": superres.figures,
+    "superres-x4-sharp": superres.figures_adversarial,
 }
 
 #: What draws fastgan/models/NAME.png; `python -m fastgan.recipes.evaluation.draw NAME`.
@@ -59,6 +60,7 @@ PICTURES: Mapping[str, Picture] = {
     "colour-tissue": translate.picture_grey,
     "superres-x2": superres.picture,
     "superres-x4": superres.picture,
+    "superres-x4-sharp": superres.picture,
 }
 
 
