@@ -76,10 +76,23 @@ def test_the_judge_tells_digits_from_what_is_none():
     assert (copies.value, copies.reached) == (0, False)
 
 
+def small(subject, inputs, side=32):
+    """The inputs cut where the model leaves height and width open: kernels are interpreted here."""
+    cut = {}
+    for port in subject.signature.inputs:
+        tensor = inputs[port.name]
+        for axis in (2, 3):
+            if tensor.dim() == 4 and isinstance(port.shape[axis], str):
+                tensor = tensor.narrow(axis, 0, min(side, tensor.shape[axis]))
+        cut[port.name] = tensor.contiguous()
+    return cut
+
+
 @pytest.mark.parametrize("name", models.names())
-def test_every_backend_agrees_on_every_shipped_model(name):
+def test_every_backend_agrees_on_every_shipped_model(name, monkeypatch):
+    monkeypatch.setattr(parity, "_seconds", lambda run: 0.0)
     subject = open_subject(name)
-    inputs = subject.inputs(2, seed=7)
+    inputs = small(subject, subject.inputs(2, seed=7))
     _, expected = parity.reference_of(subject, inputs)
     ran = [row for row in parity.rows(subject, inputs, expected) if row.difference is not None]
     assert {row.backend for row in ran} >= {"torch", "ort"}
