@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo  ## generate a grid of images with the model that ships, into out/grid.png
 	$(BIN)/fastgan generate dcgan-digits --n 64 --grid 8x8 --outdir out
 
+# Two workers with a thread each: OpenMP's threads spin on the cores that others need.
 test: $(VENV)/.test  ## run the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.test  ## style, types and the floors of the architecture
 	$(BIN)/ruff check .
