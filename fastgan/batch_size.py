@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from fastgan.errors import ArgumentError, FastganError, UnsupportedError
 from fastgan.inputs import input_shapes
+from fastgan.ops import random
 from fastgan.signature import Signature
 from fastgan.specialise import specialise
 
@@ -23,8 +24,6 @@ from fastgan.specialise import specialise
 OPEN = "batch"
 #: Operators whose second input is the shape that they make.
 _SHAPED = ("Reshape", "Expand")
-#: Operators that draw noise.
-_NOISE = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 #: Sizes tried: each binds the graph once more.
 _MOST_TRIED = 8
 #: A larger graph is taken at its word: binding it takes a second for 10,000 nodes.
@@ -100,7 +99,7 @@ def _shares_noise(model: ir.Model, signature: Signature) -> bool:
     assert isinstance(one, ir.Model)
     assert isinstance(two, ir.Model)
     return any(
-        first.op_type in _NOISE and _sizes(first.outputs[0]) == _sizes(second.outputs[0])
+        first.op_type in random.NAMES and _sizes(first.outputs[0]) == _sizes(second.outputs[0])
         for first, second in zip(one.graph, two.graph, strict=False)
     )
 

@@ -23,7 +23,7 @@ from fastgan.fields import sized
 from fastgan.image_to_image import ImageModel
 from fastgan.inputs import Inputs
 from fastgan.model_file import ModelFile
-from fastgan.ops.random import Noise, seeded_noise
+from fastgan.ops.random import Noise, no_noise, seeded_noise
 from fastgan.running import Runner
 from fastgan.signature import Signature
 
@@ -126,6 +126,7 @@ class Generator:
         rng: str = "philox",
         format: str = "float32",
         out: Tensor | None = None,
+        noise: bool = True,
         progress: bool = False,
     ) -> Tensor:
         """Make `n` images from nothing but a seed.
@@ -142,6 +143,7 @@ class Generator:
             truncation: keep each latent within +-truncation (normal latents only).
             size: height and width, for models whose latent is a field with both open (textures);
                 None is a field of one place.
+            noise: False for none: noise inputs, and what the graph itself draws, are zero then.
             batch_size: images per run; None takes one that suits the device's caches.
             rng: "philox", or "numpy" for the latents that StyleGAN's tools give for a seed.
             format: "float32" for [n, C, H, W] in the model's own range, or "uint8" for
@@ -156,23 +158,31 @@ class Generator:
         n = _count("n", n)
         if batch_size is not None:
             batch_size = _count("batch_size", batch_size)
-        given: dict[str, Tensor] | None = None
+        given = {} if noise else self._inputs.silence(n)
+        if not noise and self._runner.draws_apart:
+            raise ArgumentError(
+                "noise",
+                f"a graph that draws noise, on {self.backend}",
+                "noise=True, or another backend",
+            )
         if size is not None:
             port, places = sized(self._signature, size, self._image_of_field)
-            given = {port.name: self._inputs.sample(port, n, 0, seed, start, truncation, rng)}
+            given[port.name] = self._inputs.sample(port, n, 0, seed, start, truncation, rng)
             if batch_size is None:  # what suits the caches is known for a field of one place
                 batch_size = max(1, self._runner.automatic_batch // places)
         inputs = self._inputs.make(
             n, seed, start, labels, truncation, rng, given, lazily=self._runner.draws
         )
 
-        def noise(first: int, rows: int) -> Noise:
+        def drawn(first: int, rows: int) -> Noise:
+            if not noise:
+                return no_noise
             if isinstance(seed, int):
                 return seeded_noise(seed, start + first, rows)
             own = list(seed[first : first + rows])
             return seeded_noise(own + own[-1:] * (rows - len(own)), start, rows)
 
-        return self._runner.produce(inputs, n, batch_size, format, out, progress, noise)
+        return self._runner.produce(inputs, n, batch_size, format, out, progress, drawn)
 
     def warm_up(
         self,

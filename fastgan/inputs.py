@@ -80,6 +80,11 @@ class Inputs:
             raise ArgumentError("labels", "a model without classes", "labels=None")
         return inputs
 
+    def silence(self, n: int) -> dict[str, Tensor]:
+        """Zeros for every noise input of n samples."""
+        ports = [port for port in self._signature.inputs if port.kind == "noise"]
+        return {p.name: torch.zeros(n, *self._sample_shape(p), device=self._device) for p in ports}
+
     def sample(
         self,
         port: Input,

@@ -21,6 +21,7 @@ from fastgan.inputs import input_shapes
 from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
 from fastgan.model_file import ModelFile, read
+from fastgan.ops.random import draws_noise
 from fastgan.plan import make
 from fastgan.signature import Signature
 
@@ -74,6 +75,8 @@ def load(
         settled = described  # ONNX Runtime holds a file to the shapes that it declares
     settled = _opened(model, settled, chosen)
     _note_batch(model.name, described, settled)
+    if chosen.name == "ort" and draws_noise(model.model):
+        log.warning("%s: ONNX Runtime draws its noise, which no seed gives again", model.name)
     fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
     if device == "auto":
         fallbacks += _unused_gpu(target)

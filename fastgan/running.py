@@ -17,7 +17,7 @@ from fastgan.backends.base import ImageFormat
 from fastgan.batching import Batches, automatic_batch
 from fastgan.inputs import Shapes, input_shapes
 from fastgan.model_file import ModelFile
-from fastgan.ops.random import Noise, default_noise, using_noise
+from fastgan.ops.random import Noise, default_noise, draws_noise, using_noise
 from fastgan.signature import Signature
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Runner:
         self._image_output = signature.made
         #: Whether samples may be drawn where the backend needs them, rather than beforehand.
         self.draws = getattr(backend, "draws", False) and signature.frozen_batch is None
+
+    @cached_property
+    def draws_apart(self) -> bool:
+        """Whether a runtime of its own draws the noise inside the graph: not from the seed."""
+        return self._backend.name == "ort" and draws_noise(self._model.model)
 
     def executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
         """The executable for these input shapes, made on first use."""

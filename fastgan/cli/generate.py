@@ -65,6 +65,10 @@ def generate(
         str | None,
         typer.Option(metavar="WxH", help="Of each image, for models that make any: 2048x2048."),
     ] = None,
+    noise: Annotated[
+        bool,
+        typer.Option(help="Noise that the model adds (StyleGAN's), from the seed; or none."),
+    ] = True,
     rng: Annotated[
         str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")
     ] = "philox",
@@ -118,6 +122,7 @@ def generate(
             "labels": label(class_),
             "truncation": trunc,
             "size": pixels,
+            "noise": noise,
             "rng": rng,
             "batch_size": batch_size,
             "format": "float32" if format == "npy" else "uint8",

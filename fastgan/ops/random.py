@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from torch import Tensor
 from fastgan.ops.elementwise import torch_dtype
 from fastgan.ops.infer import meta
 from fastgan.ops.registry import register
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 #: noise(shape, distribution, node_index) -> float32 tensor of that shape, on any device.
 #: `distribution` is "normal" (mean 0, deviation 1) or "uniform" (in [0, 1)); `node_index` counts
@@ -69,6 +72,24 @@ def seeded_noise(seed: int | Sequence[int], start: int, rows: int) -> Noise:
         return torch.cat([sample(one, start, 1) for one in seed]).reshape(shape)
 
     return draw
+
+
+#: Operators that draw.
+NAMES = frozenset(
+    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli")
+)
+
+
+def draws_noise(model: ir.Model) -> bool:
+    """Whether the graph, or a subgraph or function of it, draws random numbers itself."""
+    return any(node.op_type in NAMES for node in model.graph.all_nodes()) or any(
+        node.op_type in NAMES for function in model.functions.values() for node in function
+    )
+
+
+def no_noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
+    """Noise switched off: zeros, the mean of the standard normal; or 0.5, that of the uniform."""
+    return torch.full(shape, 0.5 if distribution == "uniform" else 0.0)
 
 
 _current = threading.local()

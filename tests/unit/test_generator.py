@@ -411,3 +411,27 @@ def test_noise_in_the_graph_is_a_samples_own(frozen: bool, like: bool, tmp_path:
     assert not torch.allclose(generator.generate(7, seed=4), everything, atol=1e-2)
     without = torch.tanh(generator.latents(7, seed=3)).reshape(-1, 1, 4, 4)
     assert not torch.allclose(everything, without, atol=1e-2)
+    assert torch.allclose(generator.generate(7, seed=3, noise=False), without, atol=1e-6)
+
+
+def test_noise_of_a_runtime_is_no_seeds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "noisy.onnx"
+    torch.onnx.export(Noisy(True), (torch.randn(1, 16),), path, input_names=["z"], dynamo=False)
+    generator = fastgan.load(path, device="cpu", backend="ort")
+    assert "no seed gives again" in caplog.text
+    with pytest.raises(ArgumentError, match="draws noise, on ort"):
+        generator.generate(1, noise=False)
+
+
+def test_noise_inputs_can_be_left_out(tmp_path: Path) -> None:
+    class Noised(nn.Module):
+        def forward(self, z: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(z.reshape(-1, 1, 4, 4) + noise)
+
+    ports = [Input("z", "latent", ("batch", 16)), Input("noise", "noise", ("batch", 1, 4, 4))]
+    fastgan.export(Noised(), tmp_path / "noised.onnx", inputs=ports)
+    for backend in ("torch", "ort"):
+        g = fastgan.load(tmp_path / "noised.onnx", device="cpu", backend=backend)
+        without = torch.tanh(g.latents(3, seed=1)).reshape(-1, 1, 4, 4)
+        assert torch.allclose(g.generate(3, seed=1, noise=False), without, atol=1e-6)
+        assert not torch.allclose(g.generate(3, seed=1), without, atol=1e-2)
