@@ -1,7 +1,7 @@
 """A Panda3D scene whose materials a generator paints, live, from another process.
 
-    fastgan stream dcgan-digits --shm /digits          # in one terminal
-    python examples/panda3d_scene.py --shm /digits     # in another: pip install 'fastgan[examples]'
+    fastgan stream texture-gravel --size 64x64 --shm /gravel   # in one terminal
+    python examples/panda3d_scene.py --shm /gravel     # in another: pip install 'fastgan[examples]'
 
 Left walks backwards, right twice as fast, up as before; space pauses, R takes another seed, escape
 ends it. The
@@ -175,7 +175,7 @@ def cube(parent: NodePath) -> NodePath:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shm", default="/digits", metavar="/NAME", help="the ring")
+    parser.add_argument("--shm", default="/gravel", metavar="/NAME", help="the ring")
     parser.add_argument("--offscreen", action="store_true", help="no window, software rendering")
     parser.add_argument("--screenshot", metavar="FILE", help="save one in the end")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="how long")

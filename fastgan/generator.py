@@ -377,7 +377,8 @@ class Generator:
             start: the first frame's number; so a walk is resumed.
             frames: how many; None for no end.
             source: for image-to-image models: their frames, uint8 [H, W, C], pulled by a thread.
-            size: (height, width) of frames that will be fed.
+            size: (height, width) of frames that will be fed; or of those to be made, as in
+                `generate`, by a model whose latent is a field.
             arguments: of `Generator.__call__`, for image-to-image models.
 
         Raises:
@@ -385,6 +386,14 @@ class Generator:
             BudgetError: a frame takes longer than `budget_ms`.
         """
         from fastgan.realtime.opening import open_stream
+
+        if size is not None and self._signature.image is None:
+            return self._of_size(size).stream(
+                fps=fps, batch=batch, latents=latents, labels=labels, format=format,
+                buffers=buffers, similarity=similarity, budget_ms=budget_ms, policy=policy,
+                truncation=truncation, seed=seed, speed=speed, start=start, frames=frames,
+                source=source, **arguments,
+            )  # fmt: skip
 
         def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
             return self._runner.produce(inputs, n, n, format, out, False)
@@ -396,6 +405,13 @@ class Generator:
             seed=seed, speed=speed, start=start, frames=frames, source=source, size=size,
             arguments=arguments,
         )  # fmt: skip
+
+    def _of_size(self, size: tuple[int, int]) -> Generator:
+        """The same, with a latent field of the one size that makes images of this one."""
+        port, _ = sized(self._signature, size, self._image_of_field)
+        inputs = tuple(port if i.name == port.name else i for i in self._signature.inputs)
+        fixed = replace(self._signature, inputs=inputs)
+        return Generator(self._model, fixed, self._backend, self._target, self._refusals)
 
     def _image_of_field(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the image that a latent of this height and width makes."""

@@ -10,6 +10,7 @@ import typer
 
 from fastgan.cli import options
 from fastgan.cli.seeds import Seeds
+from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
 
 EXAMPLES = (
@@ -62,6 +63,10 @@ def live(
     spout: Annotated[
         str | None, typer.Option(metavar="NAME", help="Also send over Spout (not tried yet).")
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Of each picture, for models that make any: 512x512."),
+    ] = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -76,6 +81,7 @@ def live(
     served to this machine alone, and no other site's page gets in. Ctrl-C ends it.
     """
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
+    pixels = None if size is None else parse_size(size)
     import fastgan
     from fastgan.cli.generate import label
     from fastgan.realtime import Drift, SeedPath
@@ -99,6 +105,7 @@ def live(
         truncation=trunc,
         seed=seed,
         budget_ms=budget_ms,
+        size=pixels,
     )
     with ExitStack() as open_:
         open_.enter_context(stream)

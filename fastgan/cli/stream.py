@@ -11,6 +11,7 @@ import typer
 
 from fastgan.cli import console, options
 from fastgan.cli.seeds import Seeds
+from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def stream(
     ] = None,
     class_: Annotated[
         str | None, typer.Option("--class", metavar="K", help="Class, by index or name.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Of each picture, for models that make any: 512x512."),
     ] = None,
     from_: Annotated[
         str | None,
@@ -81,6 +86,7 @@ def stream(
     if not (math.isfinite(fps) and fps >= 0):
         raise ArgumentError("--fps", f"{fps:g}", "0 or more")
     chosen = None if seeds is None else Seeds(seeds)
+    pixels = None if size is None else parse_size(size)
     check_free(shm)
     source = None if from_ is None else RingReader(from_)
 
@@ -103,7 +109,7 @@ def stream(
         raise ArgumentError("stream", "an output that is no picture", "one that is")
     opened = generator.stream(
         fps=rate, latents=walk, labels=label(class_), format=format, truncation=trunc, seed=seed,
-        speed=speed, source=None if source is None else pictures(source),
+        speed=speed, source=None if source is None else pictures(source), size=pixels,
     )  # fmt: skip
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:

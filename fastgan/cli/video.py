@@ -11,6 +11,7 @@ import typer
 from fastgan.cli import console, options
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
+from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def video(
     class_: Annotated[
         str | None, typer.Option("--class", metavar="K", help="Class, by index or name.")
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Of each picture, for models that make any: 512x512."),
+    ] = None,
     rng: Annotated[
         str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")
     ] = "philox",
@@ -95,6 +100,7 @@ def video(
     from fastgan.realtime import video as recording
 
     columns, rows = parse_grid(grid)
+    pixels = None if size is None else parse_size(size)
     if not (0 < fps <= 1000):
         raise ArgumentError("--fps", f"{fps:g}", "more than 0, at most 1000")
     recording.check(output, codec)
@@ -114,13 +120,13 @@ def video(
     with sink:
         began = time.perf_counter()
         _record(
-            sink, model, walk, count, start, columns, columns * rows, trunc, class_,
+            sink, model, walk, count, start, columns, columns * rows, trunc, class_, pixels,
             (device, backend, precision, strict),
         )  # fmt: skip
         seconds = time.perf_counter() - began
-    size = console.number(output.stat().st_size, "B")
+    written = console.number(output.stat().st_size, "B")
     typer.echo(f"{console.count(count, 'frame')} in {seconds:.1f} s, {count / fps:.1f} s of video")
-    typer.echo(f"{output}: {size}")
+    typer.echo(f"{output}: {written}")
 
 
 def _walk(
@@ -168,6 +174,7 @@ def _record(
     cells: int,
     trunc: float | None,
     class_: str | None,
+    pixels: tuple[int, int] | None,
     how: tuple[str, str, str, bool],
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
@@ -188,7 +195,7 @@ def _record(
     with (
         generator.stream(
             latents=walk, batch=cells, labels=label(class_), truncation=trunc, policy="every",
-            start=start, frames=count,
+            start=start, frames=count, size=pixels,
         ) as stream,
         console.progress(*columns_of) as bar,
     ):  # fmt: skip

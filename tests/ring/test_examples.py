@@ -23,15 +23,19 @@ import fastgan
 from tests.ring.conftest import INCLUDE, ROOT, Compile
 
 EXAMPLES = ROOT / "examples"
-MODEL, SEED = "dcgan-digits", 20
+SEED = 20
+GRAVEL, DIGITS = ("texture-gravel", (64, 64)), ("dcgan-digits", None)
 
 
-@pytest.fixture(scope="module")
-def producer() -> Iterator[str]:
+@pytest.fixture
+def producer(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a ring that `fastgan stream` writes."""
+    model, size = request.param
     name = f"/fastgan-test-{uuid4().hex[:12]}"
-    command = [sys.executable, "-c", "from fastgan.cli import main; main()", "stream", MODEL]
+    command = [sys.executable, "-c", "from fastgan.cli import main; main()", "stream", model]
     command += ["--shm", name, "--seed", str(SEED)]
+    if size is not None:
+        command += ["--size", f"{size[1]}x{size[0]}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     yield name
     process.terminate()
@@ -39,9 +43,9 @@ def producer() -> Iterator[str]:
     assert not Path("/dev/shm", name[1:]).exists(), "it left something behind"
 
 
-def made(index: int) -> np.ndarray:
+def made(model: str, size: tuple[int, int] | None, index: int) -> np.ndarray:
     """The generator's own frame: uint8 [H, W, C]."""
-    with fastgan.load(MODEL).stream(seed=SEED, start=index, frames=1) as stream:
+    with fastgan.load(model).stream(seed=SEED, start=index, frames=1, size=size) as stream:
         return next(stream).images[0].clone().numpy()
 
 
@@ -59,6 +63,7 @@ def texels(screen: np.ndarray, box: tuple[float, ...], size: tuple[int, int]) ->
     return screen[y.astype(int)[:, None], x.astype(int)[None]]
 
 
+@pytest.mark.parametrize("producer", [GRAVEL], indirect=True, ids=["gravel"])
 def test_panda3d_scene(producer: str, tmp_path: Path) -> None:
     pytest.importorskip("panda3d", reason="panda3d is not installed: pip install panda3d")
     picture = tmp_path / "scene.png"
@@ -73,7 +78,7 @@ def test_panda3d_scene(producer: str, tmp_path: Path) -> None:
     index = int(re.search(r"frame (\d+)", result.stdout)[1])
     box = tuple(map(float, re.search(r"picture (.*)", result.stdout)[1].split()))
     screen = np.asarray(Image.open(picture).convert("RGB"))
-    wanted = made(index)
+    wanted = made(*GRAVEL, index)
     shown = texels(screen, box, wanted.shape[:2])
     np.testing.assert_array_equal(shown, np.broadcast_to(wanted, shown.shape))
     floor = screen[int(0.85 * screen.shape[0]) :]
@@ -81,6 +86,7 @@ def test_panda3d_scene(producer: str, tmp_path: Path) -> None:
     keep(picture, "panda3d-scene.png")
 
 
+@pytest.mark.parametrize("producer", [DIGITS], indirect=True, ids=["digits"])
 def test_sdl2_viewer(producer: str, tmp_path: Path, compile_c: Compile) -> None:
     config = shutil.which("sdl2-config")
     if config is None:
@@ -105,7 +111,7 @@ def test_sdl2_viewer(producer: str, tmp_path: Path, compile_c: Compile) -> None:
     assert result.returncode == 0, result.stderr
     index = int(re.search(r"frame (\d+)", result.stdout)[1])
     screen = np.asarray(Image.open(picture).convert("RGB"))
-    wanted = made(index)
+    wanted = made(*DIGITS, index)
     scale = screen.shape[0] // wanted.shape[0]
     assert scale == 16
     shown = wanted.repeat(scale, 0).repeat(scale, 1)

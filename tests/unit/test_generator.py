@@ -368,6 +368,8 @@ def test_a_field_makes_images_of_any_size(tmp_path: Path) -> None:
         assert g.generate(1, size=(14, 8), format="uint8").shape == (1, 14, 8, 3)
         with pytest.raises(ArgumentError, match=r"such as 14 for that 13: 3 pixels .* and 2"):
             g.generate(1, size=(13, 8))
+        with g.stream(seed=3, frames=2, format="float32", size=(14, 8), policy="every") as stream:
+            assert [tuple(frame.images.shape) for frame in stream] == [(1, 3, 14, 8)] * 2
         for wrong in ((0, 8), (8,), 8, (5.0, 5)):
             with pytest.raises(ArgumentError, match=r"in pixels|such as"):
                 g.generate(1, size=wrong)  # type: ignore[arg-type]
