@@ -80,6 +80,9 @@ def test_the_judge_tells_digits_from_what_is_none():
 def test_every_backend_agrees_on_every_shipped_model(name):
     subject = open_subject(name)
     inputs = subject.inputs(2, seed=7)
+    for port in subject.signature.inputs:
+        if port.kind in ("image", "mask"):  # interpreting kernels on large images takes minutes
+            inputs[port.name] = inputs[port.name][..., :32, :32].contiguous()
     _, expected = parity.reference_of(subject, inputs)
     ran = [row for row in parity.rows(subject, inputs, expected) if row.difference is not None]
     assert {row.backend for row in ran} >= {"torch", "ort"}
