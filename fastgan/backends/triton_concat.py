@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fastgan.backends.triton_steps import Binding, ConcatBinding, Shape4
+from fastgan.backends.triton_passes import ConcatBinding
+from fastgan.backends.triton_steps import Binding, Shape4
 from fastgan.plan import Plan, Step
 
 

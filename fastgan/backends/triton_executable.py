@@ -43,7 +43,7 @@ class TritonExecutable:
     def __init__(
         self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
-        from fastgan.backends import triton_steps, triton_tuning
+        from fastgan.backends import triton_choice, triton_tuning
 
         self.target = target
         self._name = model.name
@@ -54,7 +54,7 @@ class TritonExecutable:
         found = (ops.find("", step.op, self._opset) for step in self.plan.steps)
         self._draws_noise = any(op is not None and op.random for op in found)
         self._bindings: list[Binding | str] = [
-            triton_steps.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
+            triton_choice.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
         ]
         self._configs: dict[int, Config] = {}
         self._program: Program | None = None

@@ -11,6 +11,7 @@ from fastgan.rewrite.driver import Rules
 from fastgan.rewrite.fusion import (
     activations,
     addressing,
+    affine,
     batch_norm,
     epilogue,
     filters,
@@ -31,7 +32,7 @@ PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("weights of samples into one", per_sample.RULES),
     ("times one and plus zero", nothing.RULES),
     ("norms in one form", normalise.RULES),
-    ("groups, scale and shift into the norm", normalise.AFFINE_RULES),
+    ("groups, scale and shift into the norm", affine.RULES),
     ("activations by their names", activations.NAME_RULES),
     ("views and zeros between pixels", (*filters.STUFF_RULES, *views.RULES)),
     ("reciprocals in one form", modulation.RECIPROCAL_RULES),
