@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional
 import fastgan
 from fastgan.errors import ArgumentError
 from fastgan.recipes import damage, inpaint, photographs, restore_rl, trainer, translate, weights
+from fastgan.recipes.halve import halve
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.system import fixed
@@ -188,3 +190,19 @@ def test_a_u_net_starts_as_zero_and_learns_everywhere():
         weight.data.normal_(0, 0.2, generator=fixed(1))
     network(image).square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in network.parameters())
+
+
+def test_weights_stored_in_half(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3, padding=1), torch.nn.Conv2d(64, 3, 1))
+    path = tmp_path / "network.onnx"
+    fastgan.export(network.eval(), path, image=(3, "height", "width"), range=(-1, 1))
+    x, before = torch.rand(2, 3, 16, 16) * 2 - 1, path.stat().st_size
+    exact = fastgan.load(path, device="cpu", backend="torch").run({"image": x})
+    halve(path)
+    assert path.stat().st_size < 0.7 * before
+    for backend in ("torch", "ort"):
+        g = fastgan.load(path, device="cpu", backend=backend)
+        (made,) = g.run({"image": x}).values()
+        (wanted,) = exact.values()
+        error = (made - wanted).abs().max()
+        assert 0 < error < 2e-3, backend
