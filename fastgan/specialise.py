@@ -166,8 +166,9 @@ class _Walk:
         tensors = [None if slot is None else slot.tensor for slot in inputs]
         arguments = bind_host_inputs(node, op, tensors)
         if op.name == "CastLike":  # of the second input the type alone matters, which is known
-            like = tensors[1]
-            assert like is not None
+            like = tensors[1] if len(tensors) > 1 else None
+            if like is None:
+                raise UnsupportedError(where(node), "one input", "two: the second states the type")
             arguments[1] = torch.empty((), dtype=like.dtype)
         results = self._evaluate(node, op, arguments, attributes)
         check_dtypes(node, op, (*tensors, *results))
