@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -309,6 +309,38 @@ def measure_latency(setting: Setting, cells: Cells) -> None:
                 cells.fill(f"{entry.name} {title}", lambda e=entry, m=make: peer(e, m))
 
 
+#: What is held to 90 frames a second.
+REALTIME = ("dcgan64", "stylegan2-256", "cyclegan256")
+
+
+def measure_realtime(setting: Setting, cells: Cells) -> None:
+    """(7) A frame every 11.1 ms: deadlines missed, and how long each frame took."""
+    from fastgan.realtime import rates
+
+    fps, seconds = 90.0, 0.1 if setting.dry else 10.0
+
+    def ours(entry: Entry) -> dict[str, Any]:
+        generator = setting.load(entry, "fp16")
+        if entry.kind == LATENT:
+            return rates.run(generator, fps, seconds).as_json()
+        channels, height, width = entry.shape
+        picture = torch.randint(0, 256, (height, width, channels), dtype=torch.uint8)
+
+        def camera() -> Iterator[torch.Tensor]:
+            while True:
+                yield picture
+                time.sleep(1 / fps)
+
+        with generator.stream(fps=fps, source=camera(), frames=round(fps * seconds)) as stream:
+            for _ in stream:
+                pass
+            return stream.stats.as_json()
+
+    for entry in setting.entries:
+        if entry.name in REALTIME or setting.dry:
+            cells.fill(f"{entry.name} fastgan fp16 at {fps:g} fps", lambda e=entry: ours(e))
+
+
 COLD = """
 import sys, time
 began = time.perf_counter()
@@ -402,6 +434,7 @@ def parts(entries: tuple[Entry, ...]) -> dict[str, Callable[[Setting, Cells], No
         "latency": measure_latency,
         "tune": tune,
         **{f"throughput-{entry.name}": throughput(entry) for entry in entries},
+        "realtime": measure_realtime,
         "cold": measure_cold_start,
         "memory": measure_memory,
     }

@@ -44,7 +44,7 @@ def write(out: Path) -> tuple[str, int]:
     }
     for model, found in throughput.items():
         lines += ["", f"## {model}", "", *_table(found, rates)]
-    for name in ("latency", "cold", "memory"):
+    for name in ("latency", "realtime", "cold", "memory"):
         lines += ["", f"## {name}", ""]
         lines += [f"- {key}: {_plain(cell)}" for key, cell in cells.get(name, {}).items()]
     text = "\n".join(lines) + "\n"
