@@ -173,7 +173,8 @@ TINY = (
 SMALL = (
     *TINY,
     Entry("dcgan128", lambda: dcgan(5, 2, 32), LATENT, (5, 1, 1)),
-    Entry("cyclegan256", lambda: cyclegan(4, 1), IMAGE, (3, 8, 8)),
+    # At 8x8 its innermost norms are of four pixels, where eager PyTorch itself is 4e-5 off float64.
+    Entry("cyclegan256", lambda: cyclegan(4, 1), IMAGE, (3, 16, 16)),
     Entry("vae-decoder", lambda: vae_decoder(2, 4, 2), LATENT, (2, 2, 2)),
     Entry("srgan-x4", lambda: SRGAN(4, 1), IMAGE, (3, 6, 6)),
     Entry("rrdb-x4", lambda: ESRGAN(4, 2, 1), IMAGE, (3, 6, 6), (0.0, 1.0)),
