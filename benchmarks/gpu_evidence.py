@@ -5,7 +5,7 @@
 Each part runs in a process of its own and writes DIR/PART.json, cell by cell. What is there is not
 made again, so the command can be repeated until everything is; `--again` begins anew. When time is
 up it stops, writes DIR/summary.md and exits with 3 if something is still to do, 1 if a check
-failed, else 0.
+failed, else 0. `--readme` measures nothing and writes the README's figures from DIR.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from benchmarks.gpu.paths import ROOT, arrange
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
+    if options.readme:
+        return _readme(options.out)
     if options.dry_run:
         os.environ["TRITON_INTERPRET"] = "1"
     arrange()
@@ -134,6 +136,17 @@ def _summarise(out: Path, wanted: list[str]) -> int:
     return 1 if failures else 0
 
 
+def _readme(out: Path) -> int:
+    from benchmarks.gpu import readme
+
+    try:
+        readme.write(out)
+    except ValueError as error:
+        print(f"gpu_evidence: {error}")
+        return 2
+    return 0
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_evidence", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -142,6 +155,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--again", action="store_true", help="make what is there again")
     parser.add_argument("--dry-run", action="store_true", help="tiny models on the CPU")
+    parser.add_argument("--readme", action="store_true", help="write the README's figures")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

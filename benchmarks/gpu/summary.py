@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.promises import promises, table
+from benchmarks.gpu.roofline import roofline
+
 Cell = dict[str, Any]
 
 
@@ -15,50 +18,80 @@ def write(out: Path) -> tuple[str, int]:
     Returns:
         The text, and how many checks failed.
     """
-    parts = {
-        path.stem: json.loads(path.read_text())
-        for path in sorted(out.glob("*.json"))
-        if path.stem != "machine"
-    }
-    cells = {name: part.get("cells", {}) for name, part in parts.items()}
-    lines = [f"# Evidence\n\n{_machine(out)}\n"]
+    parts, found = _parts(out), cells(out)
+    lines = [f"# Evidence\n\n{_machine(out)}\n", *table(promises(found)), ""]
     failures = 0
     for name in ("kernels", "models"):
-        bad = {k: c["error"] for k, c in cells.get(name, {}).items() if "error" in c}
+        bad = {k: c["error"] for k, c in found.get(name, {}).items() if "error" in c}
         failures += len(bad)
-        lines.append(f"{name}: {len(cells.get(name, {})) - len(bad)} passed, {len(bad)} failed")
+        lines.append(f"{name}: {len(found.get(name, {})) - len(bad)} passed, {len(bad)} failed")
         lines += [f"- {key}: {error}" for key, error in bad.items()]
     for name, part in parts.items():
         if "error" in part:
             failures += 1
             lines.append(f"- part {name} stopped: {part['error']}")
-    rates = {k: c["rate"] for k, c in cells.get("ceilings", {}).items() if "rate" in c}
+    rates = {k: c["rate"] for k, c in found.get("ceilings", {}).items() if "rate" in c}
     lines += ["", "| ceiling | per second |", "|---|---|"]
     lines += [f"| {name} | {rate:.4g} |" for name, rate in rates.items()]
     if "latents" in rates and "write" in rates:
         lines.append(f"\nlatents: {rates['latents'] / rates['write']:.0%} of the write ceiling")
     throughput = {
-        name.removeprefix("throughput-"): found
-        for name, found in cells.items()
+        name.removeprefix("throughput-"): part
+        for name, part in found.items()
         if name.startswith("throughput-")
     }
-    for model, found in throughput.items():
-        lines += ["", f"## {model}", "", *_table(found, rates)]
+    for model, part in throughput.items():
+        lines += ["", f"## {model}", "", *_table(part, rates)]
     for name in ("latency", "realtime", "cold", "memory"):
         lines += ["", f"## {name}", ""]
-        lines += [f"- {key}: {_plain(cell)}" for key, cell in cells.get(name, {}).items()]
+        lines += [f"- {key}: {_plain(cell)}" for key, cell in found.get(name, {}).items()]
     text = "\n".join(lines) + "\n"
     (out / "summary.md").write_text(text)
     _plot(out / "throughput.png", throughput)
     return text, failures
 
 
-def roofline(cell: Cell, rates: dict[str, float]) -> float | None:
-    """The share of what the ceilings of the same run allow; None where they are unknown."""
-    peak, copy = rates.get(f"product {cell.get('precision')}"), rates.get("copy")
-    if not peak or not copy or "flops" not in cell:
-        return None
-    return max(cell["flops"] / peak, cell["bytes"] / copy) / float(cell["p50"])
+def cells(out: Path) -> dict[str, dict[str, Cell]]:
+    """What the parts' JSON files in a folder hold, by part."""
+    return {name: part.get("cells", {}) for name, part in _parts(out).items()}
+
+
+def gpu_name(out: Path) -> str | None:
+    """The GPU that a folder's evidence was taken on; None where it was none."""
+    path = out / "machine.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    name = found.get("torch_cuda", {}).get("name")
+    return None if name is None else str(name)
+
+
+def fastest_table(found: dict[str, dict[str, Cell]]) -> list[str]:
+    """Images per second of every model: ours in fp16, and the fastest of the others."""
+    lines = ["| images/s, fp16 | batch | fastgan | the fastest other | |", "|---|---|---|---|---|"]
+    for name, part in found.items():
+        if not name.startswith("throughput-"):
+            continue
+        good = {key: cell for key, cell in part.items() if "error" not in cell}
+        for size in sorted({int(key.rsplit("n=", 1)[1]) for key in good}):
+            ours = good.get(f"fastgan fp16 n={size}")
+            others = {
+                key.rsplit(" n=", 1)[0]: cell
+                for key, cell in good.items()
+                if key.endswith(f" n={size}") and not key.startswith("fastgan")
+            }
+            if ours is None or not others:
+                continue
+            best = min(others, key=lambda key: float(others[key]["p50"]))
+            ratio = others[best]["p50"] / ours["p50"]
+            lines.append(
+                f"| {name.removeprefix('throughput-')} | {size} | {size / ours['p50']:,.0f} | "
+                f"{size / others[best]['p50']:,.0f} ({best}) | {ratio:.2f} times |"
+            )
+    return lines
+
+
+def _parts(out: Path) -> dict[str, Cell]:
+    paths = sorted(path for path in out.glob("*.json") if path.stem != "machine")
+    return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
 def _table(found: dict[str, Cell], rates: dict[str, float]) -> list[str]:
@@ -92,7 +125,7 @@ def _machine(out: Path) -> str:
     path = out / "machine.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     versions = ", ".join(f"{k} {v}" for k, v in found.get("versions", {}).items())
-    return f"{found.get('torch_cuda', {}).get('name', 'no GPU')}; {versions}"
+    return f"{gpu_name(out) or 'no GPU'}; {versions}"
 
 
 def _plot(path: Path, throughput: dict[str, dict[str, Cell]]) -> None:

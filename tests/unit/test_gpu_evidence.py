@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu import readme
 from benchmarks.gpu.parts import Cells
-from benchmarks.gpu.summary import roofline
+from benchmarks.gpu.promises import Promise, promises
+from benchmarks.gpu.roofline import roofline
 from benchmarks.gpu.zoo import SMALL, ZOO
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +83,66 @@ def test_roofline_is_the_slower_of_two() -> None:
 def test_the_whole_list_is_there() -> None:
     assert {e.name for e in ZOO} == {e.name for e in SMALL}
     assert len(ZOO) == 8
+
+
+def _run_of(ours: float, theirs: float) -> dict[str, dict[str, dict[str, object]]]:
+    """A run in which everything of ours takes so long, and everything of the others."""
+    mine = {"p50": ours, "precision": "fp16", "flops": 6e8, "bytes": 10.0, "n": 1024}
+    rivals = ("eager fp16 channels-last graph", "compile fp16", "eager fp32")
+    sizes = (1, 1024)
+    return {
+        "ceilings": {
+            "product fp16": {"rate": 1e12},
+            "copy": {"rate": 1e12},
+            "write": {"rate": 100.0},
+            "latents": {"rate": 75.0},
+        },
+        "latency": {"dcgan64 fastgan fp16 float32": {"p50": 39e-6, "p99": 61e-6}},
+        "models": {"latents normal": {"ok": True}, "latents uniform": {"error": "3 differ"}},
+        "throughput-dcgan64": {
+            **{f"fastgan fp16 n={n}": mine for n in sizes},
+            **{f"{rival} n={n}": {"p50": theirs, "n": n} for rival in rivals for n in sizes},
+            "compile fp16 max-autotune n=1": {"error": "no"},
+        },
+    }
+
+
+def test_promises_are_judged() -> None:
+    found = promises(_run_of(1e-3, 2e-3))
+    assert [p.kept for p in found[:3]] == [True, True, False]
+    assert [p.kept for p in found[3:5]] == [True, False]
+    assert [p.kept for p in found[5:9]] == [True] * 4
+    assert [p.kept for p in found[9:]] == [True, False]
+    assert found[0].found == "60%"
+    assert found[1].found == "2.00 times"
+    assert "uniform" in found[-1].found
+    slow = promises(_run_of(2e-3, 1e-3))
+    assert [p.kept for p in slow[:3]] == [False] * 3
+    assert [p.kept for p in slow[5:9]] == [False] * 4
+
+
+def test_what_was_not_measured_is_neither_kept_nor_missed() -> None:
+    assert all(p == Promise(p.what, p.promised) for p in promises({}))
+
+
+def test_the_readme_is_written_from_a_run(tmp_path: Path) -> None:
+    for name, part in _run_of(1e-3, 2e-3).items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"cells": part}))
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    (tmp_path / "machine.json").write_text("{}")
+    with pytest.raises(ValueError, match="without a GPU"):
+        readme.write(tmp_path, page)
+    (tmp_path / "machine.json").write_text(json.dumps({"torch_cuda": {"name": "Imagined 1"}}))
+    readme.write(tmp_path, page)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "Imagined 1" in text
+    assert "| dcgan64 | 1024 | 1,024,000 | 512,000 (" in text
+
+
+def test_the_readme_has_its_marks() -> None:
+    text = readme.README.read_text()
+    assert text.count(readme.BEGIN) == text.count(readme.END) == 1

@@ -1,0 +1,140 @@
+"""What the project promises of a GPU, held against the parts of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any
+
+from benchmarks.gpu.roofline import roofline
+
+Cell = Mapping[str, Any]
+Parts = Mapping[str, Mapping[str, Cell]]
+
+OURS = "fastgan fp16"
+#: The peers that must be beaten on every model: those that launch as little as we do.
+RIVALS = ("eager fp16 channels-last graph", "compile fp16", "compile fp16 max-autotune")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One promise, and what became of it.
+
+    Attributes:
+        what: is measured.
+        promised: in words.
+        found: in words; "not measured" where the run lacks it.
+        kept: None where it was not measured.
+    """
+
+    what: str
+    promised: str
+    found: str = "not measured"
+    kept: bool | None = None
+
+
+def promises(parts: Parts) -> list[Promise]:
+    """All of them, in the order in which they are given.
+
+    Args:
+        parts: the cells of every part by its name, as the evidence's JSON files hold them.
+    """
+    return [*_dcgan(parts), *_latency(parts), *_rivals(parts), *_latents(parts)]
+
+
+def _dcgan(parts: Parts) -> Iterator[Promise]:
+    found, rates = parts.get("throughput-dcgan64", {}), _rates(parts)
+    cell = _cell(found, f"{OURS} n=1024")
+    share = None if cell is None else roofline(cell, rates)
+    yield _judged("DCGAN-64, 1024 images, fp16: of the roofline", "at least 55 %", share, 0.55, _pc)
+    compiled = _fastest(found, RIVALS[1:], 1024)
+    yield _times("the same, beside the best of torch.compile", 2.0, cell, compiled)
+    yield _times("the same, beside eager fp32", 8.0, cell, _fastest(found, ("eager fp32",), 1024))
+
+
+def _latency(parts: Parts) -> Iterator[Promise]:
+    cell = _cell(parts.get("latency", {}), f"dcgan64 {OURS} float32")
+    for name, most in (("p50", 40e-6), ("p99", 60e-6)):
+        what = f"DCGAN-64, one image from its seed, {name}"
+        seconds = None if cell is None else float(cell[name])
+        kept = None if seconds is None else seconds <= most
+        text = "not measured" if seconds is None else f"{seconds * 1e6:.1f} us"
+        yield Promise(what, f"at most {most * 1e6:.0f} us", text, kept)
+
+
+def _rivals(parts: Parts) -> Iterator[Promise]:
+    for which in ("one image", "the largest batch"):
+        ratios = {}
+        for name, found in parts.items():
+            if not name.startswith("throughput-"):
+                continue
+            pairs = {
+                size: (_cell(found, f"{OURS} n={size}"), _fastest(found, RIVALS, size))
+                for size in sorted({int(key.rsplit("n=", 1)[1]) for key in found})
+            }
+            both = [size for size, (us, them) in pairs.items() if us and them]
+            if not both or (which == "one image" and both[0] != 1):
+                continue
+            us, them = pairs[both[0] if which == "one image" else both[-1]]
+            assert us is not None
+            assert them is not None
+            ratios[name.removeprefix("throughput-")] = them["p50"] / us["p50"]
+        what = f"every model, {which}, beside graph-captured eager and torch.compile"
+        mean = exp(sum(map(log, ratios.values())) / len(ratios)) if ratios else None
+        yield _judged(f"{what}: geometric mean", "at least 1.3", mean, 1.3, _x)
+        least = min(ratios, key=ratios.__getitem__, default=None)
+        text = "not measured" if least is None else f"{_x(ratios[least])} ({least})"
+        kept = None if least is None else ratios[least] >= 1.0
+        yield Promise(f"{what}: least", "at least 1.0", text, kept)
+
+
+def _latents(parts: Parts) -> Iterator[Promise]:
+    rates = _rates(parts)
+    share = rates["latents"] / rates["write"] if {"latents", "write"} <= rates.keys() else None
+    yield _judged("latents: of the memory-write ceiling", "at least 70 %", share, 0.7, _pc)
+    cells = {k: c for k, c in parts.get("models", {}).items() if k.startswith("latents ")}
+    bad = [key.removeprefix("latents ") for key, cell in cells.items() if "error" in cell]
+    text = "not measured" if not cells else f"differ: {', '.join(bad)}" if bad else "the same"
+    what = "latents: those of the CPU, bit for bit"
+    yield Promise(what, "the same", text, None if not cells else not bad)
+
+
+def table(found: list[Promise]) -> list[str]:
+    """As Markdown."""
+    words = {True: "kept", False: "**missed**", None: ""}
+    rows = [f"| {p.what} | {p.promised} | {p.found} | {words[p.kept]} |" for p in found]
+    return ["| promise | | measured | |", "|---|---|---|---|", *rows]
+
+
+def _judged(what: str, promised: str, value: float | None, least: float, show: Any) -> Promise:
+    if value is None:
+        return Promise(what, promised)
+    return Promise(what, promised, show(value), value >= least)
+
+
+def _times(what: str, least: float, ours: Cell | None, theirs: Cell | None) -> Promise:
+    ratio = theirs["p50"] / ours["p50"] if ours and theirs else None
+    return _judged(what, f"at least {least:g} times", ratio, least, _x)
+
+
+def _fastest(found: Mapping[str, Cell], names: tuple[str, ...], size: int) -> Cell | None:
+    cells = [cell for name in names if (cell := _cell(found, f"{name} n={size}"))]
+    return min(cells, key=lambda cell: float(cell["p50"]), default=None)
+
+
+def _cell(found: Mapping[str, Cell], key: str) -> Cell | None:
+    cell = found.get(key)
+    return None if cell is None or "error" in cell else cell
+
+
+def _rates(parts: Parts) -> dict[str, float]:
+    return {k: c["rate"] for k, c in parts.get("ceilings", {}).items() if "rate" in c}
+
+
+def _pc(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _x(value: float) -> str:
+    return f"{value:.2f} times"
