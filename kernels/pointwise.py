@@ -187,7 +187,8 @@ def pointwise_kernel(
             operand = kept_3
         else:
             operand = tl.full((BLOCK_ROWS, BLOCK_COLUMNS), NUMBERS[step], tl.float32)
-        value = apply_step(value, operand, OPERATIONS[step])
+        # Triton 3.6 takes an element of a tuple out of its constexpr.
+        value = apply_step(value, operand, tl.constexpr(OPERATIONS[step]))
         if KEEP[step] == 0:
             kept_0 = value
         elif KEEP[step] == 1:
