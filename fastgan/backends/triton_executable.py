@@ -254,12 +254,13 @@ class TritonExecutable:
                 self._give_up(error.index, error.reason)
 
     def _go(self, work: Work, inputs: Inputs) -> None:
-        if work.replay is not None:
+        being_captured = self._being_captured()  # then this becomes a part of the caller's graph
+        if work.replay is not None and not being_captured:
             work.replay()
             return
         program, capture = self._built(), self._workspace.capture
         with self._library_settings():
-            captures = not work.plain and not self._draws_noise and not self._being_captured()
+            captures = not work.plain and not self._draws_noise and not being_captured
             if capture is not None and captures:
                 try:
                     work.replay = capture(work.launch)
@@ -304,7 +305,8 @@ class TritonExecutable:
         log.warning("%s: the kernel of %s failed, going on without: %s", self._name, where, text)
 
     def _outputs(self, work: Work) -> dict[str, Tensor]:
-        return self._built().outputs() if work.kept is None else work.kept
+        kept = None if self._being_captured() else work.kept
+        return self._built().outputs() if kept is None else kept
 
     @property
     def _batch(self) -> str:
@@ -312,7 +314,7 @@ class TritonExecutable:
         return " ".join("x".join(map(str, shape)) for shape in shapes)
 
     def _being_captured(self) -> bool:
-        """Whether the caller is capturing a graph of their own, of which this becomes a part."""
+        """Whether the caller is capturing a graph of their own."""
         on_gpu = self.target.device.type == "cuda"
         return on_gpu and bool(torch.cuda.is_current_stream_capturing())
 

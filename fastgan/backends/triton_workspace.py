@@ -60,6 +60,11 @@ class Workspace:
                 yield
                 return
             with torch.cuda.device(self.device):
+                if torch.cuda.is_current_stream_capturing():
+                    # A caller's own graph: an event from outside it can't be waited for in it, and
+                    # when it is replayed only they know.
+                    yield
+                    return
                 stream = torch.cuda.current_stream()
                 if self._finished is None:
                     self._finished = torch.cuda.Event()

@@ -108,6 +108,20 @@ def test_the_callers_stream_is_used(folder: Path) -> None:
     assert all(torch.equal(made[seed], expected[seed]) for seed in expected)
 
 
+@pytest.mark.parametrize("format", ["float32", "uint8"])
+def test_it_can_be_a_part_of_the_callers_graph(folder: Path, format: str) -> None:
+    generator = _small(folder, precision="fp32")  # fp16's guard asks the device at the end
+    expected = generator.generate(8, seed=3, format=format)  # and all is compiled
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = generator.generate(8, seed=3, format=format)
+    made.fill_(7)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(made, expected)
+    assert torch.equal(generator.generate(8, seed=3, format=format), expected)
+
+
 def test_threads_do_not_mix(folder: Path) -> None:
     generator = _small(folder)
     expected = {(n, seed): generator.generate(n, seed=seed) for n in (1, 5, 16) for seed in (0, 1)}
