@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from . import statistics as measuring
 from . import tiles
 from .conv_weight import PackedWeight, pack
 from .epilogue import Epilogue, finish
@@ -21,11 +22,11 @@ from .layout import is_aligned, pitch
 from .modulation import (
     UNMODULATED,
     Modulation,
-    is_of_one_image,
     is_swapped,
     modulate_output,
     scale_input,
 )
+from .statistics import Statistics, is_of_one_image, store_statistics
 from .to_image import prepare_sum
 from .types import Call, Config, Prepared, box_of, capability_of, ceil_div, describe
 
@@ -59,6 +60,9 @@ def conv_kernel(
     scale_in,  # [images or 1, C_IN]
     scale_out,  # [images or 1, C_OUT]
     noise,  # [images or 1, out_height, out_width]
+    means,  # [tiles, C_OUT] float32: statistics of what is stored, see statistics.py
+    deviations,  # [tiles, C_OUT] float32
+    counts,  # [tiles] float32
     scale_in_pitch,
     scale_out_pitch,
     noise_pitch,
@@ -88,6 +92,7 @@ def conv_kernel(
     HAS_SCALE_IN: tl.constexpr,
     HAS_SCALE_OUT: tl.constexpr,
     HAS_NOISE: tl.constexpr,
+    HAS_STATISTICS: tl.constexpr,
     ONE_IMAGE: tl.constexpr,  # every tile is of one image
     HAS_BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -250,7 +255,7 @@ def conv_kernel(
         offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
         tl.store(out + offset, accumulator, mask=mask)
     else:
-        finish(
+        stored = finish(
             accumulator,
             bias_column,
             column_exists[None, :],
@@ -272,6 +277,18 @@ def conv_kernel(
             OUT_FORMAT,
             INTERPRETED,
         )
+        if HAS_STATISTICS:
+            store_statistics(
+                stored,
+                pixel_exists[:, None],
+                column,
+                column_exists,
+                tile,
+                means,
+                deviations,
+                counts,
+                C_OUT,
+            )
 
 
 def configs(
@@ -301,6 +318,21 @@ def configs(
     return configs
 
 
+def _chunks(packed: PackedWeight, images: int, size: tuple[int, int], config: Config) -> int:
+    """The chunks that each image's statistics come in, for an output of this size."""
+    return 0 if packed.shuffle > 1 else measuring.chunks_of(config, images, *size)
+
+
+def statistics_size(
+    packed: PackedWeight, images: int, height: int, width: int, config: Config
+) -> int:
+    """The float32 that the statistics of the result take, for inputs of this size; 0: has none."""
+    size = packed.output_size(height, width)
+    # An input that is not aligned is not read through descriptors.
+    chunks = (_chunks(packed, images, size, c) for c in (config, config.with_(descriptors=False)))
+    return measuring.size(images, max(chunks), packed.c_out)
+
+
 def prepare(
     x: torch.Tensor,
     packed: PackedWeight,
@@ -310,6 +342,7 @@ def prepare(
     residual: torch.Tensor | None = None,
     slopes: torch.Tensor | None = None,
     modulation: Modulation = UNMODULATED,
+    statistics: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -343,6 +376,10 @@ def prepare(
         raise ValueError("modulation: found one with a shuffle, needed none")
     if r > 1 and config.split_k > 1:
         raise ValueError("config: found split_k with a shuffle, needed split_k = 1")
+    measured = None
+    if statistics is not None and epilogue.out_format == "nhwc":
+        chunks = _chunks(packed, images, (out_height, out_width), config)
+        measured = Statistics.within(statistics, images, chunks, packed.c_out)
     box = (1, 1, 1)
     x_argument, weight_argument = x, packed.data
     if config.descriptors:
@@ -380,11 +417,12 @@ def prepare(
         "SWAPPED": is_swapped(config, modulation),
         "BOX_H": box[1],
         "BOX_W": box[2],
-        "ONE_IMAGE": is_of_one_image(config, box[0], out_height * out_width),
+        "ONE_IMAGE": is_of_one_image(config, box[0], out_height * out_width, images),
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
         **modulation.arguments(x, (c_in, packed.c_out), (out_height, out_width)),
+        **measuring.arguments(measured, x),
         **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(packed.c_out, config.block_n)
@@ -396,7 +434,7 @@ def prepare(
     grid = (programs, config.split_k)
     if config.split_k == 1:
         main = Call(conv_kernel, grid, arguments, config)
-        return Prepared(out, (main,))
+        return Prepared(out, (main,), measured)
     shape = (config.split_k, images, out_height, out_width, packed.c_out)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
     sums = partial.permute(0, 1, 4, 2, 3)
@@ -413,7 +451,8 @@ def launch(
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     x, out and residual may be some of the channels of a wider image. Accumulates in float32.
     Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
-    flag, precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
-    `epilogue.Epilogue`.
+    statistics (float32 memory of `statistics_size` for those of the result; `Prepared.statistics`
+    is where they lie in it, None where the tiling has none), flag, precision ("ieee", or "tf32"
+    for float32 on the tensor cores), config, and the fields of `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

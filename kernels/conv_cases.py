@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from . import statistics as measuring
 from .conv import configs, launch, pack, prepare
 from .epilogue import PLAIN, Epilogue
 from .modulation import UNMODULATED, Modulated, Modulation
@@ -35,6 +36,7 @@ class Case:
     # Extra channels of the images of which input, residual and output are a part.
     wide: int = 0
     modulated: Modulated | None = None
+    statistics: bool = False
 
     @property
     def label(self) -> str:
@@ -47,6 +49,7 @@ class Case:
         words += ["residual"] if self.residual else []
         words += [f"in images of {self.wide} more"] if self.wide else []
         words += ["modulated"] if self.modulated else []
+        words += ["with statistics"] if self.statistics else []
         return ", ".join(words)
 
 
@@ -157,6 +160,10 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     shared = {"x": x, "bias": bias, "residual": residual, "modulation": modulation}
     shared["slopes"] = slopes
     launch_arguments = {**shared, "packed": packed, "precision": case.precision}
+    if case.statistics:
+        # As many chunks as there are pixels are enough for any tiling.
+        needed = measuring.size(case.batch, size[0] * size[1], case.c_out)
+        launch_arguments["statistics"] = torch.empty(needed, device=device)
     if case.wide:
         launch_arguments["out"] = image(packed.channels, *final)
     return Inputs(
@@ -183,6 +190,9 @@ MAIN_CASES = (
     # RRDB's dense block, and a variational decoder's.
     Case(8, 128, 128, 128, 32, dtype=HALF, epilogue=LEAKY, wide=64),
     Case(8, 256, 64, 64, 256, dtype=HALF, epilogue=Epilogue("silu")),
+    # Both of them again, before a norm.
+    Case(8, 256, 64, 64, 256, pad_mode="reflect", dtype=HALF, statistics=True),
+    Case(8, 256, 64, 64, 256, dtype=HALF, residual=True, statistics=True),
     # StyleGAN2's layer at 64x64, and an image layer.
     Case(8, 512, 64, 64, 512, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
     Case(8, 128, 128, 128, 3, (1, 1), padding=NONE, dtype=HALF, modulated=Modulated(True, False)),

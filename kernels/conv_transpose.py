@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from . import statistics as measuring
 from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, pack_upsampled, union_of_taps
 from .epilogue import Epilogue, finish
@@ -29,11 +30,11 @@ from .layout import is_aligned, pitch
 from .modulation import (
     UNMODULATED,
     Modulation,
-    is_of_one_image,
     is_swapped,
     modulate_output,
     scale_input,
 )
+from .statistics import Statistics, is_of_one_image, store_statistics
 from .to_image import prepare_sum
 from .types import (
     Call,
@@ -60,6 +61,9 @@ def conv_transpose_kernel(
     scale_in,  # [images or 1, C_IN]
     scale_out,  # [images or 1, C_OUT]
     noise,  # [images or 1, out_height, out_width]
+    means,  # [tiles, C_OUT] float32: statistics of what is stored, see statistics.py
+    deviations,  # [tiles, C_OUT] float32
+    counts,  # [tiles] float32
     scale_in_pitch,
     scale_out_pitch,
     noise_pitch,
@@ -90,6 +94,7 @@ def conv_transpose_kernel(
     HAS_SCALE_IN: tl.constexpr,
     HAS_SCALE_OUT: tl.constexpr,
     HAS_NOISE: tl.constexpr,
+    HAS_STATISTICS: tl.constexpr,
     ONE_IMAGE: tl.constexpr,  # every tile is of one image
     HAS_BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -118,6 +123,7 @@ def conv_transpose_kernel(
     tile = tl.program_id(0)
     column_tile = tile % COLUMN_TILES
     tile = tile // COLUMN_TILES
+    chunk = tile  # of the statistics: a phase of a tile of pixels
     if PHASES_IN_COLUMNS:
         phase_h = 0
         phase_w = 0
@@ -247,6 +253,7 @@ def conv_transpose_kernel(
 
     if PHASES_IN_COLUMNS:
         column_phase = column // C_OUT
+        chunk = chunk * PHASES + column_phase
         channel = column % C_OUT
         out_h = (q_h * STRIDE_H)[:, None] + (column_phase // STRIDE_W)[None, :]
         out_w = (q_w * STRIDE_W)[:, None] + (column_phase % STRIDE_W)[None, :]
@@ -288,7 +295,7 @@ def conv_transpose_kernel(
         offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
         tl.store(out + offset, accumulator, mask=mask)
     else:
-        finish(
+        stored = finish(
             accumulator,
             channel[None, :],
             column_exists[None, :],
@@ -310,6 +317,18 @@ def conv_transpose_kernel(
             OUT_FORMAT,
             INTERPRETED,
         )
+        if HAS_STATISTICS:
+            store_statistics(
+                stored,
+                in_image,
+                channel,
+                column_exists,
+                chunk,
+                means,
+                deviations,
+                counts,
+                C_OUT,
+            )
 
 
 def configs(
@@ -334,6 +353,22 @@ def configs(
     return tiles.configs(product, capability)
 
 
+def _chunks(packed: PackedWeight, images: int, size: tuple[int, int], config: Config) -> int:
+    """The chunks that each image's statistics come in, for phases of this size."""
+    return measuring.chunks_of(config, images, *size, copies=packed.phases)
+
+
+def statistics_size(
+    packed: PackedWeight, images: int, height: int, width: int, config: Config
+) -> int:
+    """The float32 that the statistics of the result take, for inputs of this size; 0: has none."""
+    size = packed.output_size(height, width)
+    phase = (ceil_div(size[0], packed.stride[0]), ceil_div(size[1], packed.stride[1]))
+    # An input that is not aligned is not read through descriptors.
+    chunks = (_chunks(packed, images, phase, c) for c in (config, config.with_(descriptors=False)))
+    return measuring.size(images, max(chunks), packed.c_out)
+
+
 def prepare(
     x: torch.Tensor,
     packed: PackedWeight,
@@ -343,6 +378,7 @@ def prepare(
     residual: torch.Tensor | None = None,
     slopes: torch.Tensor | None = None,
     modulation: Modulation = UNMODULATED,
+    statistics: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -367,6 +403,10 @@ def prepare(
         config = configs(packed, pixels, x.dtype, capability, precision)[0]
     if config.descriptors and not is_aligned(x):
         config = config.with_(descriptors=False)
+    measured = None
+    if statistics is not None and epilogue.out_format == "nhwc":
+        chunks = _chunks(packed, images, (rows, columns), config)
+        measured = Statistics.within(statistics, images, chunks, packed.c_out)
     spans = [union_of_taps(packed.kernel[i], packed.stride[i], packed.padding[i]) for i in range(2)]
     box = box_of(images, rows, columns, config.block_m) if config.descriptors else (1, 1, 1)
     weight = packed.data.view(-1, packed.data.shape[-1])
@@ -403,11 +443,12 @@ def prepare(
         "SWAPPED": is_swapped(config, modulation),
         "BOX_H": box[1],
         "BOX_W": box[2],
-        "ONE_IMAGE": is_of_one_image(config, box[0], rows * columns),
+        "ONE_IMAGE": is_of_one_image(config, box[0], rows * columns, images),
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
         "BLOCK_K": config.block_k,
         **modulation.arguments(x, (c_in, packed.c_out), (out_height, out_width)),
+        **measuring.arguments(measured, x),
         **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(packed.columns, config.block_n)
@@ -420,7 +461,7 @@ def prepare(
     grid = (programs, config.split_k)
     if config.split_k == 1:
         main = Call(conv_transpose_kernel, grid, arguments, config)
-        return Prepared(out, (main,))
+        return Prepared(out, (main,), measured)
     shape = (config.split_k, images, out_height, out_width, packed.c_out)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
     sums = partial.permute(0, 1, 4, 2, 3)
@@ -437,7 +478,8 @@ def launch(
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     x, out and residual may be some of the channels of a wider image. Accumulates in float32.
     Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
-    flag, precision ("ieee", or "tf32" for float32 on the tensor cores), config, and the fields of
-    `epilogue.Epilogue`.
+    statistics (float32 memory of `statistics_size` for those of the result; `Prepared.statistics`
+    is where they lie in it, None where the tiling has none), flag, precision ("ieee", or "tf32"
+    for float32 on the tensor cores), config, and the fields of `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

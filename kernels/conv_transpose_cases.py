@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from . import statistics as measuring
 from .conv_transpose import configs, launch, pack, prepare
 from .epilogue import PLAIN, Epilogue
 from .modulation import UNMODULATED, Modulated, Modulation
@@ -32,6 +33,7 @@ class Case:
     residual: bool = False
     # Extra channels of the images of which input, residual and output are a part.
     wide: int = 0
+    statistics: bool = False
 
     @property
     def label(self) -> str:
@@ -39,7 +41,8 @@ class Case:
         size = f"{self.height}x{self.width}"
         words = f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}"
         words += f", in images of {self.wide} more" if self.wide else ""
-        return f"{words}, modulated" if self.modulated else words
+        words += ", modulated" if self.modulated else ""
+        return f"{words}, with statistics" if self.statistics else words
 
 
 def reference(
@@ -115,6 +118,11 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         modulation = case.modulated.draw(case.batch, channels, size, generator, device)
     both["modulation"] = modulation
     launch_arguments["modulation"] = modulation
+    if case.statistics:
+        # As many chunks as there are pixels are enough for any tiling.
+        padded = [ceil_div(n, s) * s for n, s in zip(size, case.stride, strict=True)]
+        needed = measuring.size(case.batch, padded[0] * padded[1], case.c_out)
+        launch_arguments["statistics"] = torch.empty(needed, device=device)
     if case.wide:
         launch_arguments["out"] = image(case.c_out, *size)
     return Inputs(launch_arguments, {"x": x, "weight": weight, "case": case, **both})
@@ -123,7 +131,7 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
 RELU, LEAKY, TANH = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2), Epilogue("tanh")
 UINT8 = Epilogue("tanh", out_format="uint8_nhwc")
 HALF, BRAIN = torch.float16, torch.bfloat16
-NONE, TWO = (0, 0, 0, 0), (2, 2, 2, 2)
+NONE, ONE, TWO = (0, 0, 0, 0), (1, 1, 1, 1), (2, 2, 2, 2)
 SCALED, NOISY = Modulated(), Modulated(noise=True)
 
 # The layers of DCGAN-64 (ngf 64) after the first; what the static report looks at closely.
@@ -134,6 +142,8 @@ MAIN_CASES = (
     Case(256, 64, 32, 32, 3, dtype=HALF, epilogue=UINT8),
     # pix2pix: half of a skip connection's channels.
     Case(8, 256, 64, 64, 64, dtype=HALF, epilogue=RELU, wide=64),
+    # CycleGAN's, before a norm.
+    Case(8, 128, 128, 128, 64, (3, 3), (2, 2), ONE, (1, 1), HALF, statistics=True),
     # StyleGAN2's layer that doubles 64x64, and the same with its filter in the kernel.
     Case(8, 512, 64, 64, 256, (3, 3), padding=NONE, dtype=HALF, bias=False, modulated=SCALED),
     Case(8, 64, 64, 64, 64, (6, 6), padding=TWO, dtype=HALF, epilogue=LEAKY, modulated=NOISY),

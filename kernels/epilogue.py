@@ -253,7 +253,7 @@ def finish(
     OUT_FORMAT: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """The whole epilogue of a tile, down to its store."""
+    """The whole epilogue of a tile, down to its store; returns what it stored."""
     if HAS_BIAS:
         value += tl.load(bias + channel, mask=channel_exists, other=0.0)
     if RESIDUAL == "first":
@@ -269,3 +269,4 @@ def finish(
     tl.store(out + offset, result, mask=mask)
     if HAS_FLAG:
         raise_flag(flag, value, result)
+    return result

@@ -81,11 +81,6 @@ def is_swapped(config: Config, modulation: Modulation) -> bool:
     return config.descriptors and config.block_n >= 64 and not through_registers
 
 
-def is_of_one_image(config: Config, box_images: int, pixels: int) -> bool:
-    """Whether every tile lies within one image of so many pixels."""
-    return box_images == 1 if config.descriptors else pixels % config.block_m == 0
-
-
 def _check(name: str, value: torch.Tensor, samples: int, row: tuple[int, ...]) -> None:
     fits = tuple(value.shape[1:]) == row and value.shape[0] in (1, samples)
     if not fits or not value[0].is_contiguous():

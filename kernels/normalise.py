@@ -1,11 +1,10 @@
 """Normalisation that depends on the input: instance, group and layer norm, pixel norm, AdaIN.
 
 Over an image (ONNX InstanceNormalization, GroupNormalization; one group: layer norm over C, H, W)
-it takes three launches: means and squared deviations of chunks of pixels, their merger in a fixed
-order (Chan, Golub, LeVeque 1983; sums of squares would cancel where the mean is large), and the
-application, which is where the epilogue is. Over a pixel's channels (layer norm of tokens, pixel
-norm) it takes one. Scale and shift may be per channel, or per image and channel (AdaIN, conditional
-batch norm).
+it takes three launches: statistics of chunks of pixels (`statistics.py`; none where the convolution
+that made the image has measured it), their merger (`merge.py`), and the application, which is where
+the epilogue is. Over a pixel's channels (layer norm of tokens, pixel norm) it takes one. Scale and
+shift may be per channel, or per image and channel (AdaIN, conditional batch norm).
 """
 
 from __future__ import annotations
@@ -16,104 +15,12 @@ import torch
 import triton
 import triton.language as tl
 
+from . import merge as merging
+from . import statistics as measuring
 from .epilogue import Epilogue, finish
 from .layout import pitch
+from .statistics import Statistics
 from .types import INTERPRETED, Call, Config, Prepared, ceil_div, next_power_of_two
-
-# Chunks of one image: enough programs for small batches, few enough to merge quickly.
-MOST_CHUNKS = 64
-
-
-@triton.jit
-def statistics_kernel(
-    x,  # [images, pixels, CHANNELS], X_PITCH from pixel to pixel
-    means,  # [images, chunks, CHANNELS] float32
-    deviations,  # [images, chunks, CHANNELS] float32: sums of squared deviations
-    pixels,
-    chunks,
-    per_chunk,  # pixels
-    CHANNELS: tl.constexpr,
-    X_PITCH: tl.constexpr,
-    BLOCK_PIXELS: tl.constexpr,
-    BLOCK_CHANNELS: tl.constexpr,
-):
-    channel = tl.program_id(1) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
-    channel_exists = channel < CHANNELS
-    image = tl.program_id(0) // chunks
-    first = tl.program_id(0) % chunks * per_chunk
-    last = tl.minimum(first + per_chunk, pixels)
-    x_image = x + image.to(tl.int64) * pixels * X_PITCH + channel[None, :]
-    count = 0.0
-    mean = tl.zeros((BLOCK_CHANNELS,), dtype=tl.float32)
-    deviation = tl.zeros((BLOCK_CHANNELS,), dtype=tl.float32)
-    for start in range(first, last, BLOCK_PIXELS):
-        pixel = start + tl.arange(0, BLOCK_PIXELS)
-        mask = (pixel < last)[:, None] & channel_exists[None, :]
-        value = tl.load(x_image + pixel[:, None] * X_PITCH, mask=mask, other=0.0).to(tl.float32)
-        here = tl.minimum(last - start, BLOCK_PIXELS).to(tl.float32)
-        block_mean = tl.sum(value, axis=0) / here
-        apart = tl.where(mask, value - block_mean[None, :], 0.0)
-        delta = block_mean - mean
-        total = count + here
-        deviation += tl.sum(apart * apart, axis=0) + delta * delta * (count * here / total)
-        mean += delta * (here / total)
-        count = total
-    place = tl.program_id(0) * CHANNELS + channel
-    tl.store(means + place, mean, mask=channel_exists)
-    tl.store(deviations + place, deviation, mask=channel_exists)
-
-
-@triton.jit
-def merge_kernel(
-    means,  # [images, chunks, CHANNELS] float32
-    deviations,
-    gamma,  # [CHANNELS], or [images, CHANNELS] where it is per image; float32
-    centre,  # [images, CHANNELS] float32: y = (x - centre) * scale + beta
-    scale,
-    pixels,
-    chunks,
-    per_chunk,
-    epsilon,
-    CHANNELS: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HAS_GAMMA: tl.constexpr,
-    PER_IMAGE: tl.constexpr,
-    BLOCK_GROUPS: tl.constexpr,
-    BLOCK_IN_GROUP: tl.constexpr,
-):
-    IN_GROUP: tl.constexpr = CHANNELS // GROUPS
-    image = tl.program_id(0)
-    group = tl.program_id(1) * BLOCK_GROUPS + tl.arange(0, BLOCK_GROUPS)
-    in_group = tl.arange(0, BLOCK_IN_GROUP)
-    channel = group[:, None] * IN_GROUP + in_group[None, :]  # [BLOCK_GROUPS, BLOCK_IN_GROUP]
-    exists = (group < GROUPS)[:, None] & (in_group < IN_GROUP)[None, :]
-    count = 0.0
-    mean = tl.zeros((BLOCK_GROUPS, BLOCK_IN_GROUP), dtype=tl.float32)
-    deviation = tl.zeros((BLOCK_GROUPS, BLOCK_IN_GROUP), dtype=tl.float32)
-    for chunk in range(chunks):
-        place = (image * chunks + chunk) * CHANNELS + channel
-        chunk_mean = tl.load(means + place, mask=exists, other=0.0)
-        here = tl.minimum(pixels - chunk * per_chunk, per_chunk).to(tl.float32)
-        delta = chunk_mean - mean
-        total = count + here
-        deviation += tl.load(deviations + place, mask=exists, other=0.0)
-        deviation += delta * delta * (count * here / total)
-        mean += delta * (here / total)
-        count = total
-    # The channels of a group have equal counts, so the group's mean is the mean of theirs.
-    group_mean = tl.sum(mean, axis=1) / IN_GROUP  # [BLOCK_GROUPS]
-    apart = tl.where(exists, mean - group_mean[:, None], 0.0)
-    variance = tl.sum(deviation + count * apart * apart, axis=1) / (count * IN_GROUP)
-    inverse = 1.0 / tl.sqrt_rn(variance + epsilon)
-    everywhere = tl.zeros((BLOCK_GROUPS, BLOCK_IN_GROUP), dtype=tl.float32)
-    factor = inverse[:, None] + everywhere
-    if HAS_GAMMA:
-        parameter = channel
-        if PER_IMAGE:
-            parameter += image * CHANNELS
-        factor = factor * tl.load(gamma + parameter, mask=exists, other=0.0)
-    tl.store(centre + image * CHANNELS + channel, group_mean[:, None] + everywhere, mask=exists)
-    tl.store(scale + image * CHANNELS + channel, factor, mask=exists)
 
 
 @triton.jit
@@ -273,6 +180,7 @@ def prepare(
     residual: torch.Tensor | None = None,
     slopes: torch.Tensor | None = None,
     flag: torch.Tensor | None = None,
+    statistics: Statistics | None = None,
     config: Config | None = None,
     **epilogue_fields: Any,
 ) -> Prepared:
@@ -282,11 +190,10 @@ def prepare(
     x_pitch = pitch(x, "x")
     out = epilogue.output(x, tuple(x.shape), out)
     config = config or configs(channels)[0]
-    common = {"CHANNELS": channels, "HAS_GAMMA": gamma is not None}
     epilogue_arguments = epilogue.arguments(x, out, beta, residual, flag, slopes)
     if per_pixel:
-        if groups > 1 or epilogue.out_format == "float32_nchw":
-            raise ValueError("per_pixel: found groups or float32_nchw, needed neither")
+        if groups > 1 or epilogue.out_format == "float32_nchw" or statistics is not None:
+            raise ValueError("per_pixel: found groups, statistics or float32_nchw, needed none")
         block = next_power_of_two(channels)
         rows = max(1, config.block_m * config.block_n // block)
         arguments = {
@@ -297,7 +204,8 @@ def prepare(
             "CENTRE": subtract_mean,
             "BLOCK_PIXELS": rows,
             "BLOCK_CHANNELS": block,
-            **common,
+            "CHANNELS": channels,
+            "HAS_GAMMA": gamma is not None,
             "X_PITCH": x_pitch,
             **epilogue_arguments,
         }
@@ -310,51 +218,30 @@ def prepare(
     per_image = [p.dim() == 2 for p in (gamma, beta) if p is not None]
     if len(set(per_image)) > 1:
         raise ValueError("gamma, beta: found one per channel and one per image, needed the same")
+    calls: list[Call] = []
+    if statistics is None:
+        statistics, measure = measuring.prepare(x, config)
+        calls.append(measure)
+    elif statistics.means.shape[::2] != (images, channels):
+        raise ValueError(
+            f"statistics: found {tuple(statistics.means.shape)}, needed [{images}, _, {channels}]"
+        )
+    norm, merge = merging.prepare(statistics, gamma, groups, epsilon)
     pixels = height * width
-    chunks = min(MOST_CHUNKS, ceil_div(pixels, 4 * config.block_m))
-    per_chunk = ceil_div(ceil_div(pixels, chunks), config.block_m) * config.block_m
-    chunks = ceil_div(pixels, per_chunk)
-    means, deviations = x.new_empty((2, images, chunks, channels), dtype=torch.float32)
-    centre, scale = x.new_empty((2, images, channels), dtype=torch.float32)
-    sizes = {"pixels": pixels, "chunks": chunks, "per_chunk": per_chunk}
-    blocks = {"BLOCK_PIXELS": config.block_m, "BLOCK_CHANNELS": config.block_n}
-    statistics = {"x": x, "means": means, "deviations": deviations, "CHANNELS": channels}
-    statistics["X_PITCH"] = x_pitch
-    in_group = next_power_of_two(channels // groups)
-    block_groups = max(1, min(next_power_of_two(groups), 256 // in_group))
-    merge = {
-        "means": means,
-        "deviations": deviations,
-        "gamma": means if gamma is None else gamma,
-        "centre": centre,
-        "scale": scale,
-        "epsilon": epsilon,
-        "GROUPS": groups,
-        "PER_IMAGE": any(per_image),
-        "BLOCK_GROUPS": block_groups,
-        "BLOCK_IN_GROUP": in_group,
-        **common,
-        **sizes,
-    }
     apply = {
         "x": x,
-        "centre": centre,
-        "scale": scale,
+        "centre": norm.centre,
+        "scale": norm.scale,
         "pixels": pixels,
         "CHANNELS": channels,
         "X_PITCH": x_pitch,
         "PER_IMAGE": any(per_image),
-        **blocks,
+        "BLOCK_PIXELS": config.block_m,
+        "BLOCK_CHANNELS": config.block_n,
         **epilogue_arguments,
     }
-    columns = ceil_div(channels, config.block_n)
-    single = config.with_(num_warps=1)
-    calls = (
-        Call(statistics_kernel, (images * chunks, columns), statistics | sizes | blocks, config),
-        Call(merge_kernel, (images, ceil_div(groups, block_groups)), merge, single),
-        Call(apply_kernel, (images * ceil_div(pixels, config.block_m), columns), apply, config),
-    )
-    return Prepared(out, calls)
+    grid = (images * ceil_div(pixels, config.block_m), ceil_div(channels, config.block_n))
+    return Prepared(out, (*calls, merge, Call(apply_kernel, grid, apply, config)))
 
 
 def launch(
@@ -368,7 +255,7 @@ def launch(
     x [N, C, H, W] channels_last; gamma and beta float32 [C], or [N, C], or None. Statistics are of
     each image and group of channels (groups = 0: each channel by itself, which is instance norm);
     with per_pixel of each pixel's channels, and there with subtract_mean=False without the mean
-    (pixel norm). Other options: epsilon, out, residual, slopes, flag, config, and the fields of
-    `epilogue.Epilogue`.
+    (pixel norm). Other options: statistics (of x over space, where they are known), epsilon, out,
+    residual, slopes, flag, config, and the fields of `epilogue.Epilogue`.
     """
     return prepare(x, gamma, beta, **options).run()

@@ -73,10 +73,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a kernel's `prepare` returns: the tensor that will hold the result, and the launches."""
+    """What a kernel's `prepare` returns: the tensor that will hold the result, and the launches.
+
+    `statistics` is a `statistics.Statistics` where the launches measure their result.
+    """
 
     out: torch.Tensor
     calls: tuple[Call, ...]
+    statistics: Any = None
 
     def run(self) -> torch.Tensor:
         for call in self.calls:

@@ -141,6 +141,7 @@ class TritonExecutable:
         Returns:
             How many steps were measured.
         """
+        from fastgan.backends import triton_norms
         from fastgan.backends import triton_tuning as tuning
 
         measure = measure or tuning.on_gpu
@@ -153,7 +154,8 @@ class TritonExecutable:
                     continue
                 if not binding.tunable:
                     continue
-                key = tuning.step_key(binding)
+                role = triton_norms.role(index, self.plan, self._bindings, self._configs)
+                key = tuning.step_key(binding, role)
                 choice = cache.step(key)
                 if choice is None:
                     last = binding.step.outputs[0] in self.plan.outputs and binding.formats
@@ -164,6 +166,7 @@ class TritonExecutable:
                         image if last and len(binding.output) == 4 else None,
                         measure,
                         deadline,
+                        role,
                     )
                     if outcome is None:
                         continue
@@ -186,11 +189,15 @@ class TritonExecutable:
         return triton_tuning.open_cache(self.target.device).batch(self._key)
 
     def _use_measured(self) -> None:
+        from fastgan.backends import triton_norms
         from fastgan.backends import triton_tuning as tuning
 
         cache = tuning.open_cache(self.target.device)
         for index, binding in enumerate(self._bindings):
-            choice = None if isinstance(binding, str) else cache.step(tuning.step_key(binding))
+            if isinstance(binding, str):
+                continue
+            role = triton_norms.role(index, self.plan, self._bindings, self._configs)
+            choice = cache.step(tuning.step_key(binding, role))
             if isinstance(choice, str):
                 self._bindings[index] = _MEASURED
             elif choice is not None:
@@ -209,13 +216,15 @@ class TritonExecutable:
             self._annotate()
 
     def _annotate(self) -> None:
-        from fastgan.backends.triton_concat import annotated
+        from fastgan.backends import triton_concat, triton_norms
 
         steps = [
             replace(step, kernel="library", note=bound) if isinstance(bound, str) else bound.step
             for step, bound in zip(self.plan.steps, self._bindings, strict=True)
         ]
-        steps = annotated(steps, self._bindings, self.plan)
+        steps = triton_concat.annotated(steps, self._bindings, self.plan)
+        for norm in triton_norms.measured_by(self.plan, self._bindings, self._configs):
+            steps[norm] = replace(steps[norm], note="statistics by the step that made its input")
         self.plan = replace(self.plan, steps=tuple(steps))
 
     def _built(self) -> Program:

@@ -111,6 +111,7 @@ class PointwiseBinding(Binding):
         config: Config | None = None,
         image: ImageFormat | None = None,
         flag: Tensor | None = None,
+        **norm: Any,
     ) -> Prepared:
         options: dict[str, Any] = {"out": out, "flag": flag, "config": config}
         if image is not None:
@@ -150,6 +151,7 @@ class ConcatBinding(Binding):
         config: Config | None = None,
         image: ImageFormat | None = None,
         flag: Tensor | None = None,
+        **norm: Any,
     ) -> Prepared:
         return self.launches(tensors, None, {"flag": flag, "config": config, "out": out})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +72,11 @@ class LinearBinding(Binding):
 
 
 class ConvolutionBinding(Binding):
-    """What the two convolutions share: scales of samples, and noise."""
+    """What the two convolutions share: scales of samples, noise, and statistics for a norm."""
+
+    @abstractmethod
+    def statistics_size(self, config: Config) -> int:
+        """The float32 that the statistics of its result take, tiled like this; 0: it has none."""
 
     def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
         given = {**given, **self._placed}
@@ -139,6 +144,10 @@ class ConvBinding(ConvolutionBinding):
             self.packed.weight, pixels, self.target.dtype, capability, self.precision
         )
 
+    def statistics_size(self, config: Config) -> int:
+        n, _, h, w = as_four(self.input)
+        return conv.statistics_size(self.packed.weight, n, h, w, config)
+
 
 class ConvTransposeBinding(ConvolutionBinding):
     """fastgan.ConvTranspose: x [N, C, *size], weight [C, O, *kernel], one or two axes."""
@@ -174,6 +183,10 @@ class ConvTransposeBinding(ConvolutionBinding):
         return conv_transpose.configs(
             self.packed.weight, pixels, self.target.dtype, capability, self.precision
         )
+
+    def statistics_size(self, config: Config) -> int:
+        n, _, h, w = as_four(self.input)
+        return conv_transpose.statistics_size(self.packed.weight, n, h, w, config)
 
 
 def _two_axes(weight: Tensor) -> Tensor:

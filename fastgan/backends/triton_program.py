@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan.backends import triton_arena as arena
-from fastgan.backends import triton_concat
+from fastgan.backends import triton_concat, triton_norms
 from fastgan.backends.base import Draw, ImageFormat, Target
 from fastgan.backends.executor import BoundStep
 from fastgan.backends.triton_steps import Binding, channels_last, image_of
@@ -93,6 +94,8 @@ class Program:
         self._slots: dict[str, Tensor] = {}
         self._static: set[str] = set()
         self._staged: dict[str, Tensor] = {}
+        self._measured_by = triton_norms.measured_by(plan, steps, configs)
+        self._statistics: dict[int, Any] = {}
         self._memory = self._lay_out(workspace)
         converts = [launch for name in plan.inputs for launch in self._place_input(name)]
         self._launches = [converts, *(self._bind(i) for i in range(len(steps)))]
@@ -117,6 +120,11 @@ class Program:
 
         lives = arena.lifetimes(plan, sizes, may_alias)
         together = arena.joined(lives, {name: home.root for name, home in self._homes.items()})
+        for maker in sorted(set(self._measured_by.values())):
+            size = triton_norms.statistics_size(self.steps[maker], self.configs.get(maker)) * 4
+            last = max(norm for norm, made in self._measured_by.items() if made == maker)
+            together.append(arena.Lifetime(_statistics_of(maker), size, maker, last))
+        self._sizes = {item.name: item.bytes for item in together}
         self._offsets, self._size = arena.place(together)
         return workspace.memory(self._size)
 
@@ -215,7 +223,9 @@ class Program:
             sources = [self._slots[name] for name in bound.reads]
             if all(map(same_memory, tensors, sources)):
                 with launching(index):
-                    prepared = bound.prepare(tensors, out, config, image, flag)
+                    norm = self._shared_norm(index)
+                    prepared = bound.prepare(tensors, out, config, image, flag, **norm)
+                    self._statistics[index] = prepared.statistics
 
                 def launch_prepared() -> None:
                     with launching(index):
@@ -228,6 +238,17 @@ class Program:
                 bound.prepare(views(), out, config, image, flag).run()
 
         return launch
+
+    def _shared_norm(self, index: int) -> dict[str, Any]:
+        """What a step takes because it shares a norm with another one."""
+        if index in self._measured_by:
+            return {"statistics": self._statistics.get(self._measured_by[index])}
+        name = _statistics_of(index)
+        if name not in self._offsets:
+            return {}
+        begin = self._offsets[name]
+        memory = self._memory[begin : begin + self._sizes[name]]
+        return {"statistics": memory.view(torch.float32)}
 
     # Work ----------------------------------------------------------------------------------------
 
@@ -310,6 +331,11 @@ class Program:
                     assert step is not None
                     return " + ".join(step.origin)
         return None
+
+
+def _statistics_of(index: int) -> str:
+    """What the arena calls the statistics of a step's result."""
+    return f"statistics of step {index}"
 
 
 @contextlib.contextmanager

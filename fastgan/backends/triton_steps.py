@@ -18,7 +18,7 @@ from fastgan.backends.base import ImageFormat, Target
 from fastgan.backends.triton_workspace import Workspace
 from fastgan.kernels import to_image
 from fastgan.kernels.layout import is_pitched, pitch
-from fastgan.kernels.types import Config, Prepared
+from fastgan.kernels.types import Config, Prepared, capability_of
 from fastgan.plan import Plan, Step
 
 #: What the kernels call the formats that `generate` takes.
@@ -105,6 +105,11 @@ class Binding(ABC):
         """The configurations worth trying, the default first."""
 
     @property
+    def default(self) -> Config:
+        """The configuration that it has unless one was measured."""
+        return self.configs(capability_of(self.target.device))[0]
+
+    @property
     def packed(self) -> Any:
         """See `pack`; made once for all batch sizes of a model."""
         return self.workspace.packed(self._key, self._sources, self.pack)
@@ -134,6 +139,7 @@ class Binding(ABC):
         config: Config | None = None,
         image: ImageFormat | None = None,
         flag: Tensor | None = None,
+        **norm: Any,
     ) -> Prepared:
         """The launches on these tensors, into `out`.
 
@@ -143,6 +149,7 @@ class Binding(ABC):
             config: how it is tiled; the default if None.
             image: the format to write.
             flag: int32 [1], set to 1 where a value is not finite.
+            norm: what the kernel takes for, or from, a step that it shares a norm with.
         """
         epilogue = self.step.epilogue
         options: dict[str, Any] = {
@@ -153,6 +160,7 @@ class Binding(ABC):
             **self.optional(self._given(tensors)),
             "flag": flag,
             "config": config,
+            **norm,
         }
         if image is not None:
             options |= image_fields(image)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fastgan.backends import library
-from fastgan.backends.triton_steps import Binding, channels_last, image_of
+from fastgan.backends import library, triton_norms
+from fastgan.backends.triton_steps import Binding, as_image, channels_last, image_of
 from fastgan.kernels.types import Config, capability_of
 
 if TYPE_CHECKING:
@@ -174,13 +174,14 @@ def _open(path: Path, found: tuple[tuple[str, str], ...], changed: int) -> Cache
     return Cache(path, dict(found))
 
 
-def step_key(binding: Binding) -> str:
-    """A step's problem: the same for every model that has it."""
+def step_key(binding: Binding, role: str = "") -> str:
+    """A step's problem: the same for every model that has it. `role`: see `triton_norms`."""
     step = binding.step
     weight = tuple(binding.weight_shape)
     parts = [step.op, binding.target.precision, binding.input, binding.output, weight]
     parts += [sorted(step.attributes.items()), str(step.epilogue)]
     parts += [binding.places, binding.read_shapes, sorted(binding.constants)]
+    parts += [role] if role else []
     return " ".join(str(part).replace(" ", "") for part in parts)
 
 
@@ -219,6 +220,7 @@ def fastest(
     image: ImageFormat | None,
     measure: Measure,
     deadline: float = math.inf,
+    role: str = "",
 ) -> Outcome | None:
     """Measure a step's kernel in all its tilings, and the library op.
 
@@ -228,6 +230,8 @@ def fastest(
         image: the format that the step writes, where it is the last.
         measure: seconds of a run.
         deadline: of `time.monotonic()`; candidates not begun by then are left out.
+        role: "measures" where its result's statistics are wanted too, which may take a launch of
+            their own; "measured" for a norm that is given those of its input.
 
     Returns:
         None if the default tiling could not be measured.
@@ -245,6 +249,8 @@ def fastest(
         assert isinstance(result, Tensor)
         if written is not None and image is not None:
             image_of(result, written, image, None).run()
+        if role == "measures":
+            triton_norms.measuring(as_image(result))()
         return result
 
     seconds: dict[str, float] = {}
@@ -260,18 +266,22 @@ def fastest(
         log.debug("%s: the library op can't be measured: %s", binding.step.op, error)
     best: Config | None = None
     views = binding.views(tensors)
+    norm = {"statistics": triton_norms.measured(views[0])} if role == "measured" else {}
     for config in binding.configs(capability_of(target.device)):
         if best is not None and time.monotonic() > deadline:
             break
         try:
             plain.fill_(torch.nan)
-            binding.prepare(views, plain, config).run()
+            binding.prepare(views, plain, config, **norm).run()
             if not _agrees(binding.present(plain), expected, target.dtype):
                 log.warning("%s: %s gives wrong results here", binding.step.op, config.label)
                 continue
             out = plain if written is None else written
-            prepared = binding.prepare(views, out, config, image)
-            seconds[config.label] = measure(prepared.run)
+            if role == "measures":
+                run = triton_norms.until_measured(binding, views, out, config)
+            else:
+                run = binding.prepare(views, out, config, image, **norm).run
+            seconds[config.label] = measure(run)
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fastgan.measure.published import Gpu
-from fastgan.plan import Plan, Step, cost
+from fastgan.plan import Plan, Step, cost, norms
 
 #: From the end of one kernel to the start of the next inside a CUDA graph, in seconds: an
 #: assumption, about what an H100 takes.
@@ -79,17 +79,19 @@ def floor(plan: Plan, gpu: Gpu, precision: str) -> Floor:
         precision: a key of `gpu.rates`. "fp8" is what products of 8-bit values would take, whose
             results are stored in 16 bits; no backend runs it.
     """
-    steps = [_step(plan, step, gpu, precision) for step in plan.steps]
+    measured = norms.measured_by(plan)
+    steps = [_step(plan, step, gpu, precision, i in measured) for i, step in enumerate(plan.steps)]
     compute = sum(step.compute for step in steps)
     needed = sum(_bytes(plan, step, precision, passes=1) for step in plan.steps)
     return Floor(steps, max(compute, needed / gpu.bandwidth))
 
 
-def _step(plan: Plan, step: Step, gpu: Gpu, precision: str) -> StepFloor:
-    launches = _launches(step, plan)
+def _step(plan: Plan, step: Step, gpu: Gpu, precision: str, measured: bool) -> StepFloor:
+    # A norm over space reads its input for its statistics, unless the convolution that made it has
+    # measured it, and again to apply them.
+    launches = _launches(step, plan) - measured
     rate = gpu.rates[precision] if step.op in _PRODUCTS else gpu.rates["fp32"]
-    # A norm over space reads its input for its statistics, and again to apply them.
-    passes = 2 if launches > 1 else 1
+    passes = 2 if launches > 2 else 1
     moved = _bytes(plan, step, precision, passes) if launches else 0
     return StepFloor(
         step,

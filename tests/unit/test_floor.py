@@ -41,7 +41,7 @@ def test_a_step_takes_the_most_of_three() -> None:
 def test_what_moves_nothing_takes_no_time() -> None:
     rename = Step("Reshape", ("x",), ("y",))
     join = Step("Concat", ("y", "y"), ("z",), {"axis": 1})
-    norm = Step("fastgan.Normalise", ("z",), ("out",), {"over": "space"}, flops=100)
+    norm = Step("fastgan.Normalise", ("z",), ("out",), {"over": "space", "centre": 1}, flops=100)
     shape = (2, 4, 8, 8)
     plan = _plan(rename, join, norm, x=(2, 256), y=shape, z=(2, 8, 8, 8), out=(2, 8, 8, 8))
     found = floor(plan, TOY, "fp32")
@@ -49,6 +49,15 @@ def test_what_moves_nothing_takes_no_time() -> None:
     # Its input is read twice, which the network's own roofline does not count.
     assert found.seconds == pytest.approx(3 * 4 * 1024 / 1e9)
     assert found.share == pytest.approx(2 / 3)
+
+
+def test_a_convolution_measures_for_the_norm_behind_it() -> None:
+    norm = Step("fastgan.Normalise", ("y",), ("z",), {"over": "space", "centre": 1}, flops=100)
+    shape = (2, 8, 8, 8)
+    found = floor(_plan(_conv(10), norm, x=shape, y=shape, z=shape), TOY, "fp32")
+    # The norm reads its input once, in two launches.
+    assert found.steps[1].memory == pytest.approx(2 * 4 * 1024 / 1e9)
+    assert found.steps[1].launch == pytest.approx(2 * LAUNCH)
 
 
 def test_data_sheets_are_consistent() -> None:

@@ -1,0 +1,170 @@
+"""Norms that share the work with convolutions, in whole plans, in Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from fastgan.kernels.types import Call, Config
+from torch import Tensor, nn
+
+import fastgan
+from fastgan.backends import triton_norms
+from fastgan.backends.base import Target
+from fastgan.backends.triton_executable import TritonExecutable
+from fastgan.backends.triton_tuning import LIBRARY
+from fastgan.model_file import ModelFile, read
+from tests.networks.cyclegan import cyclegan
+
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
+)
+CPU = torch.device("cpu")
+
+
+class Decoder(nn.Module):
+    """Group norms as in a VAE's decoder, and a norm whose scale and shift are the latent's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.ConvTranspose2d(6, 16, 4, 1, 0)
+        self.up = nn.ConvTranspose2d(16, 16, 4, 2, 1)
+        self.norms = nn.ModuleList([nn.GroupNorm(4, 16) for _ in range(2)])
+        self.convs = nn.ModuleList([nn.Conv2d(16, 16, 3, 1, 1) for _ in range(2)])
+        self.style = nn.Linear(6, 32)
+        self.last = nn.Conv2d(16, 3, 3, 1, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.up(torch.relu(self.head(z)))
+        y = self.convs[0](nn.functional.silu(self.norms[0](x)))
+        x = x + self.convs[1](nn.functional.silu(self.norms[1](y)))
+        gain, shift = self.style(z.flatten(1)).chunk(2, 1)
+        x = nn.functional.instance_norm(x) * gain[:, :, None, None] + shift[:, :, None, None]
+        return torch.tanh(self.last(torch.relu(x)))
+
+
+def _exported(make: Callable[[], nn.Module], folder: Path, **port: tuple[int, ...]) -> ModelFile:
+    module = make().eval()
+    fastgan.export(module, folder / "net.onnx", verify=False, **port)
+    return read(folder / "net.onnx"), module
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelFile, nn.Module]:
+    folder = tmp_path_factory.mktemp("translator")
+    return _exported(lambda: cyclegan(4, 1), folder, image=(3, 16, 16))
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelFile, nn.Module]:
+    return _exported(Decoder, tmp_path_factory.mktemp("decoder"), latent=(6, 1, 1))
+
+
+def _executable(file: ModelFile, shape: tuple[int, ...], precision: str) -> TritonExecutable:
+    (port,) = file.model.graph.inputs
+    return TritonExecutable(file, Target(CPU, precision), {str(port.name): shape})
+
+
+def _launches(
+    executable: TritonExecutable, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Tensor, Counter[str]]:
+    """A run in poisoned memory, and how often each kernel was launched."""
+    counts: Counter[str] = Counter()
+    run = Call.run
+
+    def counted(call: Call) -> None:
+        counts[call.function.fn.__name__.removesuffix("_kernel")] += 1
+        run(call)
+
+    with torch.inference_mode():
+        executable._built()._memory.fill_(0xFF)  # a NaN wherever it is read before it is written
+    with monkeypatch.context() as patch:
+        patch.setattr(Call, "run", counted)
+        made = executable({executable.plan.inputs[0]: x})[executable.plan.outputs[0]]
+    return made.float(), counts
+
+
+@pytest.mark.parametrize(
+    ("name", "norms", "precision"),
+    [("translator", 7, "fp32"), ("translator", 7, "fp16"), ("decoder", 3, "bf16")],
+)
+def test_convolutions_measure_for_norms(
+    name: str,
+    norms: int,
+    precision: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, module = request.getfixturevalue(name)
+    x = torch.randn((1, 3, 16, 16) if name == "translator" else (1, 6, 1, 1))
+    executable = _executable(file, x.shape, precision)
+    made, counts = _launches(executable, x, monkeypatch)
+    assert (counts["statistics"], counts["merge"], counts["apply"]) == (0, norms, norms)
+    monkeypatch.setattr(triton_norms, "measured_by", lambda *_: {})
+    alone, before = _launches(_executable(file, x.shape, precision), x, monkeypatch)
+    assert before - counts == Counter(statistics=norms)
+    assert not counts - before
+    with torch.inference_mode():
+        expected = module(x)
+    # Whoever measures, it is the same norm of the same values.
+    rounding = {"fp32": 1e-5, "fp16": 4e-3, "bf16": 3e-2}[precision]
+    assert (made - alone).abs().max() <= rounding
+    if precision == "fp32":
+        assert (made - expected).abs().max() <= 2e-5
+
+
+def test_whoever_does_not_measure_leaves_it_to_the_norm(
+    translator: tuple[ModelFile, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, module = translator
+    x = torch.randn(2, 3, 16, 16)
+    executable = _executable(file, x.shape, "fp32")
+    ops = [step.op for step in executable.plan.steps]
+    products = [i for i, op in enumerate(ops) if op in ("fastgan.Conv", "fastgan.ConvTranspose")]
+    for index in products:
+        executable.use(index, Config(16, 32, 128))
+    with torch.inference_mode():
+        expected = module(x)
+    made, counts = _launches(executable, x, monkeypatch)
+    assert counts["statistics"] == 0
+    assert (made - expected).abs().max() <= 2e-5
+    # On the library, with a split reduction, with tiles of several images.
+    executable.use(products[0], LIBRARY)
+    executable.use(products[1], Config(16, 32, 32, split_k=2))
+    executable.use(products[2], Config(32, 16, 64))
+    made, counts = _launches(executable, x, monkeypatch)
+    assert counts["statistics"] == 3
+    assert (made - expected).abs().max() <= 2e-5
+    notes = [s.note for s in executable.plan.steps if s.op == "fastgan.Normalise"]
+    assert [bool(note) for note in notes] == [False] * 3 + [True] * 4
+
+
+def _slow_kernels(run: Callable[[], object]) -> float:
+    run()
+    return 1.0 if "library" in getattr(run, "__qualname__", "") else 2.0
+
+
+@pytest.mark.parametrize("slow_kernels", [False, True])
+def test_tuned_with_and_without(
+    slow_kernels: bool,
+    decoder: tuple[ModelFile, nn.Module],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
+    file, module = decoder
+    x = torch.randn(1, 6, 1, 1)
+    for _ in range(2):
+        executable = _executable(file, x.shape, "fp32")
+        executable.tune(None, measure=_slow_kernels if slow_kernels else lambda run: 1.0)
+        made, counts = _launches(executable, x, monkeypatch)
+        assert (counts["apply"], counts["statistics"]) == ((0, 0) if slow_kernels else (3, 0))
+        with torch.inference_mode():
+            assert (made - module(x)).abs().max() <= 2e-5
+    (written,) = (tmp_path / "tuning").glob("*.json")
+    keys = written.read_text()
+    assert " measures" in keys
+    assert (" measured" in keys) != slow_kernels
