@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     conv_cases,
     conv_transpose_cases,
+    depthwise_cases,
     linear_cases,
     normalise_cases,
     pointwise_cases,
@@ -15,6 +16,7 @@ from .types import Kernel
 KERNELS: tuple[Kernel, ...] = (
     conv_cases.KERNEL,
     conv_transpose_cases.KERNEL,
+    depthwise_cases.KERNEL,
     linear_cases.KERNEL,
     normalise_cases.KERNEL,
     pointwise_cases.KERNEL,

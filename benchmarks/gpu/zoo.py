@@ -178,5 +178,6 @@ SMALL = (
     Entry("vae-decoder", lambda: vae_decoder(2, 4, 2), LATENT, (2, 2, 2)),
     Entry("srgan-x4", lambda: SRGAN(4, 1), IMAGE, (3, 6, 6)),
     Entry("rrdb-x4", lambda: ESRGAN(4, 2, 1), IMAGE, (3, 6, 6), (0.0, 1.0)),
-    Entry("stylegan2-256", lambda: StyleGAN2(8, 16, 64, 8, depth=2), LATENT, (8,)),
+    # Wide enough for filters that stay by themselves.
+    Entry("stylegan2-256", lambda: StyleGAN2(8, 16, 192, 12, depth=2), LATENT, (8,)),
 )

@@ -10,11 +10,16 @@ from fastgan.backends.triton_passes import (
     PointwiseBinding,
     RowsBinding,
 )
-from fastgan.backends.triton_products import ConvBinding, ConvTransposeBinding, LinearBinding
+from fastgan.backends.triton_products import (
+    ConvBinding,
+    ConvTransposeBinding,
+    DepthwiseBinding,
+    LinearBinding,
+)
 from fastgan.backends.triton_steps import Binding
 from fastgan.backends.triton_workspace import Workspace
 from fastgan.kernels.epilogue import ACTIVATIONS
-from fastgan.plan import Plan, Step
+from fastgan.plan import Plan, Step, cost
 
 #: The longest rows that a program of the normalisation holds in its registers.
 _LONGEST_ROW = 16384
@@ -84,15 +89,20 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
         return LinearBinding, ""
     if rank not in (1, 2):
         return None, f"{rank} axes"
-    if a["group"] != 1:
+    depthwise = cost.is_depthwise(step.op, plan.weights[step.inputs[1]].shape, a["group"])
+    if a["group"] != 1 and not depthwise:
         return None, f"{a['group']} groups"
+    if depthwise and "shuffle" in a:
+        return None, "depthwise, and shuffled"
     if modulated.is_modulated(step, plan.buffers) and "shuffle" in a:
         return None, "modulated, and shuffled"
     if step.op == "fastgan.Conv":
         moved = _ADDRESSING & step.attributes.keys() - {"pad_mode"}
-        return (None, "pixels move along one axis") if moved and rank == 1 else (ConvBinding, "")
+        if moved and rank == 1:
+            return None, "pixels move along one axis"
+        return (DepthwiseBinding if depthwise else ConvBinding), ""
     if any(d != 1 for d in a["dilations"]):
         return None, "dilated"
     if any(p < 0 for p in a["pads"]):
         return None, "cropped"
-    return ConvTransposeBinding, ""
+    return (DepthwiseBinding if depthwise else ConvTransposeBinding), ""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image
-from fastgan.kernels import conv, conv_transpose, linear
+from fastgan.kernels import conv, conv_transpose, depthwise, linear
 from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.types import Config, Prepared
 
@@ -187,6 +187,43 @@ class ConvTransposeBinding(ConvolutionBinding):
     def statistics_size(self, config: Config) -> int:
         n, _, h, w = as_four(self.input)
         return conv_transpose.statistics_size(self.packed.weight, n, h, w, config)
+
+
+class DepthwiseBinding(ConvolutionBinding):
+    """fastgan.Conv or fastgan.ConvTranspose with a filter for each channel [C, 1, *kernel]."""
+
+    kernel = "depthwise"
+
+    @property
+    def shape(self) -> Shape4:
+        return as_four(self.output)
+
+    def pack(self) -> _Product:
+        a, weight = self.step.attributes, _two_axes(self.weight(1))
+        stride, pads = _pair(a["strides"], 1), _pads(a["pads"])
+        if self.step.op == "fastgan.ConvTranspose":
+            extra = _pair(a["output_padding"], 0)
+            packed = depthwise.pack_transposed(weight, stride, pads, output_padding=extra)
+        else:
+            packed = depthwise.pack(
+                weight,
+                stride=stride,
+                padding=pads,
+                dilation=_pair(a["dilations"], 1),
+                pad_mode=a.get("pad_mode", "zeros"),
+                upsample=bool(a.get("upsample", 0)),
+            )
+        return _Product(packed, self.bias())
+
+    def launches(
+        self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
+    ) -> Prepared:
+        return depthwise.prepare(tensors[0], packed.weight, packed.bias, **options)
+
+    def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
+        packed, (n, _, h, w) = self.packed.weight, self.shape
+        pixels = n * -(-h // packed.phases[0]) * -(-w // packed.phases[1])
+        return depthwise.configs(packed, pixels, capability)
 
 
 def _two_axes(weight: Tensor) -> Tensor:

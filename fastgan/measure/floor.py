@@ -90,7 +90,7 @@ def _step(plan: Plan, step: Step, gpu: Gpu, precision: str, measured: bool) -> S
     # A norm over space reads its input for its statistics, unless the convolution that made it has
     # measured it, and again to apply them.
     launches = _launches(step, plan) - measured
-    rate = gpu.rates[precision] if step.op in _PRODUCTS else gpu.rates["fp32"]
+    rate = gpu.rates[precision] if _multiplies(plan, step) else gpu.rates["fp32"]
     passes = 2 if launches > 2 else 1
     moved = _bytes(plan, step, precision, passes) if launches else 0
     return StepFloor(
@@ -99,6 +99,14 @@ def _step(plan: Plan, step: Step, gpu: Gpu, precision: str, measured: bool) -> S
         memory=moved / gpu.bandwidth,
         launch=launches * LAUNCH,
     )
+
+
+def _multiplies(plan: Plan, step: Step) -> bool:
+    """Whether a step is a matrix product, for the tensor cores; a depthwise convolution is not."""
+    if step.op not in _PRODUCTS:
+        return False
+    weight = (plan.weights if step.inputs[1] in plan.weights else plan.buffers)[step.inputs[1]]
+    return not cost.is_depthwise(step.op, tuple(weight.shape), step.attributes.get("group", 1))
 
 
 def _launches(step: Step, plan: Plan) -> int:
@@ -115,7 +123,7 @@ def _bytes(plan: Plan, step: Step, precision: str, passes: int) -> int:
     """What a step moves if its first input is read `passes` times and all else once."""
     if _launches(step, plan) == 0:
         return 0
-    eight = precision == "fp8" and step.op in _PRODUCTS
+    eight = precision == "fp8" and _multiplies(plan, step)
     total = 0
     for position, name in enumerate(step.inputs):
         if not name:

@@ -9,6 +9,8 @@ from fastgan.plan.types import Buffer
 #: Ops that only rename what is already in memory.
 FREE = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 
+_CONVOLUTIONS = {"fastgan.Conv", "Conv", "fastgan.ConvTranspose", "ConvTranspose"}
+
 
 def flops(op: str, weight: tuple[int, ...] | None, inputs: list[Buffer], output: Buffer) -> int:
     """Floating-point operations of one step, a multiply and an add counting as two.
@@ -27,3 +29,14 @@ def flops(op: str, weight: tuple[int, ...] | None, inputs: list[Buffer], output:
     if op in ("fastgan.Linear", "Gemm", "MatMul") and weight:
         return 2 * prod(inputs[0].shape) * weight[-1]
     return 0 if op in FREE else prod(output.shape)
+
+
+def is_depthwise(op: str, weight: tuple[int, ...], group: int) -> bool:
+    """Whether a convolution filters each channel by itself: that is no matrix product.
+
+    Args:
+        op: the operator with its domain.
+        weight: the shape of its weight.
+        group: its groups.
+    """
+    return op in _CONVOLUTIONS and group > 1 and tuple(weight[:2]) == (group, 1)

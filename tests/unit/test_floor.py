@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -36,6 +38,17 @@ def test_a_step_takes_the_most_of_three() -> None:
     assert (step.bound, step.seconds) == ("launch", LAUNCH)
     (step,) = floor(_plan(_conv(10), x=shape, y=shape), TOY, "fp8").steps
     assert step.memory == pytest.approx((moved + 4 * 8 * 16 * 16) / 1e9)
+
+
+def test_a_filter_of_each_channel_is_no_matrix_product() -> None:
+    shape, weights = (4, 8, 16, 16), {"w": torch.zeros(8, 1, 3, 3)}
+    for op in ("fastgan.Conv", "fastgan.ConvTranspose"):
+        step = Step(op, ("x", "w"), ("y",), {"group": 8}, Epilogue(), flops=10**6)
+        plan = replace(_plan(step, x=shape, y=shape), weights=weights)
+        for precision in ("fp16", "fp8"):
+            (found,) = floor(plan, TOY, precision).steps
+            assert found.compute == 10**6 / TOY.rates["fp32"]
+            assert found.memory == pytest.approx(2 * (2 * 4 * 8 * 16 * 16 + 72) / 1e9)
 
 
 def test_what_moves_nothing_takes_no_time() -> None:

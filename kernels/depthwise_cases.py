@@ -1,0 +1,195 @@
+"""The row of `depthwise` in the kernels' table: its problems, reference and configs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from . import conv_cases, conv_transpose_cases
+from .depthwise import PackedWeight, configs, launch, pack, pack_transposed, prepare
+from .epilogue import PLAIN, Epilogue
+from .modulation import UNMODULATED, Modulated, Modulation
+from .types import DTYPES, Config, Inputs, Kernel, ceil_div
+
+
+@dataclass(frozen=True)
+class Case:
+    batch: int
+    channels: int
+    height: int
+    width: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_mode: str = "zeros"
+    upsample: bool = False
+    transposed: bool = False
+    output_padding: tuple[int, int] = (0, 0)
+    # Whether all channels have one filter.
+    shared: bool = False
+    dtype: torch.dtype = torch.float32
+    epilogue: Epilogue = PLAIN
+    bias: bool = True
+    residual: bool = False
+    # Extra channels of the images of which input, residual and output are a part.
+    wide: int = 0
+    modulated: Modulated | None = None
+
+    @property
+    def label(self) -> str:
+        kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
+        words = [f"{self.batch}x{self.height}x{self.width}x{self.channels}, k{kernel} s{stride}"]
+        words += ["transposed"] if self.transposed else []
+        words += [self.pad_mode] if self.pad_mode != "zeros" else []
+        words += ["upsampled"] if self.upsample else []
+        words += ["one filter"] if self.shared else []
+        words += ["residual"] if self.residual else []
+        words += [f"in images of {self.wide} more"] if self.wide else []
+        words += ["modulated"] if self.modulated else []
+        return ", ".join(words)
+
+    def packed(self, weight: torch.Tensor) -> PackedWeight:
+        """The filters [channels, 1, *kernel] as the kernel reads them."""
+        if self.transposed:
+            given = (self.stride, self.padding)
+            return pack_transposed(weight, *given, output_padding=self.output_padding)
+        return pack(
+            weight,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            pad_mode=self.pad_mode,
+            upsample=self.upsample,
+        )
+
+
+def accepts(case: Case) -> str | None:
+    """None, or why the case is for the library op."""
+    if case.dtype not in DTYPES:
+        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    return None
+
+
+def reference(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    slopes: torch.Tensor | None,
+    modulation: Modulation,
+    case: Case,
+) -> torch.Tensor:
+    """The definition in float64: the full convolution with zeros between different channels."""
+    full = torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1)
+    sizes = (case.batch, case.channels, case.height, case.width, case.channels)
+    shared = (case.kernel, case.stride, case.padding)
+    rest = (bias, residual, slopes, modulation)
+    if case.transposed:
+        transposed = conv_transpose_cases.Case(
+            *sizes, *shared, case.output_padding, dtype=case.dtype, epilogue=case.epilogue
+        )
+        return conv_transpose_cases.reference(x, full, *rest, transposed)
+    plain = conv_cases.Case(
+        *sizes,
+        *shared,
+        case.dilation,
+        case.pad_mode,
+        case.upsample,
+        dtype=case.dtype,
+        epilogue=case.epilogue,
+    )
+    return conv_cases.reference(x, full, *rest, plain)
+
+
+def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
+    """Random arguments for a case."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    def image(height: int, width: int) -> torch.Tensor:
+        x = normal(case.batch, case.channels + case.wide, height, width).to(case.dtype)
+        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
+
+    x = image(case.height, case.width)
+    # Sums of unit variance, so that a tolerance means the same for every case.
+    steps = case.stride if case.transposed else (1, 1)
+    taps = ceil_div(case.kernel[0], steps[0]) * ceil_div(case.kernel[1], steps[1])
+    weight = (normal(1 if case.shared else case.channels, 1, *case.kernel) / taps**0.5).to(
+        case.dtype
+    )
+    weight = weight.expand(case.channels, -1, -1, -1)
+    packed = case.packed(weight)
+    size = packed.output_size(case.height, case.width)
+    modulation = UNMODULATED
+    if case.modulated is not None:
+        channels = (case.channels, case.channels)
+        modulation = case.modulated.draw(case.batch, channels, size, generator, device)
+    both = {
+        "x": x,
+        "bias": normal(case.channels) if case.bias else None,
+        "residual": image(*size) if case.residual else None,
+        "slopes": normal(case.channels) if case.epilogue.activation == "prelu" else None,
+        "modulation": modulation,
+    }
+    launch_arguments = {**both, "packed": packed, **asdict(case.epilogue)}
+    if case.wide:
+        launch_arguments["out"] = image(*size)
+    return Inputs(launch_arguments, {**both, "weight": weight, "case": case})
+
+
+RELU, LEAKY = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2)
+TANH = Epilogue("tanh", out_format="float32_nchw")
+HALF, BRAIN = torch.float16, torch.bfloat16
+NONE, TWO = (0, 0, 0, 0), (2, 2, 2, 2)
+NOISE = Modulated(False, False, noise=True)
+
+MAIN_CASES = (
+    # StyleGAN2's filter behind the layer that doubles 64x64, with noise, bias and activation.
+    Case(8, 256, 129, 129, (4, 4), shared=True, dtype=HALF, epilogue=LEAKY, modulated=NOISE),
+    # Upsampling by a filter: zeros between the pixels and a 4x4 filter.
+    Case(8, 256, 64, 64, (4, 4), (2, 2), transposed=True, shared=True, dtype=HALF, bias=False),
+    # A mobile network's block.
+    Case(8, 256, 64, 64, dtype=HALF, epilogue=Epilogue("hard_swish")),
+    # StyleGAN3's separable filter, one axis of two.
+    Case(8, 128, 84, 84, (1, 12), padding=NONE, shared=True, dtype=HALF, bias=False),
+)
+CASES = (
+    Case(2, 20, 5, 6, epilogue=RELU),
+    Case(1, 3, 9, 8, (7, 7), padding=(3, 3, 3, 3), pad_mode="reflect", dtype=HALF, epilogue=TANH),
+    Case(2, 33, 11, 8, (5, 3), (2, 3), (0, 2, 1, 1), (2, 1), dtype=BRAIN),
+    Case(1, 16, 4, 3, pad_mode="edge", upsample=True, dtype=HALF, residual=True),
+    Case(2, 24, 9, 9, (4, 4), shared=True, modulated=NOISE, epilogue=LEAKY),
+    Case(3, 17, 4, 5, modulated=Modulated(noise=True), dtype=HALF),
+    Case(2, 5, 3, 4, modulated=Modulated(shared=True), epilogue=Epilogue("prelu"), wide=3),
+    Case(1, 4, 6, 5, padding=TWO, epilogue=Epilogue("tanh", out_format="uint8_nhwc")),
+    # Transposed: equal phases, unequal ones, kernels smaller than their stride, output padding.
+    Case(2, 20, 4, 5, (4, 4), (2, 2), transposed=True, shared=True, dtype=HALF),
+    Case(1, 9, 5, 3, (3, 3), (2, 2), (1, 1, 1, 1), transposed=True, output_padding=(1, 0)),
+    Case(1, 6, 3, 2, (1, 1), (2, 2), NONE, transposed=True, output_padding=(1, 1), bias=False),
+    Case(2, 7, 3, 4, (1, 2), (3, 3), NONE, transposed=True, output_padding=(2, 1), residual=True),
+    Case(2, 8, 1, 9, (1, 16), (1, 8), (0, 4, 0, 4), transposed=True, dtype=BRAIN, epilogue=TANH),
+)
+
+
+def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
+    packed = inputs(case, None, torch.device("meta")).launch["packed"]
+    size = packed.output_size(case.height, case.width)
+    rows, columns = (ceil_div(n, p) for n, p in zip(size, packed.phases, strict=True))
+    return configs(packed, case.batch * rows * columns, capability)
+
+
+KERNEL = Kernel(
+    name="depthwise",
+    accepts=accepts,
+    prepare=prepare,
+    launch=launch,
+    reference=reference,
+    inputs=inputs,
+    cases=CASES,
+    configs=case_configs,
+    main_cases=MAIN_CASES,
+    multiplies=False,
+)
