@@ -53,6 +53,7 @@ class Report:
     warps: int
     occupancy: float  # resident warps over the most that one multiprocessor holds
     tensor_cores: str  # "tcgen05", "wgmma", "mma" or "none"
+    eight_bit: bool  # whether they multiply 8-bit factors
     copies: str  # to shared memory, while computing: "bulk" (TMA), "async" (cp.async) or "none"
     widest_load: int  # bytes per thread and load from global memory; 16 stands for bulk copies too
     loop: int  # instructions of the innermost loop that multiplies
@@ -61,6 +62,7 @@ class Report:
 
 # Machine instructions that tell; the first that is found counts.
 TENSOR_CORES = {"tcgen05": r"\bUTC\w*MMA", "wgmma": r"\b[HQI]GMMA", "mma": r"\b[HQI]MMA"}
+EIGHT_BIT = r"\bUTCQMMA|\bQG?MMA"
 COPIES = {"bulk": r"\bUTMALDG", "async": r"\bLDGSTS"}
 LOCAL = r"\b(?:LDL|STL)\b"
 MULTIPLIES = r"\bUTC\w*MMA|\b[HQI]G?MMA|\bFFMA"
@@ -109,6 +111,7 @@ def report(call: Call, architecture: int) -> Report:
         warps=warps,
         occupancy=occupancy(limits, registers, shared, warps),
         tensor_cores=first_found(TENSOR_CORES, instructions),
+        eight_bit=any(re.search(EIGHT_BIT, line) for line in instructions),
         copies=first_found(COPIES, instructions),
         widest_load=widest_load(instructions),
         loop=loop_length(instructions, labels),

@@ -4,7 +4,8 @@
 
 Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; --check writes
 nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
-its architecture has, or a main 16-bit kernel misses the tensor cores or the copies it is made for.
+its architecture has, or a main kernel in 16 or 8 bits misses the tensor cores or the copies it is
+made for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import torch
 import triton
+from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import Config, Kernel
 
@@ -29,7 +31,8 @@ DOCUMENT = ROOT / "docs" / "kernels.md"
 RESULTS = ROOT / "benchmarks" / "results" / "static" / "kernels.json"
 BEGIN, END = "<!-- begin: static report -->", "<!-- end: static report -->"
 
-# What a main 16-bit kernel must multiply with.
+# What a main kernel in 16 or 8 bits must multiply with; 8 bits from Ada on.
+FIRST_WITH_E4M3 = 89
 NEEDED = {80: "mma", 86: "mma", 89: "mma", 90: "wgmma", 100: "tcgen05", 120: "mma"}
 
 
@@ -55,7 +58,7 @@ class Job:
 
     @property
     def is_main(self) -> bool:
-        """Held to the tensor cores: a default of a large batch in 16 bits."""
+        """Held to the tensor cores: a default of a large batch in 16 or 8 bits."""
         large = self.batch == self.row.main_cases[self.case].batch
         return self.is_default and large and self.dtype != torch.float32
 
@@ -66,16 +69,21 @@ def problem(kernel: Kernel, case: int, dtype: torch.dtype, precision: str, batch
 
 
 def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
-    """What to compile: all configurations of each main case in float16, and the defaults of other
-    precisions and batches; quick: the defaults of the main cases in float16."""
+    """What to compile: all configurations of each main case in float16 (or e4m3, where the case is
+    in that), and the defaults of other precisions and batches; quick: the defaults alone."""
     for row, kernel in enumerate(KERNELS):
         for number, case in enumerate(kernel.main_cases):
-            kinds = [(torch.float16, "ieee", case.batch)]
-            if not quick:
+            eight = case.dtype == E4M3
+            kinds = [(case.dtype if eight else torch.float16, "ieee", case.batch)]
+            if eight and not quick:
+                kinds += [(E4M3, "ieee", 1)]
+            elif not quick:
                 kinds += [(torch.float16, "ieee", 1)]
                 kinds += [(torch.bfloat16, "ieee", case.batch), (torch.float32, "ieee", case.batch)]
                 kinds += [(torch.float32, "tf32", case.batch)] if kernel.multiplies else []
             for architecture in architectures:
+                if eight and architecture < FIRST_WITH_E4M3:
+                    continue
                 seen = set()
                 for kind in kinds:
                     asked = problem(kernel, number, *kind)
@@ -90,8 +98,8 @@ def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
 
 def run(job: Job) -> list[Report]:
     inputs = job.row.inputs(job.problem(), None, torch.device("meta"))
-    # In 16 bits the engine's guard against NaN is always on.
-    guarded = job.dtype != torch.float32
+    # In 16 bits the engine's guard against NaN is always on; no layer in 8 bits is the last.
+    guarded = job.dtype not in (torch.float32, E4M3)
     flag = torch.empty(1, dtype=torch.int32, device="meta") if guarded else None
     prepared = job.row.prepare(**inputs.launch, config=job.config, flag=flag)
     return [report(call, job.architecture) for call in prepared.calls]
@@ -110,6 +118,8 @@ def faults(job: Job, found: Report) -> list[str]:
             wrong.append(f"multiplies with {found.tensor_cores}, not {needed}")
         if found.copies == "none":
             wrong.append("loads are not overlapped with multiplications")
+        if job.dtype == E4M3 and not found.eight_bit:
+            wrong.append("multiplies in more than 8 bits")
     if job.is_main and found.widest_load < 16:
         wrong.append(f"loads of {found.widest_load} bytes, not 16")
     return wrong
@@ -189,17 +199,17 @@ def write(rows: list[dict]) -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """The defaults of the main cases in float16 at their own batch, as Markdown."""
+    """The defaults of the main cases in float16 or e4m3 at their own batch, as Markdown."""
     lines = [
         f"Triton {triton.__version__}; {len(rows)} configurations compiled, of which the defaults "
-        "in float16 are shown (all are in `benchmarks/results/static/kernels.json`).",
+        "in float16 and e4m3 are shown (all are in `benchmarks/results/static/kernels.json`).",
         "",
         "| kernel | problem | GPU | tile, warps, stages | registers | spills | shared | "
         "occupancy | multiplies with | copies | load | loop |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        if row["main"] and row["dtype"] == "float16":
+        if row["main"] and row["dtype"] in ("float16", "float8_e4m3fn"):
             lines.append(
                 f"| {row['kernel']} | {row['case']} | sm_{row['architecture']} | {row['config']} | "
                 f"{row['registers']} | {row['spills']} | {row['shared'] / 1024:.0f} KiB | "

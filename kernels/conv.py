@@ -12,11 +12,11 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import statistics as measuring
 from . import tiles
 from .conv_weight import PackedWeight, pack
+from .e4m3 import as_factor, dequantising
 from .epilogue import Epilogue, finish
 from .layout import is_aligned, pitch
 from .modulation import (
@@ -28,7 +28,16 @@ from .modulation import (
 )
 from .statistics import Statistics, is_of_one_image, store_statistics
 from .to_image import prepare_sum
-from .types import Call, Config, Prepared, box_of, capability_of, ceil_div, describe
+from .types import (
+    Call,
+    Config,
+    Prepared,
+    box_of,
+    capability_of,
+    ceil_div,
+    describe,
+    describe_weight,
+)
 
 __all__ = ["PackedWeight", "configs", "launch", "pack", "prepare"]
 
@@ -64,7 +73,7 @@ def conv_kernel(
     deviations,  # [tiles, C_OUT] float32
     counts,  # [tiles] float32
     scale_in_pitch,
-    scale_out_pitch,
+    scale_out_pitch: tl.constexpr,
     noise_pitch,
     images,
     height,
@@ -76,7 +85,8 @@ def conv_kernel(
     C_IN: tl.constexpr,
     C_OUT: tl.constexpr,
     X_PITCH: tl.constexpr,  # elements from one pixel of x to the next
-    PITCH: tl.constexpr,
+    PITCH: tl.constexpr,  # columns of weight
+    TRANSPOSED: tl.constexpr,  # weight is [PITCH, ...]: wgmma reads 8 bits along the sum alone
     KERNEL_H: tl.constexpr,
     KERNEL_W: tl.constexpr,
     STRIDE_H: tl.constexpr,
@@ -150,9 +160,12 @@ def conv_kernel(
         x_image = x + image.to(tl.int64) * height * width * X_PITCH
         x_h = out_h * STRIDE_H - PAD_H
         x_w = out_w * STRIDE_W - PAD_W
-        weight_columns = weight + column
+        K_STEP: tl.constexpr = 1 if TRANSPOSED else PITCH
+        weight_columns = weight + column * (K_TOTAL if TRANSPOSED else 1)
     PER_SPLIT: tl.constexpr = (STEPS + SPLIT_K - 1) // SPLIT_K
     first_step = tl.program_id(1) * PER_SPLIT
+    # Hopper sums products of 8 bits in fewer bits than float32's, into which each step adds them.
+    MOST_IMPRECISE: tl.constexpr = BLOCK_K if TRANSPOSED else 0
 
     # Swapped, the input is the second factor, which wgmma reads from shared memory where it is; a
     # reshaped first factor would pass through registers.
@@ -169,7 +182,10 @@ def conv_kernel(
             in_w = first_w - PAD_W + tap % KERNEL_W * DILATION_W
             a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
             k_channel = channel + k_in_block
-            b = weight.load([tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
+            if TRANSPOSED:
+                b = weight.load([column_tile * BLOCK_COLUMNS, tap * C_IN + channel]).T
+            else:
+                b = weight.load([tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
         elif C_IN % BLOCK_K == 0:
             # A step stays within one tap: its rows are contiguous.
             tap = step // CHANNEL_BLOCKS
@@ -182,7 +198,7 @@ def conv_kernel(
                 x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside[:, None], other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
             k_channel = channel + k_in_block
-            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * PITCH
+            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * K_STEP
             if PITCH % BLOCK_COLUMNS == 0:
                 b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
             else:
@@ -200,19 +216,18 @@ def conv_kernel(
             a = tl.load(x_image[:, None] + offset_k, mask=inside, other=0.0)
             k_channel = k % C_IN
             b_mask = (k < K_TOTAL)[:, None] & (column < PITCH)[None, :]
-            b = tl.load(weight_columns[None, :] + k[:, None] * PITCH, mask=b_mask, other=0.0)
+            b = tl.load(weight_columns[None, :] + k[:, None] * K_STEP, mask=b_mask, other=0.0)
         if HAS_SCALE_IN:
             a = scale_input(
                 a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
             )
-        if INTERPRETED and a.dtype == tl.bfloat16:
-            # The interpreter multiplies bfloat16 bit patterns as integers.
-            a = a.to(tl.float32)
-            b = b.to(tl.float32)
+        a = as_factor(a, INTERPRETED)
+        b = as_factor(b, INTERPRETED)
         if SWAPPED:
-            accumulator = tl.dot(b.T, a.T, accumulator, input_precision=PRECISION)
-        else:
-            accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+            a, b = b.T, a.T
+        accumulator = tl.dot(
+            a, b, accumulator, input_precision=PRECISION, max_num_imprecise_acc=MOST_IMPRECISE
+        )
     if SWAPPED:
         accumulator = accumulator.T
 
@@ -343,6 +358,7 @@ def prepare(
     slopes: torch.Tensor | None = None,
     modulation: Modulation = UNMODULATED,
     statistics: torch.Tensor | None = None,
+    x_scale: float = 1.0,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -374,6 +390,7 @@ def prepare(
         config = config.with_(descriptors=False)
     if r > 1 and modulation != UNMODULATED:
         raise ValueError("modulation: found one with a shuffle, needed none")
+    modulation = dequantising(modulation, packed.scale, x_scale)
     if r > 1 and config.split_k > 1:
         raise ValueError("config: found split_k with a shuffle, needed split_k = 1")
     measured = None
@@ -385,8 +402,7 @@ def prepare(
     if config.descriptors:
         box = box_of(images, out_height, out_width, config.block_m)
         x_argument = describe(x, (*box, config.block_k))
-        block = [config.block_k, config.block_n]
-        weight_argument = TensorDescriptor.from_tensor(packed.data, block)
+        weight_argument = describe_weight(packed.data, config, packed.scale is not None)
     arguments = {
         "x": x_argument,
         "weight": weight_argument,
@@ -398,7 +414,8 @@ def prepare(
         "C_IN": c_in,
         "C_OUT": packed.c_out,
         "X_PITCH": x_pitch,
-        "PITCH": packed.data.shape[-1],
+        "PITCH": packed.pitch,
+        "TRANSPOSED": packed.scale is not None,
         "KERNEL_H": packed.kernel[0],
         "KERNEL_W": packed.kernel[1],
         "STRIDE_H": packed.stride[0],
@@ -450,9 +467,10 @@ def launch(
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     x, out and residual may be some of the channels of a wider image. Accumulates in float32.
-    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
-    statistics (float32 memory of `statistics_size` for those of the result; `Prepared.statistics`
-    is where they lie in it, None where the tiling has none), flag, precision ("ieee", or "tf32"
-    for float32 on the tensor cores), config, and the fields of `epilogue.Epilogue`.
+    A result of e4m3 is float16. Options: out, residual (added to the result), slopes (of a prelu,
+    float32 [c_out]), modulation, statistics (float32 memory of `statistics_size` for those of the
+    result; `Prepared.statistics` is where they lie in it, None where the tiling has none), x_scale
+    (what a 1 of x stands for, where x is e4m3), flag, precision ("ieee", or "tf32" for float32 on
+    the tensor cores), config, and the fields of `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

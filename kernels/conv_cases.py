@@ -8,6 +8,7 @@ import torch
 
 from . import statistics as measuring
 from .conv import configs, launch, pack, prepare
+from .e4m3 import CASE_SCALE, E4M3, rounded, stored
 from .epilogue import PLAIN, Epilogue
 from .modulation import UNMODULATED, Modulated, Modulation
 from .types import DTYPES, Config, Inputs, Kernel
@@ -46,6 +47,7 @@ class Case:
         words += [self.pad_mode] if self.pad_mode != "zeros" else []
         words += ["upsampled"] if self.upsample else []
         words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
+        words += ["e4m3"] if self.dtype == E4M3 else []
         words += ["residual"] if self.residual else []
         words += [f"in images of {self.wide} more"] if self.wide else []
         words += ["modulated"] if self.modulated else []
@@ -55,8 +57,10 @@ class Case:
 
 def accepts(case: Case) -> str | None:
     """None, or why the case is for the library op."""
-    if case.dtype not in DTYPES:
-        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    if case.dtype not in (*DTYPES, E4M3):
+        return f"dtype {case.dtype}: needs one of {(*DTYPES, E4M3)}"
+    if case.dtype == E4M3 and (case.c_in % 16 or case.modulated):
+        return "e4m3: needs a multiple of 16 channels, unmodulated"
     return None
 
 
@@ -70,7 +74,7 @@ def reference(
     case: Case,
 ) -> torch.Tensor:
     """The definition, in float64: a sum over the taps of a padded and upsampled copy."""
-    x = modulation.reference_input(x)
+    x = modulation.reference_input(x) * (CASE_SCALE if case.dtype == E4M3 else 1)
     if case.upsample:
         x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     top, left, bottom, right = case.padding
@@ -124,14 +128,16 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    def image(channels: int, height: int, width: int) -> torch.Tensor:
-        x = normal(case.batch, channels + case.wide, height, width).to(case.dtype)
+    def image(channels: int, height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+        x = normal(case.batch, channels + case.wide, height, width)
+        x = (x / CASE_SCALE if dtype == E4M3 else x).to(dtype)
         return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
 
-    x = image(case.c_in, case.height, case.width)
+    x = image(case.c_in, case.height, case.width, case.dtype)
     # Sums of unit variance, so that a tolerance means the same for every case.
     weight = normal(case.c_out, case.c_in, *case.kernel)
-    weight = (weight / (case.c_in * case.kernel[0] * case.kernel[1]) ** 0.5).to(case.dtype)
+    weight = weight / (case.c_in * case.kernel[0] * case.kernel[1]) ** 0.5
+    weight = rounded(weight, 0, case.dtype)
     bias = normal(case.c_out) if case.bias else None
     packed = pack(
         weight,
@@ -146,7 +152,7 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     )
     size = packed.output_size(case.height, case.width)
     final = [n * case.shuffle for n in size]
-    residual = image(packed.channels, *final) if case.residual else None
+    residual = image(packed.channels, *final, stored(case.dtype)) if case.residual else None
     slopes = None
     if case.epilogue.activation == "prelu":
         slopes = normal(packed.channels)
@@ -164,8 +170,9 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         # As many chunks as there are pixels are enough for any tiling.
         needed = measuring.size(case.batch, size[0] * size[1], case.c_out)
         launch_arguments["statistics"] = torch.empty(needed, device=device)
+    launch_arguments["x_scale"] = CASE_SCALE
     if case.wide:
-        launch_arguments["out"] = image(packed.channels, *final)
+        launch_arguments["out"] = image(packed.channels, *final, stored(case.dtype))
     return Inputs(
         {**launch_arguments, **asdict(case.epilogue)}, {**shared, "weight": weight, "case": case}
     )
@@ -173,6 +180,7 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
 
 RELU, LEAKY = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2)
 TANH = Epilogue("tanh", out_format="float32_nchw")
+CODES = Epilogue("relu", out_format="e4m3_nhwc", high=7.0)
 HALF, BRAIN = torch.float16, torch.bfloat16
 WIDE, NONE = (3, 3, 3, 3), (0, 0, 0, 0)
 SCALED, NOISY = Modulated(), Modulated(noise=True)
@@ -196,6 +204,10 @@ MAIN_CASES = (
     # StyleGAN2's layer at 64x64, and an image layer.
     Case(8, 512, 64, 64, 512, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
     Case(8, 128, 128, 128, 3, (1, 1), padding=NONE, dtype=HALF, modulated=Modulated(True, False)),
+    # In 8 bits: CycleGAN's residual block, an encoder's layer, a variational decoder's.
+    Case(8, 256, 64, 64, 256, pad_mode="reflect", dtype=E4M3, residual=True),
+    Case(8, 128, 64, 64, 256, (4, 4), (2, 2), dtype=E4M3, epilogue=CODES),
+    Case(8, 512, 64, 64, 512, dtype=E4M3, epilogue=Epilogue("silu")),
 )
 CASES = (
     Case(2, 16, 5, 6, 24),
@@ -224,6 +236,11 @@ CASES = (
     Case(3, 16, 4, 4, 33, dtype=BRAIN, modulated=SCALED, pad_mode="edge"),
     Case(2, 24, 3, 5, 3, (1, 1), padding=NONE, modulated=Modulated(True, False), residual=True),
     Case(2, 16, 4, 4, 8, modulated=Modulated(False, True, True, shared=True), upsample=True),
+    # In 8 bits: to 16 bits and to 8, with everything around.
+    Case(2, 32, 5, 4, 24, dtype=E4M3, residual=True, epilogue=LEAKY),
+    Case(1, 48, 4, 5, 20, (4, 4), (2, 2), dtype=E4M3, pad_mode="reflect", epilogue=CODES),
+    Case(2, 32, 3, 4, 36, shuffle=2, dtype=E4M3, upsample=True, residual=True, epilogue=CODES),
+    Case(1, 16, 3, 4, 20, wide=16, dtype=E4M3, epilogue=Epilogue("tanh")),
 )
 
 

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import statistics as measuring
 from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, pack_upsampled, union_of_taps
+from .e4m3 import as_factor, dequantising
 from .epilogue import Epilogue, finish
 from .layout import is_aligned, pitch
 from .modulation import (
@@ -44,6 +44,7 @@ from .types import (
     capability_of,
     ceil_div,
     describe,
+    describe_weight,
 )
 
 __all__ = ["PackedWeight", "configs", "launch", "pack", "pack_upsampled", "prepare"]
@@ -65,7 +66,7 @@ def conv_transpose_kernel(
     deviations,  # [tiles, C_OUT] float32
     counts,  # [tiles] float32
     scale_in_pitch,
-    scale_out_pitch,
+    scale_out_pitch: tl.constexpr,
     noise_pitch,
     images,
     height,
@@ -79,7 +80,8 @@ def conv_transpose_kernel(
     C_IN: tl.constexpr,
     C_OUT: tl.constexpr,
     X_PITCH: tl.constexpr,  # elements from one pixel of x to the next
-    PITCH: tl.constexpr,
+    PITCH: tl.constexpr,  # columns of weight
+    TRANSPOSED: tl.constexpr,  # weight is [PITCH, ...]: wgmma reads 8 bits along the sum alone
     KERNEL_H: tl.constexpr,
     KERNEL_W: tl.constexpr,
     STRIDE_H: tl.constexpr,
@@ -182,7 +184,11 @@ def conv_transpose_kernel(
         x_h = q_h + base_h
         x_w = q_w + base_w
         x_pixel = x + ((image.to(tl.int64) * height + x_h) * width + x_w) * X_PITCH
-        weight_columns = weight + first_row * PITCH + column
+        K_ALL: tl.constexpr = (1 if PHASES_IN_COLUMNS else PHASES) * TAPS_H * TAPS_W * C_IN
+        K_STEP: tl.constexpr = 1 if TRANSPOSED else PITCH
+        weight_columns = weight + first_row * K_STEP + column * (K_ALL if TRANSPOSED else 1)
+    # Hopper sums products of 8 bits in fewer bits than float32's, into which each step adds them.
+    MOST_IMPRECISE: tl.constexpr = BLOCK_K if TRANSPOSED else 0
     first_step = 0
     if SPLIT_K > 1:
         per_split = (steps + SPLIT_K - 1) // SPLIT_K
@@ -204,7 +210,11 @@ def conv_transpose_kernel(
             in_w = first_w + base_w - tap % taps_w
             a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
             k_channel = channel + k_in_block
-            b = weight.load([first_row + tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
+            row = first_row + tap * C_IN + channel
+            if TRANSPOSED:
+                b = weight.load([column_tile * BLOCK_COLUMNS, row]).T
+            else:
+                b = weight.load([row, column_tile * BLOCK_COLUMNS])
         elif C_IN % BLOCK_K == 0:
             # A step stays within one tap: its position is a scalar, its rows are contiguous.
             tap = step // CHANNEL_BLOCKS
@@ -217,7 +227,7 @@ def conv_transpose_kernel(
                 x_pixel[:, None] + (shift + k_in_block)[None, :], mask=inside[:, None], other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
             k_channel = channel + k_in_block
-            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * PITCH
+            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * K_STEP
             if PITCH % BLOCK_COLUMNS == 0:
                 b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
             else:
@@ -235,19 +245,18 @@ def conv_transpose_kernel(
             a = tl.load(x_pixel[:, None] + shift[None, :], mask=inside, other=0.0)
             k_channel = k % C_IN
             b_mask = (k < k_total)[:, None] & (column < PITCH)[None, :]
-            b = tl.load(weight_columns[None, :] + k[:, None] * PITCH, mask=b_mask, other=0.0)
+            b = tl.load(weight_columns[None, :] + k[:, None] * K_STEP, mask=b_mask, other=0.0)
         if HAS_SCALE_IN:
             a = scale_input(
                 a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
             )
-        if INTERPRETED and a.dtype == tl.bfloat16:
-            # The interpreter multiplies bfloat16 bit patterns as integers.
-            a = a.to(tl.float32)
-            b = b.to(tl.float32)
+        a = as_factor(a, INTERPRETED)
+        b = as_factor(b, INTERPRETED)
         if SWAPPED:
-            accumulator = tl.dot(b.T, a.T, accumulator, input_precision=PRECISION)
-        else:
-            accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+            a, b = b.T, a.T
+        accumulator = tl.dot(
+            a, b, accumulator, input_precision=PRECISION, max_num_imprecise_acc=MOST_IMPRECISE
+        )
     if SWAPPED:
         accumulator = accumulator.T
 
@@ -379,6 +388,7 @@ def prepare(
     slopes: torch.Tensor | None = None,
     modulation: Modulation = UNMODULATED,
     statistics: torch.Tensor | None = None,
+    x_scale: float = 1.0,
     flag: torch.Tensor | None = None,
     precision: str = "ieee",
     config: Config | None = None,
@@ -393,6 +403,7 @@ def prepare(
             f"x: found {c_in} channels of {x.dtype}, needed {packed.c_in} of {packed.data.dtype}"
         )
     x_pitch = pitch(x, "x")
+    modulation = dequantising(modulation, packed.scale, x_scale)
     out_height, out_width = packed.output_size(height, width)
     out = epilogue.output(x, (images, packed.c_out, out_height, out_width), out)
     rows = ceil_div(out_height, packed.stride[0])
@@ -409,12 +420,11 @@ def prepare(
         measured = Statistics.within(statistics, images, chunks, packed.c_out)
     spans = [union_of_taps(packed.kernel[i], packed.stride[i], packed.padding[i]) for i in range(2)]
     box = box_of(images, rows, columns, config.block_m) if config.descriptors else (1, 1, 1)
-    weight = packed.data.view(-1, packed.data.shape[-1])
     arguments = {
         "x": describe(x, (*box, config.block_k)) if config.descriptors else x,
-        "weight": TensorDescriptor.from_tensor(weight, [config.block_k, config.block_n])
+        "weight": describe_weight(packed.data, config, packed.scale is not None)
         if config.descriptors
-        else weight,
+        else packed.data,
         "images": images,
         "height": height,
         "width": width,
@@ -425,7 +435,8 @@ def prepare(
         "C_IN": c_in,
         "C_OUT": packed.c_out,
         "X_PITCH": x_pitch,
-        "PITCH": packed.data.shape[-1],
+        "PITCH": packed.pitch,
+        "TRANSPOSED": packed.scale is not None,
         "KERNEL_H": packed.kernel[0],
         "KERNEL_W": packed.kernel[1],
         "STRIDE_H": packed.stride[0],
@@ -477,9 +488,10 @@ def launch(
 
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     x, out and residual may be some of the channels of a wider image. Accumulates in float32.
-    Options: out, residual (added to the result), slopes (of a prelu, float32 [c_out]), modulation,
-    statistics (float32 memory of `statistics_size` for those of the result; `Prepared.statistics`
-    is where they lie in it, None where the tiling has none), flag, precision ("ieee", or "tf32"
-    for float32 on the tensor cores), config, and the fields of `epilogue.Epilogue`.
+    A result of e4m3 is float16. Options: out, residual (added to the result), slopes (of a prelu,
+    float32 [c_out]), modulation, statistics (float32 memory of `statistics_size` for those of the
+    result; `Prepared.statistics` is where they lie in it, None where the tiling has none), x_scale
+    (what a 1 of x stands for, where x is e4m3), flag, precision ("ieee", or "tf32" for float32 on
+    the tensor cores), config, and the fields of `epilogue.Epilogue`.
     """
     return prepare(x, packed, bias, **options).run()

@@ -8,6 +8,7 @@ import torch
 
 from . import statistics as measuring
 from .conv_transpose import configs, launch, pack, prepare
+from .e4m3 import CASE_SCALE, E4M3, rounded, stored
 from .epilogue import PLAIN, Epilogue
 from .modulation import UNMODULATED, Modulated, Modulation
 from .types import DTYPES, Config, Inputs, Kernel, ceil_div
@@ -41,6 +42,7 @@ class Case:
         size = f"{self.height}x{self.width}"
         words = f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}"
         words += f", in images of {self.wide} more" if self.wide else ""
+        words += ", e4m3" if self.dtype == E4M3 else ""
         words += ", modulated" if self.modulated else ""
         return f"{words}, with statistics" if self.statistics else words
 
@@ -55,7 +57,7 @@ def reference(
     case: Case,
 ) -> torch.Tensor:
     """The textbook definition, in float64: every input pixel adds its kernel to the output."""
-    dtype, x = x.dtype, modulation.reference_input(x)
+    dtype, x = x.dtype, modulation.reference_input(x) * (CASE_SCALE if x.dtype == E4M3 else 1)
     images, _, height, width = x.shape
     top, left, bottom, right = case.padding
     stride_h, stride_w = case.stride
@@ -75,8 +77,10 @@ def reference(
 
 def accepts(case: Case) -> str | None:
     """None, or why the case is for the library op."""
-    if case.dtype not in DTYPES:
-        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    if case.dtype not in (*DTYPES, E4M3):
+        return f"dtype {case.dtype}: needs one of {(*DTYPES, E4M3)}"
+    if case.dtype == E4M3 and (case.c_in % 16 or case.modulated):
+        return "e4m3: needs a multiple of 16 channels, unmodulated"
     for i, axis in enumerate("hw"):
         if case.output_padding[i] >= case.stride[i]:
             return f"output_padding_{axis} {case.output_padding[i]}: needs less than the stride"
@@ -89,15 +93,16 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    def image(channels: int, height: int, width: int) -> torch.Tensor:
-        x = normal(case.batch, channels + case.wide, height, width).to(case.dtype)
+    def image(channels: int, height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+        x = normal(case.batch, channels + case.wide, height, width)
+        x = (x / CASE_SCALE if dtype == E4M3 else x).to(dtype)
         return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
 
-    x = image(case.c_in, case.height, case.width)
+    x = image(case.c_in, case.height, case.width, case.dtype)
     # Sums of unit variance, so that a tolerance means the same for every case.
     taps = ceil_div(case.kernel[0], case.stride[0]) * ceil_div(case.kernel[1], case.stride[1])
     weight = normal(case.c_in, case.c_out, *case.kernel) / (case.c_in * taps) ** 0.5
-    weight = weight.to(case.dtype)
+    weight = rounded(weight, 1, case.dtype)
     bias = normal(case.c_out) if case.bias else None
     packed = pack(
         weight,
@@ -108,10 +113,12 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         phases_in_columns=case.phases_in_columns,
     )
     size = packed.output_size(case.height, case.width)
-    both = {"bias": bias, "residual": image(case.c_out, *size) if case.residual else None}
+    both = {"bias": bias, "residual": None}
+    if case.residual:
+        both["residual"] = image(case.c_out, *size, stored(case.dtype))
     both["slopes"] = normal(case.c_out) if case.epilogue.activation == "prelu" else None
     launch_arguments = {"x": x, "packed": packed, "precision": case.precision, **both}
-    launch_arguments |= asdict(case.epilogue)
+    launch_arguments |= asdict(case.epilogue) | {"x_scale": CASE_SCALE}
     modulation = UNMODULATED
     if case.modulated is not None:
         channels = (case.c_in, case.c_out)
@@ -124,12 +131,13 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         needed = measuring.size(case.batch, padded[0] * padded[1], case.c_out)
         launch_arguments["statistics"] = torch.empty(needed, device=device)
     if case.wide:
-        launch_arguments["out"] = image(case.c_out, *size)
+        launch_arguments["out"] = image(case.c_out, *size, stored(case.dtype))
     return Inputs(launch_arguments, {"x": x, "weight": weight, "case": case, **both})
 
 
 RELU, LEAKY, TANH = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2), Epilogue("tanh")
 UINT8 = Epilogue("tanh", out_format="uint8_nhwc")
+CODES = Epilogue("relu", out_format="e4m3_nhwc", high=7.0)
 HALF, BRAIN = torch.float16, torch.bfloat16
 NONE, ONE, TWO = (0, 0, 0, 0), (1, 1, 1, 1), (2, 2, 2, 2)
 SCALED, NOISY = Modulated(), Modulated(noise=True)
@@ -147,6 +155,10 @@ MAIN_CASES = (
     # StyleGAN2's layer that doubles 64x64, and the same with its filter in the kernel.
     Case(8, 512, 64, 64, 256, (3, 3), padding=NONE, dtype=HALF, bias=False, modulated=SCALED),
     Case(8, 64, 64, 64, 64, (6, 6), padding=TWO, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
+    # DCGAN-64's layers in 8 bits.
+    Case(256, 512, 4, 4, 256, dtype=E4M3, epilogue=CODES),
+    Case(256, 256, 8, 8, 128, dtype=E4M3, epilogue=CODES),
+    Case(256, 128, 16, 16, 64, dtype=E4M3, epilogue=RELU),
 )
 CASES = (
     Case(2, 16, 4, 5, 24),
@@ -181,6 +193,10 @@ CASES = (
     Case(1, 32, 5, 4, 20, (6, 6), padding=TWO, dtype=HALF, modulated=NOISY, epilogue=LEAKY),
     Case(3, 16, 4, 4, 33, (3, 3), padding=NONE, dtype=BRAIN, modulated=SCALED, bias=False),
     Case(2, 9, 3, 5, 3, modulated=Modulated(noise=True, shared=True), epilogue=TANH),
+    # In 8 bits: to 16 bits and to 8; unequal phases; the image layer.
+    Case(2, 32, 4, 3, 24, dtype=E4M3, epilogue=CODES),
+    Case(1, 48, 3, 4, 20, (3, 3), (2, 2), (1, 1, 1, 1), (1, 1), E4M3, residual=True, wide=16),
+    Case(1, 32, 4, 5, 3, dtype=E4M3, epilogue=UINT8),
 )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .e4m3 import E4M3, quantise
 from .types import ceil_div
 
 
@@ -13,7 +14,8 @@ from .types import ceil_div
 class PackedWeight:
     """Weights as the kernel reads them, with the geometry they were packed for."""
 
-    data: torch.Tensor  # [phases or 1, taps_h * taps_w * c_in, columns padded]
+    # [(phases or 1) * taps_h * taps_w * c_in, columns padded]; in e4m3 its transpose
+    data: torch.Tensor
     c_in: int
     c_out: int
     kernel: tuple[int, int]
@@ -22,6 +24,12 @@ class PackedWeight:
     output_padding: tuple[int, int]
     taps: tuple[int, int]  # the most taps of any phase, or of their union
     phases_in_columns: bool
+    scale: torch.Tensor | None = None  # [c_out] float32, in e4m3
+
+    @property
+    def pitch(self) -> int:
+        """The columns, padded."""
+        return self.data.shape[1 if self.scale is None else 0]
 
     @property
     def phases(self) -> int:
@@ -73,6 +81,9 @@ def pack(
     c_in, c_out, *kernel = weight.shape  # [IOkk]
     if min(padding) < 0:
         raise ValueError(f"padding: found {padding}, needed none below zero")
+    scale = None
+    if dtype == E4M3:
+        weight, scale = quantise(weight, 1)
     phases = stride[0] * stride[1]
     if phases_in_columns is None:
         phases_in_columns = phases > 1 and phases * c_out <= 32
@@ -101,8 +112,9 @@ def pack(
             # With fewer taps in a phase its rows move up: [tap_h * tap_w * c_in] without a gap.
             rows = data[index].view(-1, pitch)
             rows[: own.shape[0] * own.shape[1] * c_in, :c_out] = own.reshape(-1, c_out)
+    data = data.view(-1, pitch)
     return PackedWeight(
-        data=data.view(data.shape[0], -1, pitch),
+        data=data if scale is None else data.t().contiguous(),
         c_in=c_in,
         c_out=c_out,
         kernel=(kernel[0], kernel[1]),
@@ -111,6 +123,7 @@ def pack(
         output_padding=tuple(output_padding),
         taps=(taps[0], taps[1]),
         phases_in_columns=phases_in_columns,
+        scale=scale,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .e4m3 import E4M3, quantise
 from .types import ceil_div
 
 PAD_MODES = ("zeros", "reflect", "edge")
@@ -15,7 +16,7 @@ PAD_MODES = ("zeros", "reflect", "edge")
 class PackedWeight:
     """Weights as the kernel reads them, with the geometry they were packed for."""
 
-    data: torch.Tensor  # [kernel_h * kernel_w * c_in, c_out padded]
+    data: torch.Tensor  # [kernel_h * kernel_w * c_in, c_out padded]; in e4m3 its transpose
     c_in: int
     c_out: int
     kernel: tuple[int, int]
@@ -26,6 +27,12 @@ class PackedWeight:
     upsample: bool  # the input is read as if each pixel were a square of four
     shuffle: int  # columns are (row, column, channel) of squares of shuffle x shuffle pixels
     shuffle_mode: str
+    scale: torch.Tensor | None = None  # [c_out] float32, of each column in e4m3
+
+    @property
+    def pitch(self) -> int:
+        """The columns, padded."""
+        return self.data.shape[1 if self.scale is None else 0]
 
     @property
     def channels(self) -> int:
@@ -74,9 +81,14 @@ def pack(
     if shuffle_mode == "CRD":
         squares = weight.view(c_out // shuffle**2, shuffle**2, *weight.shape[1:])
         weight = squares.transpose(0, 1).reshape(weight.shape)
+    scale = None
+    if dtype == E4M3:
+        weight, scale = quantise(weight, 0)
     # Rows of whole 32-byte sectors: every load of a tile's row is then aligned.
     data = weight.new_zeros((kernel_h * kernel_w * c_in, ceil_div(c_out, 16) * 16), dtype=dtype)
     data[:, :c_out] = weight.permute(2, 3, 1, 0).reshape(-1, c_out).to(dtype)
+    if scale is not None:
+        data = data.t().contiguous()
     kernel = (kernel_h, kernel_w)
     return PackedWeight(
         data=data,
@@ -90,4 +102,5 @@ def pack(
         upsample=upsample,
         shuffle=shuffle,
         shuffle_mode=shuffle_mode,
+        scale=scale,
     )

@@ -1,8 +1,9 @@
 """What every kernel does last: bias, activation, and writing the format that was asked for.
 
 Output formats, for values v of a logical [N, C, H, W] result:
-  "nhwc"          the result in the kernel's own dtype, channels last
+  "nhwc"          the result in the kernel's own dtype (float16 for e4m3), channels last
   "float32_nchw"  float32, contiguous
+  "e4m3_nhwc"     e4m3 of v * 448 / high, saturated; channels last (see e4m3.py)
   "uint8_nhwc"    uint8 [N, H, W, C]: round_half_even(clamp((v - low) / (high - low), 0, 1) * 255);
                   NaN becomes 0
 """
@@ -17,19 +18,22 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 
+from .e4m3 import E4M3, LARGEST, stored, to_e4m3
 from .layout import alike, is_pitched, pitch
 from .types import INTERPRETED
 
 ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "tanh", "sigmoid", "silu", "gelu")
 ACTIVATIONS += ("gelu_tanh", "mish", "hard_swish", "softplus", "elu")
-OUT_FORMATS = ("nhwc", "float32_nchw", "uint8_nhwc")
+OUT_FORMATS = ("nhwc", "e4m3_nhwc", "float32_nchw", "uint8_nhwc")
+# Those that lie like an input of the next layer.
+BUFFERS = ("nhwc", "e4m3_nhwc")
 
 Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What happens to a result before it is stored. `low` and `high` are for uint8 alone."""
+    """What happens to a result before it is stored. `low` and `high` are for 8 bits alone."""
 
     activation: str = "none"
     slope: float = 0.0  # of leaky_relu; the alpha of elu; a prelu's are an argument, per channel
@@ -56,7 +60,7 @@ class Epilogue:
     ) -> dict[str, Any]:
         """The arguments of `finish`, which every kernel has. `like` stands for absent pointers."""
         if residual is not None:
-            if self.out_format != "nhwc":
+            if self.out_format not in BUFFERS:
                 raise ValueError(f"residual: found out_format {self.out_format}, needed nhwc")
             if residual.shape != out.shape:
                 raise ValueError(
@@ -79,7 +83,7 @@ class Epilogue:
             "ACTIVATION": self.activation,
             "SLOPE": self.slope,
             "OUT_FORMAT": self.out_format,
-            "OUT_PITCH": pitch(out, "out") if self.out_format == "nhwc" else out.shape[-1],
+            "OUT_PITCH": pitch(out, "out") if self.out_format in BUFFERS else out.shape[-1],
             "RESIDUAL_PITCH": 0 if residual is None else pitch(residual, "residual"),
             "INTERPRETED": INTERPRETED,
         }
@@ -92,7 +96,7 @@ class Epilogue:
         if out is None:
             return self._new(shape, like.dtype, like.device)
         needed = self._new(shape, like.dtype, torch.device("meta"))
-        lies = alike(out, needed) or (self.out_format == "nhwc" and is_pitched(out))
+        lies = alike(out, needed) or (self.out_format in BUFFERS and is_pitched(out))
         same = out.shape == needed.shape and out.dtype == needed.dtype
         if not (lies and same and out.device == like.device):
             raise ValueError(
@@ -104,8 +108,9 @@ class Epilogue:
 
     def _new(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         n, c, h, w = shape
-        if self.out_format == "nhwc":
+        if self.out_format in BUFFERS:
             layout = torch.channels_last
+            dtype = E4M3 if self.out_format == "e4m3_nhwc" else stored(dtype)
             return torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
         if self.out_format == "float32_nchw":
             return torch.empty(shape, dtype=torch.float32, device=device)
@@ -128,7 +133,11 @@ class Epilogue:
         if residual is not None and self.residual_last:
             value = value + residual.double()
         if self.out_format == "nhwc":
-            return value.to(dtype)
+            return value.to(stored(dtype))
+        if self.out_format == "e4m3_nhwc":
+            scaled = value.float() * (LARGEST / self.high)
+            lost = torch.where(scaled.isfinite(), 0.0, torch.nan)
+            return (scaled.clamp(-LARGEST, LARGEST) + lost).to(E4M3)
         if self.out_format == "float32_nchw":
             return value.float()
         level = ((value.float() - self.low) / (self.high - self.low)).clamp(0, 1).mul(255).round()
@@ -196,7 +205,7 @@ def activate(x, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr):
 def to_stored(
     x, low, high, OUT_FORMAT: tl.constexpr, DTYPE: tl.constexpr, INTERPRETED: tl.constexpr
 ):
-    """float32 values -> what is stored: DTYPE, float32 or uint8 levels."""
+    """float32 values -> what is stored: DTYPE, e4m3, float32 or uint8 levels."""
     if OUT_FORMAT == "uint8_nhwc":
         x = tl.where(x == x, x, low)
         x = tl.div_rn(x - low, high - low) * 255.0
@@ -204,6 +213,8 @@ def to_stored(
         # 1.5 * 2**23: at this size float32 holds whole numbers only, so the sum is rounded to one,
         # ties to even.
         x = ((x + 12582912.0) - 12582912.0).to(tl.uint8)
+    elif OUT_FORMAT == "e4m3_nhwc":
+        x = to_e4m3(x, high, INTERPRETED)
     elif OUT_FORMAT == "nhwc" and tl.bfloat16 == DTYPE and INTERPRETED:
         # The interpreter truncates to bfloat16 where the hardware rounds to nearest even.
         bits = x.to(tl.uint32, bitcast=True)

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from . import tiles
-from .epilogue import Epilogue, finish
+from .epilogue import BUFFERS, Epilogue, finish
 from .layout import pitch
 from .to_image import prepare_sum
 from .types import Call, Config, Prepared, capability_of, ceil_div
@@ -191,8 +191,8 @@ def prepare(
 ) -> Prepared:
     """See launch. The capability, which picks the config, is that of x's device unless given."""
     epilogue = Epilogue(**epilogue_fields)
-    if epilogue.out_format != "nhwc":
-        raise ValueError(f"out_format: found {epilogue.out_format!r}, needed 'nhwc'")
+    if epilogue.out_format not in BUFFERS:
+        raise ValueError(f"out_format: found {epilogue.out_format!r}, needed one of {BUFFERS}")
     rows, k = x.shape[0], x[0].numel()
     if k != packed.k or x.dtype != packed.data.dtype:
         raise ValueError(

@@ -152,7 +152,7 @@ def scale_input(
 def modulate_output(
     sums,  # [BLOCK_PIXELS, BLOCK_COLUMNS] float32
     scale_out,
-    scale_out_pitch,
+    scale_out_pitch: tl.constexpr,  # 0: all samples share one
     noise,
     noise_pitch,
     image,  # [BLOCK_PIXELS]
@@ -167,7 +167,10 @@ def modulate_output(
 ):
     """The sums times their scale, plus noise: linear, so that parts of sums take it as well."""
     image64 = image.to(tl.int64)[:, None]
-    if HAS_SCALE_OUT:
+    if HAS_SCALE_OUT and scale_out_pitch == 0:
+        scale = tl.load(scale_out + channel, channel_exists, other=0.0)
+        sums *= scale.to(tl.float32)[None, :]
+    elif HAS_SCALE_OUT:
         mask = (image < images)[:, None] & channel_exists[None, :]
         scale = tl.load(scale_out + image64 * scale_out_pitch + channel[None, :], mask, other=0.0)
         sums *= scale.to(tl.float32)

@@ -41,6 +41,10 @@ class Product:
     # Whether the kernel has a path through tensor descriptors for this problem.
     descriptors: bool = False
 
+    @property
+    def eight_bit(self) -> bool:
+        return self.dtype.itemsize == 1
+
 
 def configs(product: Product, capability: tuple[int, int]) -> tuple[Config, ...]:
     """The configurations worth trying, the default first."""
@@ -105,6 +109,11 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
         sizes, k = (NARROW if narrow else IEEE), 16
     else:
         sizes, k = (NARROW if narrow else TF32), 32
+    if product.eight_bit:
+        k = 2 * k if product.channels % (2 * k) == 0 else k  # as many bytes
+        if bulk and capability[0] == 9:
+            # wgmma's sums are promoted to float32 once a step, so a tile holds its sums twice.
+            sizes = tuple(size for size in sizes if size[0] * size[1] <= 128 * 128)
     k_most = product.channels * (1 if bulk else product.taps)
     k = min(k, max(16, next_power_of_two(k_most)))
     smallest = sizes[-1][0]

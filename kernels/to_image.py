@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .epilogue import PLAIN, Epilogue, finish
+from .epilogue import BUFFERS, PLAIN, Epilogue, finish
 from .types import INTERPRETED, Call, Config, Inputs, Kernel, Prepared, ceil_div, next_power_of_two
 
 
@@ -141,7 +141,7 @@ def prepare_sum(
     """The launch that sums x [splits, N, C, H, W] (any strides) over its first axis into out."""
     splits, images, channels, height, width = x.shape
     written = epilogue.arguments(x, out, bias, residual, flag, slopes)
-    dense = epilogue.out_format != "nhwc" or written["OUT_PITCH"] == channels
+    dense = epilogue.out_format not in BUFFERS or written["OUT_PITCH"] == channels
     dense = dense and written["RESIDUAL_PITCH"] in (0, channels)
     flat = dense and is_flat(x, epilogue.out_format)
     config = config or configs(channels, flat)[0]

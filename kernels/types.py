@@ -151,6 +151,12 @@ def box_of(images: int, rows: int, columns: int, pixels: int) -> tuple[int, int,
     return min((box for box in boxes if max(box) <= 256), key=tiles)
 
 
+def describe_weight(weight: torch.Tensor, config: Config, transposed: bool) -> TensorDescriptor:
+    """A descriptor of packed weights [k, columns] (transposed: [columns, k]), in tiles."""
+    block = [config.block_k, config.block_n]
+    return TensorDescriptor.from_tensor(weight, block[::-1] if transposed else block)
+
+
 def describe(x: torch.Tensor, box: tuple[int, int, int, int]) -> TensorDescriptor:
     """A descriptor of channels-last x, in boxes of [images, rows, columns, channels]."""
     images, channels, height, width = x.shape
