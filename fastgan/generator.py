@@ -345,7 +345,7 @@ class Generator:
         start: int = 0,
         frames: int | None = None,
         source: Iterable[Any] | None = None,
-        size: tuple[int, int] | None = None,
+        size: tuple[int, ...] | None = None,
         **arguments: Any,
     ) -> Stream:
         """Frames on time, rendered ahead by a thread of their own (docs/realtime.md).
@@ -377,8 +377,9 @@ class Generator:
             start: the first frame's number; so a walk is resumed.
             frames: how many; None for no end.
             source: for image-to-image models: their frames, uint8 [H, W, C], pulled by a thread.
-            size: (height, width) of frames that will be fed; or of those to be made, as in
-                `generate`, by a model whose latent is a field.
+            size: (height, width) of frames that will be fed, or (height, width, channels) where
+                these are not the model's; or of those to be made, as in `generate`, by a model
+                whose latent is a field.
             arguments: of `Generator.__call__`, for image-to-image models.
 
         Raises:
@@ -388,7 +389,9 @@ class Generator:
         from fastgan.realtime.opening import open_stream
 
         if size is not None and self._signature.image is None:
-            return self._of_size(size).stream(
+            if len(size) != 2:
+                raise ArgumentError("size", repr(size), "(height, width) in pixels")
+            return self._of_size((size[0], size[1])).stream(
                 fps=fps, batch=batch, latents=latents, labels=labels, format=format,
                 buffers=buffers, similarity=similarity, budget_ms=budget_ms, policy=policy,
                 truncation=truncation, seed=seed, speed=speed, start=start, frames=frames,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -61,19 +62,30 @@ def is_pil(value: Any) -> bool:
     return module is not None and isinstance(value, module.Image)
 
 
-def read(path: str | os.PathLike[str]) -> Picture:
+def read(
+    source: str | os.PathLike[str] | bytes, name: str = "", most_pixels: int | None = None
+) -> Picture:
     """Read a picture: the first frame, turned upright as its EXIF orientation says.
 
+    Args:
+        source: a path, or what a file holds.
+        name: what to call it in an error; the path unless given.
+        most_pixels: more are refused, before they are decoded; None for Pillow's own limit.
+
     Raises:
-        ArgumentError: there is no such file, it may not be read, or it is no picture or a damaged
-            one.
+        ArgumentError: there is no such file, it may not be read, it is no picture, a damaged or
+            a too large one.
     """
     from PIL import Image
 
-    name = os.fspath(path)
+    file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
+    name = name or (file if isinstance(file, str) else "picture")
     Image.init()
     formats = [format for format in _OPENED if format in Image.OPEN]  # AVIF is optional
-    with _named(name), Image.open(name, formats=formats) as image:
+    with _named(name), Image.open(file, formats=formats) as image:
+        if most_pixels is not None and image.width * image.height > most_pixels:
+            found = f"{image.width} x {image.height} pixels"
+            raise ArgumentError(name, found, f"at most {most_pixels / 1e6:.3g} million")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # MPO: a photo with its preview behind it
             log.warning("%s: the first of %d frames", name, frames)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +14,13 @@ from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
+    from fastgan.realtime.live_page import LivePage, Serving
+
 EXAMPLES = (
     ("fastgan live dcgan-digits", "open the address that it prints"),
+    ("fastgan live restore-photos", "a picture, or the camera, goes in on the page"),
     ("fastgan live model.onnx --seeds 0-7 --w-frames 90 --fps 60", "from seed to seed"),
     ("fastgan live model.onnx --osc 9000", "steered by TouchOSC, Max or Ableton as well"),
     ("fastgan live model.onnx --host 0.0.0.0", "for other machines, who need the token"),
@@ -57,9 +63,7 @@ def live(
     osc: Annotated[
         int | None, typer.Option(metavar="PORT", help="Also listen to OSC on this port.")
     ] = None,
-    ndi: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Also send over NDI (not tried yet).")
-    ] = None,
+    ndi: Annotated[str | None, typer.Option(metavar="NAME", help="Also send over NDI.")] = None,
     spout: Annotated[
         str | None, typer.Option(metavar="NAME", help="Also send over Spout (not tried yet).")
     ] = None,
@@ -75,10 +79,12 @@ def live(
     ] = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show a model in the browser, live: seed, speed, truncation and classes under your hands.
+    """Show a model in the browser, live: what it makes, under your hands.
 
-    Drag the picture to walk through latent space; pause, step, and record to a video. The page is
-    served to this machine alone, and no other site's page gets in. Ctrl-C ends it.
+    A model with a latent: seed, speed, truncation and classes; drag the picture to walk. A model
+    that takes pictures: open, drop or paste one, or start the camera; paint the mask. Pause, and
+    record to a video. The page is served to this machine alone, and no other site's page gets in.
+    Ctrl-C ends it.
     """
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
     pixels = None if size is None else parse_size(size)
@@ -86,46 +92,68 @@ def live(
     from fastgan.cli.generate import label
     from fastgan.realtime import Drift, SeedPath
     from fastgan.realtime.live import Live
+    from fastgan.realtime.live_page import Serving
     from fastgan.realtime.osc import Osc
     from fastgan.realtime.senders import NdiSender, SpoutSender
 
+    if not (math.isfinite(fps) and fps > 0):
+        raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
+    Serving(format, quality)  # raises what it would raise later
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict
     )
-    if generator.signature.image is not None:
-        found = "a model that takes pictures"
-        raise ArgumentError("live", found, "one that makes them of a latent", "see fastgan apply")
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")
-    stream = generator.stream(
-        fps=fps,
-        batch=batch,
-        latents=SeedPath(tuple(walk), w_frames) if walk else Drift(seed),
-        labels=label(class_),
-        truncation=trunc,
-        seed=seed,
-        budget_ms=budget_ms,
-        size=pixels,
-    )
+    given = {"--seeds": seeds, "--trunc": trunc, "--size": size, "--osc": osc, "--batch": batch - 1}
     with ExitStack() as open_:
-        open_.enter_context(stream)
         sinks: list[Any] = []
         if ndi is not None:
             sinks.append(open_.enter_context(NdiSender(ndi, fps)))
         if spout is not None:
             sinks.append(open_.enter_context(SpoutSender(spout)))
-        if osc is not None:
-            open_.enter_context(Osc(osc)).control(stream)
-        page = Live(
-            generator,
-            model,
-            stream,
-            format=format,
-            quality=quality,
-            folder=outdir,
-            host=host,
-            token=token,
-            seed=seed,
-            sinks=sinks,
-        )
+        serving = Serving(format, quality, outdir, host, token, sinks)
+        page: LivePage
+        if generator.signature.image is not None:
+            options_of_walks = [name for name, value in given.items() if value]
+            page = _images(
+                generator, model, serving, fps, label(class_), seed, budget_ms, options_of_walks
+            )
+        else:
+            stream = generator.stream(
+                fps=fps,
+                batch=batch,
+                latents=SeedPath(tuple(walk), w_frames) if walk else Drift(seed),
+                labels=label(class_),
+                truncation=trunc,
+                seed=seed,
+                budget_ms=budget_ms,
+                size=pixels,
+            )
+            open_.enter_context(stream)
+            if osc is not None:
+                open_.enter_context(Osc(osc)).control(stream)
+            page = Live(generator, model, stream, serving, seed)
         page.run(port, ready=lambda address: typer.echo(f"{model}: {address}"))
+
+
+def _images(
+    generator: Generator,
+    model: str,
+    serving: Serving,
+    fps: float,
+    labels: Any,
+    seed: int,
+    budget_ms: float | None,
+    options_of_walks: list[str],
+) -> LivePage:
+    """The page of a model that takes pictures."""
+    from fastgan.realtime.live_images import LiveImages
+
+    for option in options_of_walks:
+        found = "a model that takes pictures"
+        raise ArgumentError(option, found, "one that makes them of a latent", "leave it away")
+    if labels is not None and generator.signature.label is None:
+        raise ArgumentError("--class", "a model without classes", "a model that has them")
+    return LiveImages(
+        generator, model, serving, fps=fps, labels=labels, seed=seed, budget_ms=budget_ms
+    )

@@ -23,7 +23,8 @@ class Frame:
     Attributes:
         images: uint8 [batch, H, W, C] or float32 [batch, C, H, W], as the stream's format says.
         index: its number; where numbers are missing, frames were dropped, skipped or similar.
-        position: where on the walk it is, in frames of the walk.
+        position: where on the walk it is, in frames of the walk; or which of the frames fed in it
+            was made of, from 0.
         due_ns: when it should be seen, in nanoseconds of `time.monotonic_ns`; 0 without fps.
         begun_ns, produced_ns, delivered_ns: when it was begun, whole, and taken.
     """

@@ -21,8 +21,10 @@ from urllib.parse import urlsplit
 from fastgan.errors import ArgumentError, BackendError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_LARGEST_MESSAGE = 1 << 16
+_LARGEST_TEXT = 1 << 16
 _STATS_SECONDS = 0.25
+#: What the page is made of, beside itself.
+_PARTS = ("live.css", "live.js", "walk.js", "images.js")
 
 
 @dataclass(eq=False)
@@ -46,8 +48,8 @@ class Page(Protocol):
     def look(self) -> None:
         """Somebody has come, or gone."""
 
-    def hear(self, client: Client, text: str) -> None:
-        """A page asks for something; called on a thread of its own."""
+    def hear(self, client: Client, message: str | bytes) -> None:
+        """A page asks for something, or sends it; called on a thread of its own."""
 
 
 class Server:
@@ -58,10 +60,16 @@ class Server:
         folder: recordings in it can be fetched.
         host: where to listen. Anything but this machine alone needs `token`.
         token: what a visitor's address must contain; None makes one where it is needed.
+        largest: bytes that a page may send at once, beside texts.
     """
 
-    def __init__(self, page: Page, folder: Path, host: str, token: str | None) -> None:
+    def __init__(
+        self, page: Page, folder: Path, host: str, token: str | None, largest: int = 0
+    ) -> None:
         self._page_of, self._folder, self._host = page, folder, host
+        # Twice as much is read before the connection is cut, so that what is a little too large
+        # gets an answer.
+        self._largest, self._most = largest, max(_LARGEST_TEXT, 2 * largest)
         self.token = token
         if token is None and host not in _LOOPBACK:
             self.token = secrets.token_urlsafe(16)
@@ -141,6 +149,7 @@ class Server:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/", self._page)
+        app.router.add_get("/page/{name}", self._part)
         app.router.add_get("/frames", self._socket)
         app.router.add_get("/recordings/{name}", self._recording)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -189,15 +198,27 @@ class Server:
         return guard
 
     async def _page(self, request: Any) -> Any:
-        from aiohttp import web
-
-        text = files("fastgan.realtime").joinpath("live.html").read_text("utf-8")
-        response = web.Response(text=text, content_type="text/html")
-        policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        response = self._file("live.html")
+        policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
         response.headers["Content-Security-Policy"] = policy + "connect-src 'self'; img-src blob:"
-        response.headers["Cache-Control"] = "no-store"
         if self.token is not None:
             response.set_cookie("fastgan", self.token, httponly=True, samesite="Strict")
+        return response
+
+    async def _part(self, request: Any) -> Any:
+        from aiohttp import web
+
+        if request.match_info["name"] not in _PARTS:
+            raise web.HTTPNotFound
+        return self._file(request.match_info["name"])
+
+    def _file(self, name: str) -> Any:
+        from aiohttp import web
+
+        text = files("fastgan.realtime").joinpath("page", name).read_text("utf-8")
+        kind = {".html": "html", ".css": "css", ".js": "javascript"}[Path(name).suffix]
+        response = web.Response(text=text, content_type=f"text/{kind}")
+        response.headers["Cache-Control"] = "no-store"
         return response
 
     async def _recording(self, request: Any) -> Any:
@@ -211,7 +232,7 @@ class Server:
     async def _socket(self, request: Any) -> Any:
         from aiohttp import WSMsgType, web
 
-        socket = web.WebSocketResponse(max_msg_size=_LARGEST_MESSAGE, heartbeat=20, compress=False)
+        socket = web.WebSocketResponse(max_msg_size=self._most, heartbeat=20, compress=False)
         await socket.prepare(request)
         client = Client(frame=self._last)
         client.notes.append(json.dumps({"hello": self._page_of.hello()}))
@@ -221,8 +242,14 @@ class Server:
         sender = asyncio.create_task(self._send(socket, client))
         try:
             async for message in socket:
-                if message.type == WSMsgType.TEXT:
-                    await asyncio.to_thread(self._page_of.hear, client, message.data)
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    continue
+                most = _LARGEST_TEXT if message.type == WSMsgType.TEXT else self._largest
+                if len(message.data) > most > 0:
+                    found = f"{len(message.data)} bytes; needed at most {most}"
+                    self.note(client, {"error": f"message: found {found}"})
+                    continue
+                await asyncio.to_thread(self._page_of.hear, client, message.data)
         finally:
             self._clients.pop(client, None)
             sender.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ def open_stream(
     start: int,
     frames: int | None,
     source: Iterable[Any] | None,
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     arguments: dict[str, Any],
 ) -> Stream:
     """See `Generator.stream`.
@@ -99,7 +99,8 @@ def open_stream(
     ring = [Frame(torch.empty_like(made)) for _ in range(buffers)]
     seconds = _prepare(renderer, ring)
     if budget_ms is not None:
-        budget.check(generator, seconds * 1e3, budget_ms, batch, format, size)
+        sides = None if size is None else (size[0], size[1])
+        budget.check(generator, seconds * 1e3, budget_ms, batch, format, sides)
     return Stream(
         renderer,
         ring,
@@ -131,7 +132,7 @@ def _image_renderer(
     generator: Generator,
     arguments: dict[str, Any],
     batch: int,
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     source: Iterable[Any] | None,
     format: str,
     buffers: int,
@@ -160,15 +161,16 @@ def _image_renderer(
         if len(fixed) != 2:
             raise ArgumentError("size", "none", "(height, width) of the frames that will come")
         size = (fixed[0], fixed[1])
-    if len(size) != 2 or any(type(side) is not int or side < 1 for side in size):
-        raise ArgumentError("size", repr(size), "(height, width) in pixels")
+    if len(size) not in (2, 3) or any(type(side) is not int or side < 1 for side in size):
+        raise ArgumentError("size", repr(size), "(height, width) in pixels, or with the channels")
+    height, width, channels = (*size, channels)[:3]
 
-    def run(image: Tensor, out: Tensor | None) -> Tensor:
-        return generator(image[None], format=format, out=out, **arguments)
+    def run(image: Tensor, given: Mapping[str, Any], out: Tensor | None) -> Tensor:
+        return generator(image[None], format=format, out=out, **{**arguments, **given})
 
     controls = Controls(Settings(None, None, 1), generator.signature)
     return (
-        ImageRenderer(run, controls, size, channels, buffers, newest, similarity),
+        ImageRenderer(run, controls, (height, width), channels, buffers, newest, similarity),
         source,
     )
 

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -126,11 +126,20 @@ class LatentRenderer:
             self._inputs[self._label].copy_(settings.label)
 
 
+class _Fed(NamedTuple):
+    """A frame that was put in: which one, when, and what comes with it."""
+
+    number: int
+    arrived: int
+    image: Tensor
+    arguments: Mapping[str, Any]
+
+
 class ImageRenderer:
     """Frames from frames: a bounded queue in, the model's results out.
 
     Args:
-        run: `run(image, out)`, the model on one frame.
+        run: `run(image, arguments, out)`, the model on one frame.
         size: height and width of the frames.
         channels: of the frames.
         waiting: frames that may wait in the queue.
@@ -140,7 +149,7 @@ class ImageRenderer:
 
     def __init__(
         self,
-        run: Callable[[Any, Tensor | None], Tensor],
+        run: Callable[[Any, Mapping[str, Any], Tensor | None], Tensor],
         controls: Controls,
         size: tuple[int, int],
         channels: int,
@@ -151,15 +160,17 @@ class ImageRenderer:
         self.controls = controls
         self._run, self._shape = run, (*size, channels)
         self._waiting, self._newest, self._similarity = waiting, newest, similarity
-        self._queue: deque[tuple[int, Tensor]] = deque()
+        self._queue: deque[_Fed] = deque()
         self._room = threading.Condition()
         self._ended = self._closed = False
-        self._image = torch.zeros(self._shape, dtype=torch.uint8)
-        self._shown: Tensor | None = None
+        self._fed = _Fed(0, 0, torch.zeros(self._shape, dtype=torch.uint8), {})
+        self._shown: _Fed | None = None
         self.error: BaseException | None = None
         self.fed = self.unused = 0
 
-    def feed(self, image: Any, timeout: float | None) -> bool:
+    def feed(
+        self, image: Any, timeout: float | None, arguments: Mapping[str, Any] | None = None
+    ) -> bool:
         """Put a frame into the queue; false if there was no room within `timeout` seconds."""
         tensor = image if isinstance(image, Tensor) else torch.as_tensor(image)
         if tensor.dtype != torch.uint8 or tuple(tensor.shape) != self._shape:
@@ -175,7 +186,7 @@ class ImageRenderer:
             if len(self._queue) >= self._waiting:
                 self._queue.popleft()
                 self.unused += 1
-            self._queue.append((monotonic_ns(), tensor))
+            self._queue.append(_Fed(self.fed, monotonic_ns(), tensor, arguments or {}))
             self.fed += 1
         self.controls.wake()
         return True
@@ -205,7 +216,7 @@ class ImageRenderer:
 
     def example(self) -> Tensor:
         """See `Renderer`."""
-        return self._run(self._image, None)
+        return self._run(self._fed.image, self._fed.arguments, None)
 
     def ready(self) -> bool:
         """See `Renderer`."""
@@ -218,17 +229,23 @@ class ImageRenderer:
                 if self.error is not None:
                     raise self.error
                 return None
-            arrived, self._image = self._queue.popleft()
+            fed = self._fed = self._queue.popleft()
             self._room.notify_all()
         if self._similarity is not None:
-            if self._shown is not None and _cosine(self._image, self._shown) >= self._similarity:
-                return float(index), False, arrived
-            self._shown = self._image
-        return float(index), True, arrived
+            if self._shown is not None and self._alike(fed, self._shown, self._similarity):
+                return float(fed.number), False, fed.arrived
+            self._shown = fed
+        return float(fed.number), True, fed.arrived
+
+    def _alike(self, a: _Fed, b: _Fed, least: float) -> bool:
+        same = a.arguments.keys() == b.arguments.keys() and all(
+            value is b.arguments[name] for name, value in a.arguments.items()
+        )
+        return same and _cosine(a.image, b.image) >= least
 
     def render(self, out: Tensor) -> None:
         """See `Renderer`."""
-        self._run(self._image, out)
+        self._run(self._fed.image, self._fed.arguments, out)
 
     def close(self) -> None:
         """See `Renderer`."""

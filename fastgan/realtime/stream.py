@@ -123,11 +123,15 @@ class Stream:
             frames = None if frames is None else frames - 1
         return self.stats
 
-    def feed(self, image: Any, timeout: float | None = None) -> bool:
+    def feed(self, image: Any, timeout: float | None = None, **arguments: Any) -> bool:
         """Give an image-to-image model its next frame, uint8 [H, W, C]; it is copied.
 
         With the policy "newest" this never waits: a full queue lets go of its oldest frame, which
         is counted. With "every" it waits for room.
+
+        Args:
+            arguments: of `Generator.__call__` for this frame, such as its mask; those that the
+                stream was opened with hold for the others. They are not copied.
 
         Returns:
             Whether there was room within `timeout` seconds.
@@ -137,7 +141,7 @@ class Stream:
         """
         if not isinstance(self._renderer, ImageRenderer):
             raise ArgumentError("feed", "a model that takes no images", "one that does")
-        return self._renderer.feed(image, timeout)
+        return self._renderer.feed(image, timeout, arguments)
 
     def finish(self) -> None:
         """Say that no more will be fed: the stream ends after the last frame."""

@@ -59,9 +59,14 @@ def test_live_refuses_in_one_line(fastgan, rgb) -> None:
             ("labels", ("--class", "2")),
             ("budget_ms", ("--budget-ms", "0.00001")),
             ("pip install cyndilib", ("--ndi", "stage")),
-            ("one that makes them of a latent", ()),
+            ("--fps", ("--fps", "0")),
+            ("--seeds: found a model that takes pictures", ("--seeds", "1-2", "of pictures")),
+            ("--size: found a model that takes pictures", ("--size", "64x64", "of pictures")),
+            ("--class", ("--class", "2", "of pictures")),
         ):
-            model = "superres-x2" if not arguments else rgb
+            model = rgb
+            if arguments[-1] == "of pictures":
+                model, arguments = "superres-x2", arguments[:-1]
             result = fastgan("live", model, *arguments)
             assert result.code == 2, result
             assert says in result.err

@@ -6,9 +6,7 @@ With FASTGAN_SCREENSHOTS=docs/pictures the browser's test also writes the docume
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import shutil
 import socket
 import threading
 from pathlib import Path
@@ -18,45 +16,23 @@ import torch
 
 from fastgan.errors import ArgumentError
 from fastgan.realtime import Drift, Nudge
-from fastgan.realtime.live import HEADER, Live, picture_of
+from fastgan.realtime.live import Live
+from fastgan.realtime.live_page import HEADER, Serving
+from tests.realtime import pages
+from tests.realtime.pages import frame, hear, note, open_browser, state
 
 aiohttp = pytest.importorskip("aiohttp", reason="no aiohttp: pip install 'fastgan[live]'")
 
 
-class Served:
-    """A live page on a thread of its own."""
+class Served(pages.Served):
+    """A walk on a page."""
 
-    def __init__(self, generator, folder, **options) -> None:
+    def __init__(self, generator, folder, stream=None, **serving) -> None:
         self.generator = generator
-        stream_options = {"fps": 30, "latents": Drift(3), **options.pop("stream", {})}
-        self.stream = generator.stream(**stream_options)
-        self.live = Live(
-            generator, "dcgan-digits", self.stream, format="png", folder=folder, **options
-        )
-        self.started = threading.Event()
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self.run)
-
-    def run(self) -> None:
-        try:
-            self.live.run(0, self.ready)
-        except BaseException as error:
-            self.error = error
-            self.started.set()
-
-    def ready(self, address: str) -> None:
-        self.address = address
-        self.started.set()
-
-    def __enter__(self) -> Served:
-        self.thread.start()
-        self.started.wait()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.thread.is_alive():
-            self.live.stop()
-        self.thread.join()
+        self.stream = generator.stream(**{"fps": 30, "latents": Drift(3), **(stream or {})})
+        serving = Serving("png", folder=folder, **serving)
+        self.live = Live(generator, "dcgan-digits", self.stream, serving)
+        super().__init__(self.live)
 
     def image(self, position, x=0.0, y=0.0, seed=3):
         """What the page should show: uint8 [H, W, C]."""
@@ -64,38 +40,6 @@ class Served:
         z = walk.at(position, 1, self.stream.controls.settings.space)[0]
         (output,) = self.generator.run({self.generator.signature.latent.name: z}).values()
         return ((output + 1) * 127.5).round().clamp(0, 255).byte()[0].permute(1, 2, 0)
-
-
-async def hear(socket, wanted):
-    """Messages until `wanted` takes one: what it returns."""
-    while True:
-        message = await socket.receive()
-        assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
-        found = wanted(message.data)
-        if found is not None:
-            return found
-
-
-def note(name):
-    return lambda data: json.loads(data).get(name) if isinstance(data, str) else None
-
-
-def state(values):
-    def wanted(data):
-        found = note("state")(data)
-        return found if found and found.items() >= values.items() else None
-
-    return wanted
-
-
-def frame(test=lambda header, image: True):
-    def wanted(data):
-        if isinstance(data, str):
-            return None
-        header, image = picture_of(data)
-        return (header, image) if test(header, image) else None
-
-    return wanted
 
 
 def test_pages_see_frames_and_steer(digits, tmp_path) -> None:
@@ -205,17 +149,7 @@ return {position: shown.position, size: [canvas.height, canvas.width], pixels: [
 
 @pytest.fixture
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium with chromedriver: apt-get install chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1180,900",
-                     "--disable-dev-shm-usage", "--force-color-profile=srgb"):  # fmt: skip
-        options.add_argument(argument)
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    opened = open_browser()
     yield opened
     opened.quit()
 
