@@ -225,6 +225,9 @@ class DepthwiseBinding(ConvolutionBinding):
         pixels = n * -(-h // packed.phases[0]) * -(-w // packed.phases[1])
         return depthwise.configs(packed, pixels, capability)
 
+    def statistics_size(self, config: Config) -> int:
+        return 0  # it measures nothing: a norm behind it does so itself
+
 
 def _two_axes(weight: Tensor) -> Tensor:
     return weight.unsqueeze(2) if weight.dim() == 3 else weight
