@@ -213,7 +213,15 @@ class Generator:
                 if tune and hasattr(executable, "tune"):
                     executable.tune(image, seconds=deadline - time.monotonic())
                 if hasattr(executable, "warm_up"):
-                    executable.warm_up(image)
+                    executable.warm_up(image, self._generated(size))
+
+    def _generated(self, n: int) -> dict[str, Any] | None:
+        """Inputs as `generate` makes them; None for a model that needs an image."""
+        if not self._runner.draws or any(
+            port.kind not in ("latent", "noise", "label") for port in self._signature.inputs
+        ):
+            return None
+        return self._inputs.make(n, 0, 0, None, None, "philox", lazily=True)
 
     def latents(
         self,

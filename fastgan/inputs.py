@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastgan import labels as class_labels
 from fastgan import latents as latent_space
-from fastgan.backends.base import Draw
+from fastgan.backends.base import Draw, Samples
 from fastgan.errors import ArgumentError
 from fastgan.signature import Input, Signature
 
@@ -155,7 +155,14 @@ class Inputs:
                 stream=stream,
             )
 
-        return Draw((n, *shape), fill)
+        samples = None
+        if rng == "philox":
+            samples = Samples(
+                *latent_space.recipe(
+                    distribution, n, seed=seed, start=start, stream=stream, truncation=truncation
+                )
+            )
+        return Draw((n, *shape), fill, samples=samples)
 
     def _sample_shape(self, port: Input) -> tuple[int, ...]:
         """The shape of one sample; an open size is 1 (fully convolutional latents)."""

@@ -80,11 +80,10 @@ def sample(
     shape = tuple(_integer("shape", length, 1, 1 << 34) for length in shape)
     size = math.prod(shape)
     n = _integer("n", n, 1, 1 << 48)
-    start = _integer("start", start, 0, (1 << 64) - n)
-    seed = _integer("seed", seed, 0, (1 << 64) - 1)
-    stream = _integer("stream", stream, 0, (1 << 32) - 1)
+    kind, seed, start, stream, parameters = recipe(
+        distribution, n, seed=seed, start=start, stream=stream, truncation=truncation
+    )
     threads = None if threads is None else _integer("threads", threads, 1, 1 << 16)
-    kind, parameters = _kind(distribution, truncation)
     if rng not in ("philox", "numpy"):
         raise ArgumentError("rng", repr(rng), "'philox' or 'numpy'")
     if size > 1 << 34:
@@ -101,6 +100,27 @@ def sample(
     else:
         _fill(kind, rows, seed, start, stream, parameters, threads)
     return out
+
+
+def recipe(
+    distribution: str,
+    n: int,
+    *,
+    seed: int,
+    start: int,
+    stream: int,
+    truncation: float | None,
+) -> tuple[int, int, int, int, Parameters]:
+    """What `sample` draws with `rng="philox"`: kind, seed, first sample, stream and parameters.
+
+    Raises:
+        ArgumentError: for an argument out of range, as in `sample`.
+    """
+    start = _integer("start", start, 0, (1 << 64) - n)
+    seed = _integer("seed", seed, 0, (1 << 64) - 1)
+    stream = _integer("stream", stream, 0, (1 << 32) - 1)
+    kind, parameters = _kind(distribution, truncation)
+    return kind, seed, start, stream, parameters
 
 
 def normal(n: int, size: int, **options: Any) -> torch.Tensor:

@@ -4,6 +4,8 @@ For a GPU user without the compiled CUDA sampler. Launched with `enable_fp_fusio
 the correctly rounded square root and division, since bit equality needs one rounding per operation.
 """
 
+import struct
+
 import torch
 import triton
 import triton.language as tl
@@ -121,11 +123,59 @@ def _pair(even, odd, KIND: tl.constexpr, offset, scale, limit):
 _VARYING = ["size", "total_blocks", "key_0", "key_1", "start_low", "start_high", "stream"]
 
 
-@triton.jit(do_not_specialize=_VARYING)
-def _fill_kernel(
+@triton.jit
+def _fill_block(
     out,  # [n, size]
     size,
     total_blocks,  # n * ceil(size / 4)
+    first,  # uint64: the index of the first sample
+    key_0,  # uint32, as key_1 and stream
+    key_1,
+    stream,
+    offset,
+    scale,
+    limit,
+    KIND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """This program's part of the samples."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # [BLOCK]
+    blocks_per_sample = (size.to(tl.int64) + 3) // 4
+    row = index // blocks_per_sample
+    block = index - row * blocks_per_sample
+    sample = first + row.to(tl.uint64)
+    zero = sample.to(tl.uint32) & 0
+    w0, w1, w2, w3 = _philox(
+        sample.to(tl.uint32),
+        (sample >> 32).to(tl.uint32),
+        block.to(tl.uint32),
+        zero + stream,
+        zero + key_0,
+        zero + key_1,
+    )
+    z0, z1 = _pair(w0, w1, KIND, offset, scale, limit)
+    z2, z3 = _pair(w2, w3, KIND, offset, scale, limit)
+    column = block * 4
+    place = out + row * size + column
+    inside = index < total_blocks
+    tl.store(place, z0, mask=inside)
+    tl.store(place + 1, z1, mask=inside & (column + 1 < size))
+    tl.store(place + 2, z2, mask=inside & (column + 2 < size))
+    tl.store(place + 3, z3, mask=inside & (column + 3 < size))
+
+
+@triton.jit
+def _joined(low, high):
+    """Two 32-bit words as one uint64."""
+    low = low.to(tl.uint32).to(tl.uint64)
+    return (high.to(tl.uint32).to(tl.uint64) << 32) | low
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def _fill_kernel(
+    out,
+    size,
+    total_blocks,
     key_0,
     key_1,
     start_low,
@@ -137,31 +187,68 @@ def _fill_kernel(
     KIND: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # [BLOCK]
-    blocks_per_sample = (size.to(tl.int64) + 3) // 4
-    row = index // blocks_per_sample
-    block = index - row * blocks_per_sample
-    low = start_low.to(tl.uint32).to(tl.uint64)
-    high = start_high.to(tl.uint32).to(tl.uint64)
-    sample = ((high << 32) | low) + row.to(tl.uint64)
-    zero = sample.to(tl.uint32) & 0
-    w0, w1, w2, w3 = _philox(
-        sample.to(tl.uint32),
-        (sample >> 32).to(tl.uint32),
-        block.to(tl.uint32),
-        zero + stream.to(tl.uint32),
-        zero + key_0.to(tl.uint32),
-        zero + key_1.to(tl.uint32),
+    _fill_block(
+        out,
+        size,
+        total_blocks,
+        _joined(start_low, start_high),
+        key_0.to(tl.uint32),
+        key_1.to(tl.uint32),
+        stream.to(tl.uint32),
+        offset,
+        scale,
+        limit,
+        KIND,
+        BLOCK,
     )
-    z0, z1 = _pair(w0, w1, KIND, offset, scale, limit)
-    z2, z3 = _pair(w2, w3, KIND, offset, scale, limit)
-    column = block * 4
-    place = out + row * size + column
-    inside = index < total_blocks
-    tl.store(place, z0, mask=inside)
-    tl.store(place + 1, z1, mask=inside & (column + 1 < size))
-    tl.store(place + 2, z2, mask=inside & (column + 2 < size))
-    tl.store(place + 3, z3, mask=inside & (column + 3 < size))
+
+
+@triton.jit
+def _first(state):
+    """The index of the first sample that a state stands at."""
+    return _joined(tl.load(state + 2), tl.load(state + 3))
+
+
+@triton.jit
+def _advance(state, first):
+    tl.store(state + 2, first.to(tl.uint32).to(tl.int32, bitcast=True))
+    tl.store(state + 3, (first >> 32).to(tl.uint32).to(tl.int32, bitcast=True))
+
+
+@triton.jit(do_not_specialize=["n", "size", "total_blocks"])
+def _fill_next_kernel(
+    out,
+    state,  # [WORDS] int32, see `words`
+    n,
+    size,
+    total_blocks,
+    KIND: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ADVANCES: tl.constexpr,
+):
+    first = _first(state)
+    _fill_block(
+        out,
+        size,
+        total_blocks,
+        first,
+        tl.load(state).to(tl.uint32),
+        tl.load(state + 1).to(tl.uint32),
+        tl.load(state + 4).to(tl.uint32),
+        tl.load(state + 5).to(tl.float32, bitcast=True),
+        tl.load(state + 6).to(tl.float32, bitcast=True),
+        tl.load(state + 7).to(tl.float32, bitcast=True),
+        KIND,
+        BLOCK,
+    )
+    if ADVANCES:
+        tl.debug_barrier()  # all threads have read the state
+        _advance(state, first + n.to(tl.uint64))
+
+
+@triton.jit(do_not_specialize=["n"])
+def _advance_kernel(state, n):
+    _advance(state, _first(state) + n.to(tl.uint64))
 
 
 @triton.jit
@@ -219,7 +306,50 @@ def fill(
         BLOCK=BLOCK,
         enable_fp_fusion=False,
     )
+    _normalise(kind, out)
+
+
+# A state is this many int32 words in device memory.
+WORDS = 8
+
+
+def words(
+    seed: int, start: int, stream: int, offset: float, scale: float, limit: float
+) -> tuple[int, ...]:
+    """The state that `fill_next` reads: seed, first sample (two words each, the lower one first),
+    stream, and the bits of the three parameters."""
+    bits = struct.unpack("<3i", struct.pack("<3f", offset, scale, limit))
+    return (*(_signed(word) for word in (seed, seed >> 32, start, start >> 32, stream)), *bits)
+
+
+def fill_next(kind: int, out: torch.Tensor, state: torch.Tensor) -> None:
+    """`fill`, from a state in device memory, which afterwards stands behind these samples.
+
+    So the same launches, captured once, make the next samples each time that they are replayed.
+    `state` is int32 [WORDS] as `words` has it, on the device of `out`.
+    """
+    n, size = out.shape
+    total_blocks = n * ((size + 3) // 4)
+    programs = triton.cdiv(total_blocks, BLOCK)
+    _fill_next_kernel[(programs,)](
+        out,
+        state,
+        n,
+        size,
+        total_blocks,
+        KIND=NORMAL.value if kind == HYPERSPHERE.value else kind,
+        BLOCK=BLOCK,
+        ADVANCES=programs == 1,  # where there are several, all have to have read it: see below
+        enable_fp_fusion=False,
+    )
+    _normalise(kind, out)
+    if programs > 1:
+        _advance_kernel[(1,)](state, n, num_warps=1)
+
+
+def _normalise(kind: int, out: torch.Tensor) -> None:
     if kind == HYPERSPHERE.value:
+        n, size = out.shape
         _normalise_kernel[(triton.cdiv(n, BLOCK_ROWS),)](
             out, n, size, ROWS=BLOCK_ROWS, enable_fp_fusion=False
         )

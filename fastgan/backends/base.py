@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -59,6 +59,23 @@ class ImageFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class Samples:
+    """Which samples of the counter-based generator these are (`fastgan.philox`).
+
+    Attributes:
+        kind: of the numbers, as `philox` counts them.
+        seed, start, stream: of the first sample.
+        parameters: of this kind.
+    """
+
+    kind: int
+    seed: int
+    start: int
+    stream: int
+    parameters: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Draw:
     """Samples that are made where they are needed: rows of an input, not yet drawn.
 
@@ -66,16 +83,19 @@ class Draw:
         shape: of all rows, as a tensor's.
         fill: `fill(first, out)` writes rows first, first + 1, ... to float32, contiguous `out`.
         first: the index of the first row.
+        samples: which ones row 0 and those after it are; None where another generator makes them.
     """
 
     shape: tuple[int, ...]
     fill: Callable[[int, Tensor], object]
     first: int = 0
+    samples: Samples | None = None
 
     def __getitem__(self, rows: slice) -> Draw:
         """These rows, as of a tensor."""
         begin, end, _ = rows.indices(self.shape[0])
-        return Draw((end - begin, *self.shape[1:]), self.fill, self.first + begin)
+        shape = (end - begin, *self.shape[1:])
+        return replace(self, shape=shape, first=self.first + begin)
 
     def into(self, out: Tensor) -> None:
         """Draw them, into a tensor of this shape."""

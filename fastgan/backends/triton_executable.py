@@ -58,7 +58,7 @@ class TritonExecutable:
         ]
         self._configs: dict[int, Config] = {}
         self._program: Program | None = None
-        self._formats = True
+        self._formats = self._draws = True
         self._key = triton_tuning.model_key(self._bindings, target.precision)
         if target.device.type == "cuda":
             self._use_measured()
@@ -101,10 +101,13 @@ class TritonExecutable:
             program.load(inputs)
             return program.first_nonfinite()
 
-    def warm_up(self, image: ImageFormat | None) -> None:
-        """Compile and capture what a run to these images (None: all outputs) takes."""
+    def warm_up(self, image: ImageFormat | None, inputs: Inputs | None = None) -> None:
+        """Compile and capture what a run to these images (None: all outputs) takes.
+
+        inputs: such as there will be; tensors if None.
+        """
         with self._workspace.turn():
-            self._run(self.examples(), image if self._formats else None)
+            self._run(inputs or self.examples(), image if self._formats else None)
 
     def examples(self) -> dict[str, Tensor]:
         """Inputs of the planned shapes: normal numbers, zeros where whole ones are taken."""
@@ -248,9 +251,11 @@ class TritonExecutable:
         while True:
             try:
                 program = self._built()
-                work = program.work_for(image if self._formats else None)
-                program.load(inputs)
+                drawn = program.drawable(inputs) if self._may_draw() else ()
+                work = program.work_for(image if self._formats else None, drawn)
+                program.load(inputs, drawn)
                 self._go(work, inputs)
+                program.drew(inputs, drawn)
                 return work
             except torch.cuda.OutOfMemoryError:
                 # Whoever goes on does so with a smaller batch, which needs this memory.
@@ -278,7 +283,7 @@ class TritonExecutable:
                 else:
                     work.kept = program.outputs() if work.result is None else None
                 # What ran so far may have written over the inputs.
-                program.load(inputs)
+                program.load(inputs, work.drawn)
                 if work.replay is not None:
                     work.replay()
                     return
@@ -301,8 +306,12 @@ class TritonExecutable:
 
     def _give_up(self, index: int, reason: Exception) -> None:
         """From now on without a kernel that can't be compiled or launched here."""
+        from fastgan.backends.triton_program import SAMPLER
+
         text = " ".join(str(reason).split())[:200] or type(reason).__name__
-        if index < len(self._bindings):
+        if index == SAMPLER:
+            where, self._draws = "the latents", False
+        elif index < len(self._bindings):
             where = " + ".join(self.plan.steps[index].origin)
             if index in self._configs:  # a tuned one: the default may still do
                 del self._configs[index]
@@ -321,6 +330,10 @@ class TritonExecutable:
     def _batch(self) -> str:
         shapes = [tuple(self.plan.buffers[name].shape) for name in self.plan.inputs]
         return " ".join("x".join(map(str, shape)) for shape in shapes)
+
+    def _may_draw(self) -> bool:
+        """Whether launches may draw samples; a caller's graph would move their counters unseen."""
+        return self._draws and not self._being_captured()
 
     def _being_captured(self) -> bool:
         """Whether the caller is capturing a graph of their own."""

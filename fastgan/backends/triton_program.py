@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from fastgan.backends import triton_arena as arena
-from fastgan.backends import triton_concat, triton_norms
+from fastgan.backends import triton_concat, triton_counters, triton_norms
 from fastgan.backends.base import Draw, ImageFormat, Target
 from fastgan.backends.executor import BoundStep
+from fastgan.backends.triton_counters import Drawn
 from fastgan.backends.triton_steps import Binding, channels_last, image_of
 from fastgan.backends.triton_workspace import Launch, Workspace
 from fastgan.kernels.types import Config
@@ -33,6 +34,9 @@ _FRESH |= {"fastgan.Normalise", "fastgan.Activate"}
 #: Up to this many elements per sample an input waits in float32 and is converted by the launches
 #: themselves: latents. A larger one is converted on its way in, which saves a pass over it.
 _SMALL_INPUT = 4096
+
+#: Stands for the sampler where a `LaunchError` names a step.
+SAMPLER = -1
 
 #: Library ops that may only rename, or take apart, what is already in memory.
 _VIEWS = cost.FREE | {"Split", "Slice", "Transpose", "Expand"}
@@ -57,6 +61,7 @@ class Work:
         replay: all launches as one CUDA graph, once captured.
         plain: whether they can't be captured.
         kept: outputs that library ops made within the graph.
+        drawn: the inputs that the launches draw themselves.
     """
 
     launches: list[Launch]
@@ -65,6 +70,7 @@ class Work:
     replay: Launch | None = None
     plain: bool = False
     kept: dict[str, Tensor] | None = None
+    drawn: Drawn = ()
 
     def launch(self) -> None:
         """Everything, one launch after the other."""
@@ -91,6 +97,7 @@ class Program:
         workspace: Workspace,
     ) -> None:
         self.plan, self.steps, self.configs, self.target = plan, steps, configs, target
+        self._workspace = workspace
         self._slots: dict[str, Tensor] = {}
         self._static: set[str] = set()
         self._staged: dict[str, Tensor] = {}
@@ -99,7 +106,7 @@ class Program:
         self._memory = self._lay_out(workspace)
         converts = [launch for name in plan.inputs for launch in self._place_input(name)]
         self._launches = [converts, *(self._bind(i) for i in range(len(steps)))]
-        self.work: dict[ImageFormat | None, Work] = {}
+        self.work: dict[tuple[ImageFormat | None, Drawn], Work] = {}
 
     # Layout --------------------------------------------------------------------------------------
 
@@ -252,11 +259,33 @@ class Program:
 
     # Work ----------------------------------------------------------------------------------------
 
-    def work_for(self, image: ImageFormat | None) -> Work:
-        """What a run does that ends in these images; None: in all outputs."""
-        if image not in self.work:
-            self.work[image] = self._outputs() if image is None else self._images(image)
-        return self.work[image]
+    def work_for(self, image: ImageFormat | None, drawn: Drawn = ()) -> Work:
+        """What a run does that ends in these images; None: in all outputs.
+
+        drawn: the inputs that it draws itself, of `drawable`.
+        """
+        key = (image, drawn)
+        if key not in self.work and drawn:
+            plain = self.work_for(image)
+            draws = [self._drawing(name, kind) for name, kind in drawn]
+            launches = [*draws, *plain.launches]
+            self.work[key] = Work(launches, plain.result, plain.flag, drawn=drawn)
+        elif key not in self.work:
+            self.work[key] = self._outputs() if image is None else self._images(image)
+        return self.work[key]
+
+    def drawable(self, inputs: Mapping[str, Tensor | Draw]) -> Drawn:
+        """The inputs that launches can draw themselves: small ones, not given."""
+        return triton_counters.drawn(inputs, self._staged)
+
+    def _drawing(self, name: str, kind: int) -> Launch:
+        draw = self._workspace.counter(name).drawing(kind, self._staged[name])
+
+        def launch() -> None:
+            with launching(SAMPLER):
+                draw()
+
+        return launch
 
     def _outputs(self) -> Work:
         return Work([launch for launches in self._launches for launch in launches])
@@ -302,16 +331,28 @@ class Program:
 
     # Running -------------------------------------------------------------------------------------
 
-    def load(self, inputs: Mapping[str, Tensor | Draw]) -> None:
-        """Put the inputs in their places, converted."""
+    def load(self, inputs: Mapping[str, Tensor | Draw], drawn: Drawn = ()) -> None:
+        """Put the inputs in their places, converted; set the counters of those to be drawn."""
+        counted = {name for name, _ in drawn}
         for name in self.plan.inputs:
             value, staged = inputs[name], self._staged.get(name)
             if isinstance(value, Draw):
+                if name in counted:
+                    self._workspace.counter(name).set(triton_counters.next_samples(value))
+                    continue
                 if staged is not None:
                     value.into(staged)
                     continue
                 value = value.tensor(self.target.device)
             (self._slots[name] if staged is None else staged).copy_(value)
+
+    def drew(self, inputs: Mapping[str, Tensor | Draw], drawn: Drawn) -> None:
+        """A run that began with `load(inputs, drawn)` went well."""
+        for name, _ in drawn:
+            draw = inputs[name]
+            assert isinstance(draw, Draw)
+            samples = triton_counters.next_samples(draw)
+            self._workspace.counter(name).drew(samples, draw.shape[0])
 
     def outputs(self) -> dict[str, Tensor]:
         """The plan's outputs where they lie now: the next run overwrites them."""

@@ -17,6 +17,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from fastgan.backends.triton_counters import Counter
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan, make
 from fastgan.plan.pointwise import merge
@@ -49,6 +50,7 @@ class Workspace:
         self._lock = threading.RLock()
         self._weights: dict[Hashable, tuple[tuple[Tensor, ...], Any]] = {}
         self._memory: Tensor | None = None
+        self._counters: dict[str, Counter] = {}
         self._last_plan: tuple[Hashable, Plan] | None = None
         self._finished: torch.cuda.Event | None = None
 
@@ -99,6 +101,13 @@ class Workspace:
                 # Whoever was given the smaller block keeps it.
                 self._memory = torch.empty(max(1, size), dtype=torch.uint8, device=self.device)
             return self._memory
+
+    def counter(self, name: str) -> Counter:
+        """The counter of an input that launches draw themselves."""
+        with self._lock:
+            if name not in self._counters:
+                self._counters[name] = Counter(self.device)
+            return self._counters[name]
 
     def release(self) -> None:
         """Forget the memory, so that it is free once nobody works in it any more."""

@@ -78,6 +78,23 @@ def test_replays_equal_plain_launches(folder: Path, format: str) -> None:
     assert all(work.replay is not None for work in captured._built().work.values())
 
 
+def test_a_batch_after_the_other_is_a_replay_and_no_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastgan.kernels import latents
+
+    generator = _small(folder, precision="fp32")
+    expected = _small(folder, precision="fp32").generate(24, seed=9, start=100, batch_size=8)
+    generator.warm_up([8])
+    first = generator.generate(8, seed=9, start=100)
+    # From here on nothing is drawn, set or captured by the host.
+    monkeypatch.setattr(latents, "words", lambda *_: pytest.fail("a counter was set"))
+    monkeypatch.setattr(latents, "fill_next", lambda *_: pytest.fail("launched by itself"))
+    monkeypatch.setattr("fastgan.backends.base.Draw.into", lambda *_: pytest.fail("drawn before"))
+    rest = generator.generate(16, seed=9, start=108, batch_size=8)
+    assert torch.equal(torch.cat([first, rest]), expected)
+
+
 def test_a_result_is_not_overwritten(folder: Path) -> None:
     generator = _small(folder)
     first = generator.generate(4, seed=1)

@@ -35,6 +35,27 @@ for n, size, start, seed in ((1, 1, 0, 0), (700, 100, 2**32 - 5, 7), (65, 513, 2
         assert torch.equal(out.cpu(), expected), (name, options, n, size, where)
     assert torch.equal(latents.labels(n, 1000, device="cuda", **where).cpu(),
                        latents.labels(n, 1000, **where))
+from fastgan.kernels import latents as kernels
+seed, start, n = 2**63 + 1, 2**32 - 3, 5
+for size in (1, 100, 513, 4096):
+    for name, truncation in (("normal", None), ("normal", 0.4), ("hypersphere", None)):
+        recipe = latents.recipe(
+            name, n, seed=seed, start=start, stream=3, truncation=truncation
+        )
+        words = kernels.words(*recipe[1:4], *recipe[4])
+        state = torch.tensor(words, dtype=torch.int32, device="cuda")
+        out = torch.empty((n, size), device="cuda")
+        where = {"seed": seed, "stream": 3, "truncation": truncation}
+        kernels.fill_next(recipe[0], out, state)
+        state.copy_(torch.tensor(words, dtype=torch.int32))
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            kernels.fill_next(recipe[0], out, state)
+        for turn in range(3):
+            graph.replay()
+            expected = latents.sample(name, n, (size,), start=start + turn * n, **where)
+            assert torch.equal(out.cpu(), expected), (name, truncation, size, turn)
 print("equal")
 """
 

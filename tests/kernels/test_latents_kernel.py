@@ -53,3 +53,19 @@ def test_triton_equals_the_specification(draw):
         found = guarded[1:-1].numpy().view(np.uint32)
         np.testing.assert_array_equal(found, expected.view(np.uint32), f"{n} x {size}, {where}")
         assert (guarded[[0, -1]] == 99).all(), "written outside of the buffer"
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_state_stands_behind_what_was_drawn(draw):
+    kind, parameters = DRAWS[draw]
+    seed, stream = int(np.random.default_rng().integers(0, 2**63)) * 2 + 1, 2**32 - 7
+    for start, size in ((2**32 - 3, 33), (2**64 - 9, 700), (5, 1)):
+        state = torch.tensor(kernels.words(seed, start, stream, *parameters), dtype=torch.int32)
+        for n in (1, 4, 2):  # with 33 elements one program, with 700 one, then several
+            expected = torch.full((n, size), 99, dtype=torch.int32 if kind == 0 else torch.float32)
+            found = expected.clone()
+            kernels.fill(kind, expected, seed, start, stream, *parameters)
+            kernels.fill_next(kind, found, state)
+            start += n
+            assert torch.equal(found.view(torch.int32), expected.view(torch.int32)), (n, size)
+            assert tuple(state.tolist()) == kernels.words(seed, start, stream, *parameters)
