@@ -13,7 +13,7 @@ import torch
 from fastgan import models, signature_metadata
 from fastgan import signature as signatures
 from fastgan.backends import Backend, Target, choose, get
-from fastgan.backends.base import PRECISIONS
+from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
 from fastgan.batch_size import settle
 from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
@@ -45,7 +45,9 @@ def load(
         source: a path to an ONNX file, its bytes, or the name of a shipped model such as
             "dcgan-digits".
         device: "auto" (an NVIDIA GPU if there is one), "cpu", "cuda" or "cuda:1".
-        precision: "auto" (fp32 on a CPU, fp16 on a GPU), "fp32", "tf32", "fp16" or "bf16".
+        precision: "auto" (fp32 on a CPU, fp16 on a GPU), "fp32", "tf32", "fp16", "bf16",
+            or "fp8": fp16 with the large layers' products in 8 bits, for which an NVIDIA GPU of
+            compute capability 8.9 or later is needed (docs/kernels.md).
         backend: "auto" (the first of the table that takes the model), "triton", "torch" or "ort".
         strict: raise where a backend made for the device refuses the model, instead of logging
             why and taking the next.
@@ -64,6 +66,8 @@ def load(
         ArgumentError: an argument is not one of those above.
     """
     target = _target(device, precision)
+    if target.precision == "fp8":
+        _check_fp8(target, backend)
     model, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
     described = mark(signatures.of(model.model), turned)
     if signature is not None:
@@ -158,6 +162,18 @@ def _target(device: str | torch.device, precision: str) -> Target:
     if precision == "auto":
         precision = "fp16" if place.type == "cuda" else "fp32"
     return Target(place, precision)
+
+
+def _check_fp8(target: Target, backend: str) -> None:
+    """One plain error where fp8 can't run, before any backend refuses it in its own words."""
+    instead = "or take another precision: fp16 or bf16 on a GPU, bf16 or fp32 on a CPU"
+    if backend in ("torch", "ort"):
+        raise BackendError("precision", f"fp8 with backend={backend!r}", "'triton'", instead)
+    if backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
+        return
+    found = without_fp8(target.device)
+    if found is not None:
+        raise BackendError("precision", found, FP8_DEVICE, instead)
 
 
 def _unused_gpu(target: Target) -> list[Refusal]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fastgan import calibration
 from fastgan import images as image_formats
 from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import ImageFormat
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastgan")
 
 #: Precisions whose results are checked for NaN and Inf, and redone in fp32 where there are any.
-_GUARDED = ("fp16", "bf16")
+_GUARDED = ("fp16", "bf16", "fp8")
 
 #: Executables kept, each with its weights packed: a folder of photos may come in any size.
 _MOST_EXECUTABLES = 32
@@ -64,10 +65,19 @@ class Runner:
             executable = self._executables.pop(key, None)
             if executable is None:
                 executable = self._backend.compile(self._model, target, shapes)
+                self._calibrate(executable, shapes)
             self._executables[key] = executable  # the last used is the last to go
             while len(self._executables) > _MOST_EXECUTABLES:
                 self._executables.pop(next(iter(self._executables)))
             return executable
+
+    def _calibrate(self, executable: Executable, shapes: Shapes) -> None:
+        """Give an executable that asks for it samples of its inputs, one at a time."""
+        calibrate = getattr(executable, "calibrate", None)
+        if calibrate is not None:
+            one = {name: (*shape[:1], *shapes[name][1:]) for name, shape in self.shapes(1).items()}
+            place = self._target.device
+            calibrate(one, lambda: calibration.samples(self._signature, one, place))
 
     def shapes(self, batch: int) -> Shapes:
         """The input shapes of a batch of this size."""

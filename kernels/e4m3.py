@@ -39,6 +39,16 @@ def quantise(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tenso
     return codes, scale.flatten()
 
 
+def as_codes(x: torch.Tensor, high: float) -> torch.Tensor:
+    """x as it is stored, `high` as 448."""
+    return (x.float() * (LARGEST / high)).clamp(-LARGEST, LARGEST).to(E4M3)
+
+
+def values_of(codes: torch.Tensor, high: float) -> torch.Tensor:
+    """What is stored, in float32."""
+    return codes.float() * (high / LARGEST)
+
+
 def rounded(weight: torch.Tensor, axis: int, dtype: torch.dtype) -> torch.Tensor:
     """weight as a product in this dtype multiplies it, `axis` being its output channels."""
     if dtype != E4M3:

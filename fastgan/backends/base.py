@@ -13,13 +13,29 @@ from fastgan.errors import Refusal
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
 
-#: Precisions by the name that `load` takes. "tf32" is fp32 with tensor-core products (NVIDIA).
+#: Precisions by the name that `load` takes. "tf32" is fp32 with tensor-core products (NVIDIA),
+#: "fp8" is fp16 with the large layers' products in 8 bits (e4m3; NVIDIA).
 PRECISIONS = {
     "fp32": torch.float32,
     "tf32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
+    "fp8": torch.float16,
 }
+
+
+#: What "fp8" runs on.
+FP8_DEVICE = "an NVIDIA GPU of compute capability 8.9 or later (Ada, Hopper, Blackwell)"
+
+
+def without_fp8(device: torch.device) -> str | None:
+    """What was found, where a device has no products in 8 bits; else None."""
+    if device.type != "cuda":
+        return "fp8 on a CPU"
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) < (8, 9):
+        return f"fp8 on a GPU of compute capability {major}.{minor}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

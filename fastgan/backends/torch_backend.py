@@ -32,6 +32,8 @@ def accepts(
     """Takes every model that can be planned."""
     if target.device.type == "cpu" and target.precision in ("fp16", "tf32"):
         return Refusal(name, "precision", f"{target.precision} on a CPU", "fp32 or bf16")
+    if target.precision == "fp8":
+        return Refusal(name, "precision", "fp8", "the triton backend")
     if target.device.type == "cuda" and not torch.cuda.is_available():
         return Refusal(name, "device", "no usable NVIDIA GPU", "a CUDA build of torch and a GPU")
     try:

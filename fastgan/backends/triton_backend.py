@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from fastgan.backends.base import Target
+from fastgan.backends.base import FP8_DEVICE, Target, without_fp8
 from fastgan.backends.triton_executable import TritonExecutable
 from fastgan.errors import Refusal, UnsupportedError
 from fastgan.model_file import ModelFile
@@ -28,6 +28,10 @@ def accepts(
     """Takes every model that can be planned, on an NVIDIA GPU."""
     if target.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return Refusal(name, "device", str(target.device), "an NVIDIA GPU (a CUDA device)")
+    if target.precision == "fp8" and target.device.type == "cuda":
+        found = without_fp8(target.device)
+        if found is not None:
+            return Refusal(name, "precision", found, FP8_DEVICE)
     try:
         import triton  # noqa: F401 - only whether it is there
     except ImportError:

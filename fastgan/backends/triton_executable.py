@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,14 @@ from fastgan.plan import Plan
 
 if TYPE_CHECKING:
     from fastgan.backends.triton_program import Program, Work
+    from fastgan.backends.triton_scales import Scales
     from fastgan.backends.triton_steps import Binding
     from fastgan.kernels.types import Config
 
 log = logging.getLogger("fastgan")
 
 Inputs = Mapping[str, Tensor | Draw]
+Shapes = Mapping[str, tuple[int, ...]]
 
 #: The note of a step that has a kernel, and is on the library all the same.
 _MEASURED = "the library op measured faster"
@@ -56,6 +58,7 @@ class TritonExecutable:
         self._bindings: list[Binding | str] = [
             triton_choice.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
         ]
+        self._scales = self._eight_bits(model)
         self._configs: dict[int, Config] = {}
         self._program: Program | None = None
         self._formats = self._draws = True
@@ -152,6 +155,7 @@ class TritonExecutable:
         cache = tuning.open_cache(self.target.device)
         measured = 0
         with self._workspace.turn(), self._library_settings():
+            self._built()  # which gives 8 bits their scales
             for index, binding in enumerate(self._bindings):
                 if isinstance(binding, str) or time.monotonic() > deadline:
                     continue
@@ -208,6 +212,25 @@ class TritonExecutable:
 
     # Building ------------------------------------------------------------------------------------
 
+    def _eight_bits(self, model: ModelFile) -> Scales | None:
+        from fastgan.backends.triton_scales import Scales
+
+        if self.target.precision != "fp8":
+            return None
+        scales = Scales(self.plan, model, self._workspace)
+        scales.mark(self._bindings)
+        return scales
+
+    def calibrate(self, shapes: Shapes, samples: Callable[[], Iterable[Inputs]]) -> None:
+        """Say what to run on, on first use, to see how large results in 8 bits become.
+
+        Args:
+            shapes: of each sample, the same for every batch size.
+            samples: inputs by name.
+        """
+        if self._scales is not None:
+            self._scales.samples = (shapes, samples)
+
     def use(self, index: int, choice: Config | str) -> None:
         """Run a step's kernel tiled like this, or on the library for the reason given."""
         with self._workspace.turn():
@@ -215,6 +238,8 @@ class TritonExecutable:
                 self._bindings[index] = choice
             else:
                 self._configs[index] = choice
+            if self._scales is not None:
+                self._scales.mark(self._bindings)
             self._program = None
             self._annotate()
 
@@ -222,7 +247,9 @@ class TritonExecutable:
         from fastgan.backends import triton_concat, triton_norms
 
         steps = [
-            replace(step, kernel="library", note=bound) if isinstance(bound, str) else bound.step
+            replace(step, kernel="library", note=bound)
+            if isinstance(bound, str)
+            else bound.labelled
             for step, bound in zip(self.plan.steps, self._bindings, strict=True)
         ]
         steps = triton_concat.annotated(steps, self._bindings, self.plan)
@@ -234,6 +261,8 @@ class TritonExecutable:
         from fastgan.backends.triton_program import Program
 
         if self._program is None:
+            if self._scales is not None:
+                self._scales.fill(self._bindings)
             place = (self._opset, self.target.device, self.target.dtype)
             steps: list[Binding | BoundStep] = [
                 library.bind(step, self.plan.weights, *place) if isinstance(bound, str) else bound

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fastgan.backends.base import ImageFormat
-from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image, image_fields
+from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image
 from fastgan.kernels import normalise, pointwise
 from fastgan.kernels.layout import pitch
 from fastgan.kernels.types import Call, Config, Prepared
@@ -114,8 +114,7 @@ class PointwiseBinding(Binding):
         **norm: Any,
     ) -> Prepared:
         options: dict[str, Any] = {"out": out, "flag": flag, "config": config}
-        if image is not None:
-            options |= image_fields(image)
+        options |= self.format_fields(image)
         return self.launches(tensors, self.packed, options)
 
     def launches(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image
 from fastgan.kernels import conv, conv_transpose, depthwise, linear
+from fastgan.kernels.e4m3 import E4M3, LARGEST
 from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.types import Config, Prepared
 
@@ -72,11 +73,22 @@ class LinearBinding(Binding):
 
 
 class ConvolutionBinding(Binding):
-    """What the two convolutions share: scales of samples, noise, and statistics for a norm."""
+    """What convolutions share: scales of samples, noise, statistics for a norm, 8-bit products."""
 
     @abstractmethod
     def statistics_size(self, config: Config) -> int:
         """The float32 that the statistics of its result take, tiled like this; 0: it has none."""
+
+    @property
+    def factors(self) -> torch.dtype:
+        """The type of its two factors."""
+        return self.target.dtype if self.input_high is None else E4M3
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How its product is taken."""
+        scale = 1.0 if self.input_high is None else self.input_high / LARGEST
+        return {"precision": self.precision, "x_scale": scale}
 
     def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
         given = {**given, **self._placed}
@@ -111,7 +123,7 @@ class ConvBinding(ConvolutionBinding):
         a = self.step.attributes
         weight = conv.pack(
             _two_axes(self.weight(1)),
-            self.target.dtype,
+            self.factors,
             stride=_pair(a["strides"], 1),
             padding=_pads(a["pads"]),
             dilation=_pair(a["dilations"], 1),
@@ -133,16 +145,12 @@ class ConvBinding(ConvolutionBinding):
     def launches(
         self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
     ) -> Prepared:
-        return conv.prepare(
-            tensors[0], packed.weight, packed.bias, precision=self.precision, **options
-        )
+        return conv.prepare(tensors[0], packed.weight, packed.bias, **self.how, **options)
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         shuffle = self.step.attributes.get("shuffle", 1)
         pixels = self.shape[0] * self.shape[2] * self.shape[3] // shuffle**2
-        return conv.configs(
-            self.packed.weight, pixels, self.target.dtype, capability, self.precision
-        )
+        return conv.configs(self.packed.weight, pixels, self.factors, capability, self.precision)
 
     def statistics_size(self, config: Config) -> int:
         n, _, h, w = as_four(self.input)
@@ -164,7 +172,7 @@ class ConvTransposeBinding(ConvolutionBinding):
             _two_axes(self.weight(1)),
             _pair(a["strides"], 1),
             _pads(a["pads"]),
-            self.target.dtype,
+            self.factors,
             output_padding=_pair(a["output_padding"], 0),
         )
         return _Product(weight, self.bias())
@@ -172,16 +180,14 @@ class ConvTransposeBinding(ConvolutionBinding):
     def launches(
         self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
     ) -> Prepared:
-        return conv_transpose.prepare(
-            tensors[0], packed.weight, packed.bias, precision=self.precision, **options
-        )
+        return conv_transpose.prepare(tensors[0], packed.weight, packed.bias, **self.how, **options)
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         stride = _pair(self.step.attributes["strides"], 1)
         n, _, h, w = self.shape
         pixels = n * -(-h // stride[0]) * -(-w // stride[1])
         return conv_transpose.configs(
-            self.packed.weight, pixels, self.target.dtype, capability, self.precision
+            self.packed.weight, pixels, self.factors, capability, self.precision
         )
 
     def statistics_size(self, config: Config) -> int:

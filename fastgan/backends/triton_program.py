@@ -22,6 +22,7 @@ from fastgan.backends.executor import BoundStep
 from fastgan.backends.triton_counters import Drawn
 from fastgan.backends.triton_steps import Binding, channels_last, image_of
 from fastgan.backends.triton_workspace import Launch, Workspace
+from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config
 from fastgan.plan import Plan, Step, cost
 
@@ -98,6 +99,8 @@ class Program:
     ) -> None:
         self.plan, self.steps, self.configs, self.target = plan, steps, configs, target
         self._workspace = workspace
+        bindings = [bound for bound in steps if isinstance(bound, Binding)]
+        self._eight = {b.step.outputs[0] for b in bindings if b.output_high is not None}
         self._slots: dict[str, Tensor] = {}
         self._static: set[str] = set()
         self._staged: dict[str, Tensor] = {}
@@ -137,6 +140,8 @@ class Program:
 
     def dtype(self, name: str) -> torch.dtype:
         """The type that a buffer has here: the computing precision for floating-point ones."""
+        if name in self._eight:
+            return E4M3
         planned = self.plan.buffers[name].dtype
         return self.target.dtype if planned.is_floating_point else planned
 
@@ -368,7 +373,7 @@ class Program:
                 tensor = self._slots.get(name)
                 if tensor is None or not tensor.is_floating_point():
                     continue
-                if not bool(tensor.isfinite().all()):
+                if not bool(tensor.float().isfinite().all()):  # torch has no isfinite of e4m3
                     assert step is not None
                     return " + ".join(step.origin)
         return None

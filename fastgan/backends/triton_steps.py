@@ -67,8 +67,12 @@ class Binding(ABC):
         formats: whether the kernel can write image formats itself.
         pitched: whether it can write some channels of a wider image.
         tunable: whether it has tilings to choose from, and the library op beside them.
+        input_high, output_high: the values that 448, e4m3's largest, stands for in its first input
+            and in its result. None where that is in 16 bits; NaN before they are known.
     """
 
+    input_high: float | None = None
+    output_high: float | None = None
     formats = pitched = tunable = True
 
     def __init__(self, step: Step, plan: Plan, target: Target, workspace: Workspace) -> None:
@@ -87,6 +91,15 @@ class Binding(ABC):
 
     #: The kernel's name in the table.
     kernel: str
+
+    @property
+    def labelled(self) -> Step:
+        """The step with its kernel's name, and the type of its factors where that is another."""
+        return (
+            self.step
+            if self.input_high is None
+            else replace(self.step, kernel=f"{self.kernel} e4m3")
+        )
 
     @property
     @abstractmethod
@@ -112,7 +125,8 @@ class Binding(ABC):
     @property
     def packed(self) -> Any:
         """See `pack`; made once for all batch sizes of a model."""
-        return self.workspace.packed(self._key, self._sources, self.pack)
+        key = (*self._key, self.input_high is not None)
+        return self.workspace.packed(key, self._sources, self.pack)
 
     def view(self, x: Tensor) -> Tensor:
         """The input as the kernel takes it; a view where it lies so already."""
@@ -162,9 +176,20 @@ class Binding(ABC):
             "config": config,
             **norm,
         }
+        return self.launches(tensors, self.packed, options | self.format_fields(image))
+
+    def format_fields(self, image: ImageFormat | None) -> dict[str, Any]:
+        """The fields of its epilogue that say what it writes."""
         if image is not None:
-            options |= image_fields(image)
-        return self.launches(tensors, self.packed, options)
+            return image_fields(image)
+        if self.output_high is not None:
+            return {"out_format": "e4m3_nhwc", "high": self.output_high}
+        return {}
+
+    @property
+    def eight_bit(self) -> bool:
+        """Whether it reads or writes in 8 bits."""
+        return self.input_high is not None or self.output_high is not None
 
     def slopes(self) -> Tensor | None:
         """Those of a PReLU, one for each of the kernel's channels."""

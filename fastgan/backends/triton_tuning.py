@@ -24,6 +24,7 @@ from torch import Tensor
 
 from fastgan.backends import library, triton_norms
 from fastgan.backends.triton_steps import Binding, as_image, channels_last, image_of
+from fastgan.kernels.e4m3 import E4M3, as_codes, values_of
 from fastgan.kernels.types import Config, capability_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastgan")
 
 #: How far a candidate's result may be from the library's, as a share of its norm.
-_TOLERANCE = {torch.float32: 2e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+_TOLERANCE = {torch.float32: 2e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2, E4M3: 6e-2}
 
 #: The library op is one launch more for whoever reads its result, so it has to be clearly faster.
 _CLEARLY = 0.97
@@ -178,7 +179,12 @@ def step_key(binding: Binding, role: str = "") -> str:
     """A step's problem: the same for every model that has it. `role`: see `triton_norms`."""
     step = binding.step
     weight = tuple(binding.weight_shape)
-    parts = [step.op, binding.target.precision, binding.input, binding.output, weight]
+    precision = binding.target.precision
+    if precision == "fp8":
+        # Its other layers are those of fp16. A scale changes no time.
+        eight = (binding.input_high is not None, binding.output_high is not None)
+        precision = f"fp8{eight}" if binding.eight_bit else "fp16"
+    parts = [step.op, precision, binding.input, binding.output, weight]
     parts += [sorted(step.attributes.items()), str(step.epilogue)]
     parts += [binding.places, binding.read_shapes, sorted(binding.constants)]
     parts += [role] if role else []
@@ -238,14 +244,22 @@ def fastest(
     """
     target = binding.target
     # Never zeros: real data moves real bits.
-    tensors = [_random(shape, target) for shape in binding.read_shapes]
-    plain = torch.empty(binding.shape, dtype=target.dtype, device=target.device)
+    tensors = given = [_random(shape, target) for shape in binding.read_shapes]
+    if binding.input_high is not None:
+        codes = as_codes(tensors[0], binding.input_high)
+        tensors = [codes, *given[1:]]
+        given = [values_of(codes, binding.input_high).to(target.dtype), *given[1:]]
+    plain = torch.empty(
+        binding.shape,
+        dtype=target.dtype if binding.output_high is None else E4M3,
+        device=target.device,
+    )
     plain = plain.as_strided(binding.shape, channels_last(binding.shape))
     written = None if image is None else _destination(binding, image)
     op = library.bind(binding.step, weights, opset, target.device, target.dtype)
 
     def by_library() -> object:
-        result = op.call(*tensors)
+        result = op.call(*given)
         assert isinstance(result, Tensor)
         if written is not None and image is not None:
             image_of(result, written, image, None).run()
@@ -256,10 +270,11 @@ def fastest(
     seconds: dict[str, float] = {}
     expected: Tensor | None = None
     try:
-        made = op.call(*tensors)
+        made = op.call(*given)
         assert isinstance(made, Tensor)
         expected = made.float()
-        seconds[LIBRARY] = measure(by_library)
+        if not binding.eight_bit:  # another precision, for another batch size, is no choice
+            seconds[LIBRARY] = measure(by_library)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:
@@ -273,7 +288,7 @@ def fastest(
         try:
             plain.fill_(torch.nan)
             binding.prepare(views, plain, config, **norm).run()
-            if not _agrees(binding.present(plain), expected, target.dtype):
+            if not _agrees(*_compared(binding, plain, expected)):
                 log.warning("%s: %s gives wrong results here", binding.step.op, config.label)
                 continue
             out = plain if written is None else written
@@ -306,6 +321,18 @@ def _destination(binding: Binding, image: ImageFormat) -> Tensor:
     if image.format == "uint8":
         return torch.empty((n, h, w, c), dtype=torch.uint8, device=binding.target.device)
     return torch.empty((n, c, h, w), dtype=torch.float32, device=binding.target.device)
+
+
+def _compared(
+    binding: Binding, out: Tensor, expected: Tensor | None
+) -> tuple[Tensor, Tensor | None, torch.dtype]:
+    """A result and what it must be close to, by how much."""
+    high, dtype = binding.output_high, E4M3 if binding.eight_bit else binding.target.dtype
+    if high is None:
+        return binding.present(out), expected, dtype
+    if expected is not None:
+        expected = expected.clamp(-high, high)
+    return binding.present(values_of(out, high)), expected, dtype
 
 
 def _agrees(out: Tensor, expected: Tensor | None, dtype: torch.dtype) -> bool:

@@ -27,4 +27,5 @@ TOLERANCES = {
     "tf32": Tolerance(psnr=40.0),
     "fp16": Tolerance(psnr=40.0),
     "bf16": Tolerance(psnr=40.0),
+    "fp8": Tolerance(psnr=30.0),
 }

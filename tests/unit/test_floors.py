@@ -28,6 +28,7 @@ FLOORS = (
     {"backends"},
     {
         *("models", "batching", "batch_size", "layout", "labels", "inputs", "fields"),
+        "calibration",
         *("running", "generator", "loading"),
         *("images", "image_files", "tiling", "image_to_image"),
     },
