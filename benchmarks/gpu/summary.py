@@ -23,7 +23,7 @@ def write(out: Path) -> tuple[str, int]:
     cells = {name: part.get("cells", {}) for name, part in parts.items()}
     lines = [f"# Evidence\n\n{_machine(out)}\n"]
     failures = 0
-    for name in ("kernels", "models"):
+    for name in ("kernels", "models", "sharing"):
         bad = {k: c["error"] for k, c in cells.get(name, {}).items() if "error" in c}
         failures += len(bad)
         lines.append(f"{name}: {len(cells.get(name, {})) - len(bad)} passed, {len(bad)} failed")
@@ -44,7 +44,7 @@ def write(out: Path) -> tuple[str, int]:
     }
     for model, found in throughput.items():
         lines += ["", f"## {model}", "", *_table(found, rates)]
-    for name in ("latency", "realtime", "cold", "memory"):
+    for name in ("latency", "realtime", "sharing", "cold", "memory"):
         lines += ["", f"## {name}", ""]
         lines += [f"- {key}: {_plain(cell)}" for key, cell in cells.get(name, {}).items()]
     text = "\n".join(lines) + "\n"
