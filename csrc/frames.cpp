@@ -10,6 +10,7 @@ void fastgan::bind_frames(pybind11::module_&) {}
 #include <pybind11/stl.h>
 
 #include <cerrno>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <string>
@@ -29,16 +30,39 @@ void require(int error) {
   if (error != FG_OK) throw Failure{error, errno};
 }
 
-// (width, height, channels, type, low, high)
-using Shape = std::tuple<uint32_t, uint32_t, uint32_t, uint32_t, float, float>;
+// (width, height, channels, type, low, high, device)
+using Shape = std::tuple<uint32_t, uint32_t, uint32_t, uint32_t, float, float, uint32_t>;
 
 fg_shape shape_of(const Shape& s) {
   return {std::get<0>(s), std::get<1>(s), std::get<2>(s), std::get<3>(s), std::get<4>(s),
-          std::get<5>(s), FG_IN_SEGMENT,  0,              0};
+          std::get<5>(s), std::get<6>(s), 0,              0};
 }
 
 Shape shape_of(const fg_shape& s) {
-  return {s.width, s.height, s.channels, s.type, s.low, s.high};
+  return {s.width, s.height, s.channels, s.type, s.low, s.high, s.device};
+}
+
+// (uuid, pool_bytes, pool_stride, memory_handle)
+using Cuda = std::tuple<py::bytes, uint64_t, uint64_t, py::bytes>;
+
+void copy_exactly(uint8_t* to, const std::string& from, size_t size, const char* name) {
+  if (from.size() != size) throw py::value_error(std::string(name) + ": of another length");
+  std::memcpy(to, from.data(), size);
+}
+
+fg_cuda cuda_of(const Cuda& c) {
+  fg_cuda cuda = {};
+  copy_exactly(cuda.device_uuid, std::get<0>(c), sizeof cuda.device_uuid, "uuid");
+  cuda.pool_bytes = std::get<1>(c);
+  cuda.pool_stride = std::get<2>(c);
+  copy_exactly(cuda.memory_handle, std::get<3>(c), sizeof cuda.memory_handle, "memory handle");
+  return cuda;
+}
+
+Cuda cuda_of(const fg_cuda& c) {
+  return {py::bytes(reinterpret_cast<const char*>(c.device_uuid), sizeof c.device_uuid),
+          c.pool_bytes, c.pool_stride,
+          py::bytes(reinterpret_cast<const char*>(c.memory_handle), sizeof c.memory_handle)};
 }
 
 // The memory of a C-contiguous buffer, which holds exactly one frame.
@@ -60,11 +84,14 @@ void* frame_in(const py::buffer_info& info, uint64_t frame_bytes) {
 class Writer {
  public:
   Writer(const std::string& name, const Shape& shape, uint64_t slots, uint64_t interval_ns,
-         uint64_t seed, double speed, double truncation, uint64_t label, bool paused) {
+         uint64_t seed, double speed, double truncation, uint64_t label, bool paused,
+         const std::optional<Cuda>& on_gpu) {
     const fg_shape wanted = shape_of(shape);
+    const fg_cuda cuda = on_gpu ? cuda_of(*on_gpu) : fg_cuda();
     const fg_control asked = {0,     seed,   fg_bits(speed), fg_bits(truncation),
                               label, paused, 0,              0};
-    require(fg_writer_open(&writer_, name.c_str(), &wanted, slots, interval_ns, &asked));
+    require(fg_writer_open_cuda(&writer_, name.c_str(), &wanted, slots, interval_ns, &asked,
+                                on_gpu ? &cuda : nullptr));
   }
   ~Writer() { close(); }
   Writer(const Writer&) = delete;
@@ -72,10 +99,24 @@ class Writer {
 
   void write(const py::buffer& frame, uint64_t index, uint64_t seed, uint64_t produced_ns) {
     open();
+    if (writer_.shape.device != FG_IN_SEGMENT) throw py::value_error("the frames lie on a GPU");
     const py::buffer_info info = frame.request();
     const void* pixels = frame_in(info, writer_.shape.frame_bytes);
     py::gil_scoped_release release;
     fg_writer_write(&writer_, pixels, index, seed, produced_ns);
+  }
+
+  // For frames on a GPU: the slot that the next one is to be copied to before `end`.
+  uint64_t begin() {
+    open();
+    slot_ = fg_writer_begin(&writer_);
+    return (writer_.next - 1) % writer_.slots;
+  }
+  void end(uint64_t index, uint64_t seed, uint64_t produced_ns) {
+    open();
+    if (slot_ == nullptr) throw py::value_error("no frame was begun");
+    fg_writer_end(&writer_, slot_, index, seed, produced_ns);
+    slot_ = nullptr;
   }
 
   // (seed, speed, truncation, label, paused, steps since the last call), or None if unchanged.
@@ -87,6 +128,11 @@ class Writer {
                            control.label, control.paused != 0, control.steps);
   }
 
+  void retire() { fg_writer_retire(&writer_); }
+  bool has_readers() const {
+    open();
+    return fg_writer_has_readers(&writer_);
+  }
   void close() { fg_writer_close(&writer_); }
   uint64_t generation() const { return writer_.generation; }
   bool took_over() const { return writer_.took_over; }
@@ -96,13 +142,20 @@ class Writer {
     if (writer_.header == nullptr) throw py::value_error("the ring is closed");
   }
   fg_writer writer_;
+  fg_slot* slot_ = nullptr;
 };
 
 class Reader {
  public:
-  Reader(const std::string& name, const std::optional<Shape>& expected, bool controls) {
+  // on_gpu: whether the caller can open frames on a GPU, which are its own to copy.
+  Reader(const std::string& name, const std::optional<Shape>& expected, bool controls,
+         bool on_gpu) {
     const fg_shape wanted = expected ? shape_of(*expected) : fg_shape();
     require(fg_reader_open(&reader_, name.c_str(), expected ? &wanted : nullptr, controls));
+    if (!on_gpu && reader_.shape.device == FG_ON_CUDA) {
+      close();
+      throw Failure{FG_ON_GPU, 0};
+    }
   }
   ~Reader() { close(); }
   Reader(const Reader&) = delete;
@@ -110,12 +163,13 @@ class Reader {
 
   // (sequence, skipped, index, seed, generation, produced_ns, published_ns), or None in time.
   std::optional<std::tuple<uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t>>
-  next(const py::buffer& pixels, bool every, uint64_t timeout_ns) {
+  next(const std::optional<py::buffer>& pixels, bool every, uint64_t timeout_ns) {
     fg_frame frame;
     int error;
     open();
-    const py::buffer_info info = pixels.request(true);
-    void* target = frame_in(info, reader_.shape.frame_bytes);
+    if (!pixels && reader_.shape.device == FG_IN_SEGMENT) throw py::value_error("frame: missing");
+    const py::buffer_info info = pixels ? pixels->request(true) : py::buffer_info();
+    void* target = pixels ? frame_in(info, reader_.shape.frame_bytes) : nullptr;
     {
       py::gil_scoped_release release;
       error = fg_reader_next(&reader_, target, &frame, every ? FG_EVERY : FG_NEWEST, timeout_ns);
@@ -124,6 +178,17 @@ class Reader {
     require(error);
     return std::make_tuple(frame.sequence, frame.skipped, frame.index, frame.seed,
                            frame.generation, frame.produced_ns, frame.published_ns);
+  }
+
+  Cuda cuda() const {
+    fg_cuda found;
+    open();
+    require(fg_reader_cuda(&reader_, &found));
+    return cuda_of(found);
+  }
+  bool holds(uint64_t sequence) const {
+    open();
+    return sequence > 0 && fg_reader_holds(&reader_, sequence);
   }
 
   void ask(int control, uint64_t value) {
@@ -179,19 +244,25 @@ void fastgan::bind_frames(py::module_& module) {
       {"label", FG_LABEL}, {"paused", FG_PAUSED}, {"steps", FG_STEPS}};
   py::class_<Writer>(module, "FramesWriter")
       .def(py::init<const std::string&, const Shape&, uint64_t, uint64_t, uint64_t, double, double,
-                    uint64_t, bool>(),
+                    uint64_t, bool, const std::optional<Cuda>&>(),
            py::arg("name"), py::arg("shape"), py::arg("slots"), py::arg("interval_ns"),
            py::arg("seed"), py::arg("speed"), py::arg("truncation"), py::arg("label"),
-           py::arg("paused"))
+           py::arg("paused"), py::arg("cuda") = std::nullopt)
       .def("write", &Writer::write)
+      .def("begin", &Writer::begin)
+      .def("end", &Writer::end)
       .def("asked", &Writer::asked)
+      .def("retire", &Writer::retire)
+      .def("has_readers", &Writer::has_readers)
       .def("close", &Writer::close)
       .def_property_readonly("generation", &Writer::generation)
       .def_property_readonly("took_over", &Writer::took_over);
   py::class_<Reader>(module, "FramesReader")
-      .def(py::init<const std::string&, const std::optional<Shape>&, bool>(), py::arg("name"),
-           py::arg("expected"), py::arg("controls"))
+      .def(py::init<const std::string&, const std::optional<Shape>&, bool, bool>(),
+           py::arg("name"), py::arg("expected"), py::arg("controls"), py::arg("on_gpu") = false)
       .def("next", &Reader::next)
+      .def("holds", &Reader::holds)
+      .def_property_readonly("cuda", &Reader::cuda)
       .def("ask", &Reader::ask)
       .def("close", &Reader::close)
       .def_property_readonly("shape", &Reader::shape)

@@ -423,6 +423,7 @@ def measure_memory(setting: Setting, cells: Cells) -> None:
 
 def parts(entries: tuple[Entry, ...]) -> dict[str, Callable[[Setting, Cells], None]]:
     """All parts by name, the most telling ones first."""
+    from benchmarks.gpu.sharing import check_sharing
 
     def throughput(entry: Entry) -> Callable[[Setting, Cells], None]:
         return lambda setting, cells: measure_throughput(setting, cells, entry.name)
@@ -435,6 +436,7 @@ def parts(entries: tuple[Entry, ...]) -> dict[str, Callable[[Setting, Cells], No
         "tune": tune,
         **{f"throughput-{entry.name}": throughput(entry) for entry in entries},
         "realtime": measure_realtime,
+        "sharing": check_sharing,
         "cold": measure_cold_start,
         "memory": measure_memory,
     }

@@ -33,6 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -90,13 +91,13 @@ typedef struct fg_control {
   uint64_t reserved;
 } fg_control;
 
-typedef struct fg_cuda {  // written by a producer on a GPU; the handles are CUDA's own bytes
+typedef struct fg_cuda {  // of FG_ON_CUDA, written once; the handles are CUDA's own bytes
   uint8_t device_uuid[16];
   uint64_t pool_bytes;       // one allocation; slot k's pixels begin at k * pool_stride
   uint64_t pool_stride;
   uint8_t reserved[32];
   uint8_t memory_handle[64];                     // cudaIpcMemHandle_t of the pool
-  uint8_t event_handles[FG_MOST_CUDA_SLOTS][64]; // cudaIpcEventHandle_t: slot k has been written
+  uint8_t event_handles[FG_MOST_CUDA_SLOTS][64]; // all zero: a frame is whole once it is put up
 } fg_cuda;
 
 typedef struct fg_header {
@@ -306,6 +307,13 @@ static inline uint64_t fg_slot_bytes(const fg_shape *shape) {
   return FG_SLOT_HEADER_BYTES + (pixels + FG_ALIGNMENT - 1) / FG_ALIGNMENT * FG_ALIGNMENT;
 }
 
+// Whether the pool has room for all frames.
+static inline bool fg_cuda_fits(const fg_cuda *cuda, const fg_shape *shape, uint64_t slots) {
+  return cuda->pool_stride >= shape->frame_bytes && slots <= FG_MOST_CUDA_SLOTS &&
+         cuda->pool_stride <= UINT64_MAX / FG_MOST_CUDA_SLOTS &&
+         cuda->pool_bytes >= slots * cuda->pool_stride;
+}
+
 static inline fg_slot *fg_slot_of(const fg_header *header, uint64_t slot_bytes, uint64_t slot) {
   return (fg_slot *)((uintptr_t)header + FG_HEADER_BYTES + slot * slot_bytes);
 }
@@ -446,6 +454,35 @@ static inline fg_slot *fg_reader_slot(const fg_reader *reader, uint64_t sequence
 static inline bool fg_reader_holds(const fg_reader *reader, uint64_t sequence) {
   __atomic_thread_fence(__ATOMIC_ACQUIRE);
   return fg_load_relaxed(&fg_reader_slot(reader, sequence)->stamp) == 2 * sequence;
+}
+
+// Where the frames of a ring on a GPU lie, checked. Go on with the copy: the header may change.
+//
+//     fg_cuda cuda; cudaIpcMemHandle_t handle; char *pool;
+//     fg_reader_cuda(&reader, &cuda);
+//     memcpy(&handle, cuda.memory_handle, sizeof handle);    // cudaSetDevice: that of device_uuid
+//     cudaIpcOpenMemHandle((void **)&pool, handle, cudaIpcMemLazyEnablePeerAccess);
+//     while (fg_reader_next(&reader, NULL, &frame, FG_NEWEST, 1000000000) == FG_OK) {
+//         const uint64_t slot = (frame.sequence - 1) % reader.slots;
+//         cudaMemcpyAsync(mine, pool + slot * cuda.pool_stride, reader.shape.frame_bytes,
+//                         cudaMemcpyDeviceToDevice, stream);
+//         cudaStreamSynchronize(stream);                     // before the second look
+//         if (fg_reader_holds(&reader, frame.sequence)) draw(mine);
+//     }
+//     cudaIpcCloseMemHandle(pool);                           // then fg_reader_close
+//
+// FG_ENDED, of either function: close both, and open the name again. From here to fg_reader_close
+// the reader holds a shared lock on the segment, by which the producer knows that its memory is in
+// use: CUDA leaves undefined what becomes of whoever has opened memory that is freed.
+static inline int fg_reader_cuda(const fg_reader *reader, fg_cuda *cuda) {
+  if (reader->header == NULL) return FG_ENDED;
+  if (reader->shape.device != FG_ON_CUDA) return FG_SHAPE_DIFFERS;
+  if (flock(reader->file, LOCK_SH | LOCK_NB) != 0) {
+    return errno == EWOULDBLOCK ? FG_ENDED : FG_SYSTEM;
+  }
+  if (__atomic_load_n(&reader->header->state, __ATOMIC_ACQUIRE) != FG_RUNNING) return FG_ENDED;
+  memcpy(cuda, &reader->header->cuda, sizeof *cuda);
+  return fg_cuda_fits(cuda, &reader->shape, reader->slots) ? FG_OK : FG_DAMAGED;
 }
 
 static inline bool fg_reader_is_alive(const fg_reader *reader) {  // whether its producer is
@@ -611,8 +648,9 @@ static inline int fg_take_over(fg_writer *writer, uint64_t slots) {
     if (error == FG_OK) error = fg_check(writer->header, writer->bytes, &shape, &old_slots);
     if (error == FG_SYSTEM) return error;
   }
-  if (error == FG_OK && fg_same_shape(&writer->shape, &shape) && writer->shape.low == shape.low &&
-      writer->shape.high == shape.high && slots == old_slots &&
+  // Memory on a GPU went with the producer that had it.
+  if (error == FG_OK && shape.device == FG_IN_SEGMENT && fg_same_shape(&writer->shape, &shape) &&
+      writer->shape.low == shape.low && writer->shape.high == shape.high && slots == old_slots &&
       fg_recover(writer->header, slots, fg_slot_bytes(&shape), &newest)) {
     writer->next = newest + 1;
     writer->took_over = true;
@@ -645,7 +683,7 @@ static inline int fg_acquire(fg_writer *writer, bool *fresh) {
   return fg_is_unlinked(writer->file) ? FG_NOT_READY : FG_OK;
 }
 
-static inline int fg_create(fg_writer *writer, uint64_t slots) {
+static inline int fg_create(fg_writer *writer, uint64_t slots, const fg_cuda *cuda) {
   fg_header *header;
   const uint64_t making = FG_MAKING;
   int error;
@@ -670,15 +708,17 @@ static inline int fg_create(fg_writer *writer, uint64_t slots) {
   header->slots = (uint32_t)slots;
   header->slot_header_bytes = FG_SLOT_HEADER_BYTES;
   header->shape = writer->shape;
+  if (cuda != NULL) memcpy(&header->cuda, cuda, sizeof *cuda);
   writer->next = 1;
   return FG_OK;
 }
 
 // Opens a ring for writing: a new one, or one that a dead producer left. `shape`: all but
 // frame_bytes. `asked`: what the controls stand at in the beginning, or NULL for nothing; those of
-// a dead producer are not kept. interval_ns: as in fg_header.
-static inline int fg_writer_open(fg_writer *writer, const char *name, const fg_shape *shape,
-                                 uint64_t slots, uint64_t interval_ns, const fg_control *asked) {
+// a dead producer are not kept. interval_ns: as in fg_header. cuda: of FG_ON_CUDA, else NULL.
+static inline int fg_writer_open_cuda(fg_writer *writer, const char *name, const fg_shape *shape,
+                                      uint64_t slots, uint64_t interval_ns,
+                                      const fg_control *asked, const fg_cuda *cuda) {
   uint64_t generation;
   int error = FG_NOT_READY, tries;
   memset(writer, 0, sizeof *writer);
@@ -687,7 +727,8 @@ static inline int fg_writer_open(fg_writer *writer, const char *name, const fg_s
   memcpy(writer->name, name, strlen(name) + 1);
   writer->shape = *shape;
   if (!fg_shape_complete(&writer->shape) || slots < FG_LEAST_SLOTS || slots > FG_MOST_SLOTS ||
-      (shape->device == FG_ON_CUDA && slots > FG_MOST_CUDA_SLOTS)) {
+      (shape->device == FG_ON_CUDA) != (cuda != NULL) ||
+      (cuda != NULL && !fg_cuda_fits(cuda, &writer->shape, slots))) {
     return FG_BAD_SHAPE;
   }
   // Each round ends, or found that another producer had come between.
@@ -695,7 +736,9 @@ static inline int fg_writer_open(fg_writer *writer, const char *name, const fg_s
     bool fresh;
     fg_writer_close_files(writer);
     error = fg_acquire(writer, &fresh);
-    if (error == FG_OK) error = fresh ? fg_create(writer, slots) : fg_take_over(writer, slots);
+    if (error == FG_OK) {
+      error = fresh ? fg_create(writer, slots, cuda) : fg_take_over(writer, slots);
+    }
     if (error == FG_SYSTEM && fresh) {
       const int saved = errno;
       shm_unlink(writer->name);
@@ -737,12 +780,21 @@ static inline int fg_writer_open(fg_writer *writer, const char *name, const fg_s
   return FG_OK;
 }
 
-// Where the next frame goes: write pixels there with fg_copy_in, or on the GPU, then fg_writer_end.
+// The same for frames in the segment itself.
+static inline int fg_writer_open(fg_writer *writer, const char *name, const fg_shape *shape,
+                                 uint64_t slots, uint64_t interval_ns, const fg_control *asked) {
+  return fg_writer_open_cuda(writer, name, shape, slots, interval_ns, asked, NULL);
+}
+
+// Where the next frame goes: write pixels there with fg_copy_in, then fg_writer_end. On a GPU: copy
+// to the pool at slot (next - 1) % slots, and wait for the end of that copy before fg_writer_end.
 static inline fg_slot *fg_writer_begin(fg_writer *writer) {
   fg_slot *slot =
       fg_slot_of(writer->header, writer->slot_bytes, (writer->next - 1) % writer->slots);
   fg_store_relaxed(&slot->stamp, 2 * writer->next - 1);
   __atomic_thread_fence(__ATOMIC_RELEASE);  // see fg_reader_copy
+  // A GPU is told of a copy by writes that no language's memory model knows: all fences at hand.
+  if (writer->shape.device == FG_ON_CUDA) __atomic_thread_fence(__ATOMIC_SEQ_CST);
   return slot;
 }
 
@@ -764,7 +816,9 @@ static inline void fg_writer_end(fg_writer *writer, fg_slot *slot, uint64_t inde
 static inline void fg_writer_write(fg_writer *writer, const void *pixels, uint64_t index,
                                    uint64_t seed, uint64_t produced_ns) {
   fg_slot *slot = fg_writer_begin(writer);
-  fg_copy_in(fg_pixels_of(slot), pixels, writer->shape.frame_bytes);
+  if (writer->shape.device == FG_IN_SEGMENT) {  // on a GPU there is no room in the slot
+    fg_copy_in(fg_pixels_of(slot), pixels, writer->shape.frame_bytes);
+  }
   fg_writer_end(writer, slot, index, seed, produced_ns);
 }
 
@@ -789,12 +843,23 @@ static inline bool fg_writer_asked(fg_writer *writer, fg_control *asked) {
 }
 
 // Tells readers that it was the last frame, and removes the name.
-static inline void fg_writer_close(fg_writer *writer) {
+static inline void fg_writer_retire(fg_writer *writer) {
   if (writer->header == NULL) return;
   __atomic_store_n(&writer->header->state, FG_CLOSED, __ATOMIC_RELEASE);
   fg_announce(writer->header);
   // Somebody may have removed it and made another of this name: that one is not ours to remove.
   if (!fg_is_unlinked(writer->file)) shm_unlink(writer->name);
+}
+
+// Of a ring on a GPU that was retired: whether readers still have its memory open. Once there are
+// none, none can come.
+static inline bool fg_writer_has_readers(const fg_writer *writer) {
+  return flock(writer->file, LOCK_EX | LOCK_NB) != 0;
+}
+
+// Retires the ring, and lets go of it.
+static inline void fg_writer_close(fg_writer *writer) {
+  fg_writer_retire(writer);
   fg_writer_close_files(writer);
 }
 

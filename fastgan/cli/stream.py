@@ -61,6 +61,10 @@ def stream(
     slots: Annotated[
         int, typer.Option(min=2, max=4096, metavar="N", help="Frames in shared memory.")
     ] = 4,
+    cuda_ipc: Annotated[
+        bool,
+        typer.Option("--cuda-ipc", help="Leave frames on the GPU, for readers there (untried)."),
+    ] = False,
     frames: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="How many. Default: until Ctrl-C.")
     ] = None,
@@ -92,7 +96,7 @@ def stream(
 
     import fastgan
     from fastgan.cli.generate import label
-    from fastgan.realtime import RingWriter, SeedPath
+    from fastgan.realtime import CudaRingWriter, RingWriter, SeedPath
     from fastgan.realtime.osc import Osc
     from fastgan.realtime.ring_stream import pictures, put, serve
 
@@ -102,6 +106,8 @@ def stream(
     if (source is not None) != (generator.signature.image is not None):
         found = "a model that makes pictures of a latent" if source else "a model of pictures"
         raise ArgumentError("--from", found, "--from /NAME for a model that takes pictures, alone")
+    if cuda_ipc and generator.device.type != "cuda":
+        raise ArgumentError("--cuda-ipc", f"a model on {generator.device}", "one on a GPU")
     walk = None if chosen is None else SeedPath(tuple(chosen), w_frames, loop=True)
     rate = fps or None
     output = next((o for o in generator.signature.outputs if o.kind == "image"), None)
@@ -121,10 +127,12 @@ def stream(
             first = opened.take()
             assert first is not None
             channels, height, width = _sizes(first.images, format)
-            with RingWriter(
+            where: dict[str, Any] = {"device": generator.device} if cuda_ipc else {}
+            with (CudaRingWriter if cuda_ipc else RingWriter)(
                 shm, height, width, channels, format=format, slots=slots, fps=rate, seed=seed,
                 speed=speed, truncation=trunc,
                 range=(0.0, 255.0) if format == "uint8" else output.range or (-1.0, 1.0),
+                **where,
             ) as ring:  # fmt: skip
                 typer.echo(f"{ring.shape} in {shm}, {generator.backend} on {generator.device}")
                 put(ring, first)

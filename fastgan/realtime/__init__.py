@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fastgan.realtime.buffers import Frame
     from fastgan.realtime.combined import Each, Mix, Nudge, Retime
     from fastgan.realtime.gl import GLTexture
+    from fastgan.realtime.ring_cuda import CudaRingReader, CudaRingWriter
     from fastgan.realtime.ring_reader import RingFrame, RingReader
     from fastgan.realtime.ring_words import RingShape, include_dir
     from fastgan.realtime.ring_writer import Asked, RingWriter
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Asked",
+    "CudaRingReader",
+    "CudaRingWriter",
     "Drift",
     "Each",
     "Envelope",
@@ -52,6 +55,7 @@ _MODULES = {
     "buffers": ("Frame",),
     "combined": ("Each", "Mix", "Nudge", "Retime"),
     "gl": ("GLTexture",),
+    "ring_cuda": ("CudaRingReader", "CudaRingWriter"),
     "ring_reader": ("RingFrame", "RingReader"),
     "ring_words": ("RingShape", "include_dir"),
     "ring_writer": ("Asked", "RingWriter"),

@@ -5,8 +5,9 @@
         picture.write(frame.picture, frame.index)         # a stream's frame, or a ring's pixels
         picture.texture.use(0)
 
-Frames go through pixel buffers, which the driver reads on its own time. Frames that lie on a GPU
-come by way of the CPU: sharing memory between CUDA and OpenGL has not been written yet.
+Frames go through pixel buffers, which the driver reads on its own time. A frame on the GPU that
+draws is copied into them there (gl_cuda.py, which has not run on a GPU yet); where that can't be
+done the log says why, once, and frames come by way of the CPU.
 
 Where Mesa draws in software (llvmpipe), keep Triton out of the process: each brings an LLVM, and
 the second to be loaded crashes. `fastgan.load` imports Triton on NVIDIA GPUs alone.
@@ -14,16 +15,21 @@ the second to be loaded crashes. `fastgan.load` imports Triton on NVIDIA GPUs al
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan.errors import ArgumentError
+from fastgan.errors import ArgumentError, BackendError
 
 if TYPE_CHECKING:
     import moderngl
     from torch import Tensor
+
+    from fastgan.realtime.gl_cuda import SharedBuffer
+
+log = logging.getLogger("fastgan")
 
 
 class GLTexture:
@@ -60,6 +66,7 @@ class GLTexture:
             self.texture.swizzle = "RRR1"
         size = height * width * channels
         self._buffers = [context.buffer(reserve=size, dynamic=True) for _ in range(buffers)]
+        self._shared: list[SharedBuffer] | None = []  # with CUDA; None once that has failed
         self._written = 0
         self.index: int | None = None  # of the frame that it shows
 
@@ -77,19 +84,52 @@ class GLTexture:
             ArgumentError: the frame is of another size or type.
         """
         given: Any = frame
-        pixels = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
-        if pixels.dtype != np.uint8 or pixels.shape != self._shape:
+        pixels: Any = given.detach() if hasattr(given, "detach") else np.asarray(given)
+        if str(pixels.dtype).removeprefix("torch.") != "uint8" or pixels.shape != self._shape:
             found = f"{pixels.dtype} {list(pixels.shape)}"
             raise ArgumentError("frame", found, f"uint8 {list(self._shape)}")
-        buffer = self._buffers[self._written % len(self._buffers)]
-        buffer.orphan()  # new memory, should the driver still be reading the old
-        buffer.write(np.ascontiguousarray(pixels))
-        self.texture.write(buffer, alignment=1)
+        place = self._written % len(self._buffers)
+        if not (_on_gpu(pixels) and self._share(place, pixels)):
+            self._upload(place, pixels)
+        self.texture.write(self._buffers[place], alignment=1)
         self._written += 1
         self.index = index
 
+    def _upload(self, place: int, pixels: Any) -> None:
+        buffer = self._buffers[place]
+        if not self._shared:  # one that CUDA knows keeps its memory
+            buffer.orphan()  # new memory, should the driver still be reading the old
+        array = pixels.cpu().numpy() if hasattr(pixels, "cpu") else pixels
+        buffer.write(np.ascontiguousarray(array))
+
+    def _share(self, place: int, pixels: Tensor) -> bool:
+        """Copy a frame on the GPU, there; false where that can't be done."""
+        if self._shared is None:
+            return False
+        from fastgan.realtime.gl_cuda import SharedBuffer
+
+        try:
+            while len(self._shared) < len(self._buffers):
+                buffer = self._buffers[len(self._shared)]
+                self._shared.append(SharedBuffer(buffer, pixels.device))
+            self._shared[place].write(pixels)
+        except BackendError as error:
+            log.warning("frames reach OpenGL by way of the CPU: %s", error)
+            self._unshare()
+            return False
+        return True
+
+    def _unshare(self) -> None:
+        shared, self._shared = self._shared, None
+        for one in shared or ():
+            try:
+                one.close()
+            except BackendError as error:
+                log.debug("a pixel buffer stays with CUDA: %s", error)
+
     def close(self) -> None:
         """Give the texture and its buffers back."""
+        self._unshare()
         self.texture.release()
         for buffer in self._buffers:
             buffer.release()
@@ -99,3 +139,7 @@ class GLTexture:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _on_gpu(pixels: Any) -> bool:
+    return bool(getattr(pixels, "is_cuda", False))

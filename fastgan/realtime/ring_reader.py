@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class RingFrame:
     """A frame out of a ring.
 
     Attributes:
-        pixels: [H, W, C], the reader's own copy.
+        pixels: [H, W, C], the reader's own copy; of a ring on a GPU, a tensor there.
         sequence: 1, 2, 3, ... as published.
         skipped: frames published between the one before and this one, which this reader missed.
         index: its number in the producer's walk.
@@ -50,7 +51,7 @@ class RingFrame:
         produced_ns, published_ns: nanoseconds of `time.monotonic_ns`, which all processes share.
     """
 
-    pixels: NDArray[Any]
+    pixels: Any
     sequence: int
     skipped: int
     index: int
@@ -76,6 +77,8 @@ class RingReader:
         ArgumentError: the name is not valid.
         RingError: there is no ring, or one of another version or shape.
     """
+
+    _ON_GPU = False
 
     def __init__(
         self,
@@ -120,14 +123,18 @@ class RingReader:
         Raises:
             RingError: a new producer's frames are of another shape.
         """
+        pixels: NDArray[Any] = np.empty(self.shape.sizes, FORMATS[self.shape.format][1])
+        found = self._next(timeout, lambda ns: self._live().next(pixels, every, ns))
+        return None if found is None else RingFrame(pixels, *found)
+
+    def _next(self, timeout: float, take: Callable[[int], Any]) -> Any:
+        """What `take` finds within so many ns at a time, on the producer's ring of the moment."""
         module, limit = native(), time.monotonic() + timeout
-        dtype = FORMATS[self.shape.format][1]
-        pixels: NDArray[Any] = np.empty(self.shape.sizes, dtype)
         while True:
             left = max(0.0, limit - time.monotonic())
             try:
                 with self._lock:
-                    found = self._live().next(pixels, every, int(min(left, _SLICE) * 1e9))
+                    found = take(int(min(left, _SLICE) * 1e9))
             except module.FramesError as error:
                 if error.args[0] != module.FRAMES_ERRORS["ended"]:
                     raise explained(error, self.name, self.shape) from None
@@ -135,7 +142,7 @@ class RingReader:
                     return None
                 continue
             if found is not None:
-                return RingFrame(pixels, *found)
+                return found
             if time.monotonic() >= limit:
                 return None
 
@@ -180,6 +187,7 @@ class RingReader:
         """Let go of the ring."""
         with self._lock:
             self._closed = True
+            self._leave()
             self._reader.close()
 
     def __enter__(self) -> RingReader:
@@ -199,7 +207,7 @@ class RingReader:
         wanted = None if shape is None else packed(shape)
         while True:
             try:
-                return module.FramesReader(self.name, wanted, self._control)
+                return module.FramesReader(self.name, wanted, self._control, self._ON_GPU)
             except module.FramesError as error:
                 if error.args[0] not in wait or time.monotonic() >= limit:
                     raise explained(error, self.name, shape) from None
@@ -214,6 +222,10 @@ class RingReader:
                 return False
             raise
         with self._lock:
+            self._leave()
             self._live().close()
             self._reader = reader
         return True
+
+    def _leave(self) -> None:
+        """This ring is about to be let go."""

@@ -18,6 +18,7 @@ from fastgan.errors import ArgumentError, RingError
 
 WORD = (1 << 64) - 1
 ANY_LABEL = WORD
+DEVICES = ("cpu", "cuda")
 FORMATS: dict[str, tuple[int, np.dtype[Any]]] = {
     "uint8": (1, np.dtype(np.uint8)),
     "float32": (2, np.dtype(np.float32)),
@@ -33,6 +34,7 @@ class RingShape:
         channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
         format: "uint8", or "float32" for values in the model's own range.
         range: the values of black and white.
+        device: "cpu", where frames lie in shared memory, or "cuda", on a GPU.
     """
 
     height: int
@@ -40,6 +42,7 @@ class RingShape:
     channels: int
     format: str = "uint8"
     range: tuple[float, float] = (0.0, 255.0)
+    device: str = "cpu"
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -47,7 +50,8 @@ class RingShape:
         return self.height, self.width, self.channels
 
     def __str__(self) -> str:
-        return f"{self.width}x{self.height} pixels of {self.channels} x {self.format}"
+        where = "" if self.device == "cpu" else " on a GPU"
+        return f"{self.width}x{self.height} pixels of {self.channels} x {self.format}{where}"
 
 
 def include_dir() -> Path:
@@ -102,7 +106,8 @@ def explained(
         needed = "'/' and 1 to 200 letters, digits, '.', '_' or '-', such as /fastgan"
         return ArgumentError("name of a ring", repr(name), needed)
     if kind == "bad shape":
-        needed = "1 to 65536 pixels a side, 1 to 4 channels, at most 2 GiB, 2 to 4096 slots"
+        most = 4096 if shape is None or shape.device == "cpu" else 32
+        needed = f"1 to 65536 pixels a side, 1 to 4 channels, at most 2 GiB, 2 to {most} slots"
         return ArgumentError(where, f"{shape} in {slots} slots", needed)
     if kind == "no ring":
         instead = f"start one: fastgan stream MODEL --shm {name}"
@@ -121,6 +126,9 @@ def explained(
     if kind == "not a ring":
         found = "shared memory of another program"
         return RingError(where, found, "a ring of frames", "take another name")
+    if kind == "on gpu":
+        found = "frames on a GPU"
+        return RingError(where, found, "frames in shared memory", "read it with CudaRingReader")
     if kind == "read only":
         return RingError(where, "a reader without control", "RingReader(name, control=True)")
     if kind == "system":
@@ -133,14 +141,14 @@ def explained(
 
 def _process_of(module: Any, name: str) -> int | None:
     try:
-        return int(module.FramesReader(name, None, False).process)
+        return int(module.FramesReader(name, None, False, True).process)
     except module.FramesError:  # gone, or not readable
         return None
 
 
 def _shape_of(module: Any, name: str) -> str:
     try:
-        return str(unpacked(module.FramesReader(name, None, False).shape))
+        return str(unpacked(module.FramesReader(name, None, False, True).shape))
     except module.FramesError:
         return "another size"
 
@@ -148,17 +156,17 @@ def _shape_of(module: Any, name: str) -> str:
 # Words -------------------------------------------------------------------------------------------
 
 
-def packed(shape: RingShape) -> tuple[int, int, int, int, float, float]:
+def packed(shape: RingShape) -> tuple[int, int, int, int, float, float, int]:
     sizes = (shape.width, shape.height, shape.channels)
     for name, size in zip(("width", "height", "channels"), sizes, strict=True):
         whole(name, size)
-    return (*sizes, FORMATS[shape.format][0], *shape.range)
+    return (*sizes, FORMATS[shape.format][0], *shape.range, DEVICES.index(shape.device))
 
 
-def unpacked(packed: tuple[int, int, int, int, float, float]) -> RingShape:
-    width, height, channels, number, low, high = packed
+def unpacked(packed: tuple[int, int, int, int, float, float, int]) -> RingShape:
+    width, height, channels, number, low, high, device = packed
     format = next(name for name, (known, _) in FORMATS.items() if known == number)
-    return RingShape(height, width, channels, format, (low, high))
+    return RingShape(height, width, channels, format, (low, high), DEVICES[device])
 
 
 def whole(name: str, value: int) -> int:

@@ -64,7 +64,7 @@ def check_free(name: str) -> None:
     """
     module = native()
     try:
-        reader = module.FramesReader(name, None, False)
+        reader = module.FramesReader(name, None, False, True)
     except module.FramesError as error:
         free = ("no ring", "not ready", "damaged", "version")  # or stale, as the writer will see
         if error.args[0] in [module.FRAMES_ERRORS[kind] for kind in free]:
@@ -93,6 +93,8 @@ class RingWriter:
             native part was not built.
     """
 
+    _DEVICE = "cpu"
+
     def __init__(
         self,
         name: str,
@@ -113,27 +115,33 @@ class RingWriter:
             raise ArgumentError("format", repr(format), " or ".join(FORMATS))
         if fps is not None and not (math.isfinite(fps) and fps > 0):
             raise ArgumentError("fps", repr(fps), "a number above 0")
+        self.name, self.seed = name, seed
+        self.shape = RingShape(height, width, channels, format, range, self._DEVICE)
         module = native()
-        self.name, self.shape = name, RingShape(height, width, channels, format, range)
-        self.seed = seed
         self._lock = threading.Lock()  # a close must not meet a write half-way
         self._closed = False
         interval = 0 if fps is None else round(1e9 / fps)
         cut = math.nan if truncation is None else truncation
+        on_gpu = self._prepare(whole("slots", slots))
         try:
             self._writer = module.FramesWriter(
                 name,
                 packed(self.shape),
-                whole("slots", slots),
+                slots,
                 interval,
                 seed & WORD,
                 speed,
                 cut,
                 ANY_LABEL if label is None else label,
                 False,
+                on_gpu,
             )
         except module.FramesError as error:
             raise explained(error, name, self.shape, slots) from None
+
+    def _prepare(self, slots: int) -> tuple[bytes, int, int, bytes] | None:
+        """Where the frames lie, if not in shared memory: as `fg_cuda` has it."""
+        return None
 
     @property
     def generation(self) -> int:

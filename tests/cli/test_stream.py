@@ -112,6 +112,7 @@ def test_bad_input_is_one_line(fastgan, name) -> None:
         (["nothing.onnx", "--shm", name], "nothing.onnx"),
         (["dcgan-digits", "--shm", name, "--format", "jpg"], "format"),
         (["dcgan-digits", "--shm", name, "--slots", "1"], "slots"),
+        (["dcgan-digits", "--shm", name, "--cuda-ipc"], "--cuda-ipc: found a model on cpu"),
     ]
     for arguments, said in cases:
         result = fastgan("stream", *arguments)

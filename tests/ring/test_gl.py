@@ -26,4 +26,4 @@ def test_the_opengl_texture() -> None:
     skipped = [line for line in result.stdout.splitlines() if line.startswith("SKIPPED")]
     if skipped:
         pytest.skip(skipped[0].partition(": ")[2])
-    assert "5 passed" in result.stdout
+    assert "10 passed" in result.stdout
