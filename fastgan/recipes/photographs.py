@@ -127,8 +127,12 @@ def histology(split: Split, shrink: int = 1) -> Photographs:
     return Photographs((part,), "histology")
 
 
-def collection(name: str, split: Split, least: int) -> Photographs:
+def collection(name: str, split: Split, least: int, shrink: int = 1) -> Photographs:
     """A collection by its name, "photographs", "histology" or a texture's, or a folder; in colour.
+
+    Args:
+        least: the least height and width of photographs; what is smaller is enlarged.
+        shrink: how many times smaller histology is taken, so that there is more of it in a patch.
 
     Raises:
         ArgumentError: there is neither a collection nor a folder of that name.
@@ -136,7 +140,7 @@ def collection(name: str, split: Split, least: int) -> Photographs:
     if name == "photographs":
         return photographs(split, least=least)
     if name == "histology":
-        return histology(split)
+        return histology(split, shrink)
     if name in TEXTURES:
         grey = texture(name, split)
         return Photographs(tuple(p.expand(3, -1, -1) for p in grey.pictures), grey.name)

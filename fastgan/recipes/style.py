@@ -10,6 +10,7 @@ Networks" (2017).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +37,14 @@ class StyleSettings(Settings):
     Attributes:
         collection: whose style the photographs take: "histology", "grass", "gravel", "brick", or
             a folder of images.
+        shrink: how many times smaller histology is taken: its cells are the brush.
         cycle: weight of the L1 distance after there and back, beside the discriminators' view.
         width: the channels at half the size; below there are more.
     """
 
     size: int = 64
     collection: str = "histology"
+    shrink: int = 1
     cycle: float = 10.0
     width: int = 24
 
@@ -70,8 +73,8 @@ def data(settings: StyleSettings, folder: Path | None) -> Collections:
     return (
         photographs.photographs("train", folder, least=size),
         photographs.photographs("test", folder, least=size),
-        photographs.collection(name, "train", size),
-        photographs.collection(name, "test", size),
+        photographs.collection(name, "train", size, settings.shrink),
+        photographs.collection(name, "test", size, settings.shrink),
     )
 
 
@@ -157,8 +160,16 @@ class Cycle(System):
         return torch.stack([photo, painted, style], 1).flatten(0, 1)
 
     def export(self, path: Path) -> None:
-        """Write the painting generator as ONNX: an image in, an image out, of any size."""
-        export(self.finished(), path, image=(3, "height", "width"), range=(-1, 1))
+        """Write the painting generator as ONNX: an image in, an image out, of any size.
+
+        Beside it its discriminator, NAME-discriminator.onnx: an image in, its logits side by
+        side out, [N, H / 8 * W / 8], above 0 where it takes the place for the collection.
+        """
+        image = (3, "height", "width")
+        export(self.finished(), path, image=image, range=(-1, 1))
+        discriminator = copy.deepcopy(self._networks["discriminator"]).cpu().eval()
+        judge = nn.Sequential(discriminator, nn.Flatten())
+        export(judge, path.with_name(f"{path.stem}-discriminator.onnx"), image=image)
 
 
 def build(settings: StyleSettings, found: Collections) -> Cycle:

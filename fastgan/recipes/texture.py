@@ -32,7 +32,11 @@ class TextureSettings(gan.Settings):
 
     Attributes:
         texture: without a folder of images, "grass", "gravel" or "brick".
+        shrink: how many times smaller the packaged texture of 512x512 is taken; a folder's images
+            are taken as they are.
         width: channels of the widest layers.
+        reach: residual blocks more on the latent field, so that places further apart agree, and
+            levels more of the discriminator, which sees as far: for what is laid in rows.
     """
 
     steps: int = 2500
@@ -44,7 +48,9 @@ class TextureSettings(gan.Settings):
     average: float = 0.995
     diversity: float = 0.02
     texture: str = "gravel"
+    shrink: int = 2
     width: int = 64
+    reach: int = 0
 
 
 SETTINGS = {
@@ -60,6 +66,20 @@ def wrapped(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([x[:, :, -1:], x, x[:, :, :1]], 2)
 
 
+class Neighbours(nn.Module):
+    """x + relu(norm(conv(x))) at [N, width, h, w], wrapped around."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = x + self.layers(wrapped(x))
+        return y
+
+
 class Generator(nn.Module):
     """Latent fields [N, latent, h, w] to images [N, channels, 8 h, 8 w] in [-1, 1].
 
@@ -67,11 +87,12 @@ class Generator(nn.Module):
     columns more at each edge than it should: its padding of 3, in place of 1, crops them.
     """
 
-    def __init__(self, latent: int, channels: int, width: int) -> None:
+    def __init__(self, latent: int, channels: int, width: int, reach: int = 0) -> None:
         super().__init__()
         self.first = nn.Sequential(
             nn.Conv2d(latent, width, 3, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)
         )
+        self.further = nn.Sequential(*[Neighbours(width) for _ in range(reach)])
         self.ups = nn.ModuleList(
             nn.Sequential(
                 nn.ConvTranspose2d(depth, wide, 4, 2, 3, bias=False),
@@ -83,24 +104,28 @@ class Generator(nn.Module):
         self.last = nn.Conv2d(width // 4, channels, 3)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        x = self.first(wrapped(latent))
+        x = self.further(self.first(wrapped(latent)))
         for up in self.ups:
             x = up(wrapped(x))
         return torch.tanh(self.last(wrapped(x)))
 
 
 class Discriminator(nn.Sequential):
-    """Images [N, channels, H, W] to logits [N, 1, H / 8, W / 8], one for each neighbourhood."""
+    """Images [N, channels, H, W] to logits [N, 1, H / 8, W / 8], one for each neighbourhood.
 
-    def __init__(self, channels: int, width: int = 32) -> None:
+    With `reach` they are of larger neighbourhoods, and fewer: each halves H and W once more.
+    """
+
+    def __init__(self, channels: int, width: int = 32, reach: int = 0) -> None:
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for depth, wide in ((width, 2 * width), (2 * width, 3 * width)):
+        widths = [width * (1 + level) for level in range(3 + reach)]
+        for depth, wide in pairwise(widths):
             layers += [
                 nn.Conv2d(depth, wide, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(wide),
                 nn.LeakyReLU(0.2),
             ]
-        super().__init__(*layers, nn.Conv2d(3 * width, 1, 3, padding=1))
+        super().__init__(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
 
 def data(settings: TextureSettings, folder: Path | None) -> Photographs:
@@ -115,7 +140,7 @@ def data(settings: TextureSettings, folder: Path | None) -> Photographs:
 def part(settings: TextureSettings, folder: Path | None, split: Split) -> Photographs:
     """Three quarters of the texture to train on, or the quarter below them that is held out."""
     if folder is None:
-        return photographs.texture(settings.texture, split)
+        return photographs.texture(settings.texture, split, settings.shrink)
     found = []
     for file in images.files(folder):
         pixels = photographs.pixels(images.read(file))
@@ -189,9 +214,10 @@ def build(settings: TextureSettings, texture: Photographs) -> Texture:
     channels = texture.pictures[0].shape[0]
 
     def networks() -> tuple[nn.Module, nn.Module]:
-        discriminator: nn.Module = Discriminator(channels)
+        discriminator: nn.Module = Discriminator(channels, reach=settings.reach)
         if settings.spectral_norm:
             losses.spectrally_normalised(discriminator)
-        return Generator(settings.latent, channels, settings.width), discriminator
+        generator = Generator(settings.latent, channels, settings.width, settings.reach)
+        return generator, discriminator
 
     return Texture(settings, *built(settings.seed, networks), texture)

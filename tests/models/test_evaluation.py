@@ -106,12 +106,12 @@ def test_the_walk_keeps_its_ends_and_its_length():
 
 
 def test_inception_is_torch_fidelitys(tmp_path, monkeypatch):
-    """What it is given, and what is made of its answer; torch-fidelity itself is not installed."""
+    """What it is given, and what is made of its answer; the real one is in the next test."""
     digits = images.digits("test")[0][:3]
     weights = tmp_path / "weights.pth"
     with pytest.raises(ArgumentError, match="no file"):
         distances.inception(digits, digits, weights)
-    weights.touch()
+    torch.save({}, weights)
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ArgumentError, match="no torch-fidelity"):
         distances.inception(digits, digits, weights)
@@ -130,3 +130,41 @@ def test_inception_is_torch_fidelitys(tmp_path, monkeypatch):
     assert asked["kid"]
     assert len(asked["input1"]) == 3
     assert (asked["input1"][0].shape, asked["input1"][0].dtype) == ((3, 32, 32), torch.uint8)
+    for damaged in (b"", b"no weights", weights.read_bytes()[:-40]):
+        weights.write_bytes(damaged)
+        with pytest.raises(ArgumentError, match="weights-inception"):
+            distances.inception(digits, digits, weights)
+
+
+def test_fid_and_kid_of_torch_fidelity_itself(tmp_path, monkeypatch):
+    """On weights of Inception's structure, drawn at random: they are our distances of its features.
+
+    Without the weights of papers this shows that it runs and what it computes, no paper's FID.
+    """
+    pytest.importorskip("torch_fidelity", reason="pip install 'fastgan[fidelity]'")
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    def drawn(network, state):
+        for weight in network.parameters():
+            if weight.dim() == 4:  # so that the features differ, through 40 layers
+                torch.nn.init.kaiming_normal_(weight, generator=fixed(7))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", drawn)
+        patch.setattr(torch, "load", lambda *_, **__: {})
+        network = FeatureExtractorInceptionV3("random", ["2048"], "no file")
+    file = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), file)
+
+    real = images.digits("test")[0]
+    sides = real[:8], real[8:16].flip(3)
+    found = distances.inception(*sides, file)
+    pixels = [distances._Bytes(x)._pixels for x in sides]
+    first, second = (network(x)[0] for x in pixels)
+    assert found["FID"].value == pytest.approx(distances.frechet(first, second), rel=1e-3)
+    assert found["KID"].value == pytest.approx(distances.kernel(first, second), rel=1e-3)
+    assert found["FID"].value > 0
+
+    torch.save({"fc.weight": torch.zeros(3)}, file)
+    with pytest.raises(ArgumentError, match="weights-inception"):
+        distances.inception(*sides, file)

@@ -10,6 +10,7 @@ A new discriminator's view: Lopez-Paz and Oquab, "Revisiting Classifier Two-Samp
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -116,28 +117,35 @@ def inception(samples: torch.Tensor, real: torch.Tensor, weights: Path) -> dict[
         weights: the file of Inception's weights that torch-fidelity documents.
 
     Raises:
-        ArgumentError: torch-fidelity is not installed, or there is no such file.
+        ArgumentError: torch-fidelity is not installed, or there is no such file, or it is of
+            something else.
     """
+    needed = "weights-inception-2015-12-05-6726825d.pth, which torch-fidelity documents"
     if not weights.is_file():
-        needed = "weights-inception-2015-12-05-6726825d.pth, which torch-fidelity documents"
         raise ArgumentError("--inception", f"no file {weights}", needed)
     try:
         import torch_fidelity
     except ImportError as error:
-        needed = "the package torch-fidelity"
-        instead = "pip install torch-fidelity, or leave --inception out"
-        raise ArgumentError("--inception", "no torch-fidelity", needed, instead) from error
+        package = "the package torch-fidelity"
+        instead = "pip install 'fastgan[fidelity]', or leave --inception out"
+        raise ArgumentError("--inception", "no torch-fidelity", package, instead) from error
     count = min(len(samples), len(real))
-    found: dict[str, Any] = torch_fidelity.calculate_metrics(
-        input1=_Bytes(samples),
-        input2=_Bytes(real),
-        fid=True,
-        kid=True,
-        kid_subset_size=min(1000, count),
-        cuda=torch.cuda.is_available(),
-        feature_extractor_weights_path=str(weights),
-        verbose=False,
-    )
+    try:
+        torch.load(weights, weights_only=True)  # torch-fidelity would run what a pickle says
+        found: dict[str, Any] = torch_fidelity.calculate_metrics(
+            input1=_Bytes(samples),
+            input2=_Bytes(real),
+            fid=True,
+            kid=True,
+            kid_subset_size=min(1000, count),
+            cuda=torch.cuda.is_available(),
+            feature_extractor_weights_path=str(weights),
+            save_cpu_ram=True,  # no worker processes: the images lie in memory
+            verbose=False,
+        )
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:  # damaged, or of another
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArgumentError(f"--inception {weights}", reason[:120], needed) from error
     return {
         "FID": Figure(
             float(found["frechet_inception_distance"]),
