@@ -13,8 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
+from . import prologue, tiles
 from . import statistics as measuring
-from . import tiles
 from .conv_weight import PackedWeight, pack
 from .e4m3 import as_factor, dequantising
 from .epilogue import Epilogue, finish
@@ -26,6 +26,7 @@ from .modulation import (
     modulate_output,
     scale_input,
 )
+from .prologue import Normalised, normalise_input
 from .statistics import Statistics, is_of_one_image, store_statistics
 from .to_image import prepare_sum
 from .types import (
@@ -72,6 +73,10 @@ def conv_kernel(
     means,  # [tiles, C_OUT] float32: statistics of what is stored, see statistics.py
     deviations,  # [tiles, C_OUT] float32
     counts,  # [tiles] float32
+    norm_centre,  # [images, C_IN] float32: of a norm of x, see prologue.py
+    norm_scale,  # [images, C_IN] float32
+    norm_shift,  # [C_IN] or [images, C_IN] float32
+    norm_shift_pitch,
     scale_in_pitch,
     scale_out_pitch: tl.constexpr,
     noise_pitch,
@@ -99,6 +104,11 @@ def conv_kernel(
     UPSAMPLE: tl.constexpr,
     SHUFFLE: tl.constexpr,
     SHUFFLE_CRD: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HAS_NORM_SHIFT: tl.constexpr,
+    NORM_PADDED: tl.constexpr,  # zeros are read around x
+    NORM_ACTIVATION: tl.constexpr,
+    NORM_SLOPE: tl.constexpr,
     HAS_SCALE_IN: tl.constexpr,
     HAS_SCALE_OUT: tl.constexpr,
     HAS_NOISE: tl.constexpr,
@@ -182,6 +192,11 @@ def conv_kernel(
             in_w = first_w - PAD_W + tap % KERNEL_W * DILATION_W
             a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
             k_channel = channel + k_in_block
+            if HAS_NORM:
+                pixel_h = in_h + pixel // BOX_W % BOX_H
+                pixel_w = in_w + pixel % BOX_W
+                inside = (pixel_h >= 0) & (pixel_h < height) & (pixel_w >= 0) & (pixel_w < width)
+                inside = inside[:, None]
             if TRANSPOSED:
                 b = weight.load([column_tile * BLOCK_COLUMNS, tap * C_IN + channel]).T
             else:
@@ -193,9 +208,10 @@ def conv_kernel(
             in_h = source(x_h + tap // KERNEL_W * DILATION_H, height, PAD_MODE, UPSAMPLE)
             in_w = source(x_w + tap % KERNEL_W * DILATION_W, width, PAD_MODE, UPSAMPLE)
             inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
+            inside = inside[:, None]
             x_pixel = x_image + (in_h * width + in_w) * X_PITCH
             a = tl.load(
-                x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside[:, None], other=0.0
+                x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside, other=0.0
             )  # [BLOCK_PIXELS, BLOCK_K]
             k_channel = channel + k_in_block
             b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * K_STEP
@@ -217,6 +233,27 @@ def conv_kernel(
             k_channel = k % C_IN
             b_mask = (k < K_TOTAL)[:, None] & (column < PITCH)[None, :]
             b = tl.load(weight_columns[None, :] + k[:, None] * K_STEP, mask=b_mask, other=0.0)
+        if HAS_NORM:
+            a = normalise_input(
+                a,
+                inside,
+                norm_centre,
+                norm_scale,
+                norm_shift,
+                norm_shift_pitch,
+                image,
+                first_image,
+                images,
+                k_channel,
+                C_IN,
+                BLOCK_K,
+                ONE_IMAGE,
+                HAS_NORM_SHIFT,
+                NORM_PADDED,
+                NORM_ACTIVATION,
+                NORM_SLOPE,
+                INTERPRETED,
+            )
         if HAS_SCALE_IN:
             a = scale_input(
                 a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
@@ -357,6 +394,7 @@ def prepare(
     residual: torch.Tensor | None = None,
     slopes: torch.Tensor | None = None,
     modulation: Modulation = UNMODULATED,
+    normalised: Normalised | None = None,
     statistics: torch.Tensor | None = None,
     x_scale: float = 1.0,
     flag: torch.Tensor | None = None,
@@ -390,6 +428,8 @@ def prepare(
         config = config.with_(descriptors=False)
     if r > 1 and modulation != UNMODULATED:
         raise ValueError("modulation: found one with a shuffle, needed none")
+    if normalised is not None and packed.scale is not None:
+        raise ValueError("normalised: found one of an e4m3 input, needed none")
     modulation = dequantising(modulation, packed.scale, x_scale)
     if r > 1 and config.split_k > 1:
         raise ValueError("config: found split_k with a shuffle, needed split_k = 1")
@@ -431,7 +471,9 @@ def prepare(
         "PRECISION": precision,
         "SPLIT_K": config.split_k,
         "DESCRIPTORS": config.descriptors,
-        "SWAPPED": is_swapped(config, modulation),
+        "SWAPPED": is_swapped(
+            config, through_registers=normalised is not None or modulation.scale_in is not None
+        ),
         "BOX_H": box[1],
         "BOX_W": box[2],
         "ONE_IMAGE": is_of_one_image(config, box[0], out_height * out_width, images),
@@ -440,6 +482,7 @@ def prepare(
         "BLOCK_K": config.block_k,
         **modulation.arguments(x, (c_in, packed.c_out), (out_height, out_width)),
         **measuring.arguments(measured, x),
+        **prologue.arguments(normalised, x, packed.pad_mode == "zeros" and any(packed.padding)),
         **epilogue.arguments(x, out, bias, residual, flag, slopes),
     }
     programs = ceil_div(packed.c_out, config.block_n)
@@ -468,7 +511,8 @@ def launch(
     x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
     x, out and residual may be some of the channels of a wider image. Accumulates in float32.
     A result of e4m3 is float16. Options: out, residual (added to the result), slopes (of a prelu,
-    float32 [c_out]), modulation, statistics (float32 memory of `statistics_size` for those of the
+    float32 [c_out]), modulation, normalised (a norm of x that is yet to be applied,
+    `prologue.Normalised`), statistics (float32 memory of `statistics_size` for those of the
     result; `Prepared.statistics` is where they lie in it, None where the tiling has none), x_scale
     (what a 1 of x stands for, where x is e4m3), flag, precision ("ieee", or "tf32" for float32 on
     the tensor cores), config, and the fields of `epilogue.Epilogue`.

@@ -10,7 +10,9 @@ from . import statistics as measuring
 from .conv import configs, launch, pack, prepare
 from .e4m3 import CASE_SCALE, E4M3, rounded, stored
 from .epilogue import PLAIN, Epilogue
+from .merge import Norm
 from .modulation import UNMODULATED, Modulated, Modulation
+from .prologue import Normalised
 from .types import DTYPES, Config, Inputs, Kernel
 
 
@@ -38,6 +40,9 @@ class Case:
     wide: int = 0
     modulated: Modulated | None = None
     statistics: bool = False
+    # Whether its input is normalised and activated on the way, by a norm per "channel" or "image".
+    normalised: str = ""
+    norm_activation: str = "relu"
 
     @property
     def label(self) -> str:
@@ -51,6 +56,7 @@ class Case:
         words += ["residual"] if self.residual else []
         words += [f"in images of {self.wide} more"] if self.wide else []
         words += ["modulated"] if self.modulated else []
+        words += [f"of a norm and {self.norm_activation}"] if self.normalised else []
         words += ["with statistics"] if self.statistics else []
         return ", ".join(words)
 
@@ -72,8 +78,11 @@ def reference(
     slopes: torch.Tensor | None,
     modulation: Modulation,
     case: Case,
+    normalised: Normalised | None = None,
 ) -> torch.Tensor:
     """The definition, in float64: a sum over the taps of a padded and upsampled copy."""
+    if normalised is not None:
+        x = normalised.reference_input(x)
     x = modulation.reference_input(x) * (CASE_SCALE if case.dtype == E4M3 else 1)
     if case.upsample:
         x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
@@ -163,7 +172,14 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     if case.modulated is not None:
         channels = (case.c_in, case.c_out)
         modulation = case.modulated.draw(case.batch, channels, size, generator, device)
+    normalised = None
+    if case.normalised:
+        each = (case.batch, case.c_in)
+        norm = Norm(normal(*each), 1 + 0.5 * normal(*each))
+        shift = normal(*(each if case.normalised == "image" else each[1:]))
+        normalised = Normalised(norm, shift, case.norm_activation, 0.2)
     shared = {"x": x, "bias": bias, "residual": residual, "modulation": modulation}
+    shared["normalised"] = normalised
     shared["slopes"] = slopes
     launch_arguments = {**shared, "packed": packed, "precision": case.precision}
     if case.statistics:
@@ -201,6 +217,10 @@ MAIN_CASES = (
     # Both of them again, before a norm.
     Case(8, 256, 64, 64, 256, pad_mode="reflect", dtype=HALF, statistics=True),
     Case(8, 256, 64, 64, 256, dtype=HALF, residual=True, statistics=True),
+    # Of a norm's input: 1x1, CycleGAN's encoder, padding that repeats, an image layer.
+    Case(8, 256, 64, 64, 256, (1, 1), padding=NONE, dtype=HALF, normalised="channel"),
+    Case(8, 64, 256, 256, 128, (3, 3), (2, 2), dtype=HALF, normalised="channel", statistics=True),
+    Case(8, 128, 64, 64, 128, pad_mode="reflect", dtype=HALF, normalised="image"),
     # StyleGAN2's layer at 64x64, and an image layer.
     Case(8, 512, 64, 64, 512, dtype=HALF, epilogue=LEAKY, modulated=NOISY),
     Case(8, 128, 128, 128, 3, (1, 1), padding=NONE, dtype=HALF, modulated=Modulated(True, False)),
@@ -241,6 +261,13 @@ CASES = (
     Case(1, 48, 4, 5, 20, (4, 4), (2, 2), dtype=E4M3, pad_mode="reflect", epilogue=CODES),
     Case(2, 32, 3, 4, 36, shuffle=2, dtype=E4M3, upsample=True, residual=True, epilogue=CODES),
     Case(1, 16, 3, 4, 20, wide=16, dtype=E4M3, epilogue=Epilogue("tanh")),
+    # Normalised on the way: padding of all kinds, odd channels, activations that move zero.
+    Case(2, 17, 5, 4, 21, normalised="channel", norm_activation="sigmoid"),
+    Case(3, 16, 4, 4, 24, (4, 4), (2, 2), dtype=HALF, normalised="image"),
+    Case(1, 32, 5, 7, 20, dtype=BRAIN, pad_mode="reflect", normalised="channel", statistics=True),
+    Case(2, 20, 3, 4, 40, (1, 1), padding=NONE, dtype=HALF, normalised="image", wide=4),
+    Case(1, 8, 6, 5, 12, pad_mode="edge", normalised="channel", norm_activation="leaky_relu"),
+    Case(1, 16, 3, 4, 9, upsample=True, normalised="image", norm_activation="silu"),
 )
 
 

@@ -451,7 +451,7 @@ def prepare(
         "PRECISION": precision,
         "SPLIT_K": config.split_k,
         "DESCRIPTORS": config.descriptors,
-        "SWAPPED": is_swapped(config, modulation),
+        "SWAPPED": is_swapped(config, through_registers=modulation.scale_in is not None),
         "BOX_H": box[1],
         "BOX_W": box[2],
         "ONE_IMAGE": is_of_one_image(config, box[0], rows * columns, images),

@@ -34,15 +34,15 @@ def merge_kernel(
     means,  # [images, chunks, CHANNELS] float32
     deviations,  # [images, chunks, CHANNELS] float32: sums of squares
     counts,  # [images, chunks] float32: pixels
-    gamma,  # [CHANNELS], or [images, CHANNELS] where it is per image; float32
+    gamma,  # [images, CHANNELS], gamma_pitch from image to image; 0 where all share one
     centre,  # [images, CHANNELS] float32: y = (x - centre) * scale
     scale,
     chunks,
+    gamma_pitch,
     epsilon,
     CHANNELS: tl.constexpr,
     GROUPS: tl.constexpr,
     HAS_GAMMA: tl.constexpr,
-    PER_IMAGE: tl.constexpr,
     BLOCK_CHUNKS: tl.constexpr,
     BLOCK_GROUPS: tl.constexpr,
     BLOCK_IN_GROUP: tl.constexpr,
@@ -87,13 +87,16 @@ def merge_kernel(
     everywhere = tl.zeros((BLOCK_GROUPS, BLOCK_IN_GROUP), dtype=tl.float32)
     factor = (inverse[:, None] + everywhere).reshape(BLOCK)
     if HAS_GAMMA:
-        parameter = channel
-        if PER_IMAGE:
-            parameter += image * CHANNELS
-        factor = factor * tl.load(gamma + parameter, mask=exists, other=0.0)
+        row = gamma + image.to(tl.int64) * gamma_pitch
+        factor = factor * tl.load(row + channel, mask=exists, other=0.0).to(tl.float32)
     place = image * CHANNELS + channel
     tl.store(centre + place, (group_mean[:, None] + everywhere).reshape(BLOCK), mask=exists)
     tl.store(scale + place, factor, mask=exists)
+
+
+def row_pitch(parameter: torch.Tensor | None) -> int:
+    """Elements from one image's gamma or beta to the next one's; 0 where all share one."""
+    return 0 if parameter is None or parameter.dim() == 1 else parameter.stride(0)
 
 
 def prepare(
@@ -103,7 +106,7 @@ def prepare(
 
     Args:
         statistics: of N images of C channels.
-        gamma: float32 [C] or [N, C], or None.
+        gamma: [C], or [N, C] with any step from row to row, or None.
         groups: how many the channels are in; each has one mean and one variance.
         epsilon: added to the variance.
     """
@@ -120,11 +123,11 @@ def prepare(
         "centre": centre,
         "scale": scale,
         "chunks": chunks,
+        "gamma_pitch": row_pitch(gamma),
         "epsilon": epsilon,
         "CHANNELS": channels,
         "GROUPS": groups,
         "HAS_GAMMA": gamma is not None,
-        "PER_IMAGE": gamma is not None and gamma.dim() == 2,
         "BLOCK_CHUNKS": block_chunks,
         "BLOCK_GROUPS": block_groups,
         "BLOCK_IN_GROUP": in_group,

@@ -71,14 +71,14 @@ class Modulation:
 UNMODULATED = Modulation()
 
 
-def is_swapped(config: Config, modulation: Modulation) -> bool:
+def is_swapped(config: Config, through_registers: bool) -> bool:
     """Whether a tile through descriptors has the pixels as its second factor.
 
-    wgmma's first factor has at least 64 rows. A scaled input passes through registers, from where
-    wgmma takes a first factor as it is, but no second one.
+    wgmma's first factor has at least 64 rows. An input that is scaled or normalised passes through
+    registers, from where wgmma takes a first factor as it is, but no second one.
     """
-    through_registers = modulation.scale_in is not None and config.block_m >= 64
-    return config.descriptors and config.block_n >= 64 and not through_registers
+    first = through_registers and config.block_m >= 64
+    return config.descriptors and config.block_n >= 64 and not first
 
 
 def _check(name: str, value: torch.Tensor, samples: int, row: tuple[int, ...]) -> None:

@@ -19,6 +19,8 @@ from . import merge as merging
 from . import statistics as measuring
 from .epilogue import Epilogue, finish
 from .layout import pitch
+from .merge import Norm
+from .prologue import Normalised
 from .statistics import Statistics
 from .types import INTERPRETED, Call, Config, Prepared, ceil_div, next_power_of_two
 
@@ -30,15 +32,15 @@ def apply_kernel(
     scale,
     out,  # [images, pixels, CHANNELS], or as OUT_FORMAT says
     residual,  # like out
-    bias,  # [CHANNELS], or [images, CHANNELS] where it is per image; float32: beta
+    bias,  # [images, CHANNELS], bias_pitch from image to image; 0 where all share one: beta
     slopes,  # [CHANNELS] float32: of a prelu
     flag,
     pixels,
+    bias_pitch,
     low,
     high,
     CHANNELS: tl.constexpr,
     X_PITCH: tl.constexpr,
-    PER_IMAGE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
     HAS_FLAG: tl.constexpr,
@@ -65,18 +67,15 @@ def apply_kernel(
     if OUT_FORMAT == "float32_nchw":
         offset = image.to(tl.int64) * pixels * CHANNELS + channel * pixels + pixel[:, None]
     residual_offset = place * RESIDUAL_PITCH + channel
-    parameter = channel
-    if PER_IMAGE:
-        parameter += image * CHANNELS
     finish(
         value,
-        parameter,
+        channel,
         channel_exists,
         offset,
         residual_offset,
         mask,
         out,
-        bias,
+        bias + image.to(tl.int64) * bias_pitch,
         residual,
         slopes,
         flag,
@@ -212,12 +211,54 @@ def prepare(
         grid = (ceil_div(images * height * width, rows),)
         return Prepared(out, (Call(pixel_kernel, grid, arguments, config),))
 
+    if not subtract_mean:
+        raise ValueError("subtract_mean: found False over space, needed True")
+    check_parameter("beta", beta, x)
+    norm, calls = _measured(x, gamma, groups, epsilon, statistics, config)
+    pixels = height * width
+    apply = {
+        "x": x,
+        "centre": norm.centre,
+        "scale": norm.scale,
+        "pixels": pixels,
+        "CHANNELS": channels,
+        "X_PITCH": x_pitch,
+        "bias_pitch": merging.row_pitch(beta),
+        "BLOCK_PIXELS": config.block_m,
+        "BLOCK_CHANNELS": config.block_n,
+        **epilogue_arguments,
+    }
+    grid = (images * ceil_div(pixels, config.block_m), ceil_div(channels, config.block_n))
+    return Prepared(out, (*calls, Call(apply_kernel, grid, apply, config)))
+
+
+def check_parameter(name: str, parameter: torch.Tensor | None, x: torch.Tensor) -> None:
+    """Raises ValueError if it is none of x [N, C, H, W]: [C] or [N, C], each row contiguous."""
+    if parameter is None:
+        return
+    images, channels = x.shape[:2]
+    shape = tuple(parameter.shape)
+    if shape not in ((channels,), (images, channels)) or parameter.stride(-1) != 1 < channels:
+        raise ValueError(
+            f"{name}: found {shape} with strides {parameter.stride()}, "
+            f"needed [{channels}] or [{images}, {channels}], each row contiguous"
+        )
+
+
+def _measured(
+    x: torch.Tensor,
+    gamma: torch.Tensor | None,
+    groups: int,
+    epsilon: float,
+    statistics: Statistics | None,
+    config: Config,
+) -> tuple[Norm, tuple[Call, ...]]:
+    """A norm of x over space, and the launches that make it."""
+    images, channels = x.shape[:2]
     groups = groups or channels
-    if channels % groups or not subtract_mean:
+    check_parameter("gamma", gamma, x)
+    if channels % groups:
         raise ValueError(f"groups: found {groups} of {channels} channels, needed a divisor")
-    per_image = [p.dim() == 2 for p in (gamma, beta) if p is not None]
-    if len(set(per_image)) > 1:
-        raise ValueError("gamma, beta: found one per channel and one per image, needed the same")
     calls: list[Call] = []
     if statistics is None:
         statistics, measure = measuring.prepare(x, config)
@@ -227,21 +268,26 @@ def prepare(
             f"statistics: found {tuple(statistics.means.shape)}, needed [{images}, _, {channels}]"
         )
     norm, merge = merging.prepare(statistics, gamma, groups, epsilon)
-    pixels = height * width
-    apply = {
-        "x": x,
-        "centre": norm.centre,
-        "scale": norm.scale,
-        "pixels": pixels,
-        "CHANNELS": channels,
-        "X_PITCH": x_pitch,
-        "PER_IMAGE": any(per_image),
-        "BLOCK_PIXELS": config.block_m,
-        "BLOCK_CHANNELS": config.block_n,
-        **epilogue_arguments,
-    }
-    grid = (images * ceil_div(pixels, config.block_m), ceil_div(channels, config.block_n))
-    return Prepared(out, (*calls, merge, Call(apply_kernel, grid, apply, config)))
+    return norm, (*calls, merge)
+
+
+def prepare_unapplied(
+    x: torch.Tensor,
+    gamma: torch.Tensor | None = None,
+    beta: torch.Tensor | None = None,
+    *,
+    groups: int = 0,
+    epsilon: float = 1e-5,
+    activation: str = "none",
+    slope: float = 0.0,
+    statistics: Statistics | None = None,
+    config: Config | None = None,
+) -> tuple[Normalised, tuple[Call, ...]]:
+    """A norm over space for a convolution to apply, and the launches before that; see launch."""
+    config = config or configs(x.shape[1])[0]
+    check_parameter("beta", beta, x)
+    norm, calls = _measured(x, gamma, groups, epsilon, statistics, config)
+    return Normalised(norm, beta, activation, slope), calls
 
 
 def launch(
@@ -252,7 +298,7 @@ def launch(
 ) -> torch.Tensor:
     """activation(gamma * (x - mean) / sqrt(variance + epsilon) + beta + residual).
 
-    x [N, C, H, W] channels_last; gamma and beta float32 [C], or [N, C], or None. Statistics are of
+    x [N, C, H, W] channels_last; gamma and beta [C], or [N, C], or None. Statistics are of
     each image and group of channels (groups = 0: each channel by itself, which is instance norm);
     with per_pixel of each pixel's channels, and there with subtract_mean=False without the mean
     (pixel norm). Other options: statistics (of x over space, where they are known), epsilon, out,

@@ -38,6 +38,8 @@ class Config:
     descriptors: bool = False
     # Registers per thread, at most; 0 leaves it to the assembler.
     max_registers: int = 0
+    # Of a convolution of a norm: apply it between load and product (prologue.py), not before.
+    normalises: bool = False
 
     def with_(self, **changes: Any) -> Config:
         return replace(self, **changes)
@@ -47,7 +49,8 @@ class Config:
         tile = f"{self.block_m}x{self.block_n}x{self.block_k}"
         split = f" split {self.split_k}" if self.split_k > 1 else ""
         cap = f" r{self.max_registers}" if self.max_registers else ""
-        return f"{tile} w{self.num_warps} s{self.num_stages}{split}{cap}"
+        norm = " norm" if self.normalises else ""
+        return f"{tile} w{self.num_warps} s{self.num_stages}{split}{cap}{norm}"
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,8 @@ class TritonExecutable:
         Returns:
             How many steps were measured.
         """
-        from fastgan.backends import triton_norms
         from fastgan.backends import triton_tuning as tuning
+        from fastgan.backends.triton_sharing import sharing
 
         measure = measure or tuning.on_gpu
         deadline = time.monotonic() + seconds
@@ -161,8 +161,8 @@ class TritonExecutable:
                     continue
                 if not binding.tunable:
                     continue
-                role = triton_norms.role(index, self.plan, self._bindings, self._configs)
-                key = tuning.step_key(binding, role)
+                shared = sharing(index, self.plan, self._bindings, self._configs)
+                key = tuning.step_key(binding, shared)
                 choice = cache.step(key)
                 if choice is None:
                     last = binding.step.outputs[0] in self.plan.outputs and binding.formats
@@ -173,7 +173,7 @@ class TritonExecutable:
                         image if last and len(binding.output) == 4 else None,
                         measure,
                         deadline,
-                        role,
+                        shared,
                     )
                     if outcome is None:
                         continue
@@ -196,15 +196,15 @@ class TritonExecutable:
         return triton_tuning.open_cache(self.target.device).batch(self._key)
 
     def _use_measured(self) -> None:
-        from fastgan.backends import triton_norms
         from fastgan.backends import triton_tuning as tuning
+        from fastgan.backends.triton_sharing import sharing
 
         cache = tuning.open_cache(self.target.device)
         for index, binding in enumerate(self._bindings):
             if isinstance(binding, str):
                 continue
-            role = triton_norms.role(index, self.plan, self._bindings, self._configs)
-            choice = cache.step(tuning.step_key(binding, role))
+            shared = sharing(index, self.plan, self._bindings, self._configs)
+            choice = cache.step(tuning.step_key(binding, shared))
             if isinstance(choice, str):
                 self._bindings[index] = _MEASURED
             elif choice is not None:
@@ -253,8 +253,7 @@ class TritonExecutable:
             for step, bound in zip(self.plan.steps, self._bindings, strict=True)
         ]
         steps = triton_concat.annotated(steps, self._bindings, self.plan)
-        for norm in triton_norms.measured_by(self.plan, self._bindings, self._configs):
-            steps[norm] = replace(steps[norm], note="statistics by the step that made its input")
+        steps = triton_norms.annotated(steps, self.plan, self._bindings, self._configs)
         self.plan = replace(self.plan, steps=tuple(steps))
 
     def _built(self) -> Program:

@@ -12,6 +12,8 @@ from fastgan.backends.base import ImageFormat
 from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image
 from fastgan.kernels import normalise, pointwise
 from fastgan.kernels.layout import pitch
+from fastgan.kernels.prologue import Normalised
+from fastgan.kernels.statistics import Statistics
 from fastgan.kernels.types import Call, Config, Prepared
 
 
@@ -36,9 +38,8 @@ class NormaliseBinding(Binding):
         return gamma, beta
 
     def views(self, tensors: list[Tensor]) -> list[Tensor]:
-        parameters = {1, 2}
         return [
-            tensor.contiguous() if place in parameters else as_image(tensor)
+            _rows(tensor) if place in (1, 2) else as_image(tensor)
             for place, tensor in zip(self.places, tensors, strict=True)
         ]
 
@@ -49,8 +50,7 @@ class NormaliseBinding(Binding):
         options: dict[str, Any],
     ) -> Prepared:
         a = self.step.attributes
-        given = [self.operand(i + 1, tensors) for i in range(2)]
-        gamma, beta = (c if g is None else g for c, g in zip(packed, given, strict=True))
+        gamma, beta = self._parameters(tensors, packed)
         how = (
             {"groups": a["groups"]}
             if a["over"] == "space"
@@ -60,8 +60,47 @@ class NormaliseBinding(Binding):
             tensors[0], gamma, beta, epsilon=float(a["epsilon"]), **how, **options
         )
 
+    def unapplied(
+        self,
+        tensors: list[Tensor],
+        config: Config | None = None,
+        statistics: Statistics | None = None,
+    ) -> tuple[Normalised, tuple[Call, ...]]:
+        """The norm for a convolution to apply, and the launches that make it.
+
+        Args:
+            tensors, config: see `prepare`.
+            statistics: of the first of them, where they are known.
+        """
+        a, epilogue = self.step.attributes, self.step.epilogue
+        gamma, beta = self._parameters(tensors, self.packed)
+        return normalise.prepare_unapplied(
+            tensors[0],
+            gamma,
+            beta,
+            groups=a["groups"],
+            epsilon=float(a["epsilon"]),
+            activation=epilogue.activation,
+            slope=epilogue.slope,
+            statistics=statistics,
+            config=config,
+        )
+
+    def _parameters(
+        self, tensors: list[Tensor], packed: tuple[Tensor | None, Tensor | None]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """gamma and beta, wherever they are."""
+        given = [self.operand(i + 1, tensors) for i in range(2)]
+        gamma, beta = (c if g is None else g for c, g in zip(packed, given, strict=True))
+        return gamma, beta
+
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         return normalise.configs(self.shape[1])
+
+
+def _rows(parameter: Tensor) -> Tensor:
+    """[C] or [N, C] with each row contiguous; a view where they are."""
+    return parameter if parameter.stride(-1) == 1 else parameter.contiguous()
 
 
 class RowsBinding(NormaliseBinding):

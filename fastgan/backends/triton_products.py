@@ -6,13 +6,14 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image
-from fastgan.kernels import conv, conv_transpose, depthwise, linear
+from fastgan.kernels import conv, conv_transpose, depthwise, linear, prologue_cost
 from fastgan.kernels.e4m3 import E4M3, LARGEST
 from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.types import Config, Prepared
@@ -155,6 +156,17 @@ class ConvBinding(ConvolutionBinding):
     def statistics_size(self, config: Config) -> int:
         n, _, h, w = as_four(self.input)
         return conv.statistics_size(self.packed.weight, n, h, w, config)
+
+    def normalises(self, config: Config | None) -> bool:
+        """Whether it applies a norm of its input itself, tiled like this; None: by the rule."""
+        weight, taps = self.packed.weight, prod(self.packed.weight.kernel)
+        if weight.scale is not None:
+            return False  # whoever writes its input in 8 bits does so behind the norm
+        if config is not None:
+            return config.normalises
+        h, w = as_four(self.input)[2:]
+        tiles = -(-weight.c_out // self.default.block_n)
+        return prologue_cost.pays(taps, tiles, prod(weight.output_size(h, w)), h * w)
 
 
 class ConvTransposeBinding(ConvolutionBinding):

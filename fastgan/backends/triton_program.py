@@ -8,18 +8,19 @@ reads such a tensor is prepared when it runs, which a CUDA graph does but once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan.backends import triton_arena as arena
-from fastgan.backends import triton_concat, triton_counters, triton_norms
+from fastgan.backends import triton_concat, triton_counters
 from fastgan.backends.base import Draw, ImageFormat, Target
 from fastgan.backends.executor import BoundStep
 from fastgan.backends.triton_counters import Drawn
+from fastgan.backends.triton_norms import SharedNorms
+from fastgan.backends.triton_passes import NormaliseBinding
 from fastgan.backends.triton_steps import Binding, channels_last, image_of
 from fastgan.backends.triton_workspace import Launch, Workspace
 from fastgan.kernels.e4m3 import E4M3
@@ -104,8 +105,7 @@ class Program:
         self._slots: dict[str, Tensor] = {}
         self._static: set[str] = set()
         self._staged: dict[str, Tensor] = {}
-        self._measured_by = triton_norms.measured_by(plan, steps, configs)
-        self._statistics: dict[int, Any] = {}
+        self._norms = SharedNorms(plan, steps, configs)
         self._memory = self._lay_out(workspace)
         converts = [launch for name in plan.inputs for launch in self._place_input(name)]
         self._launches = [converts, *(self._bind(i) for i in range(len(steps)))]
@@ -120,23 +120,29 @@ class Program:
 
     def _lay_out(self, workspace: Workspace) -> Tensor:
         plan = self.plan
-        own = [name for b in self.steps if isinstance(b, Binding) for name in b.step.outputs]
+        # A norm that another step applies makes no image: whoever reads that reads its input.
+        aliases = {self.steps[norm].step.outputs for norm in self._norms.applied_by}
+        own = [
+            name
+            for bound in self.steps
+            if isinstance(bound, Binding) and bound.step.outputs not in aliases
+            for name in bound.step.outputs
+        ]
         self._homes = triton_concat.homes(plan, self.steps)
         sizes = {name: self._bytes(name) for name in (*plan.inputs, *own)}
         bound = {s.step.outputs: s for s in self.steps}
 
         def may_alias(step: Step) -> bool:
+            if step.outputs in aliases:
+                return True
             return not isinstance(bound[step.outputs], Binding) and step.op not in _FRESH
 
         lives = arena.lifetimes(plan, sizes, may_alias)
         together = arena.joined(lives, {name: home.root for name, home in self._homes.items()})
-        for maker in sorted(set(self._measured_by.values())):
-            size = triton_norms.statistics_size(self.steps[maker], self.configs.get(maker)) * 4
-            last = max(norm for norm, made in self._measured_by.items() if made == maker)
-            together.append(arena.Lifetime(_statistics_of(maker), size, maker, last))
-        self._sizes = {item.name: item.bytes for item in together}
-        self._offsets, self._size = arena.place(together)
-        return workspace.memory(self._size)
+        self._offsets, self._size = arena.place([*together, *self._norms.lifetimes])
+        memory = workspace.memory(self._size)
+        self._norms.place(self._offsets, memory)
+        return memory
 
     def dtype(self, name: str) -> torch.dtype:
         """The type that a buffer has here: the computing precision for floating-point ones."""
@@ -182,12 +188,13 @@ class Program:
     def _bind(self, index: int) -> list[Launch]:
         """The launches of a step, those that make room after it included."""
         bound = self.steps[index]
-        if isinstance(bound, Binding):
+        if index in self._norms.applied_by:
+            launches = [self._norm(index)]
+        elif isinstance(bound, Binding):
             out = self._place(bound.step.outputs[0], bound.shape)
-            launch = self.kernel(index, out)
+            launches = [self.kernel(index, out)]
             self._slots[bound.step.outputs[0]] = bound.present(out)
             self._static.add(bound.step.outputs[0])
-            launches = [launch]
         else:
             launches = self._bind_library(bound)
         dynamic = [n for n in self.plan.steps[index].releases if n not in self._static]
@@ -227,6 +234,45 @@ class Program:
         bound, config = self.steps[index], self.configs.get(index)
         assert isinstance(bound, Binding)
 
+        def prepare(tensors: list[Tensor], static: bool) -> Launch:
+            shared = self._norms.taken(index, static)
+            prepared = bound.prepare(tensors, out, config, image, flag, **shared)
+            self._norms.statistics[index] = prepared.statistics
+            return lambda: void(prepared.run())
+
+        return self._prepared(index, prepare)
+
+    def _norm(self, index: int) -> Launch:
+        """All of a norm but its application, which another step does on the norm's input."""
+        bound, config = self.steps[index], self.configs.get(index)
+        assert isinstance(bound, NormaliseBinding)
+        source, name = bound.reads[0], bound.step.outputs[0]
+
+        def prepare(tensors: list[Tensor], static: bool) -> Launch:
+            shared = self._norms.taken(index, static)
+            self._norms.normalised[index], calls = bound.unapplied(tensors, config, **shared)
+            self._slots[name] = self._slots[source]
+            if static:
+                self._static.add(name)
+
+            def launch() -> None:
+                for call in calls:
+                    call.run()
+
+            return launch
+
+        return self._prepared(index, prepare)
+
+    def _prepared(self, index: int, prepare: Callable[[list[Tensor], bool], Launch]) -> Launch:
+        """A step's launches: prepared now if what it reads has its place, else whenever they run.
+
+        Args:
+            index: of the step.
+            prepare: from what it reads, and whether that has its place, to the launches.
+        """
+        bound = self.steps[index]
+        assert isinstance(bound, Binding)
+
         def views() -> list[Tensor]:
             return bound.views([self._slots[name] for name in bound.reads])
 
@@ -235,32 +281,19 @@ class Program:
             sources = [self._slots[name] for name in bound.reads]
             if all(map(same_memory, tensors, sources)):
                 with launching(index):
-                    norm = self._shared_norm(index)
-                    prepared = bound.prepare(tensors, out, config, image, flag, **norm)
-                    self._statistics[index] = prepared.statistics
+                    run = prepare(tensors, True)
 
                 def launch_prepared() -> None:
                     with launching(index):
-                        prepared.run()
+                        run()
 
                 return launch_prepared
 
         def launch() -> None:
             with launching(index):
-                bound.prepare(views(), out, config, image, flag).run()
+                prepare(views(), False)()
 
         return launch
-
-    def _shared_norm(self, index: int) -> dict[str, Any]:
-        """What a step takes because it shares a norm with another one."""
-        if index in self._measured_by:
-            return {"statistics": self._statistics.get(self._measured_by[index])}
-        name = _statistics_of(index)
-        if name not in self._offsets:
-            return {}
-        begin = self._offsets[name]
-        memory = self._memory[begin : begin + self._sizes[name]]
-        return {"statistics": memory.view(torch.float32)}
 
     # Work ----------------------------------------------------------------------------------------
 
@@ -377,11 +410,6 @@ class Program:
                     assert step is not None
                     return " + ".join(step.origin)
         return None
-
-
-def _statistics_of(index: int) -> str:
-    """What the arena calls the statistics of a step's result."""
-    return f"statistics of step {index}"
 
 
 @contextlib.contextmanager

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fastgan.backends import library, triton_norms
-from fastgan.backends.triton_steps import Binding, as_image, channels_last, image_of
-from fastgan.kernels.e4m3 import E4M3, as_codes, values_of
+from fastgan.backends import library
+from fastgan.backends.triton_sharing import ALONE, Sharing, Trials
+from fastgan.backends.triton_steps import Binding, channels_last, image_of
+from fastgan.kernels.e4m3 import E4M3, values_of
 from fastgan.kernels.types import Config, capability_of
 
 if TYPE_CHECKING:
@@ -175,8 +176,8 @@ def _open(path: Path, found: tuple[tuple[str, str], ...], changed: int) -> Cache
     return Cache(path, dict(found))
 
 
-def step_key(binding: Binding, role: str = "") -> str:
-    """A step's problem: the same for every model that has it. `role`: see `triton_norms`."""
+def step_key(binding: Binding, shared: Sharing = ALONE) -> str:
+    """A step's problem, with its part in others': the same for every model that has it."""
     step = binding.step
     weight = tuple(binding.weight_shape)
     precision = binding.target.precision
@@ -187,7 +188,7 @@ def step_key(binding: Binding, role: str = "") -> str:
     parts = [step.op, precision, binding.input, binding.output, weight]
     parts += [sorted(step.attributes.items()), str(step.epilogue)]
     parts += [binding.places, binding.read_shapes, sorted(binding.constants)]
-    parts += [role] if role else []
+    parts += [shared.key] if shared.key else []
     return " ".join(str(part).replace(" ", "") for part in parts)
 
 
@@ -226,7 +227,7 @@ def fastest(
     image: ImageFormat | None,
     measure: Measure,
     deadline: float = math.inf,
-    role: str = "",
+    shared: Sharing = ALONE,
 ) -> Outcome | None:
     """Measure a step's kernel in all its tilings, and the library op.
 
@@ -236,19 +237,13 @@ def fastest(
         image: the format that the step writes, where it is the last.
         measure: seconds of a run.
         deadline: of `time.monotonic()`; candidates not begun by then are left out.
-        role: "measures" where its result's statistics are wanted too, which may take a launch of
-            their own; "measured" for a norm that is given those of its input.
+        shared: what it does for a norm, or has done for it.
 
     Returns:
         None if the default tiling could not be measured.
     """
     target = binding.target
-    # Never zeros: real data moves real bits.
-    tensors = given = [_random(shape, target) for shape in binding.read_shapes]
-    if binding.input_high is not None:
-        codes = as_codes(tensors[0], binding.input_high)
-        tensors = [codes, *given[1:]]
-        given = [values_of(codes, binding.input_high).to(target.dtype), *given[1:]]
+    trials = Trials(binding, shared)
     plain = torch.empty(
         binding.shape,
         dtype=target.dtype if binding.output_high is None else E4M3,
@@ -259,18 +254,15 @@ def fastest(
     op = library.bind(binding.step, weights, opset, target.device, target.dtype)
 
     def by_library() -> object:
-        result = op.call(*given)
-        assert isinstance(result, Tensor)
+        result = trials.library(op.call)
         if written is not None and image is not None:
             image_of(result, written, image, None).run()
-        if role == "measures":
-            triton_norms.measuring(as_image(result))()
         return result
 
     seconds: dict[str, float] = {}
     expected: Tensor | None = None
     try:
-        made = op.call(*given)
+        made = op.call(*trials.inputs)
         assert isinstance(made, Tensor)
         expected = made.float()
         if not binding.eight_bit:  # another precision, for another batch size, is no choice
@@ -280,23 +272,17 @@ def fastest(
     except Exception as error:
         log.debug("%s: the library op can't be measured: %s", binding.step.op, error)
     best: Config | None = None
-    views = binding.views(tensors)
-    norm = {"statistics": triton_norms.measured(views[0])} if role == "measured" else {}
-    for config in binding.configs(capability_of(target.device)):
+    for config in shared.candidates(binding.configs(capability_of(target.device))):
         if best is not None and time.monotonic() > deadline:
             break
         try:
             plain.fill_(torch.nan)
-            binding.prepare(views, plain, config, **norm).run()
+            trials.kernel(plain, config)()
             if not _agrees(*_compared(binding, plain, expected)):
                 log.warning("%s: %s gives wrong results here", binding.step.op, config.label)
                 continue
             out = plain if written is None else written
-            if role == "measures":
-                run = triton_norms.until_measured(binding, views, out, config)
-            else:
-                run = binding.prepare(views, out, config, image, **norm).run
-            seconds[config.label] = measure(run)
+            seconds[config.label] = measure(trials.kernel(out, config, image))
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
@@ -309,11 +295,6 @@ def fastest(
     if seconds.get(LIBRARY, math.inf) < _CLEARLY * seconds[best.label]:
         return Outcome(LIBRARY, seconds)
     return Outcome(best, seconds)
-
-
-def _random(shape: tuple[int, ...], target: Any) -> Tensor:
-    x = torch.randn(shape, device=target.device).to(target.dtype)
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def _destination(binding: Binding, image: ImageFormat) -> Tensor:

@@ -8,16 +8,20 @@ the cache is left out of account, and so is what a kernel does less than perfect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
+from fastgan.kernels.prologue_cost import pays
 from fastgan.measure.published import Gpu
 from fastgan.plan import Plan, Step, cost, norms
 
 #: From the end of one kernel to the start of the next inside a CUDA graph, in seconds: an
 #: assumption, about what an H100 takes.
 LAUNCH = 1.3e-6
+
+#: Columns of a convolution's tile, where the rule asks.
+_COLUMNS = 128
 
 _PRODUCTS = {"fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose"}
 _PRODUCTS |= {"Gemm", "MatMul", "Conv", "ConvTranspose"}
@@ -79,23 +83,57 @@ def floor(plan: Plan, gpu: Gpu, precision: str) -> Floor:
         precision: a key of `gpu.rates`. "fp8" is what products of 8-bit values would take, whose
             results are stored in 16 bits; no backend runs it.
     """
-    measured = norms.measured_by(plan)
-    steps = [_step(plan, step, gpu, precision, i in measured) for i, step in enumerate(plan.steps)]
+    shared = _Shared(norms.measured_by(plan).keys(), _applied(plan))
+    steps = [_step(plan, index, gpu, precision, shared) for index in range(len(plan.steps))]
     compute = sum(step.compute for step in steps)
-    needed = sum(_bytes(plan, step, precision, passes=1) for step in plan.steps)
+    needed = sum(
+        _bytes(plan, step, precision, *shared.passes(index, most=1))
+        for index, step in enumerate(plan.steps)
+    )
     return Floor(steps, max(compute, needed / gpu.bandwidth))
 
 
-def _step(plan: Plan, step: Step, gpu: Gpu, precision: str, measured: bool) -> StepFloor:
-    # A norm over space reads its input for its statistics, unless the convolution that made it has
-    # measured it, and again to apply them.
-    launches = _launches(step, plan) - measured
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """The norms, by their index, that the convolutions before and behind them measure and apply."""
+
+    measured: Set[int]
+    applied: Set[int]
+
+    def passes(self, index: int, most: int) -> tuple[int, bool]:
+        """How often a step reads its first input, and whether it writes its result.
+
+        most: how often a norm reads its input that does everything itself: for its statistics, and
+            to be applied.
+        """
+        spared = (index in self.measured) + (index in self.applied)
+        return min(most, 2 - spared), index not in self.applied
+
+
+def _applied(plan: Plan) -> set[int]:
+    """The norms that a convolution applies, by the rule, in tiles of so many columns."""
+    found = set()
+    for norm, reader in norms.applied_by(plan).items():
+        step = plan.steps[reader]
+        if step.inputs[1] not in plan.weights:
+            continue
+        c_out, _, *kernel = plan.weights[step.inputs[1]].shape
+        out_pixels = prod(plan.buffers[step.outputs[0]].shape[2:])
+        in_pixels = prod(plan.buffers[step.inputs[0]].shape[2:])
+        if pays(prod(kernel), -(-c_out // _COLUMNS), out_pixels, in_pixels):
+            found.add(norm)
+    return found
+
+
+def _step(plan: Plan, index: int, gpu: Gpu, precision: str, shared: _Shared) -> StepFloor:
+    step = plan.steps[index]
+    launches = _launches(step, plan) - (index in shared.measured) - (index in shared.applied)
     rate = gpu.rates[precision] if _multiplies(plan, step) else gpu.rates["fp32"]
-    passes = 2 if launches > 2 else 1
-    moved = _bytes(plan, step, precision, passes) if launches else 0
+    passes = shared.passes(index, most=2 if _launches(step, plan) > 1 else 1)
+    moved = _bytes(plan, step, precision, *passes) if launches else 0
     return StepFloor(
         step,
-        compute=step.flops / rate if launches else 0.0,
+        compute=step.flops / rate if launches and passes[1] else 0.0,
         memory=moved / gpu.bandwidth,
         launch=launches * LAUNCH,
     )
@@ -119,7 +157,7 @@ def _launches(step: Step, plan: Plan) -> int:
     return 3 if step.op == "fastgan.Normalise" and step.attributes["over"] == "space" else 1
 
 
-def _bytes(plan: Plan, step: Step, precision: str, passes: int) -> int:
+def _bytes(plan: Plan, step: Step, precision: str, passes: int, writes: bool) -> int:
     """What a step moves if its first input is read `passes` times and all else once."""
     if _launches(step, plan) == 0:
         return 0
@@ -135,7 +173,7 @@ def _bytes(plan: Plan, step: Step, precision: str, passes: int) -> int:
         if eight and position < 2:
             size = 1
         total += prod(shape) * size * (passes if position == 0 else 1)
-    for name in step.outputs:
+    for name in step.outputs if writes else ():
         buffer = plan.buffers[name]
         size = _BYTES[precision] if buffer.dtype.is_floating_point else buffer.dtype.itemsize
         total += prod(buffer.shape) * size

@@ -48,6 +48,15 @@ def test_adaptive_instance_norm(device):
     assert_close(out, F.leaky_relu(expected, 0.2), torch.float32)
 
 
+def test_parameters_may_be_rows_of_a_longer_one(device):
+    x, gamma, _ = draw(device, 3, 12, 6, 5)
+    wide = torch.randn(3, 24, generator=new_generator(device), device=device)
+    slopes = gamma.abs()
+    out = normalise.launch(x, gamma, wide[:, 12:], activation="prelu", slopes=slopes)
+    expected = F.instance_norm(x, weight=gamma) + wide[:, 12:, None, None]
+    assert_close(out, F.prelu(expected, slopes), torch.float32)
+
+
 def test_layer_norm_of_tokens(device):
     x, gamma, beta = draw(device, 2, 33, 5, 3)
     out = normalise.launch(x, gamma, beta, per_pixel=True)
@@ -74,5 +83,7 @@ def test_refuses_what_it_cannot_do(device):
         normalise.launch(x, gamma, groups=3)
     with pytest.raises(ValueError, match="per_pixel"):
         normalise.launch(x, gamma, per_pixel=True, groups=2)
-    with pytest.raises(ValueError, match="gamma, beta"):
-        normalise.launch(x, gamma, gamma.repeat(2, 1))
+    with pytest.raises(ValueError, match="gamma: found"):
+        normalise.launch(x, gamma.repeat(3, 1))
+    with pytest.raises(ValueError, match="beta: found"):
+        normalise.launch(x, gamma, gamma.repeat(2, 2)[:, ::2])

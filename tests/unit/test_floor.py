@@ -73,6 +73,19 @@ def test_a_convolution_measures_for_the_norm_behind_it() -> None:
     assert found.steps[1].launch == pytest.approx(2 * LAUNCH)
 
 
+def test_a_convolution_applies_the_norm_before_it() -> None:
+    """A 1x1 one: the norm makes no image, and only merges what the convolution before measured."""
+    norm = Step("fastgan.Normalise", ("y",), ("z",), {"over": "space", "centre": 1}, flops=100)
+    shape = (2, 8, 8, 8)
+    reader = Step("fastgan.Conv", ("z", "w1"), ("out",), {}, flops=10)
+    plan = _plan(_conv(10), norm, reader, x=shape, y=shape, z=shape, out=shape)
+    weights = {**plan.weights, "w1": torch.zeros(8, 8, 1, 1)}
+    found = floor(replace(plan, weights=weights), TOY, "fp32")
+    assert found.steps[1].memory == found.steps[1].compute == 0
+    assert found.steps[1].launch == pytest.approx(LAUNCH)
+    assert found.steps[2].memory == pytest.approx(4 * (2 * 1024 + 64) / 1e9)
+
+
 def test_data_sheets_are_consistent() -> None:
     assert set(GPUS) == {"t4", "a100", "rtx4090", "l4", "h100", "h200", "b200"}
     for gpu in GPUS.values():
