@@ -65,7 +65,7 @@ def live(
     ] = None,
     ndi: Annotated[str | None, typer.Option(metavar="NAME", help="Also send over NDI.")] = None,
     spout: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Also send over Spout (not tried yet).")
+        str | None, typer.Option(metavar="NAME", help="Also send over Spout (Windows; not tried yet).")
     ] = None,
     size: Annotated[
         str | None,
