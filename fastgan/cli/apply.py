@@ -87,10 +87,7 @@ def apply(
     style: Annotated[
         Path | None, typer.Option(help="The second picture, for models that take one.")
     ] = None,
-    class_: Annotated[
-        str | None,
-        typer.Option("--class", metavar="K", help="Class, by index or name. Default: random."),
-    ] = None,
+    class_: options.Class = None,
     seed: Annotated[int, typer.Option(help="For models with a latent or random class.")] = 0,
     suffix: Annotated[str, typer.Option(help="Put behind each name; may be empty.")] = "out",
     ext: Annotated[
@@ -105,9 +102,7 @@ def apply(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
-    ] = False,
+    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Restore, upscale, stylise, translate or inpaint pictures.
@@ -140,7 +135,7 @@ def apply(
         "fill": fill,
         "batch_size": batch_size,
         "seed": seed,
-        "labels": _label(class_),
+        "labels": options.label(class_),
     }
     if style is not None:
         arguments["style"] = read(style).pixels
@@ -188,14 +183,6 @@ def _check_inputs(
             raise ArgumentError(option, "none for a model that takes one", "a picture")
     if class_ is not None and signature.label is None:
         raise ArgumentError("--class", "a model without classes", "a model that has them")
-
-
-def _label(text: str | None) -> int | str | None:
-    """A class index where the text is a number, else a class name."""
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        return text
 
 
 # Running -----------------------------------------------------------------------------------------

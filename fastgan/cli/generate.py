@@ -57,21 +57,13 @@ def generate(
             metavar="T", help="Draw latents from a normal distribution cut off at -T and T."
         ),
     ] = None,
-    class_: Annotated[
-        str | None,
-        typer.Option("--class", metavar="K", help="Class, by index or name. Default: random."),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Of each image, for models that make any: 2048x2048."),
-    ] = None,
+    class_: options.Class = None,
+    size: options.Size = None,
     noise: Annotated[
         bool,
         typer.Option(help="Noise that the model adds (StyleGAN's), from the seed; or none."),
     ] = True,
-    rng: Annotated[
-        str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")
-    ] = "philox",
+    rng: options.Rng = "philox",
     outdir: Annotated[Path, typer.Option(help="Where files go; made if missing.")] = Path("out"),
     format: Annotated[
         str | None,
@@ -84,9 +76,7 @@ def generate(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
-    ] = False,
+    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Make images, and save each as a file or all as one grid.
@@ -119,7 +109,7 @@ def generate(
         wanted,
         {
             "start": start,
-            "labels": label(class_),
+            "labels": options.label(class_),
             "truncation": trunc,
             "size": pixels,
             "noise": noise,
@@ -148,16 +138,6 @@ def _count(n: int | None, seeds: Seeds | None, cells: tuple[int, int] | None) ->
     if room is not None and count > room:
         raise ArgumentError("--grid", f"{room} cells for {count} images", "a cell for each image")
     return count
-
-
-def label(text: str | None) -> int | str | None:
-    """A class index where the text is a number, else a class name."""
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        return text
 
 
 def _format(format: str | None, generator: Generator, grid: bool) -> str:

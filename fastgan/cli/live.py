@@ -31,19 +31,11 @@ def live(
     model: options.Model,
     fps: Annotated[float, typer.Option(metavar="F", help="Frames per second.")] = 30.0,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures in a frame.")] = 1,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="SEEDS", help="Walk from seed to seed, such as 0-7.")
-    ] = None,
-    w_frames: Annotated[
-        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Frames from seed to seed.")
-    ] = 120,
-    seed: Annotated[int, typer.Option(help="Of the drift, where no --seeds are given.")] = 0,
-    trunc: Annotated[
-        float | None, typer.Option(metavar="T", help="Keep latents within -T and T.")
-    ] = None,
-    class_: Annotated[
-        str | None, typer.Option("--class", metavar="K", help="Class, by index or name.")
-    ] = None,
+    seeds: options.WalkSeeds = None,
+    w_frames: options.WalkFrames = 120,
+    seed: options.DriftSeed = 0,
+    trunc: options.Truncation = None,
+    class_: options.Class = None,
     budget_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="Refuse to start if a frame takes longer.")
     ] = None,
@@ -60,23 +52,17 @@ def live(
         typer.Option(help="What the address must hold. Default: made where --host is not local."),
     ] = None,
     outdir: Annotated[Path, typer.Option(help="Where recordings go.")] = Path("out"),
-    osc: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Also listen to OSC on this port.")
-    ] = None,
+    osc: options.Osc = None,
     ndi: Annotated[str | None, typer.Option(metavar="NAME", help="Also send over NDI.")] = None,
     spout: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Also send over Spout (not tried yet).")
-    ] = None,
-    size: Annotated[
         str | None,
-        typer.Option(metavar="WxH", help="Of each picture, for models that make any: 512x512."),
+        typer.Option(metavar="NAME", help="Also send over Spout (Windows; not tried yet)."),
     ] = None,
+    size: options.Size = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
-    ] = False,
+    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Show a model in the browser, live: what it makes, under your hands.
@@ -89,7 +75,6 @@ def live(
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
     pixels = None if size is None else parse_size(size)
     import fastgan
-    from fastgan.cli.generate import label
     from fastgan.realtime import Drift, SeedPath
     from fastgan.realtime.live import Live
     from fastgan.realtime.live_page import Serving
@@ -104,6 +89,7 @@ def live(
     )
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")
+    labels = options.label(class_)
     given = {"--seeds": seeds, "--trunc": trunc, "--size": size, "--osc": osc, "--batch": batch - 1}
     with ExitStack() as open_:
         sinks: list[Any] = []
@@ -114,16 +100,14 @@ def live(
         serving = Serving(format, quality, outdir, host, token, sinks)
         page: LivePage
         if generator.signature.image is not None:
-            options_of_walks = [name for name, value in given.items() if value]
-            page = _images(
-                generator, model, serving, fps, label(class_), seed, budget_ms, options_of_walks
-            )
+            wrong = [name for name, value in given.items() if value]
+            page = _images(generator, model, serving, fps, labels, seed, budget_ms, wrong)
         else:
             stream = generator.stream(
                 fps=fps,
                 batch=batch,
                 latents=SeedPath(tuple(walk), w_frames) if walk else Drift(seed),
-                labels=label(class_),
+                labels=labels,
                 truncation=trunc,
                 seed=seed,
                 budget_ms=budget_ms,
@@ -144,12 +128,12 @@ def _images(
     labels: Any,
     seed: int,
     budget_ms: float | None,
-    options_of_walks: list[str],
+    wrong: list[str],
 ) -> LivePage:
-    """The page of a model that takes pictures."""
+    """The page of a model that takes pictures; `wrong`: options that it has no use for."""
     from fastgan.realtime.live_images import LiveImages
 
-    for option in options_of_walks:
+    for option in wrong:
         found = "a model that takes pictures"
         raise ArgumentError(option, found, "one that makes them of a latent", "leave it away")
     if labels is not None and generator.signature.label is None:

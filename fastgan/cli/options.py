@@ -1,4 +1,7 @@
-"""Options that several commands share, and those of `fastgan` itself."""
+"""Options that several commands share, and those of `fastgan` itself.
+
+A command names the type of its parameter here, and its own default beside it.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,44 @@ BatchSize = Annotated[
     int | None,
     typer.Option(metavar="N", help="Images per run. Default: what suits the device's caches."),
 ]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
+]
+
+# What is made ------------------------------------------------------------------------------------
+
+Class = Annotated[
+    str | None,
+    typer.Option("--class", metavar="K", help="Class, by index or name. Default: random."),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="Of each picture, for models that make any: 1024x512."),
+]
+Rng = Annotated[str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")]
+
+# Walks -------------------------------------------------------------------------------------------
+
+Truncation = Annotated[
+    float | None, typer.Option(metavar="T", help="Keep latents within -T and T.")
+]
+WalkFrames = Annotated[
+    int, typer.Option(min=1, max=1_000_000, metavar="N", help="Frames from seed to seed.")
+]
+WalkSeeds = Annotated[
+    str | None,
+    typer.Option(metavar="SEEDS", help="A loop through these seeds instead: 0-7 or 1,2,5-9."),
+]
+DriftSeed = Annotated[int, typer.Option(help="Where the drift begins, without --seeds.")]
+Osc = Annotated[int | None, typer.Option(metavar="PORT", help="Also listen to OSC on this port.")]
+
+
+def label(text: str | None) -> int | str | None:
+    """What `--class` names: a class index where the text is a number, else a class name."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return text
 
 
 def root(

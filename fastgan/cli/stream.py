@@ -32,25 +32,13 @@ def stream(
     fps: Annotated[
         float, typer.Option(metavar="F", help="Frames per second; 0 for as fast as it goes.")
     ] = 60.0,
-    seed: Annotated[int, typer.Option(help="Where the drift begins.")] = 0,
-    seeds: Annotated[
-        str | None,
-        typer.Option(metavar="SEEDS", help="A loop through these seeds instead: 0-7 or 1,2,5-9."),
-    ] = None,
-    w_frames: Annotated[
-        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Frames from seed to seed.")
-    ] = 120,
+    seed: options.DriftSeed = 0,
+    seeds: options.WalkSeeds = None,
+    w_frames: options.WalkFrames = 120,
     speed: Annotated[float, typer.Option(help="Frames of the walk per frame shown.")] = 1.0,
-    trunc: Annotated[
-        float | None, typer.Option(metavar="T", help="Keep latents within -T and T.")
-    ] = None,
-    class_: Annotated[
-        str | None, typer.Option("--class", metavar="K", help="Class, by index or name.")
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Of each picture, for models that make any: 512x512."),
-    ] = None,
+    trunc: options.Truncation = None,
+    class_: options.Class = None,
+    size: options.Size = None,
     from_: Annotated[
         str | None,
         typer.Option("--from", metavar="/NAME", help="The ring that an image model's frames are."),
@@ -68,15 +56,11 @@ def stream(
     frames: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="How many. Default: until Ctrl-C.")
     ] = None,
-    osc: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Also listen to OSC on this port.")
-    ] = None,
+    osc: options.Osc = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
-    ] = False,
+    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Write frames into a ring in shared memory, which any process can read and steer.
@@ -95,7 +79,6 @@ def stream(
     source = None if from_ is None else RingReader(from_)
 
     import fastgan
-    from fastgan.cli.generate import label
     from fastgan.realtime import CudaRingWriter, RingWriter, SeedPath
     from fastgan.realtime.osc import Osc
     from fastgan.realtime.ring_stream import pictures, put, serve
@@ -114,8 +97,8 @@ def stream(
     if output is None:
         raise ArgumentError("stream", "an output that is no picture", "one that is")
     opened = generator.stream(
-        fps=rate, latents=walk, labels=label(class_), format=format, truncation=trunc, seed=seed,
-        speed=speed, source=None if source is None else pictures(source), size=pixels,
+        fps=rate, latents=walk, labels=options.label(class_), format=format, truncation=trunc,
+        seed=seed, speed=speed, source=None if source is None else pictures(source), size=pixels,
     )  # fmt: skip
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:

@@ -46,9 +46,7 @@ def video(
         int | None,
         typer.Option(metavar="N", help="Seeds in each walk. Default: shared out evenly."),
     ] = None,
-    w_frames: Annotated[
-        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Frames from seed to seed.")
-    ] = 120,
+    w_frames: options.WalkFrames = 120,
     interpolation: Annotated[
         str, typer.Option(help="spherical, linear, or cubic (no corners at the seeds).")
     ] = "spherical",
@@ -64,19 +62,10 @@ def video(
         Path | None,
         typer.Option(help="A sound that drives the speed, louder is faster, and is heard."),
     ] = None,
-    trunc: Annotated[
-        float | None, typer.Option(metavar="T", help="Keep latents within -T and T.")
-    ] = None,
-    class_: Annotated[
-        str | None, typer.Option("--class", metavar="K", help="Class, by index or name.")
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Of each picture, for models that make any: 512x512."),
-    ] = None,
-    rng: Annotated[
-        str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")
-    ] = "philox",
+    trunc: options.Truncation = None,
+    class_: options.Class = None,
+    size: options.Size = None,
+    rng: options.Rng = "philox",
     codec: Annotated[
         str | None, typer.Option(help="An encoder of FFmpeg's. Default: the suffix's usual one.")
     ] = None,
@@ -87,9 +76,7 @@ def video(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
-    ] = False,
+    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Record a walk from seed to seed as a video.
@@ -180,7 +167,6 @@ def _record(
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     import fastgan
-    from fastgan.cli.generate import label
     from fastgan.realtime.video import VideoWriter, tile
 
     assert isinstance(sink, VideoWriter)
@@ -194,8 +180,8 @@ def _record(
     columns_of = (BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn())
     with (
         generator.stream(
-            latents=walk, batch=cells, labels=label(class_), truncation=trunc, policy="every",
-            start=start, frames=count, size=pixels,
+            latents=walk, batch=cells, labels=options.label(class_), truncation=trunc,
+            policy="every", start=start, frames=count, size=pixels,
         ) as stream,
         console.progress(*columns_of) as bar,
     ):  # fmt: skip

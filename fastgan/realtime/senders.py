@@ -1,7 +1,8 @@
 """Frames to stage software on the network (NDI) or on the same Windows machine (Spout).
 
-Neither has been tried yet: the tests check the calls against stand-ins of the two packages' own
-interfaces, not against a receiver.
+NDI was tried with cyndilib 0.1.3, frames received by another process (tests/realtime/test_ndi.py).
+Spout has not been tried, which takes Windows: its calls were read against the package's source
+(SpoutGL 0.1.1), and tests hold them against a stand-in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class NdiSender:
 
     Args:
         name: what receivers list.
-        fps: what they are told; frames are sent as they come.
+        fps: what they are told; frames are sent as they come. NDI compresses them, with loss.
+            Frames of another size than before are a new source of the same name, which receivers
+            find within about a second.
 
     Raises:
         BackendError: cyndilib is not installed.
@@ -47,14 +50,19 @@ class NdiSender:
         """Send a picture, uint8 [H, W, C]."""
         picture = rgba(frame)
         size = (picture.shape[1], picture.shape[0])
-        if self._size is None:
-            self._frame.set_resolution(*size)
-            self._sender.set_video_frame(self._frame)
-            self._sender.open()
-            self._size = size
-        elif size != self._size:
-            raise ArgumentError("NDI", f"a frame of {size}", f"{self._size}, as it began")
+        if size != self._size:
+            self._open(size)
         self._sender.write_video_async(picture.reshape(-1))
+
+    def _open(self, size: tuple[int, int]) -> None:
+        """Go on the air, or again: the package's frame keeps its size while it is sent."""
+        if self._size is not None:
+            self._sender.close()
+        self._frame.set_resolution(*size)
+        if self._size is None:
+            self._sender.set_video_frame(self._frame)
+        self._sender.open()
+        self._size = size
 
     def close(self) -> None:
         """Go off the air."""
@@ -92,7 +100,9 @@ class SpoutSender:
         """Send a picture, uint8 [H, W, C]."""
         picture = rgba(frame)
         height, width = picture.shape[:2]
-        self._sender.sendImage(picture.tobytes(), width, height, _GL_RGBA, False, 0)
+        # The wrapper calls its second argument the height, and hands it on as the width.
+        if not self._sender.sendImage(picture.tobytes(), width, height, _GL_RGBA, False, 0):
+            raise BackendError("Spout", f"{width}x{height} pixels refused", "DirectX 11")
         self._sender.setFrameSync(self._name)
 
     def close(self) -> None:

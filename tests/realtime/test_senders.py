@@ -1,4 +1,4 @@
-"""NDI and Spout, against stand-ins: no receiver has been tried."""
+"""NDI and Spout, against stand-ins; test_ndi.py has a receiver of the real one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from fastgan.realtime.senders import NdiSender, SpoutSender, rgba
 class Calls:
     """Remembers what was called on it."""
 
+    answer = True
+
     def __init__(self, *arguments, **options) -> None:
         self.calls = [("__init__", arguments, options)]
 
     def __getattr__(self, name):
-        return lambda *arguments: self.calls.append((name, arguments))
+        return lambda *arguments: self.calls.append((name, arguments)) or self.answer
 
 
 def module(monkeypatch, name, **contents) -> None:
@@ -31,6 +33,7 @@ def module(monkeypatch, name, **contents) -> None:
 
 def test_without_their_packages_they_say_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "cyndilib", None)
+    monkeypatch.setitem(sys.modules, "cyndilib.sender", None)
     monkeypatch.setitem(sys.modules, "SpoutGL", None)
     with pytest.raises(BackendError, match="pip install cyndilib"):
         NdiSender("stage", 60)
@@ -50,17 +53,30 @@ def test_pictures_are_sent_as_rgba(monkeypatch) -> None:
     with NdiSender("stage", 60) as ndi:
         ndi.write(grey, 0, 0)
         ndi.write(grey, 1, 0)
-        with pytest.raises(ArgumentError, match="as it began"):
-            ndi.write(grey[:2], 2, 0)
+        ndi.write(grey[:2], 2, 0)
+        ndi.write(grey[:2], 3, 0)
         sent = [call[1][0] for call in ndi._sender.calls if call[0] == "write_video_async"]
-        assert ("set_resolution", (4, 3)) in ndi._frame.calls
-        assert len(sent) == 2
+        assert ndi._frame.calls[-2:] == [
+            ("set_resolution", (4, 3)),
+            ("set_resolution", (4, 2)),
+        ]
+        others = [call[0] for call in ndi._sender.calls[1:] if call[0] != "write_video_async"]
+        assert others == ["set_video_frame", "open", "close", "open"]
+        assert len(sent) == 4
         assert np.array_equal(sent[0], rgba(grey).ravel())
     assert ndi._sender.calls[-1] == ("close", ())
     with SpoutSender("stage") as spout:
         spout.write(grey, 0, 0)
         calls = spout._sender.calls
-    assert calls[2] == ("sendImage", (rgba(grey).tobytes(), 4, 3, 0x1908, False, 0))
+    assert calls[1:] == [
+        ("setSenderName", ("stage",)),
+        ("sendImage", (rgba(grey).tobytes(), 4, 3, 0x1908, False, 0)),
+        ("setFrameSync", ("stage",)),
+        ("releaseSender", ()),
+    ]
+    monkeypatch.setattr(Calls, "answer", False)
+    with SpoutSender("stage") as spout, pytest.raises(BackendError, match="4x3 pixels refused"):
+        spout.write(grey, 0, 0)
     assert calls[-1] == ("releaseSender", ())
 
 
