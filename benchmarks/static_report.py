@@ -74,6 +74,7 @@ def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
     for row, kernel in enumerate(KERNELS):
         for number, case in enumerate(kernel.main_cases):
             eight = case.dtype == E4M3
+            stores_eight = getattr(case.epilogue, "out_format", "") == "e4m3_nhwc"
             kinds = [(case.dtype if eight else torch.float16, "ieee", case.batch)]
             if eight and not quick:
                 kinds += [(E4M3, "ieee", 1)]
@@ -82,7 +83,7 @@ def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
                 kinds += [(torch.bfloat16, "ieee", case.batch), (torch.float32, "ieee", case.batch)]
                 kinds += [(torch.float32, "tf32", case.batch)] if kernel.multiplies else []
             for architecture in architectures:
-                if eight and architecture < FIRST_WITH_E4M3:
+                if (eight or stores_eight) and architecture < FIRST_WITH_E4M3:
                     continue
                 seen = set()
                 for kind in kinds:

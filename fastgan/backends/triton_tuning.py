@@ -182,7 +182,7 @@ def step_key(binding: Binding) -> str:
     precision = binding.target.precision
     if precision == "fp8":
         # Its other layers are those of fp16. A scale changes no time.
-        eight = (binding.input_high is not None, binding.output_high is not None)
+        eight = (binding.input_high is not None, binding.output_high is not None, binding.rounds)
         precision = f"fp8{eight}" if binding.eight_bit else "fp16"
     parts = [step.op, precision, binding.input, binding.output, weight]
     parts += [sorted(step.attributes.items()), str(step.epilogue)]
@@ -241,7 +241,7 @@ def fastest(
     target = binding.target
     # Never zeros: real data moves real bits.
     tensors = given = [_random(shape, target) for shape in binding.read_shapes]
-    if binding.input_high is not None:
+    if binding.input_high is not None and not binding.rounds:
         codes = as_codes(tensors[0], binding.input_high)
         tensors = [codes, *given[1:]]
         given = [values_of(codes, binding.input_high).to(target.dtype), *given[1:]]

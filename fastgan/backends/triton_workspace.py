@@ -49,6 +49,7 @@ class Workspace:
         self._lock = threading.RLock()
         self._weights: dict[Hashable, tuple[tuple[Tensor, ...], Any]] = {}
         self._memory: Tensor | None = None
+        self._scratch: Tensor | None = None
         self._last_plan: tuple[Hashable, Plan] | None = None
         self._finished: torch.cuda.Event | None = None
 
@@ -95,10 +96,17 @@ class Workspace:
                 self._memory = torch.empty(max(1, size), dtype=torch.uint8, device=self.device)
             return self._memory
 
+    def scratch(self, size: int) -> Tensor:
+        """`size` bytes that last from one launch to the next; the same ones for everybody."""
+        with self._lock:
+            if self._scratch is None or self._scratch.numel() < size:
+                self._scratch = torch.empty(max(1, size), dtype=torch.uint8, device=self.device)
+            return self._scratch[:size]
+
     def release(self) -> None:
         """Forget the memory, so that it is free once nobody works in it any more."""
         with self._lock:
-            self._memory = None
+            self._memory = self._scratch = None
 
 
 class Graphs:

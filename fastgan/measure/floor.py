@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import prod
 
 from fastgan.measure.published import Gpu
-from fastgan.plan import Plan, Step, cost
+from fastgan.plan import Plan, Step, cost, eight_bits
+from fastgan.plan.eight_bits import EightBits
 
 #: From the end of one kernel to the start of the next inside a CUDA graph, in seconds: an
 #: assumption, about what an H100 takes.
@@ -76,21 +77,24 @@ def floor(plan: Plan, gpu: Gpu, precision: str) -> Floor:
     Args:
         plan: for one batch; `plan.pointwise.merge` makes of it what a GPU runs.
         gpu: one that has the precision.
-        precision: a key of `gpu.rates`. "fp8" is what products of 8-bit values would take, whose
-            results are stored in 16 bits; no backend runs it.
+        precision: a key of `gpu.rates`. "fp8" is fp16 but for the large layers, as
+            `plan.eight_bits` chooses them, and what is stored for them.
     """
-    steps = [_step(plan, step, gpu, precision) for step in plan.steps]
+    eight = eight_bits.choose(plan) if precision == "fp8" else eight_bits.EightBits()
+    steps = [_step(plan, i, gpu, precision, eight) for i in range(len(plan.steps))]
     compute = sum(step.compute for step in steps)
-    needed = sum(_bytes(plan, step, precision, passes=1) for step in plan.steps)
+    needed = sum(_bytes(plan, i, precision, eight, passes=1) for i in range(len(plan.steps)))
     return Floor(steps, max(compute, needed / gpu.bandwidth))
 
 
-def _step(plan: Plan, step: Step, gpu: Gpu, precision: str) -> StepFloor:
-    launches = _launches(step, plan)
-    rate = gpu.rates[precision] if step.op in _PRODUCTS else gpu.rates["fp32"]
+def _step(plan: Plan, index: int, gpu: Gpu, precision: str, eight: EightBits) -> StepFloor:
+    step = plan.steps[index]
+    launches = _launches(step, plan) + (index in eight.passes)
+    product = "fp16" if precision == "fp8" and index not in eight.layers else precision
+    rate = gpu.rates[product if step.op in _PRODUCTS else "fp32"]
     # A norm over space reads its input for its statistics, and again to apply them.
-    passes = 2 if launches > 1 else 1
-    moved = _bytes(plan, step, precision, passes) if launches else 0
+    passes = 2 if step.op == "fastgan.Normalise" and launches > 1 else 1
+    moved = _bytes(plan, index, precision, eight, passes) if launches else 0
     return StepFloor(
         step,
         compute=step.flops / rate if launches else 0.0,
@@ -109,11 +113,11 @@ def _launches(step: Step, plan: Plan) -> int:
     return 3 if step.op == "fastgan.Normalise" and step.attributes["over"] == "space" else 1
 
 
-def _bytes(plan: Plan, step: Step, precision: str, passes: int) -> int:
+def _bytes(plan: Plan, index: int, precision: str, eight: EightBits, passes: int) -> int:
     """What a step moves if its first input is read `passes` times and all else once."""
+    step = plan.steps[index]
     if _launches(step, plan) == 0:
         return 0
-    eight = precision == "fp8" and step.op in _PRODUCTS
     total = 0
     for position, name in enumerate(step.inputs):
         if not name:
@@ -122,11 +126,13 @@ def _bytes(plan: Plan, step: Step, precision: str, passes: int) -> int:
         shape = plan.weights[name].shape if found is None else found.shape
         dtype = plan.weights[name].dtype if found is None else found.dtype
         size = _BYTES[precision] if dtype.is_floating_point else dtype.itemsize
-        if eight and position < 2:
+        if name in eight.buffers or (position == 1 and index in eight.layers):
             size = 1
+        if position == 0 and index in eight.passes:
+            size += 2  # rounded by a pass: written and read in 8 bits
         total += prod(shape) * size * (passes if position == 0 else 1)
     for name in step.outputs:
         buffer = plan.buffers[name]
         size = _BYTES[precision] if buffer.dtype.is_floating_point else buffer.dtype.itemsize
-        total += prod(buffer.shape) * size
+        total += prod(buffer.shape) * (1 if name in eight.buffers else size)
     return total
