@@ -55,10 +55,14 @@ def write(out: Path) -> tuple[str, int]:
 
 def roofline(cell: Cell, rates: dict[str, float]) -> float | None:
     """The share of what the ceilings of the same run allow; None where they are unknown."""
-    peak, copy = rates.get(f"product {cell.get('precision')}"), rates.get("copy")
-    if not peak or not copy or "flops" not in cell:
+    precision = cell.get("precision")
+    peak = rates.get("product fp16" if precision == "fp8" else f"product {precision}")
+    copy, peak_fp8 = rates.get("copy"), rates.get("product fp8", peak)
+    if not peak or not peak_fp8 or not copy or "flops" not in cell:
         return None
-    return max(cell["flops"] / peak, cell["bytes"] / copy) / float(cell["p50"])
+    eight = cell.get("flops_fp8", 0)  # the large layers alone: all others are fp16
+    compute = (cell["flops"] - eight) / peak + eight / peak_fp8
+    return max(compute, cell["bytes"] / copy) / float(cell["p50"])
 
 
 def _table(found: dict[str, Cell], rates: dict[str, float]) -> list[str]:
