@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import triton
+from fastgan.kernels import e4m3
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import Config, Kernel
@@ -32,7 +33,6 @@ RESULTS = ROOT / "benchmarks" / "results" / "static" / "kernels.json"
 BEGIN, END = "<!-- begin: static report -->", "<!-- end: static report -->"
 
 # What a main kernel in 16 or 8 bits must multiply with; 8 bits from Ada on.
-FIRST_WITH_E4M3 = 89
 NEEDED = {80: "mma", 86: "mma", 89: "mma", 90: "wgmma", 100: "tcgen05", 120: "mma"}
 
 
@@ -82,7 +82,7 @@ def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
                 kinds += [(torch.bfloat16, "ieee", case.batch), (torch.float32, "ieee", case.batch)]
                 kinds += [(torch.float32, "tf32", case.batch)] if kernel.multiplies else []
             for architecture in architectures:
-                if eight and architecture < FIRST_WITH_E4M3:
+                if e4m3.needed_by(case) and not e4m3.exists_on(divmod(architecture, 10)):
                     continue
                 seen = set()
                 for kind in kinds:

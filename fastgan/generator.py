@@ -71,7 +71,7 @@ class Generator:
 
     @property
     def precision(self) -> str:
-        """What it computes in: "fp32", "tf32", "fp16" or "bf16"."""
+        """What it computes in: "fp32", "tf32", "fp16", "bf16" or "fp8"."""
         return self._target.precision
 
     @property

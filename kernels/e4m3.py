@@ -9,6 +9,8 @@ stored 1 stands for, and multiplies its sums by both.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -20,6 +22,17 @@ CASE_SCALE = 0.07
 
 E4M3 = torch.float8_e4m3fn
 LARGEST = 448.0
+
+
+def needed_by(case: Any) -> bool:
+    """Whether a case of the kernels' table multiplies or writes in e4m3."""
+    writes = getattr(getattr(case, "epilogue", None), "out_format", "")
+    return bool(case.dtype == E4M3 or writes == "e4m3_nhwc")
+
+
+def exists_on(capability: tuple[int, int]) -> bool:
+    """Whether a GPU of this compute capability has it; (0, 0) stands for the interpreter."""
+    return capability == (0, 0) or capability >= (8, 9)
 
 
 def stored(dtype: torch.dtype) -> torch.dtype:

@@ -213,7 +213,8 @@ class Case:
 
     @property
     def label(self) -> str:
-        return f"{self.batch}x{self.channels}x{self.height}x{self.width}"
+        size = f"{self.batch}x{self.channels}x{self.height}x{self.width}"
+        return size if self.epilogue.out_format != "e4m3_nhwc" else f"{size} to e4m3"
 
 
 def reference(x: torch.Tensor, bias: torch.Tensor | None, case: Case) -> torch.Tensor:
@@ -232,9 +233,11 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     return Inputs(arguments, {"x": x, "bias": bias, "case": case})
 
 
+CODES = Epilogue(out_format="e4m3_nhwc", high=7.0)
 MAIN_CASES = (
     Case(256, 3, 64, 64, torch.float16, Epilogue("tanh", out_format="uint8_nhwc")),
     Case(256, 64, 32, 32, torch.float16, Epilogue("relu")),
+    Case(8, 256, 64, 64, torch.float16, CODES, bias=False),
 )
 CASES = (
     Case(2, 3, 5, 7, epilogue=Epilogue("none", out_format="float32_nchw")),
@@ -243,6 +246,7 @@ CASES = (
     Case(2, 4, 9, 3, epilogue=Epilogue("tanh", out_format="uint8_nhwc"), channels_last=False),
     Case(1, 20, 6, 6, torch.float16, Epilogue("leaky_relu", slope=0.2)),
     Case(2, 3, 8, 8, torch.float16, Epilogue(out_format="uint8_nhwc"), bias=False),
+    Case(2, 20, 5, 3, torch.float16, CODES, bias=False),
 )
 
 KERNEL = Kernel(

@@ -24,7 +24,7 @@ from benchmarks.gpu import ceilings, peers, timing
 from benchmarks.gpu.paths import ROOT
 from benchmarks.gpu.zoo import LATENT, TINY, ZOO, Entry
 
-OURS = ("fp16", "fp32", "tf32", "bf16")
+OURS = ("fp16", "fp32", "tf32", "bf16", "fp8")
 BATCHES = (1, 64, 1024, 8, 256)
 
 
@@ -61,8 +61,12 @@ class Setting:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Ours."""
-        return ("fp16", "fp32") if self.dry else OURS
+        """Ours; fp8 where the GPU has it."""
+        if self.dry:
+            return ("fp16", "fp8")
+        from fastgan.backends.base import without_fp8
+
+        return OURS if without_fp8(self.device) is None else OURS[:-1]
 
     @property
     def seconds(self) -> float:
@@ -136,11 +140,16 @@ def measure_ceilings(setting: Setting, cells: Cells) -> None:
 
 def check_kernels(setting: Setting, cells: Cells) -> None:
     """(2) Every case of every kernel, and every tiling of the main ones, against its reference."""
+    from fastgan.kernels import e4m3
     from fastgan.kernels.table import KERNELS
     from fastgan.kernels.types import capability_of
 
     tolerances = _module(ROOT / "tests" / "kernels" / "tolerances.py")
     device = setting.device
+    capability = capability_of(device)
+
+    def runs(case: Any) -> bool:
+        return e4m3.exists_on(capability) or not e4m3.needed_by(case)
 
     def one(kernel: Any, case: Any, config: Any) -> dict[str, Any]:
         generator = torch.Generator(device).manual_seed(int(torch.randint(2**31, ())))
@@ -162,13 +171,13 @@ def check_kernels(setting: Setting, cells: Cells) -> None:
 
     for kernel in KERNELS:
         for number, case in enumerate(kernel.cases[: 1 if setting.dry else None]):
-            cells.fill(
-                f"{kernel.name} {number} {case.label}", lambda k=kernel, c=case: one(k, c, None)
-            )
+            key = f"{kernel.name} {number} {case.label}"
+            if runs(case):
+                cells.fill(key, lambda k=kernel, c=case: one(k, c, None))
     for kernel in () if setting.dry else KERNELS:
         for number, whole in enumerate(kernel.main_cases):
-            for case in (whole, replace(whole, batch=1)):
-                for config in kernel.configs(case, capability_of(device)):
+            for case in (whole, replace(whole, batch=1)) if runs(whole) else ():
+                for config in kernel.configs(case, capability):
                     cells.fill(
                         f"{kernel.name} main {number} batch {case.batch} {config.label}",
                         lambda k=kernel, c=case, f=config: one(k, c, f),
@@ -223,9 +232,9 @@ def check_models(setting: Setting, cells: Cells) -> None:
 def tune(setting: Setting, cells: Cells) -> None:
     """Measure each step's candidates, so that what follows is timed on the fastest ones."""
 
-    def one(entry: Entry, batch: int) -> dict[str, Any]:
-        generator = setting.load(entry, setting.precisions[0])
-        left = max(1.0, min(45.0, setting.deadline - time.monotonic()))
+    def one(entry: Entry, batch: int, precision: str, most: float) -> dict[str, Any]:
+        generator = setting.load(entry, precision)
+        left = max(1.0, min(most, setting.deadline - time.monotonic()))
         shapes = generator._runner.shapes(batch) | {_port(generator): (batch, *entry.shape)}
         executable = generator._runner.executable(shapes)
         measure = (lambda run: run() is None or 1.0) if setting.dry else None
@@ -233,7 +242,13 @@ def tune(setting: Setting, cells: Cells) -> None:
 
     for batch in setting.batches[: 1 if setting.dry else 3]:
         for entry in setting.entries[: 1 if setting.dry else None]:
-            cells.fill(f"{entry.name} n={batch}", lambda e=entry, b=batch: one(e, b))
+            cells.fill(f"{entry.name} n={batch}", lambda e=entry, b=batch: one(e, b, "fp16", 45.0))
+    for entry in setting.entries[: 1 if setting.dry else None]:
+        if "fp8" in setting.precisions:
+            # Its large layers alone: the others are those of fp16.
+            batch = setting.batches[1]
+            key = f"{entry.name} fp8 n={batch}"
+            cells.fill(key, lambda e=entry, b=batch: one(e, b, "fp8", 10.0))
 
 
 def measure_throughput(setting: Setting, cells: Cells, name: str) -> None:
@@ -249,10 +264,17 @@ def measure_throughput(setting: Setting, cells: Cells, name: str) -> None:
         given = {port: entry.inputs(n, device)}
         images, _ = executable.images(given, image)
         run = lambda: executable.images(given, image, images)  # noqa: E731
-        flops = sum(step.flops for step in executable.plan.steps)
-        moved = sum(s.bytes for s in executable.plan.steps) * executable.target.dtype.itemsize // 4
+        steps = executable.plan.steps
+        eight = [step.kernel.endswith("e4m3") for step in steps]
+        size = executable.target.dtype.itemsize
+        moved = sum(s.bytes * (1 if e else size) // 4 for s, e in zip(steps, eight, strict=True))
+        counts = {
+            "flops": sum(step.flops for step in steps),
+            "flops_fp8": sum(s.flops for s, e in zip(steps, eight, strict=True) if e),
+            "bytes": moved,
+        }
         found = timing.throughput(run, device, setting.seconds)
-        return {**found, "n": n, "flops": flops, "bytes": moved, "precision": precision}
+        return {**found, "n": n, **counts, "precision": precision}
 
     def generate(precision: str, n: int) -> dict[str, Any]:
         generator = setting.load(entry, precision)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image
-from fastgan.kernels import conv, conv_transpose, depthwise, linear, prologue_cost
+from fastgan.backends.triton_steps import Binding, Shape4, as_four, as_image, channels_last
+from fastgan.kernels import conv, conv_transpose, depthwise, linear, prologue_cost, to_image
 from fastgan.kernels.e4m3 import E4M3, LARGEST
 from fastgan.kernels.modulation import Modulation
-from fastgan.kernels.types import Config, Prepared
+from fastgan.kernels.types import Call, Config, Prepared
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,17 @@ class ConvolutionBinding(Binding):
         scale = 1.0 if self.input_high is None else self.input_high / LARGEST
         return {"precision": self.precision, "x_scale": scale}
 
+    def rounding(self, x: Tensor) -> tuple[Tensor, tuple[Call, ...]]:
+        """The input in the type of the weights, and the launches that make it so."""
+        if x.dtype == self.factors:
+            return x, ()
+        # Read by the launch that follows, and by no other: all layers have one piece of memory.
+        codes = (
+            self.workspace.scratch(x.numel()).view(E4M3).as_strided(x.shape, channels_last(x.shape))
+        )
+        prepared = to_image.prepare(x, out=codes, out_format="e4m3_nhwc", high=self.input_high)
+        return codes, prepared.calls
+
     def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
         given = {**given, **self._placed}
         scales = {
@@ -146,7 +157,9 @@ class ConvBinding(ConvolutionBinding):
     def launches(
         self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
     ) -> Prepared:
-        return conv.prepare(tensors[0], packed.weight, packed.bias, **self.how, **options)
+        x, rounding = self.rounding(tensors[0])
+        made = conv.prepare(x, packed.weight, packed.bias, **self.how, **options)
+        return Prepared(made.out, (*rounding, *made.calls), made.statistics)
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         shuffle = self.step.attributes.get("shuffle", 1)
@@ -192,7 +205,9 @@ class ConvTransposeBinding(ConvolutionBinding):
     def launches(
         self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
     ) -> Prepared:
-        return conv_transpose.prepare(tensors[0], packed.weight, packed.bias, **self.how, **options)
+        x, rounding = self.rounding(tensors[0])
+        made = conv_transpose.prepare(x, packed.weight, packed.bias, **self.how, **options)
+        return Prepared(made.out, (*rounding, *made.calls), made.statistics)
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         stride = _pair(self.step.attributes["strides"], 1)

@@ -52,7 +52,7 @@ class Scales:
         self.samples: tuple[Shapes, Samples] | None = None
 
     def mark(self, bindings: Sequence[Binding | str]) -> frozenset[str]:
-        """Choose what is in 8 bits, with scales to be filled in; the buffers that are."""
+        """Choose what is in 8 bits, and return the buffers whose scales are to be filled in."""
         on_kernel = [isinstance(bound, Binding) for bound in bindings]
         chosen = eight_bits.choose(self._plan, on_kernel.__getitem__, self._without)
         for index, bound in enumerate(bindings):
@@ -60,7 +60,8 @@ class Scales:
                 stored = bound.step.outputs[0] in chosen.buffers
                 bound.input_high = math.nan if index in chosen.layers else None
                 bound.output_high = math.nan if stored else None
-        return chosen.buffers
+                bound.rounds = index in chosen.passes
+        return frozenset(self._plan.steps[index].inputs[0] for index in chosen.layers)
 
     def fill(self, bindings: Sequence[Binding | str]) -> None:
         """Give everything that is in 8 bits its scale; what has none goes back to 16 bits."""

@@ -90,7 +90,7 @@ class Trials:
         self._binding, self._shared = binding, shared
         self._tensors = [_random(shape, binding.target) for shape in binding.read_shapes]
         self.inputs = list(self._tensors)
-        if binding.input_high is not None:
+        if binding.input_high is not None and not binding.rounds:
             codes = as_codes(self._tensors[0], binding.input_high)
             self._tensors[0] = codes
             self.inputs[0] = values_of(codes, binding.input_high).to(binding.target.dtype)

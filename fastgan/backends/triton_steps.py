@@ -69,10 +69,12 @@ class Binding(ABC):
         tunable: whether it has tilings to choose from, and the library op beside them.
         input_high, output_high: the values that 448, e4m3's largest, stands for in its first input
             and in its result. None where that is in 16 bits; NaN before they are known.
+        rounds: whether its first input lies in 16 bits, and is rounded by a launch before its own.
     """
 
     input_high: float | None = None
     output_high: float | None = None
+    rounds = False
     formats = pitched = tunable = True
 
     def __init__(self, step: Step, plan: Plan, target: Target, workspace: Workspace) -> None:

@@ -183,7 +183,7 @@ def step_key(binding: Binding, shared: Sharing = ALONE) -> str:
     precision = binding.target.precision
     if precision == "fp8":
         # Its other layers are those of fp16. A scale changes no time.
-        eight = (binding.input_high is not None, binding.output_high is not None)
+        eight = (binding.input_high is not None, binding.output_high is not None, binding.rounds)
         precision = f"fp8{eight}" if binding.eight_bit else "fp16"
     parts = [step.op, precision, binding.input, binding.output, weight]
     parts += [sorted(step.attributes.items()), str(step.epilogue)]

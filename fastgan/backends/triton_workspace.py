@@ -51,6 +51,7 @@ class Workspace:
         self._weights: dict[Hashable, tuple[tuple[Tensor, ...], Any]] = {}
         self._memory: Tensor | None = None
         self._counters: dict[str, Counter] = {}
+        self._scratch: Tensor | None = None
         self._last_plan: tuple[Hashable, Plan] | None = None
         self._finished: torch.cuda.Event | None = None
 
@@ -109,10 +110,17 @@ class Workspace:
                 self._counters[name] = Counter(self.device)
             return self._counters[name]
 
+    def scratch(self, size: int) -> Tensor:
+        """`size` bytes that last from one launch to the next; the same ones for everybody."""
+        with self._lock:
+            if self._scratch is None or self._scratch.numel() < size:
+                self._scratch = torch.empty(max(1, size), dtype=torch.uint8, device=self.device)
+            return self._scratch[:size]
+
     def release(self) -> None:
         """Forget the memory, so that it is free once nobody works in it any more."""
         with self._lock:
-            self._memory = None
+            self._memory = self._scratch = None
 
 
 class Graphs:

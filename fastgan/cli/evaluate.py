@@ -52,8 +52,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="P,P",
-            help="Of fp32, tf32, fp16 and bf16; all: those that this machine has. The first is "
-            "what the others are compared with.",
+            help="Of fp32, tf32, fp16, bf16 and fp8; all: those that this machine has. The first "
+            "is what the others are compared with.",
         ),
     ] = "all",
     device: options.Device = "auto",

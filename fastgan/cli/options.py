@@ -45,7 +45,11 @@ Backend = Annotated[
     str, typer.Option(help="auto (the first that takes the model), triton, torch or ort.")
 ]
 Precision = Annotated[
-    str, typer.Option(help="auto (fp32 on a CPU, fp16 on a GPU), fp32, tf32, fp16 or bf16.")
+    str,
+    typer.Option(
+        help="auto (fp32 on a CPU, fp16 on a GPU), fp32, tf32, fp16, bf16, or fp8 (large layers in "
+        "8 bits, on an NVIDIA GPU of compute capability 8.9 or later)."
+    ),
 ]
 BatchSize = Annotated[
     int | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fastgan
+from fastgan.backends.base import without_fp8
 from fastgan.measure import machine
 
 #: Packages that overwrite one another's files: at most one may be installed.
@@ -98,6 +99,9 @@ def _torch(missing: list[str]) -> str:
         build = f"CUDA {torch.version.cuda}, {torch.cuda.device_count()} usable GPUs"
         if machine.gpus() and not usable:
             missing.append("a driver as new as torch's CUDA: torch sees no GPU although there is")
+        if usable:
+            found = without_fp8(torch.device("cuda"))
+            build += ", which have fp8" if found is None else f", without fp8 ({found})"
     from fastgan.backends import onednn
 
     bf16 = "bf16 through oneDNN" if onednn.bfloat16_available() else "no fast bf16 on this CPU"

@@ -14,7 +14,8 @@ from math import prod
 
 from fastgan.kernels.prologue_cost import pays
 from fastgan.measure.published import Gpu
-from fastgan.plan import Plan, Step, cost, norms
+from fastgan.plan import Plan, Step, cost, eight_bits, norms
+from fastgan.plan.eight_bits import EightBits
 
 #: From the end of one kernel to the start of the next inside a CUDA graph, in seconds: an
 #: assumption, about what an H100 takes.
@@ -80,15 +81,16 @@ def floor(plan: Plan, gpu: Gpu, precision: str) -> Floor:
     Args:
         plan: for one batch; `plan.pointwise.merge` makes of it what a GPU runs.
         gpu: one that has the precision.
-        precision: a key of `gpu.rates`. "fp8" is what products of 8-bit values would take, whose
-            results are stored in 16 bits; no backend runs it.
+        precision: a key of `gpu.rates`. "fp8" is fp16 but for the large layers, as
+            `plan.eight_bits` chooses them, and what is stored for them.
     """
-    shared = _Shared(norms.measured_by(plan).keys(), _applied(plan))
-    steps = [_step(plan, index, gpu, precision, shared) for index in range(len(plan.steps))]
+    eight = eight_bits.choose(plan) if precision == "fp8" else EightBits()
+    shared = _Shared(norms.measured_by(plan).keys(), _applied(plan, eight))
+    steps = [_step(plan, i, gpu, precision, shared, eight) for i in range(len(plan.steps))]
     compute = sum(step.compute for step in steps)
     needed = sum(
-        _bytes(plan, step, precision, *shared.passes(index, most=1))
-        for index, step in enumerate(plan.steps)
+        _bytes(plan, index, precision, eight, *shared.passes(index, most=1))
+        for index in range(len(plan.steps))
     )
     return Floor(steps, max(compute, needed / gpu.bandwidth))
 
@@ -110,12 +112,15 @@ class _Shared:
         return min(most, 2 - spared), index not in self.applied
 
 
-def _applied(plan: Plan) -> set[int]:
-    """The norms that a convolution applies, by the rule, in tiles of so many columns."""
+def _applied(plan: Plan, eight: EightBits) -> set[int]:
+    """The norms that a convolution applies, by the rule, in tiles of so many columns.
+
+    None of them reads in 8 bits: what makes that has to round it.
+    """
     found = set()
     for norm, reader in norms.applied_by(plan).items():
         step = plan.steps[reader]
-        if step.inputs[1] not in plan.weights:
+        if step.inputs[1] not in plan.weights or reader in eight.layers:
             continue
         c_out, _, *kernel = plan.weights[step.inputs[1]].shape
         out_pixels = prod(plan.buffers[step.outputs[0]].shape[2:])
@@ -125,12 +130,16 @@ def _applied(plan: Plan) -> set[int]:
     return found
 
 
-def _step(plan: Plan, index: int, gpu: Gpu, precision: str, shared: _Shared) -> StepFloor:
+def _step(
+    plan: Plan, index: int, gpu: Gpu, precision: str, shared: _Shared, eight: EightBits
+) -> StepFloor:
     step = plan.steps[index]
     launches = _launches(step, plan) - (index in shared.measured) - (index in shared.applied)
-    rate = gpu.rates[precision] if _multiplies(plan, step) else gpu.rates["fp32"]
+    launches += index in eight.passes
+    product = "fp16" if precision == "fp8" and index not in eight.layers else precision
+    rate = gpu.rates[product if _multiplies(plan, step) else "fp32"]
     passes = shared.passes(index, most=2 if _launches(step, plan) > 1 else 1)
-    moved = _bytes(plan, step, precision, *passes) if launches else 0
+    moved = _bytes(plan, index, precision, eight, *passes) if launches else 0
     return StepFloor(
         step,
         compute=step.flops / rate if launches and passes[1] else 0.0,
@@ -157,11 +166,13 @@ def _launches(step: Step, plan: Plan) -> int:
     return 3 if step.op == "fastgan.Normalise" and step.attributes["over"] == "space" else 1
 
 
-def _bytes(plan: Plan, step: Step, precision: str, passes: int, writes: bool) -> int:
+def _bytes(
+    plan: Plan, index: int, precision: str, eight: EightBits, passes: int, writes: bool
+) -> int:
     """What a step moves if its first input is read `passes` times and all else once."""
+    step = plan.steps[index]
     if _launches(step, plan) == 0:
         return 0
-    eight = precision == "fp8" and _multiplies(plan, step)
     total = 0
     for position, name in enumerate(step.inputs):
         if not name:
@@ -170,11 +181,13 @@ def _bytes(plan: Plan, step: Step, precision: str, passes: int, writes: bool) ->
         shape = plan.weights[name].shape if found is None else found.shape
         dtype = plan.weights[name].dtype if found is None else found.dtype
         size = _BYTES[precision] if dtype.is_floating_point else dtype.itemsize
-        if eight and position < 2:
+        if name in eight.buffers or (position == 1 and index in eight.layers):
             size = 1
+        if position == 0 and index in eight.passes:
+            size += 2  # rounded by a pass: written and read in 8 bits
         total += prod(shape) * size * (passes if position == 0 else 1)
     for name in step.outputs if writes else ():
         buffer = plan.buffers[name]
         size = _BYTES[precision] if buffer.dtype.is_floating_point else buffer.dtype.itemsize
-        total += prod(buffer.shape) * size
+        total += prod(buffer.shape) * (1 if name in eight.buffers else size)
     return total

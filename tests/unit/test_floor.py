@@ -20,7 +20,7 @@ def _plan(*steps: Step, **shapes: tuple[int, ...]) -> Plan:
 
 
 def _conv(flops: int) -> Step:
-    return Step("fastgan.Conv", ("x", "w"), ("y",), {}, Epilogue(), flops=flops)
+    return Step("fastgan.Conv", ("x", "w"), ("y",), {"group": 1}, Epilogue(), flops=flops)
 
 
 def test_a_step_takes_the_most_of_three() -> None:
@@ -37,7 +37,24 @@ def test_a_step_takes_the_most_of_three() -> None:
     (step,) = floor(_plan(_conv(10), x=(1, 1), y=(1, 1)), GPUS["h200"], "fp16").steps
     assert (step.bound, step.seconds) == ("launch", LAUNCH)
     (step,) = floor(_plan(_conv(10), x=shape, y=shape), TOY, "fp8").steps
-    assert step.memory == pytest.approx((moved + 4 * 8 * 16 * 16) / 1e9)
+    assert step.memory == pytest.approx(2 * moved / 1e9)
+
+
+def test_large_layers_in_8_bits() -> None:
+    first = Step("fastgan.Linear", ("z", "w"), ("x",), flops=10**9)
+    large = Step("fastgan.Conv", ("x", "v"), ("y",), {"group": 1}, flops=10**9)
+    last = Step("fastgan.Conv", ("y", "u"), ("out",), {"group": 1}, flops=10**9)
+    shapes = {"z": (2, 8), "x": (2, 128, 4, 4), "y": (2, 128, 4, 4), "out": (2, 3, 4, 4)}
+    plan = _plan(first, large, last, **shapes)
+    weights = {"w": (8, 2048), "v": (128, 128, 3, 3), "u": (3, 128, 1, 1)}
+    plan = replace(plan, weights={name: torch.zeros(shape) for name, shape in weights.items()})
+    elements = 2 * 128 * 16
+    found, half = (floor(plan, TOY, precision).steps for precision in ("fp8", "fp16"))
+    assert [step.compute for step in found] == [1e-3, 0.5e-3, 1e-3]
+    # What the first writes, and what the second reads and multiplies with.
+    saved = [elements, elements + 128 * 128 * 9, 0]
+    moved = [(a.memory - b.memory) * 1e9 for a, b in zip(half, found, strict=True)]
+    assert moved == pytest.approx(saved)
 
 
 def test_a_filter_of_each_channel_is_no_matrix_product() -> None:

@@ -61,8 +61,8 @@ def latents_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, 
 
 @pytest.fixture(scope="module")
 def images_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
-    """Residual blocks of 128 channels."""
-    module = cyclegan(width=32).eval()
+    """Residual blocks of 256 channels."""
+    module = cyclegan(width=64).eval()
     path = tmp_path_factory.mktemp("fp8") / "cyclegan.onnx"
     fastgan.export(module, path, image=(3, 16, 16), verify=False)
     return module, path
@@ -112,8 +112,12 @@ def test_cyclegan(images_model: tuple[nn.Module, Path]) -> None:
     module, path = images_model
     generator = _load(path)
     kernels = _kernels(generator)
-    # Of each residual block the second convolution; of the others none whose input is read twice.
-    assert kernels.count("conv e4m3") == 2
+    # All with 128 channels and more; a block's first input is the residual stream, in 16 bits.
+    assert (kernels.count("conv e4m3"), kernels.count("conv_transpose e4m3")) == (5, 2)
+    plan = generator.plan(2)
+    assert plan is not None
+    chosen = eight_bits.choose(plan)
+    assert (len(chosen.layers), len(chosen.buffers), len(chosen.passes)) == (7, 5, 2)
     x = torch.rand(2, 3, 16, 16) * 2 - 1
     (name,) = (value.name for value in generator.signature.inputs)
     images = generator.run({name: x})[generator.signature.outputs[0].name]
@@ -262,7 +266,7 @@ class Forms(nn.Module):
         return self.last(x)
 
 
-def test_which_layers(tmp_path: Path) -> None:
+def test_which_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "forms.onnx"
     fastgan.export(Forms().eval(), path, image=(3, 4, 4), verify=False)
     plan = _load(path).plan(2)
@@ -270,7 +274,10 @@ def test_which_layers(tmp_path: Path) -> None:
     chosen = eight_bits.choose(plan)
     layers = [plan.weights[plan.steps[i].inputs[1]].shape[:2] for i in sorted(chosen.layers)]
     assert layers == [(130, 128), (128, 128)]  # odd and large
-    assert len(chosen.buffers) == 2
+    assert (len(chosen.buffers), len(chosen.passes)) == (2, 0)  # 3x3 to 128: 2,304 FLOPs
+    monkeypatch.setattr(eight_bits, "WORTH_A_PASS", 2304)
+    assert len(eight_bits.choose(plan).passes) == 2  # twice and joined
+    monkeypatch.undo()
     assert not eight_bits.choose(plan, lambda index: False).layers
     assert len(eight_bits.choose(plan, without=frozenset([min(chosen.buffers)])).layers) == 1
 
