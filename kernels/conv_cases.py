@@ -217,7 +217,7 @@ MAIN_CASES = (
     # Both of them again, before a norm.
     Case(8, 256, 64, 64, 256, pad_mode="reflect", dtype=HALF, statistics=True),
     Case(8, 256, 64, 64, 256, dtype=HALF, residual=True, statistics=True),
-    # Of a norm's input: 1x1, CycleGAN's encoder, padding that repeats, an image layer.
+    # Of a norm: 1x1, CycleGAN's encoder, and with padding that repeats and a shift per image.
     Case(8, 256, 64, 64, 256, (1, 1), padding=NONE, dtype=HALF, normalised="channel"),
     Case(8, 64, 256, 256, 128, (3, 3), (2, 2), dtype=HALF, normalised="channel", statistics=True),
     Case(8, 128, 64, 64, 128, pad_mode="reflect", dtype=HALF, normalised="image"),
