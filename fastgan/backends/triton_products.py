@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -159,7 +159,7 @@ class ConvBinding(ConvolutionBinding):
     ) -> Prepared:
         x, rounding = self.rounding(tensors[0])
         made = conv.prepare(x, packed.weight, packed.bias, **self.how, **options)
-        return Prepared(made.out, (*rounding, *made.calls), made.statistics)
+        return replace(made, calls=(*rounding, *made.calls))
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         shuffle = self.step.attributes.get("shuffle", 1)
@@ -207,7 +207,7 @@ class ConvTransposeBinding(ConvolutionBinding):
     ) -> Prepared:
         x, rounding = self.rounding(tensors[0])
         made = conv_transpose.prepare(x, packed.weight, packed.bias, **self.how, **options)
-        return Prepared(made.out, (*rounding, *made.calls), made.statistics)
+        return replace(made, calls=(*rounding, *made.calls))
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         stride = _pair(self.step.attributes["strides"], 1)
