@@ -55,7 +55,7 @@ def _alternatives(
     """(what, milliseconds) of cheaper ways to run."""
     precision = "bf16" if generator.device.type == "cpu" else "fp16"
     others = [generator.precision]
-    if generator.precision not in ("bf16", "fp16"):
+    if generator.precision not in ("bf16", "fp16", "fp8"):
         others.append(precision)
     if generator.signature.image is not None:
         height, width = size or (0, 0)
