@@ -172,12 +172,10 @@ class ConvBinding(ConvolutionBinding):
 
     def normalises(self, config: Config | None) -> bool:
         """Whether it applies a norm of its input itself, tiled like this; None: by the rule."""
-        weight, taps = self.packed.weight, prod(self.packed.weight.kernel)
-        if weight.scale is not None:
-            return False  # whoever writes its input in 8 bits does so behind the norm
         if config is not None:
             return config.normalises
         h, w = as_four(self.input)[2:]
+        weight, taps = self.packed.weight, prod(self.packed.weight.kernel)
         tiles = -(-weight.c_out // self.default.block_n)
         return prologue_cost.pays(taps, tiles, prod(weight.output_size(h, w)), h * w)
 

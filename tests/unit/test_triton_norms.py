@@ -16,6 +16,7 @@ from fastgan.backends import triton_norms
 from fastgan.backends.base import Target
 from fastgan.backends.triton_executable import TritonExecutable
 from fastgan.backends.triton_tuning import LIBRARY
+from fastgan.measure.tolerances import TOLERANCES
 from fastgan.model_file import ModelFile, read
 from tests.networks.cyclegan import cyclegan
 
@@ -75,6 +76,11 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelFile, nn.Mod
     return _exported(Decoder, tmp_path_factory.mktemp("decoder"), latent=(6, 1, 1))
 
 
+@pytest.fixture(scope="module")
+def library_style(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelFile, nn.Module]:
+    return _exported(LibraryStyle, tmp_path_factory.mktemp("style"), latent=(6, 1, 1))
+
+
 def _executable(file: ModelFile, shape: tuple[int, ...], precision: str) -> TritonExecutable:
     (port,) = file.model.graph.inputs
     return TritonExecutable(file, Target(CPU, precision), {str(port.name): shape})
@@ -131,11 +137,11 @@ def test_convolutions_measure_and_apply(
         assert (made - expected).abs().max() <= 2e-5
 
 
-@pytest.mark.parametrize("make", [Decoder, LibraryStyle])
+@pytest.mark.parametrize("name", ["decoder", "library_style"])
 def test_styles_of_each_sample(
-    make: type[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, module = _exported(make, tmp_path, latent=(6, 1, 1))
+    file, module = request.getfixturevalue(name)
     executable = _executable(file, (3, 6, 1, 1), "fp32")
     for index, step in enumerate(executable.plan.steps):
         if step.op in ("fastgan.Conv", "fastgan.ConvTranspose"):
@@ -225,3 +231,19 @@ def test_tuned_with_and_without(
     assert "measures" in keys
     assert ("measured" in keys) != slow_kernels
     assert ("applies" in keys) != slow_kernels
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, of the interpreter
+def test_an_input_of_eight_bits_was_normalised_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [nn.Conv2d(3, 128, 1), nn.InstanceNorm2d(128), nn.ReLU(), nn.Conv2d(128, 128, 1)]
+    layers += [nn.Conv2d(128, 3, 1), nn.Tanh()]
+    file, module = _exported(lambda: nn.Sequential(*layers), tmp_path, image=(3, 8, 8))
+    x = torch.randn(1, 3, 8, 8)
+    for precision, applied in (("fp16", 0), ("fp8", 1)):
+        made, counts = _launches(_executable(file, x.shape, precision), x, monkeypatch)
+        assert (counts["merge"], counts["apply"]) == (1, applied)
+        with torch.inference_mode():
+            mse = (made - module(x)).square().mean()
+        assert 10 * torch.log10(4 / mse) >= (TOLERANCES[precision].psnr or 0)
