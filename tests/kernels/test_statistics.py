@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drawing import new_generator, poison
-from fastgan.kernels import conv_cases, conv_transpose_cases, normalise
+from fastgan.kernels import conv_cases, conv_transpose_cases, merge, normalise
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.statistics import Statistics
@@ -69,6 +69,34 @@ def test_are_those_of_what_was_stored(case, config, device):
     variance, mean = torch.var_mean(out, dim=(2, 3), correction=0)
     for made, expected in zip(merged(found), (mean, variance), strict=True):
         torch.testing.assert_close(made, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [24, 1, 8])
+def test_chunks_are_merged_in_blocks(groups, device, monkeypatch):
+    """Of any numbers of pixels, the first ones of a block of none; far from zero."""
+    monkeypatch.setattr(merge, "_VALUES", 4 * 32)
+    generator = new_generator(device)
+    means = 100 + torch.randn(2, 11, 24, generator=generator, device=device)
+    deviations = 9 * torch.rand(2, 11, 24, generator=generator, device=device)
+    counts = torch.randint(0, 9, (2, 11), generator=generator, device=device).float()
+    counts[:, :5] = 0.0
+    counts[:, 7] = 3.0
+    means[counts == 0], deviations[counts == 0] = 0.0, 0.0
+    gamma = torch.randn(24, generator=generator, device=device)
+    norm, call = merge.prepare(Statistics(means, deviations, counts), gamma, groups, 1e-5)
+    assert call.arguments["BLOCK_CHUNKS"] < 11
+    poison(norm.centre)
+    poison(norm.scale)
+    call.run()
+    mean, variance = merged(Statistics(means, deviations, counts))
+    both = [x.view(2, groups, -1) for x in (mean, variance)]
+    centre = both[0].mean(2, keepdim=True)
+    variance = (both[1] + (both[0] - centre).square()).mean(2, keepdim=True)
+    whole = torch.empty(2, groups, 24 // groups, dtype=torch.float64, device=device)
+    scale = gamma.double() / (whole.copy_(variance).view(2, 24) + 1e-5).sqrt()
+    torch.testing.assert_close(norm.scale.double(), scale, atol=1e-6, rtol=1e-5)
+    expected = whole.copy_(centre).view(2, 24)
+    torch.testing.assert_close(norm.centre.double(), expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("groups", [0, 1, 8])
