@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from . import prologue, tiles
+from . import persistent, prologue, tiles
 from . import statistics as measuring
 from .conv_weight import PackedWeight, pack
 from .e4m3 import as_factor, dequantising
@@ -80,6 +80,7 @@ def conv_kernel(
     scale_in_pitch,
     scale_out_pitch: tl.constexpr,
     noise_pitch,
+    tiles,
     images,
     height,
     width,
@@ -124,6 +125,7 @@ def conv_kernel(
     RESIDUAL_PITCH: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
+    PERSISTENT: tl.constexpr,  # a program walks over many tiles
     SPLIT_K: tl.constexpr,  # with more than 1, out is float32 [SPLIT_K, images, ..., C_OUT]
     DESCRIPTORS: tl.constexpr,  # x and weight are tensor descriptors, not pointers
     SWAPPED: tl.constexpr,
@@ -134,213 +136,231 @@ def conv_kernel(
     BLOCK_K: tl.constexpr,
 ):
     COLUMN_TILES: tl.constexpr = (C_OUT + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
-    tile = tl.program_id(0)
-    column_tile = tile % COLUMN_TILES
-    tile = tile // COLUMN_TILES
+    # A program walks over many tiles; or the loop is one turn, which the compiler takes out.
+    first = tl.program_id(0)
+    last = tiles if PERSISTENT else first + 1
+    stride = tl.num_programs(0) if PERSISTENT else 1
+    for number in tl.range(first, last, stride, flatten=PERSISTENT):
+        column_tile = number % COLUMN_TILES
+        tile = number // COLUMN_TILES
 
-    pixel = tl.arange(0, BLOCK_PIXELS)  # [BLOCK_PIXELS]
-    if DESCRIPTORS:
-        # A tile is a box of BOX_H x BOX_W pixels of each of some images.
-        BOX_IMAGES: tl.constexpr = BLOCK_PIXELS // (BOX_H * BOX_W)
-        boxes_w = (out_width + BOX_W - 1) // BOX_W
-        boxes_h = (out_height + BOX_H - 1) // BOX_H
-        first_image = tile // (boxes_w * boxes_h) * BOX_IMAGES
-        first_h = tile // boxes_w % boxes_h * BOX_H
-        first_w = tile % boxes_w * BOX_W
-        image = first_image + pixel // (BOX_H * BOX_W)
-        out_h = first_h + pixel // BOX_W % BOX_H
-        out_w = first_w + pixel % BOX_W
-    else:
-        # A tile is a run of the pixels of all images.
-        first_image = tile * BLOCK_PIXELS // (out_height * out_width)
-        pixel += tile * BLOCK_PIXELS
-        image = pixel // (out_height * out_width)
-        out_h = pixel % (out_height * out_width) // out_width
-        out_w = pixel % out_width
-    pixel_exists = (image < images) & (out_h < out_height) & (out_w < out_width)
-    column = column_tile * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)  # [BLOCK_COLUMNS]
-    k_in_block = tl.arange(0, BLOCK_K)
-
-    CHANNEL_BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
-    K_TOTAL: tl.constexpr = KERNEL_H * KERNEL_W * C_IN
-    if DESCRIPTORS:
-        STEPS: tl.constexpr = KERNEL_H * KERNEL_W * CHANNEL_BLOCKS
-    else:
-        STEPS: tl.constexpr = (K_TOTAL + BLOCK_K - 1) // BLOCK_K
-        x_image = x + image.to(tl.int64) * height * width * X_PITCH
-        x_h = out_h * STRIDE_H - PAD_H
-        x_w = out_w * STRIDE_W - PAD_W
-        K_STEP: tl.constexpr = 1 if TRANSPOSED else PITCH
-        weight_columns = weight + column * (K_TOTAL if TRANSPOSED else 1)
-    PER_SPLIT: tl.constexpr = (STEPS + SPLIT_K - 1) // SPLIT_K
-    first_step = tl.program_id(1) * PER_SPLIT
-    # Hopper sums products of 8 bits in fewer bits than float32's, into which each step adds them.
-    MOST_IMPRECISE: tl.constexpr = BLOCK_K if TRANSPOSED else 0
-
-    # Swapped, the input is the second factor, which wgmma reads from shared memory where it is; a
-    # reshaped first factor would pass through registers.
-    if SWAPPED:
-        accumulator = tl.zeros((BLOCK_COLUMNS, BLOCK_PIXELS), dtype=tl.float32)
-    else:
-        accumulator = tl.zeros((BLOCK_PIXELS, BLOCK_COLUMNS), dtype=tl.float32)
-    for step in range(first_step, tl.minimum(first_step + PER_SPLIT, STEPS)):
+        pixel = tl.arange(0, BLOCK_PIXELS)  # [BLOCK_PIXELS]
         if DESCRIPTORS:
-            # Pixels and channels outside of the input are read as zeros.
-            tap = step // CHANNEL_BLOCKS
-            channel = step % CHANNEL_BLOCKS * BLOCK_K
-            in_h = first_h - PAD_H + tap // KERNEL_W * DILATION_H
-            in_w = first_w - PAD_W + tap % KERNEL_W * DILATION_W
-            a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
-            k_channel = channel + k_in_block
-            if HAS_NORM:
-                pixel_h = in_h + pixel // BOX_W % BOX_H
-                pixel_w = in_w + pixel % BOX_W
-                inside = (pixel_h >= 0) & (pixel_h < height) & (pixel_w >= 0) & (pixel_w < width)
-                inside = inside[:, None]
-            if TRANSPOSED:
-                b = weight.load([column_tile * BLOCK_COLUMNS, tap * C_IN + channel]).T
-            else:
-                b = weight.load([tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
-        elif C_IN % BLOCK_K == 0:
-            # A step stays within one tap: its rows are contiguous.
-            tap = step // CHANNEL_BLOCKS
-            channel = step % CHANNEL_BLOCKS * BLOCK_K
-            in_h = source(x_h + tap // KERNEL_W * DILATION_H, height, PAD_MODE, UPSAMPLE)
-            in_w = source(x_w + tap % KERNEL_W * DILATION_W, width, PAD_MODE, UPSAMPLE)
-            inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
-            inside = inside[:, None]
-            x_pixel = x_image + (in_h * width + in_w) * X_PITCH
-            a = tl.load(
-                x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside, other=0.0
-            )  # [BLOCK_PIXELS, BLOCK_K]
-            k_channel = channel + k_in_block
-            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * K_STEP
-            if PITCH % BLOCK_COLUMNS == 0:
-                b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
-            else:
-                b = tl.load(b_pointers, mask=(column < PITCH)[None, :], other=0.0)
+            # A tile is a box of BOX_H x BOX_W pixels of each of some images.
+            BOX_IMAGES: tl.constexpr = BLOCK_PIXELS // (BOX_H * BOX_W)
+            boxes_w = (out_width + BOX_W - 1) // BOX_W
+            boxes_h = (out_height + BOX_H - 1) // BOX_H
+            first_image = tile // (boxes_w * boxes_h) * BOX_IMAGES
+            first_h = tile // boxes_w % boxes_h * BOX_H
+            first_w = tile % boxes_w * BOX_W
+            image = first_image + pixel // (BOX_H * BOX_W)
+            out_h = first_h + pixel // BOX_W % BOX_H
+            out_w = first_w + pixel % BOX_W
         else:
-            k = step * BLOCK_K + k_in_block
-            tap = k // C_IN
-            tap_h = tap // KERNEL_W * DILATION_H
-            tap_w = tap % KERNEL_W * DILATION_W
-            in_h = source(x_h[:, None] + tap_h[None, :], height, PAD_MODE, UPSAMPLE)
-            in_w = source(x_w[:, None] + tap_w[None, :], width, PAD_MODE, UPSAMPLE)
-            inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
-            inside = inside & pixel_exists[:, None] & (k < K_TOTAL)[None, :]
-            offset_k = (in_h * width + in_w) * X_PITCH + (k % C_IN)[None, :]
-            a = tl.load(x_image[:, None] + offset_k, mask=inside, other=0.0)
-            k_channel = k % C_IN
-            b_mask = (k < K_TOTAL)[:, None] & (column < PITCH)[None, :]
-            b = tl.load(weight_columns[None, :] + k[:, None] * K_STEP, mask=b_mask, other=0.0)
-        if HAS_NORM:
-            a = normalise_input(
-                a,
-                inside,
-                norm_centre,
-                norm_scale,
-                norm_shift,
-                norm_shift_pitch,
-                image,
-                first_image,
-                images,
-                k_channel,
-                C_IN,
-                BLOCK_K,
-                ONE_IMAGE,
-                HAS_NORM_SHIFT,
-                NORM_PADDED,
-                NORM_ACTIVATION,
-                NORM_SLOPE,
+            # A tile is a run of the pixels of all images.
+            first_image = tile * BLOCK_PIXELS // (out_height * out_width)
+            pixel += tile * BLOCK_PIXELS
+            image = pixel // (out_height * out_width)
+            out_h = pixel % (out_height * out_width) // out_width
+            out_w = pixel % out_width
+        pixel_exists = (image < images) & (out_h < out_height) & (out_w < out_width)
+        column = column_tile * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)  # [BLOCK_COLUMNS]
+        k_in_block = tl.arange(0, BLOCK_K)
+
+        CHANNEL_BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
+        K_TOTAL: tl.constexpr = KERNEL_H * KERNEL_W * C_IN
+        if DESCRIPTORS:
+            STEPS: tl.constexpr = KERNEL_H * KERNEL_W * CHANNEL_BLOCKS
+        else:
+            STEPS: tl.constexpr = (K_TOTAL + BLOCK_K - 1) // BLOCK_K
+            x_image = x + image.to(tl.int64) * height * width * X_PITCH
+            x_h = out_h * STRIDE_H - PAD_H
+            x_w = out_w * STRIDE_W - PAD_W
+            K_STEP: tl.constexpr = 1 if TRANSPOSED else PITCH
+            weight_columns = weight + column * (K_TOTAL if TRANSPOSED else 1)
+        PER_SPLIT: tl.constexpr = (STEPS + SPLIT_K - 1) // SPLIT_K
+        first_step = tl.program_id(1) * PER_SPLIT
+        # Hopper sums products of 8 bits in fewer bits than float32's, into which each step adds
+        # them.
+        MOST_IMPRECISE: tl.constexpr = BLOCK_K if TRANSPOSED else 0
+
+        # Swapped, the input is the second factor, which wgmma reads from shared memory where it is;
+        # a reshaped first factor would pass through registers.
+        if SWAPPED:
+            accumulator = tl.zeros((BLOCK_COLUMNS, BLOCK_PIXELS), dtype=tl.float32)
+        else:
+            accumulator = tl.zeros((BLOCK_PIXELS, BLOCK_COLUMNS), dtype=tl.float32)
+        for step in range(first_step, tl.minimum(first_step + PER_SPLIT, STEPS)):
+            if DESCRIPTORS:
+                # Pixels and channels outside of the input are read as zeros.
+                tap = step // CHANNEL_BLOCKS
+                channel = step % CHANNEL_BLOCKS * BLOCK_K
+                in_h = first_h - PAD_H + tap // KERNEL_W * DILATION_H
+                in_w = first_w - PAD_W + tap % KERNEL_W * DILATION_W
+                a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
+                k_channel = channel + k_in_block
+                if HAS_NORM:
+                    pixel_h = in_h + pixel // BOX_W % BOX_H
+                    pixel_w = in_w + pixel % BOX_W
+                    inside = (
+                        (pixel_h >= 0) & (pixel_h < height) & (pixel_w >= 0) & (pixel_w < width)
+                    )
+                    inside = inside[:, None]
+                if TRANSPOSED:
+                    b = weight.load([column_tile * BLOCK_COLUMNS, tap * C_IN + channel]).T
+                else:
+                    b = weight.load([tap * C_IN + channel, column_tile * BLOCK_COLUMNS])
+            elif C_IN % BLOCK_K == 0:
+                # A step stays within one tap: its rows are contiguous.
+                tap = step // CHANNEL_BLOCKS
+                channel = step % CHANNEL_BLOCKS * BLOCK_K
+                in_h = source(x_h + tap // KERNEL_W * DILATION_H, height, PAD_MODE, UPSAMPLE)
+                in_w = source(x_w + tap % KERNEL_W * DILATION_W, width, PAD_MODE, UPSAMPLE)
+                inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
+                inside = inside[:, None]
+                x_pixel = x_image + (in_h * width + in_w) * X_PITCH
+                a = tl.load(
+                    x_pixel[:, None] + (channel + k_in_block)[None, :], mask=inside, other=0.0
+                )  # [BLOCK_PIXELS, BLOCK_K]
+                k_channel = channel + k_in_block
+                b_pointers = (
+                    weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * K_STEP
+                )
+                if PITCH % BLOCK_COLUMNS == 0:
+                    b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
+                else:
+                    b = tl.load(b_pointers, mask=(column < PITCH)[None, :], other=0.0)
+            else:
+                k = step * BLOCK_K + k_in_block
+                tap = k // C_IN
+                tap_h = tap // KERNEL_W * DILATION_H
+                tap_w = tap % KERNEL_W * DILATION_W
+                in_h = source(x_h[:, None] + tap_h[None, :], height, PAD_MODE, UPSAMPLE)
+                in_w = source(x_w[:, None] + tap_w[None, :], width, PAD_MODE, UPSAMPLE)
+                inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
+                inside = inside & pixel_exists[:, None] & (k < K_TOTAL)[None, :]
+                offset_k = (in_h * width + in_w) * X_PITCH + (k % C_IN)[None, :]
+                a = tl.load(x_image[:, None] + offset_k, mask=inside, other=0.0)
+                k_channel = k % C_IN
+                b_mask = (k < K_TOTAL)[:, None] & (column < PITCH)[None, :]
+                b = tl.load(weight_columns[None, :] + k[:, None] * K_STEP, mask=b_mask, other=0.0)
+            if HAS_NORM:
+                a = normalise_input(
+                    a,
+                    inside,
+                    norm_centre,
+                    norm_scale,
+                    norm_shift,
+                    norm_shift_pitch,
+                    image,
+                    first_image,
+                    images,
+                    k_channel,
+                    C_IN,
+                    BLOCK_K,
+                    ONE_IMAGE,
+                    HAS_NORM_SHIFT,
+                    NORM_PADDED,
+                    NORM_ACTIVATION,
+                    NORM_SLOPE,
+                    INTERPRETED,
+                )
+            if HAS_SCALE_IN:
+                a = scale_input(
+                    a,
+                    scale_in,
+                    scale_in_pitch,
+                    image,
+                    first_image,
+                    images,
+                    k_channel,
+                    C_IN,
+                    ONE_IMAGE,
+                )
+            a = as_factor(a, INTERPRETED)
+            b = as_factor(b, INTERPRETED)
+            if SWAPPED:
+                a, b = b.T, a.T
+            accumulator = tl.dot(
+                a, b, accumulator, input_precision=PRECISION, max_num_imprecise_acc=MOST_IMPRECISE
+            )
+        if SWAPPED:
+            accumulator = accumulator.T
+
+        column_exists = column < C_OUT
+        mask = pixel_exists[:, None] & column_exists[None, :]
+        image64 = image.to(tl.int64)[:, None]
+        CHANNELS: tl.constexpr = C_OUT // (SHUFFLE * SHUFFLE)
+        # The place in a square of pixels; without a shuffle, 0.
+        square = (column // CHANNELS)[None, :]
+        channel = (column % CHANNELS)[None, :]
+        final_w = out_width * SHUFFLE
+        plane = out_height * SHUFFLE * final_w
+        in_image = out_h[:, None] * SHUFFLE * final_w + out_w[:, None] * SHUFFLE
+        in_image += square // SHUFFLE * final_w + square % SHUFFLE
+        if OUT_FORMAT == "float32_nchw":
+            offset = (image64 * CHANNELS + channel) * plane + in_image
+        else:
+            offset = (image64 * plane + in_image) * OUT_PITCH + channel
+        residual_offset = (image64 * plane + in_image) * RESIDUAL_PITCH + channel
+        bias_column = column[None, :]
+        if SHUFFLE_CRD:
+            bias_column = channel * (SHUFFLE * SHUFFLE) + square
+
+        accumulator = modulate_output(
+            accumulator,
+            scale_out,
+            scale_out_pitch,
+            noise,
+            noise_pitch,
+            image,
+            column,
+            column_exists,
+            (out_h * out_width + out_w)[:, None],
+            pixel_exists[:, None],
+            images,
+            tl.program_id(1) == 0,
+            HAS_SCALE_OUT,
+            HAS_NOISE,
+        )
+        if SPLIT_K > 1:
+            offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
+            tl.store(out + offset, accumulator, mask=mask)
+        else:
+            stored = finish(
+                accumulator,
+                bias_column,
+                column_exists[None, :],
+                offset,
+                residual_offset,
+                mask,
+                out,
+                bias,
+                residual,
+                slopes,
+                flag,
+                low,
+                high,
+                HAS_BIAS,
+                RESIDUAL,
+                HAS_FLAG,
+                ACTIVATION,
+                SLOPE,
+                OUT_FORMAT,
                 INTERPRETED,
             )
-        if HAS_SCALE_IN:
-            a = scale_input(
-                a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
-            )
-        a = as_factor(a, INTERPRETED)
-        b = as_factor(b, INTERPRETED)
-        if SWAPPED:
-            a, b = b.T, a.T
-        accumulator = tl.dot(
-            a, b, accumulator, input_precision=PRECISION, max_num_imprecise_acc=MOST_IMPRECISE
-        )
-    if SWAPPED:
-        accumulator = accumulator.T
-
-    column_exists = column < C_OUT
-    mask = pixel_exists[:, None] & column_exists[None, :]
-    image64 = image.to(tl.int64)[:, None]
-    CHANNELS: tl.constexpr = C_OUT // (SHUFFLE * SHUFFLE)
-    square = (column // CHANNELS)[None, :]  # the place in a square of pixels; without a shuffle, 0
-    channel = (column % CHANNELS)[None, :]
-    final_w = out_width * SHUFFLE
-    plane = out_height * SHUFFLE * final_w
-    in_image = out_h[:, None] * SHUFFLE * final_w + out_w[:, None] * SHUFFLE
-    in_image += square // SHUFFLE * final_w + square % SHUFFLE
-    if OUT_FORMAT == "float32_nchw":
-        offset = (image64 * CHANNELS + channel) * plane + in_image
-    else:
-        offset = (image64 * plane + in_image) * OUT_PITCH + channel
-    residual_offset = (image64 * plane + in_image) * RESIDUAL_PITCH + channel
-    bias_column = column[None, :]
-    if SHUFFLE_CRD:
-        bias_column = channel * (SHUFFLE * SHUFFLE) + square
-
-    accumulator = modulate_output(
-        accumulator,
-        scale_out,
-        scale_out_pitch,
-        noise,
-        noise_pitch,
-        image,
-        column,
-        column_exists,
-        (out_h * out_width + out_w)[:, None],
-        pixel_exists[:, None],
-        images,
-        tl.program_id(1) == 0,
-        HAS_SCALE_OUT,
-        HAS_NOISE,
-    )
-    if SPLIT_K > 1:
-        offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
-        tl.store(out + offset, accumulator, mask=mask)
-    else:
-        stored = finish(
-            accumulator,
-            bias_column,
-            column_exists[None, :],
-            offset,
-            residual_offset,
-            mask,
-            out,
-            bias,
-            residual,
-            slopes,
-            flag,
-            low,
-            high,
-            HAS_BIAS,
-            RESIDUAL,
-            HAS_FLAG,
-            ACTIVATION,
-            SLOPE,
-            OUT_FORMAT,
-            INTERPRETED,
-        )
-        if HAS_STATISTICS:
-            store_statistics(
-                stored,
-                pixel_exists[:, None],
-                column,
-                column_exists,
-                tile,
-                means,
-                deviations,
-                counts,
-                C_OUT,
-            )
+            if HAS_STATISTICS:
+                store_statistics(
+                    stored,
+                    pixel_exists[:, None],
+                    column,
+                    column_exists,
+                    tile,
+                    means,
+                    deviations,
+                    counts,
+                    C_OUT,
+                )
 
 
 def configs(
@@ -491,7 +511,8 @@ def prepare(
         programs *= ceil_div(out_height, box[1]) * ceil_div(out_width, box[2])
     else:
         programs *= ceil_div(pixels, config.block_m)
-    grid = (programs, config.split_k)
+    arguments |= persistent.arguments(config, programs)
+    grid = (persistent.programs(config, programs, x.device), config.split_k)
     if config.split_k == 1:
         main = Call(conv_kernel, grid, arguments, config)
         return Prepared(out, (main,), measured)

@@ -21,8 +21,8 @@ import torch
 import triton
 import triton.language as tl
 
+from . import persistent, tiles
 from . import statistics as measuring
-from . import tiles
 from .conv_transpose_weight import PackedWeight, pack, pack_upsampled, union_of_taps
 from .e4m3 import as_factor, dequantising
 from .epilogue import Epilogue, finish
@@ -68,6 +68,7 @@ def conv_transpose_kernel(
     scale_in_pitch,
     scale_out_pitch: tl.constexpr,
     noise_pitch,
+    tiles,
     images,
     height,
     width,
@@ -108,6 +109,7 @@ def conv_transpose_kernel(
     RESIDUAL_PITCH: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
+    PERSISTENT: tl.constexpr,  # a program walks over many tiles
     SPLIT_K: tl.constexpr,  # with more than 1, out is float32 [SPLIT_K, images, ..., C_OUT]
     DESCRIPTORS: tl.constexpr,  # x and weight are tensor descriptors, not pointers
     SWAPPED: tl.constexpr,
@@ -122,222 +124,239 @@ def conv_transpose_kernel(
     COLUMN_TILES: tl.constexpr = (COLUMNS + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
 
     # Neighbouring programs share their input pixels: column tile fastest, then phase, then pixels.
-    tile = tl.program_id(0)
-    column_tile = tile % COLUMN_TILES
-    tile = tile // COLUMN_TILES
-    chunk = tile  # of the statistics: a phase of a tile of pixels
-    if PHASES_IN_COLUMNS:
-        phase_h = 0
-        phase_w = 0
-        taps_h = TAPS_H
-        taps_w = TAPS_W
-        base_h = NEWEST_H
-        base_w = NEWEST_W
-        first_row = 0
-    else:
-        phase = tile % PHASES
-        tile = tile // PHASES
-        phase_h = phase // STRIDE_W
-        phase_w = phase % STRIDE_W
-        if KERNEL_H % STRIDE_H == 0 and KERNEL_W % STRIDE_W == 0:
+    # A program walks over many tiles; or the loop is one turn, which the compiler takes out.
+    first = tl.program_id(0)
+    last = tiles if PERSISTENT else first + 1
+    stride = tl.num_programs(0) if PERSISTENT else 1
+    for number in tl.range(first, last, stride, flatten=PERSISTENT):
+        column_tile = number % COLUMN_TILES
+        tile = number // COLUMN_TILES
+        chunk = tile  # of the statistics: a phase of a tile of pixels
+        if PHASES_IN_COLUMNS:
+            phase_h = 0
+            phase_w = 0
             taps_h = TAPS_H
             taps_w = TAPS_W
+            base_h = NEWEST_H
+            base_w = NEWEST_W
+            first_row = 0
         else:
-            # A phase that no kernel row reaches has no taps: its pixels are the bias alone.
-            first_h = (phase_h + PAD_H) % STRIDE_H
-            first_w = (phase_w + PAD_W) % STRIDE_W
-            taps_h = (tl.maximum(KERNEL_H - first_h, 0) + STRIDE_H - 1) // STRIDE_H
-            taps_w = (tl.maximum(KERNEL_W - first_w, 0) + STRIDE_W - 1) // STRIDE_W
-        base_h = (phase_h + PAD_H) // STRIDE_H
-        base_w = (phase_w + PAD_W) // STRIDE_W
-        first_row = phase * (TAPS_H * TAPS_W * C_IN)
+            phase = tile % PHASES
+            tile = tile // PHASES
+            phase_h = phase // STRIDE_W
+            phase_w = phase % STRIDE_W
+            if KERNEL_H % STRIDE_H == 0 and KERNEL_W % STRIDE_W == 0:
+                taps_h = TAPS_H
+                taps_w = TAPS_W
+            else:
+                # A phase that no kernel row reaches has no taps: its pixels are the bias alone.
+                first_h = (phase_h + PAD_H) % STRIDE_H
+                first_w = (phase_w + PAD_W) % STRIDE_W
+                taps_h = (tl.maximum(KERNEL_H - first_h, 0) + STRIDE_H - 1) // STRIDE_H
+                taps_w = (tl.maximum(KERNEL_W - first_w, 0) + STRIDE_W - 1) // STRIDE_W
+            base_h = (phase_h + PAD_H) // STRIDE_H
+            base_w = (phase_w + PAD_W) // STRIDE_W
+            first_row = phase * (TAPS_H * TAPS_W * C_IN)
 
-    pixel = tl.arange(0, BLOCK_PIXELS)  # [BLOCK_PIXELS]
-    if DESCRIPTORS:
-        # A tile is a box of BOX_H x BOX_W pixels of each of some images.
-        BOX_IMAGES: tl.constexpr = BLOCK_PIXELS // (BOX_H * BOX_W)
-        boxes_w = (columns + BOX_W - 1) // BOX_W
-        boxes_h = (rows + BOX_H - 1) // BOX_H
-        first_image = tile // (boxes_w * boxes_h) * BOX_IMAGES
-        first_h = tile // boxes_w % boxes_h * BOX_H
-        first_w = tile % boxes_w * BOX_W
-        image = first_image + pixel // (BOX_H * BOX_W)
-        q_h = first_h + pixel // BOX_W % BOX_H
-        q_w = first_w + pixel % BOX_W
-    else:
-        # A tile is a run of the pixels of all images.
-        first_image = tile * BLOCK_PIXELS // (rows * columns)
-        pixel += tile * BLOCK_PIXELS
-        image = pixel // (rows * columns)
-        q_h = pixel % (rows * columns) // columns
-        q_w = pixel % columns
-    pixel_exists = image < images
-    column = column_tile * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)  # [BLOCK_COLUMNS]
-    k_in_block = tl.arange(0, BLOCK_K)
-
-    CHANNEL_BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
-    k_total = taps_h * taps_w * C_IN
-    if DESCRIPTORS:
-        steps = taps_h * taps_w * CHANNEL_BLOCKS
-    else:
-        steps = (k_total + BLOCK_K - 1) // BLOCK_K
-        x_h = q_h + base_h
-        x_w = q_w + base_w
-        x_pixel = x + ((image.to(tl.int64) * height + x_h) * width + x_w) * X_PITCH
-        K_ALL: tl.constexpr = (1 if PHASES_IN_COLUMNS else PHASES) * TAPS_H * TAPS_W * C_IN
-        K_STEP: tl.constexpr = 1 if TRANSPOSED else PITCH
-        weight_columns = weight + first_row * K_STEP + column * (K_ALL if TRANSPOSED else 1)
-    # Hopper sums products of 8 bits in fewer bits than float32's, into which each step adds them.
-    MOST_IMPRECISE: tl.constexpr = BLOCK_K if TRANSPOSED else 0
-    first_step = 0
-    if SPLIT_K > 1:
-        per_split = (steps + SPLIT_K - 1) // SPLIT_K
-        first_step = tl.program_id(1) * per_split
-        steps = tl.minimum(first_step + per_split, steps)
-
-    # Swapped, the input is the second factor, which wgmma reads from shared memory where it is; a
-    # reshaped first factor would pass through registers.
-    if SWAPPED:
-        accumulator = tl.zeros((BLOCK_COLUMNS, BLOCK_PIXELS), dtype=tl.float32)
-    else:
-        accumulator = tl.zeros((BLOCK_PIXELS, BLOCK_COLUMNS), dtype=tl.float32)
-    for step in range(first_step, steps):
+        pixel = tl.arange(0, BLOCK_PIXELS)  # [BLOCK_PIXELS]
         if DESCRIPTORS:
-            # Pixels and channels outside of the input are read as zeros.
-            tap = step // CHANNEL_BLOCKS
-            channel = step % CHANNEL_BLOCKS * BLOCK_K
-            in_h = first_h + base_h - tap // taps_w
-            in_w = first_w + base_w - tap % taps_w
-            a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
-            k_channel = channel + k_in_block
-            row = first_row + tap * C_IN + channel
-            if TRANSPOSED:
-                b = weight.load([column_tile * BLOCK_COLUMNS, row]).T
-            else:
-                b = weight.load([row, column_tile * BLOCK_COLUMNS])
-        elif C_IN % BLOCK_K == 0:
-            # A step stays within one tap: its position is a scalar, its rows are contiguous.
-            tap = step // CHANNEL_BLOCKS
-            channel = step % CHANNEL_BLOCKS * BLOCK_K
-            in_h = x_h - tap // taps_w
-            in_w = x_w - tap % taps_w
-            inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
-            shift = channel - (tap // taps_w * width + tap % taps_w) * X_PITCH
-            a = tl.load(
-                x_pixel[:, None] + (shift + k_in_block)[None, :], mask=inside[:, None], other=0.0
-            )  # [BLOCK_PIXELS, BLOCK_K]
-            k_channel = channel + k_in_block
-            b_pointers = weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * K_STEP
-            if PITCH % BLOCK_COLUMNS == 0:
-                b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
-            else:
-                b = tl.load(b_pointers, mask=(column < PITCH)[None, :], other=0.0)
+            # A tile is a box of BOX_H x BOX_W pixels of each of some images.
+            BOX_IMAGES: tl.constexpr = BLOCK_PIXELS // (BOX_H * BOX_W)
+            boxes_w = (columns + BOX_W - 1) // BOX_W
+            boxes_h = (rows + BOX_H - 1) // BOX_H
+            first_image = tile // (boxes_w * boxes_h) * BOX_IMAGES
+            first_h = tile // boxes_w % boxes_h * BOX_H
+            first_w = tile % boxes_w * BOX_W
+            image = first_image + pixel // (BOX_H * BOX_W)
+            q_h = first_h + pixel // BOX_W % BOX_H
+            q_w = first_w + pixel % BOX_W
         else:
-            k = step * BLOCK_K + k_in_block
-            tap = k // C_IN
-            tap_h = tap // taps_w
-            tap_w = tap % taps_w
-            in_h = x_h[:, None] - tap_h[None, :]
-            in_w = x_w[:, None] - tap_w[None, :]
-            inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
-            inside = inside & pixel_exists[:, None] & (k < k_total)[None, :]
-            shift = k - tap * C_IN - (tap_h * width + tap_w) * X_PITCH
-            a = tl.load(x_pixel[:, None] + shift[None, :], mask=inside, other=0.0)
-            k_channel = k % C_IN
-            b_mask = (k < k_total)[:, None] & (column < PITCH)[None, :]
-            b = tl.load(weight_columns[None, :] + k[:, None] * K_STEP, mask=b_mask, other=0.0)
-        if HAS_SCALE_IN:
-            a = scale_input(
-                a, scale_in, scale_in_pitch, image, first_image, images, k_channel, C_IN, ONE_IMAGE
-            )
-        a = as_factor(a, INTERPRETED)
-        b = as_factor(b, INTERPRETED)
+            # A tile is a run of the pixels of all images.
+            first_image = tile * BLOCK_PIXELS // (rows * columns)
+            pixel += tile * BLOCK_PIXELS
+            image = pixel // (rows * columns)
+            q_h = pixel % (rows * columns) // columns
+            q_w = pixel % columns
+        pixel_exists = image < images
+        column = column_tile * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)  # [BLOCK_COLUMNS]
+        k_in_block = tl.arange(0, BLOCK_K)
+
+        CHANNEL_BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
+        k_total = taps_h * taps_w * C_IN
+        if DESCRIPTORS:
+            steps = taps_h * taps_w * CHANNEL_BLOCKS
+        else:
+            steps = (k_total + BLOCK_K - 1) // BLOCK_K
+            x_h = q_h + base_h
+            x_w = q_w + base_w
+            x_pixel = x + ((image.to(tl.int64) * height + x_h) * width + x_w) * X_PITCH
+            K_ALL: tl.constexpr = (1 if PHASES_IN_COLUMNS else PHASES) * TAPS_H * TAPS_W * C_IN
+            K_STEP: tl.constexpr = 1 if TRANSPOSED else PITCH
+            weight_columns = weight + first_row * K_STEP + column * (K_ALL if TRANSPOSED else 1)
+        # Hopper sums products of 8 bits in fewer bits than float32's, into which each step adds
+        # them.
+        MOST_IMPRECISE: tl.constexpr = BLOCK_K if TRANSPOSED else 0
+        first_step = 0
+        if SPLIT_K > 1:
+            per_split = (steps + SPLIT_K - 1) // SPLIT_K
+            first_step = tl.program_id(1) * per_split
+            steps = tl.minimum(first_step + per_split, steps)
+
+        # Swapped, the input is the second factor, which wgmma reads from shared memory where it is;
+        # a reshaped first factor would pass through registers.
         if SWAPPED:
-            a, b = b.T, a.T
-        accumulator = tl.dot(
-            a, b, accumulator, input_precision=PRECISION, max_num_imprecise_acc=MOST_IMPRECISE
-        )
-    if SWAPPED:
-        accumulator = accumulator.T
-
-    if PHASES_IN_COLUMNS:
-        column_phase = column // C_OUT
-        chunk = chunk * PHASES + column_phase
-        channel = column % C_OUT
-        out_h = (q_h * STRIDE_H)[:, None] + (column_phase // STRIDE_W)[None, :]
-        out_w = (q_w * STRIDE_W)[:, None] + (column_phase % STRIDE_W)[None, :]
-        column_exists = column < COLUMNS
-    else:
-        channel = column
-        out_h = (q_h * STRIDE_H + phase_h)[:, None]
-        out_w = (q_w * STRIDE_W + phase_w)[:, None]
-        column_exists = column < C_OUT
-    in_image = (out_h < out_height) & (out_w < out_width) & pixel_exists[:, None]
-    mask = in_image & column_exists[None, :]
-    image64 = image.to(tl.int64)[:, None]
-    if OUT_FORMAT == "float32_nchw":
-        plane = out_height * out_width
-        offset = (image64 * C_OUT + channel[None, :]) * plane + out_h * out_width + out_w
-    else:
-        offset = ((image64 * out_height + out_h) * out_width + out_w) * OUT_PITCH
-        offset += channel[None, :]
-    residual_offset = ((image64 * out_height + out_h) * out_width + out_w) * RESIDUAL_PITCH
-    residual_offset += channel[None, :]
-
-    accumulator = modulate_output(
-        accumulator,
-        scale_out,
-        scale_out_pitch,
-        noise,
-        noise_pitch,
-        image,
-        channel,
-        column_exists,
-        out_h * out_width + out_w,
-        in_image,
-        images,
-        tl.program_id(1) == 0,
-        HAS_SCALE_OUT,
-        HAS_NOISE,
-    )
-    if SPLIT_K > 1:
-        offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
-        tl.store(out + offset, accumulator, mask=mask)
-    else:
-        stored = finish(
-            accumulator,
-            channel[None, :],
-            column_exists[None, :],
-            offset,
-            residual_offset,
-            mask,
-            out,
-            bias,
-            residual,
-            slopes,
-            flag,
-            low,
-            high,
-            HAS_BIAS,
-            RESIDUAL,
-            HAS_FLAG,
-            ACTIVATION,
-            SLOPE,
-            OUT_FORMAT,
-            INTERPRETED,
-        )
-        if HAS_STATISTICS:
-            store_statistics(
-                stored,
-                in_image,
-                channel,
-                column_exists,
-                chunk,
-                means,
-                deviations,
-                counts,
-                C_OUT,
+            accumulator = tl.zeros((BLOCK_COLUMNS, BLOCK_PIXELS), dtype=tl.float32)
+        else:
+            accumulator = tl.zeros((BLOCK_PIXELS, BLOCK_COLUMNS), dtype=tl.float32)
+        for step in range(first_step, steps):
+            if DESCRIPTORS:
+                # Pixels and channels outside of the input are read as zeros.
+                tap = step // CHANNEL_BLOCKS
+                channel = step % CHANNEL_BLOCKS * BLOCK_K
+                in_h = first_h + base_h - tap // taps_w
+                in_w = first_w + base_w - tap % taps_w
+                a = x.load([first_image, in_h, in_w, channel]).reshape(BLOCK_PIXELS, BLOCK_K)
+                k_channel = channel + k_in_block
+                row = first_row + tap * C_IN + channel
+                if TRANSPOSED:
+                    b = weight.load([column_tile * BLOCK_COLUMNS, row]).T
+                else:
+                    b = weight.load([row, column_tile * BLOCK_COLUMNS])
+            elif C_IN % BLOCK_K == 0:
+                # A step stays within one tap: its position is a scalar, its rows are contiguous.
+                tap = step // CHANNEL_BLOCKS
+                channel = step % CHANNEL_BLOCKS * BLOCK_K
+                in_h = x_h - tap // taps_w
+                in_w = x_w - tap % taps_w
+                inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width) & pixel_exists
+                shift = channel - (tap // taps_w * width + tap % taps_w) * X_PITCH
+                a = tl.load(
+                    x_pixel[:, None] + (shift + k_in_block)[None, :],
+                    mask=inside[:, None],
+                    other=0.0,
+                )  # [BLOCK_PIXELS, BLOCK_K]
+                k_channel = channel + k_in_block
+                b_pointers = (
+                    weight_columns[None, :] + (step * BLOCK_K + k_in_block)[:, None] * K_STEP
+                )
+                if PITCH % BLOCK_COLUMNS == 0:
+                    b = tl.load(b_pointers)  # [BLOCK_K, BLOCK_COLUMNS]
+                else:
+                    b = tl.load(b_pointers, mask=(column < PITCH)[None, :], other=0.0)
+            else:
+                k = step * BLOCK_K + k_in_block
+                tap = k // C_IN
+                tap_h = tap // taps_w
+                tap_w = tap % taps_w
+                in_h = x_h[:, None] - tap_h[None, :]
+                in_w = x_w[:, None] - tap_w[None, :]
+                inside = (in_h >= 0) & (in_h < height) & (in_w >= 0) & (in_w < width)
+                inside = inside & pixel_exists[:, None] & (k < k_total)[None, :]
+                shift = k - tap * C_IN - (tap_h * width + tap_w) * X_PITCH
+                a = tl.load(x_pixel[:, None] + shift[None, :], mask=inside, other=0.0)
+                k_channel = k % C_IN
+                b_mask = (k < k_total)[:, None] & (column < PITCH)[None, :]
+                b = tl.load(weight_columns[None, :] + k[:, None] * K_STEP, mask=b_mask, other=0.0)
+            if HAS_SCALE_IN:
+                a = scale_input(
+                    a,
+                    scale_in,
+                    scale_in_pitch,
+                    image,
+                    first_image,
+                    images,
+                    k_channel,
+                    C_IN,
+                    ONE_IMAGE,
+                )
+            a = as_factor(a, INTERPRETED)
+            b = as_factor(b, INTERPRETED)
+            if SWAPPED:
+                a, b = b.T, a.T
+            accumulator = tl.dot(
+                a, b, accumulator, input_precision=PRECISION, max_num_imprecise_acc=MOST_IMPRECISE
             )
+        if SWAPPED:
+            accumulator = accumulator.T
+
+        if PHASES_IN_COLUMNS:
+            column_phase = column // C_OUT
+            chunk = chunk * PHASES + column_phase
+            channel = column % C_OUT
+            out_h = (q_h * STRIDE_H)[:, None] + (column_phase // STRIDE_W)[None, :]
+            out_w = (q_w * STRIDE_W)[:, None] + (column_phase % STRIDE_W)[None, :]
+            column_exists = column < COLUMNS
+        else:
+            channel = column
+            out_h = (q_h * STRIDE_H + phase_h)[:, None]
+            out_w = (q_w * STRIDE_W + phase_w)[:, None]
+            column_exists = column < C_OUT
+        in_image = (out_h < out_height) & (out_w < out_width) & pixel_exists[:, None]
+        mask = in_image & column_exists[None, :]
+        image64 = image.to(tl.int64)[:, None]
+        if OUT_FORMAT == "float32_nchw":
+            plane = out_height * out_width
+            offset = (image64 * C_OUT + channel[None, :]) * plane + out_h * out_width + out_w
+        else:
+            offset = ((image64 * out_height + out_h) * out_width + out_w) * OUT_PITCH
+            offset += channel[None, :]
+        residual_offset = ((image64 * out_height + out_h) * out_width + out_w) * RESIDUAL_PITCH
+        residual_offset += channel[None, :]
+
+        accumulator = modulate_output(
+            accumulator,
+            scale_out,
+            scale_out_pitch,
+            noise,
+            noise_pitch,
+            image,
+            channel,
+            column_exists,
+            out_h * out_width + out_w,
+            in_image,
+            images,
+            tl.program_id(1) == 0,
+            HAS_SCALE_OUT,
+            HAS_NOISE,
+        )
+        if SPLIT_K > 1:
+            offset += tl.program_id(1).to(tl.int64) * images * out_height * out_width * C_OUT
+            tl.store(out + offset, accumulator, mask=mask)
+        else:
+            stored = finish(
+                accumulator,
+                channel[None, :],
+                column_exists[None, :],
+                offset,
+                residual_offset,
+                mask,
+                out,
+                bias,
+                residual,
+                slopes,
+                flag,
+                low,
+                high,
+                HAS_BIAS,
+                RESIDUAL,
+                HAS_FLAG,
+                ACTIVATION,
+                SLOPE,
+                OUT_FORMAT,
+                INTERPRETED,
+            )
+            if HAS_STATISTICS:
+                store_statistics(
+                    stored,
+                    in_image,
+                    channel,
+                    column_exists,
+                    chunk,
+                    means,
+                    deviations,
+                    counts,
+                    C_OUT,
+                )
 
 
 def configs(
@@ -469,7 +488,8 @@ def prepare(
         programs *= ceil_div(pixels, config.block_m)
     if not packed.phases_in_columns:
         programs *= packed.phases
-    grid = (programs, config.split_k)
+    arguments |= persistent.arguments(config, programs)
+    grid = (persistent.programs(config, programs, x.device), config.split_k)
     if config.split_k == 1:
         main = Call(conv_transpose_kernel, grid, arguments, config)
         return Prepared(out, (main,), measured)

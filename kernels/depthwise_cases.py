@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -81,7 +81,14 @@ def reference(
     modulation: Modulation,
     case: Case,
 ) -> torch.Tensor:
-    """The definition in float64: the full convolution with zeros between different channels."""
+    """The definition in float64: the full convolution with zeros between different channels.
+
+    Scales are never rounded: one before the filter is one behind it.
+    """
+    if modulation.scale_in is not None:
+        scale = modulation.scale_in.double()
+        scale = scale if modulation.scale_out is None else scale * modulation.scale_out.double()
+        modulation = replace(modulation, scale_in=None, scale_out=scale)
     full = torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1)
     sizes = (case.batch, case.channels, case.height, case.width, case.channels)
     shared = (case.kernel, case.stride, case.padding)

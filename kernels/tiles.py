@@ -61,6 +61,7 @@ def configs(product: Product, capability: tuple[int, int]) -> tuple[Config, ...]
         default = next((t for t in ladder if t.block_m <= 64), ladder[-1])
         default = split(product, default, multiprocessors)
     others = [split(product, tile, multiprocessors) for tile in ladder]
+    others += walking(product, [default, *ladder], multiprocessors)
     unique = dict.fromkeys([default, *ladder, *others])
     return tuple(unique)
 
@@ -77,6 +78,19 @@ def split(product: Product, tile: Config, multiprocessors: int) -> Config:
     # Less than four steps do not pay for the second launch.
     parts = min(wanted, steps // 4, MOST_SPLITS)
     return tile.with_(split_k=parts) if parts > 1 else tile
+
+
+def walking(product: Product, ladder: list[Config], multiprocessors: int) -> list[Config]:
+    """The first two tiles of which every multiprocessor has several, made by persistent programs.
+
+    Through descriptors only: the compiler overlaps a tile's end with bulk copies for the next one.
+    """
+    found = []
+    for tile in dict.fromkeys(ladder):
+        resident = max(1, 8 // tile.num_warps)  # two of 4 warps, or one of 8, by their registers
+        if tile.descriptors and programs(product, tile) >= 3 * resident * multiprocessors:
+            found.append(tile.with_(persistent=resident))
+    return found[:2]
 
 
 # (rows, columns, warps, stages); 0 columns stand for as many as there are. Through descriptors,

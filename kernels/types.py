@@ -41,6 +41,9 @@ class Config:
     # Of a convolution of a norm: apply it between load and product (prologue.py), not before.
     normalises: bool = False
 
+    # Programs per multiprocessor that walk over all tiles; 0 is a program for every tile.
+    persistent: int = 0
+
     def with_(self, **changes: Any) -> Config:
         return replace(self, **changes)
 
@@ -50,7 +53,8 @@ class Config:
         split = f" split {self.split_k}" if self.split_k > 1 else ""
         cap = f" r{self.max_registers}" if self.max_registers else ""
         norm = " norm" if self.normalises else ""
-        return f"{tile} w{self.num_warps} s{self.num_stages}{split}{cap}{norm}"
+        walk = f" p{self.persistent}" if self.persistent else ""
+        return f"{tile} w{self.num_warps} s{self.num_stages}{split}{cap}{norm}{walk}"
 
 
 @dataclass(frozen=True)

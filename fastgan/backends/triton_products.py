@@ -102,6 +102,11 @@ class ConvolutionBinding(Binding):
         prepared = to_image.prepare(x, out=codes, out_format="e4m3_nhwc", high=self.input_high)
         return codes, prepared.calls
 
+    def fitting(self, configs: tuple[Config, ...]) -> tuple[Config, ...]:
+        """Without those that spill: a scaled input takes registers, and so does walking on."""
+        scaled = any(self.step.inputs[4:5])
+        return tuple(c for c in configs if not (scaled and c.persistent and c.num_warps < 8))
+
     def optional(self, given: Mapping[str, Tensor]) -> dict[str, Any]:
         given = {**given, **self._placed}
         scales = {
@@ -164,7 +169,9 @@ class ConvBinding(ConvolutionBinding):
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         shuffle = self.step.attributes.get("shuffle", 1)
         pixels = self.shape[0] * self.shape[2] * self.shape[3] // shuffle**2
-        return conv.configs(self.packed.weight, pixels, self.factors, capability, self.precision)
+        return self.fitting(
+            conv.configs(self.packed.weight, pixels, self.factors, capability, self.precision)
+        )
 
     def statistics_size(self, config: Config) -> int:
         n, _, h, w = as_four(self.input)
@@ -211,8 +218,10 @@ class ConvTransposeBinding(ConvolutionBinding):
         stride = _pair(self.step.attributes["strides"], 1)
         n, _, h, w = self.shape
         pixels = n * -(-h // stride[0]) * -(-w // stride[1])
-        return conv_transpose.configs(
-            self.packed.weight, pixels, self.factors, capability, self.precision
+        return self.fitting(
+            conv_transpose.configs(
+                self.packed.weight, pixels, self.factors, capability, self.precision
+            )
         )
 
     def statistics_size(self, config: Config) -> int:

@@ -18,10 +18,11 @@ LEAKY = Epilogue("leaky_relu", slope=0.2)
 CONFIGS = (
     Config(16, 16, 16),
     Config(32, 16, 32, split_k=3),
-    Config(32, 32, 32, split_k=16),
+    Config(32, 32, 32, split_k=16, persistent=1),
     Config(16, 32, 16, descriptors=True),
     Config(32, 64, 32, descriptors=True),
     Config(16, 64, 16, descriptors=True, split_k=2),
+    Config(16, 64, 16, descriptors=True, persistent=1),
 )
 MODES = {"zeros": "constant", "reflect": "reflect", "edge": "replicate"}
 

@@ -19,10 +19,11 @@ HALF = torch.float16
 CONFIGS = (
     Config(16, 16, 16),
     Config(32, 16, 32, split_k=3),
-    Config(32, 32, 32, split_k=16),
+    Config(32, 32, 32, split_k=16, persistent=1),
     Config(16, 32, 16, descriptors=True),
     Config(32, 64, 32, descriptors=True),
     Config(16, 64, 16, descriptors=True, split_k=2),
+    Config(16, 64, 16, descriptors=True, persistent=1),
 )
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from fastgan.kernels import tiles, types
+from fastgan.kernels import persistent, tiles, types
 from fastgan.kernels.tiles import Product
+from fastgan.kernels.types import Config
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,28 @@ def test_large_batches_take_large_tiles_and_small_ones_split():
 def test_descriptors_only_where_the_hardware_has_them():
     assert not any(config.descriptors for config in tiles.configs(layer(64), (8, 0)))
     assert all(config.descriptors for config in tiles.configs(layer(64), (10, 0)))
+
+
+def test_programs_walk_where_there_are_many_tiles():
+    for capability in ((9, 0), (10, 0)):
+        configs = tiles.configs(layer(1024), capability)
+        walking = [config for config in configs if config.persistent]
+        assert 0 < len(walking) <= 2
+        assert configs[0].persistent == 0
+        for config in walking:
+            assert config.descriptors
+            resident = config.persistent * tiles.MULTIPROCESSORS[capability]
+            assert tiles.programs(layer(1024), config) >= 3 * resident
+            assert config.with_(persistent=0) in configs
+        assert not any(config.persistent for config in tiles.configs(layer(1), capability))
+    assert not any(config.persistent for config in tiles.configs(layer(1024), (8, 0)))
+
+
+def test_a_grid_is_no_larger_than_what_a_device_holds():
+    config, device = Config(16, 16, 16), torch.device("cpu")
+    assert persistent.programs(config, 7, device) == 7
+    assert persistent.programs(config.with_(persistent=2), 7, device) == 2
+    assert persistent.programs(config.with_(persistent=2), 1, device) == 1
 
 
 def test_box_covers_with_the_least_waste():
