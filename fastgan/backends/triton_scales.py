@@ -126,16 +126,22 @@ def largest(
     """
     steps = [library.bind(step, plan.weights, opset, device, torch.float32) for step in plan.steps]
     found: dict[str, Tensor] = {}
+
+    def note(made: Mapping[str, Tensor]) -> None:
+        for name in names.intersection(made):
+            most = made[name].abs().amax()
+            found[name] = torch.maximum(found.get(name, most), most)
+
     with torch.inference_mode(), using_noise(default_noise):
         for sample in samples:
             held = {name: sample[name].to(device) for name in plan.inputs}
+            note(held)
             for bound in steps:
                 result = bound.call(*[held[name] for name in bound.reads])
                 results = result if isinstance(result, tuple) else (result,)
-                held.update(zip(bound.step.outputs, results, strict=False))
-                for name in names.intersection(bound.step.outputs):
-                    most = held[name].abs().amax()
-                    found[name] = torch.maximum(found.get(name, most), most)
+                made = dict(zip(bound.step.outputs, results, strict=False))
+                note(made)
+                held.update(made)
                 for name in bound.step.releases:
                     held.pop(name, None)
     return {name: float(most) for name, most in found.items()}

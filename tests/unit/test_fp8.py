@@ -282,6 +282,19 @@ def test_which_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(eight_bits.choose(plan, without=frozenset([min(chosen.buffers)])).layers) == 1
 
 
+def test_an_input_of_many_channels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(128, 256, 3, 1, 1), nn.ReLU(), nn.Conv2d(256, 3, 1), nn.Tanh()
+    ).eval()
+    fastgan.export(module, tmp_path / "m.onnx", latent=(128, 4, 4), verify=False)
+    generator = _load(tmp_path / "m.onnx")
+    assert _kernels(generator) == ["conv e4m3", "conv"]
+    images = generator.generate(2)
+    assert "not finite" not in caplog.text
+    with torch.inference_mode():
+        assert 30 <= _psnr(images, module(generator.latents(2))) < 70
+
+
 # Samples -----------------------------------------------------------------------------------------
 
 
