@@ -192,6 +192,17 @@ def test_nan_and_infinity_are_made_again(
         assert (images - module(latents)).abs().max() <= 2e-3
 
 
+def test_no_first_run_while_a_graph_is_captured(
+    latents_model: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales = _executable(_load(latents_model[1]), 1)._scales
+    assert scales is not None
+    monkeypatch.setattr(scales._workspace, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(BackendError, match="call warm_up before the capture"):
+        scales._largest(frozenset(["relu"]))
+
+
 def test_what_is_larger_than_expected_is_cut_off(latents_model: tuple[nn.Module, Path]) -> None:
     generator = _load(latents_model[1])
     (name,) = (value.name for value in generator.signature.inputs)
