@@ -19,6 +19,7 @@ from torch import Tensor
 from fastgan.backends import cuda_settings, library
 from fastgan.backends.triton_steps import Binding
 from fastgan.backends.triton_workspace import Workspace
+from fastgan.errors import BackendError
 from fastgan.kernels.e4m3 import LARGEST
 from fastgan.model_file import ModelFile
 from fastgan.ops.random import default_noise, using_noise
@@ -88,10 +89,18 @@ class Scales:
         key = ("largest", tuple(sorted(shapes.items())), names, self.samples is None)
 
         def look() -> dict[str, float]:
+            device = self._workspace.device
+            if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                raise BackendError(
+                    self._model.name,
+                    "a first run in fp8 while a CUDA graph is captured",
+                    "scales, for which it has to wait for the GPU",
+                    "call warm_up before the capture",
+                )
             plan = self._workspace.plan(self._model, shapes)
             opset = self._model.model.opset_imports.get("", 1)
             with cuda_settings.library("fp32"):
-                return largest(plan, opset, self._workspace.device, samples(), names)
+                return largest(plan, opset, device, samples(), names)
 
         found: dict[str, float] = self._workspace.packed(key, (), look)
         return found
@@ -126,16 +135,22 @@ def largest(
     """
     steps = [library.bind(step, plan.weights, opset, device, torch.float32) for step in plan.steps]
     found: dict[str, Tensor] = {}
+
+    def note(made: Mapping[str, Tensor]) -> None:
+        for name in names.intersection(made):
+            most = made[name].abs().amax()
+            found[name] = torch.maximum(found.get(name, most), most)
+
     with torch.inference_mode(), using_noise(default_noise):
         for sample in samples:
             held = {name: sample[name].to(device) for name in plan.inputs}
+            note(held)
             for bound in steps:
                 result = bound.call(*[held[name] for name in bound.reads])
                 results = result if isinstance(result, tuple) else (result,)
-                held.update(zip(bound.step.outputs, results, strict=False))
-                for name in names.intersection(bound.step.outputs):
-                    most = held[name].abs().amax()
-                    found[name] = torch.maximum(found.get(name, most), most)
+                made = dict(zip(bound.step.outputs, results, strict=False))
+                note(made)
+                held.update(made)
                 for name in bound.step.releases:
                     held.pop(name, None)
     return {name: float(most) for name, most in found.items()}

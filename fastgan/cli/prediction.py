@@ -20,7 +20,7 @@ def predict(subject: Subject, name: str, precision: str, batch: int) -> dict[str
     from fastgan.errors import ArgumentError
     from fastgan.measure.floor import LAUNCH, floor
     from fastgan.measure.published import GPUS
-    from fastgan.plan import make
+    from fastgan.plan import eight_bits, make
     from fastgan.plan.pointwise import merge
 
     if name not in GPUS:
@@ -32,6 +32,7 @@ def predict(subject: Subject, name: str, precision: str, batch: int) -> dict[str
     batch = subject.signature.frozen_batch or batch
     plan = merge(make(subject.model.model, subject.shapes(batch)))
     found = floor(plan, gpu, precision)
+    eight = eight_bits.choose(plan).layers if precision == "fp8" else frozenset()
     return {
         "gpu": gpu.name,
         "source": gpu.source,
@@ -46,6 +47,7 @@ def predict(subject: Subject, name: str, precision: str, batch: int) -> dict[str
         "steps": [
             {
                 "op": each.step.op,
+                "eight_bits": index in eight,
                 "epilogue": _fused(each.step.epilogue, each.step.attributes),
                 "outputs": [list(plan.buffers[n].shape) for n in each.step.outputs],
                 "flops": each.step.flops,
@@ -53,7 +55,7 @@ def predict(subject: Subject, name: str, precision: str, batch: int) -> dict[str
                 "share": each.seconds / found.seconds if found.seconds else 0.0,
                 "bound": each.bound,
             }
-            for each in found.steps
+            for index, each in enumerate(found.steps)
         ],
     }
 
@@ -77,7 +79,7 @@ def show(facts: dict[str, Any]) -> None:
     for number, step in enumerate(facts["steps"], 1):
         table.add_row(
             str(number),
-            step["op"].removeprefix("fastgan."),
+            step["op"].removeprefix("fastgan.") + (" e4m3" if step["eight_bits"] else ""),
             step["epilogue"].replace(" + ", "\n"),
             " ".join("x".join(map(str, shape)) for shape in step["outputs"]),
             console.number(step["flops"]),

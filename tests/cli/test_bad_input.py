@@ -127,6 +127,7 @@ def test_an_op_that_nothing_supports_is_named_with_its_node(fastgan, command, tm
         (["--backend", "magic"], ["backend", "magic"]),
         (["--precision", "fp3"], ["precision", "fp3"]),
         (["--backend", "ort", "--precision", "bf16"], ["ort", "bf16"]),
+        (["--precision", "fp8"], ["fp8", "compute capability 8.9", "or take"]),
         (["--sees", "1"], ["--sees"]),
     ],
     ids=lambda value: " ".join(value)[:30],

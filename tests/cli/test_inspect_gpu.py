@@ -24,6 +24,19 @@ def test_it_prints_a_floor(fastgan: Callable[..., Any]) -> None:
     assert facts["images_per_second"] == pytest.approx(64 / facts["seconds"])
 
 
+def test_fp8_is_of_the_large_layers_alone(fastgan: Callable[..., Any]) -> None:
+    command = ("inspect", "dcgan-faces", "--gpu", "h200", "--precision", "fp8", "--batch", "1024")
+    done = fastgan(*command)
+    assert done.code == 0, done.err
+    assert done.out.count("ConvTranspose e4m3") == 1
+    steps = json.loads(fastgan(*command, "--json").out)["prediction"]["steps"]
+    half = json.loads(fastgan(*command[:4], "--batch", "1024", "--json").out)["prediction"]["steps"]
+    faster = [a["seconds"] < b["seconds"] for a, b in zip(steps, half, strict=True)]
+    # The layer itself, and the one that writes its input.
+    assert faster == [False, False, False, True, True, False]
+    assert [step["eight_bits"] for step in steps].index(True) == 4
+
+
 @pytest.mark.parametrize("wrong", [("--gpu", "h300"), ("--gpu", "t4", "--precision", "bf16")])
 def test_what_is_not_known_is_refused(fastgan: Callable[..., Any], wrong: tuple[str, ...]) -> None:
     done = fastgan("inspect", "dcgan-digits", *wrong)

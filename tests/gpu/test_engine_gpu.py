@@ -12,6 +12,9 @@ import torch
 
 import fastgan
 from fastgan.backends.triton_executable import TritonExecutable
+from fastgan.errors import BackendError
+from tests.networks.cyclegan import cyclegan
+from tests.networks.dcgan import dcgan
 from tests.networks.families import FAMILIES
 from tests.networks.parity import produce, psnr
 
@@ -62,6 +65,31 @@ def test_networks_equal_eager(folder: Path, name: str, precision: str) -> None:
         else:
             limit = MAX_ABS.get(precision, family.fp16)
             assert difference <= limit, f"batch {n}, seed {seed}"
+
+
+@pytest.mark.parametrize("name", ["dcgan", "cyclegan"])
+def test_fp8_is_close_to_eager_at_any_batch_size(tmp_path: Path, name: str) -> None:
+    capability = torch.cuda.get_device_capability()
+    if capability < (8, 9):
+        with pytest.raises(BackendError, match=r"compute capability 8\.9"):
+            fastgan.load("dcgan-faces", device="cuda", precision="fp8")
+        return
+    module = (dcgan(100, 64, 3, seed=0) if name == "dcgan" else cyclegan(64)).eval()
+    given: Any = {"latent": (100, 1, 1)} if name == "dcgan" else {"image": (3, 64, 64)}
+    fastgan.export(module, tmp_path / "m.onnx", verify=False, **given)
+    generator = fastgan.load(tmp_path / "m.onnx", device="cuda", precision="fp8")
+    plan = generator.plan(1)
+    assert plan is not None
+    assert any(step.kernel.endswith("e4m3") for step in plan.steps)
+    x = torch.randn(5, *next(iter(given.values())))
+    x = x if name == "dcgan" else x.tanh()
+    with torch.inference_mode():
+        expected = module(x)
+    for n in (5, 1):
+        port, output = generator.signature.inputs[0].name, generator.signature.outputs[0].name
+        made = generator.run({port: x[:n]})[output].float().cpu()
+        mse = (made - expected[:n]).square().mean()
+        assert 10 * torch.log10(4 / mse) >= 30
 
 
 @pytest.mark.parametrize("format", ["float32", "uint8"])

@@ -192,6 +192,17 @@ def test_nan_and_infinity_are_made_again(
         assert (images - module(latents)).abs().max() <= 2e-3
 
 
+def test_no_first_run_while_a_graph_is_captured(
+    latents_model: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales = _executable(_load(latents_model[1]), 1)._scales
+    assert scales is not None
+    monkeypatch.setattr(scales._workspace, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(BackendError, match="call warm_up before the capture"):
+        scales._largest(frozenset(["relu"]))
+
+
 def test_what_is_larger_than_expected_is_cut_off(latents_model: tuple[nn.Module, Path]) -> None:
     generator = _load(latents_model[1])
     (name,) = (value.name for value in generator.signature.inputs)
@@ -280,6 +291,19 @@ def test_which_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert not eight_bits.choose(plan, lambda index: False).layers
     assert len(eight_bits.choose(plan, without=frozenset([min(chosen.buffers)])).layers) == 1
+
+
+def test_an_input_of_many_channels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(128, 256, 3, 1, 1), nn.ReLU(), nn.Conv2d(256, 3, 1), nn.Tanh()
+    ).eval()
+    fastgan.export(module, tmp_path / "m.onnx", latent=(128, 4, 4), verify=False)
+    generator = _load(tmp_path / "m.onnx")
+    assert _kernels(generator) == ["conv e4m3", "conv"]
+    images = generator.generate(2)
+    assert "not finite" not in caplog.text
+    with torch.inference_mode():
+        assert 30 <= _psnr(images, module(generator.latents(2))) < 70
 
 
 # Samples -----------------------------------------------------------------------------------------
