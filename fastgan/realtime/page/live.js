@@ -56,8 +56,9 @@ function hear(note) {
   if (note.hello) begin(note.hello);
   if (note.state) follow(note.state);
   if (note.stats) report(note.stats);
-  if (note.busy !== undefined) say(note.busy);
-  if (note.error) { say(note.error); images.failed(); }
+  if (note.says !== undefined) say(note.says);
+  if (note.error) say(note.error);
+  if (note.of === "picture") images.failed();
   if (note.recorded) {
     const link = document.createElement("a");
     link.href = `/recordings/${encodeURIComponent(note.recorded.name)}`;
