@@ -77,6 +77,13 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all.")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(min=0, help="Adam's step size.")] = None,
+    lr_end: Annotated[
+        float | None,
+        typer.Option(min=0, help="The last step's, as a multiple of --lr; a cosine leads there."),
+    ] = None,
+    momentum: Annotated[
+        float | None, typer.Option(min=0, max=0.999, help="Adam's first beta.")
+    ] = None,
     lr_discriminator: Annotated[
         float | None, typer.Option(min=0, help="The discriminator's, as a multiple of --lr.")
     ] = None,
@@ -136,6 +143,8 @@ def train(
         "steps": steps,
         "batch": batch,
         "lr": lr,
+        "lr_end": lr_end,
+        "momentum": momentum,
         "lr_discriminator": lr_discriminator,
         "seed": seed,
         "size": size or (64 if data and name == "dcgan" else None),

@@ -28,8 +28,25 @@ class DenoiseSettings(PairSettings):
 
 
 SETTINGS = {
-    "ship": DenoiseSettings(steps=2500, lr=1e-3, precision="bf16"),
-    "full": DenoiseSettings(steps=200_000, lr=2e-4, width=64, size=128),
+    "ship": DenoiseSettings(
+        steps=5000,
+        lr=2e-3,
+        lr_end=0.01,
+        momentum=0.9,
+        distance="rmse",
+        vary=True,
+        precision="bf16",
+    ),
+    "full": DenoiseSettings(
+        steps=200_000,
+        lr=1e-3,
+        lr_end=0.01,
+        momentum=0.9,
+        distance="rmse",
+        vary=True,
+        width=64,
+        size=128,
+    ),
     "quick": DenoiseSettings(steps=30, batch=4, lr=1e-3, width=8, average=0.9),
 }
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastgan.errors import ModelFileError
 
+SUFFIX = ".half"  # of the name of a weight that is stored so
 #: Smaller tensors stay as they are: biases, scales, shapes.
 _LEAST = 1024
 
@@ -36,8 +37,8 @@ def halve(path: Path) -> None:
         if not np.isfinite(half).all():
             raise ModelFileError(f"{path}: {tensor.name}", "a weight over 65504", "float16 weights")
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+        tensor.CopyFrom(numpy_helper.from_array(half, name + SUFFIX))
+        casts.append(helper.make_node("Cast", [name + SUFFIX], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from fastgan.recipes.settings import Loss
+from fastgan.recipes.settings import Distance, Loss
 
 
 def discriminator_loss(
@@ -37,6 +37,18 @@ def generator_loss(on_fake: torch.Tensor, loss: Loss) -> torch.Tensor:
     if loss == "minimax":
         return -functional.softplus(on_fake).mean()
     return functional.softplus(-on_fake).mean()
+
+
+def distance(images: torch.Tensor, real: torch.Tensor, kind: Distance) -> torch.Tensor:
+    """Between images [N, C, H, W] in [-1, 1], mean over them.
+
+    "rmse" is the root of each image's own mean squared error: it asks for the mean of what may be
+    there, as the PSNR does, where "l1" asks for the median; and an image of little error counts
+    for more than among squares.
+    """
+    if kind == "rmse":
+        return (images - real).square().mean((1, 2, 3)).add(1e-5).sqrt().mean()
+    return functional.l1_loss(images, real)
 
 
 def r1(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

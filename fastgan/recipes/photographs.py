@@ -71,6 +71,23 @@ class Photographs:
         return to_float(torch.stack(cut))
 
 
+def varied(patches: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """Square patches [N, C, size, size] in [-1, 1], as other photographs might have them.
+
+    Turned and mirrored in one of eight ways; half of them of another contrast and brightness.
+    """
+    found = []
+    for patch, (upside, across, paler, contrast, light) in zip(
+        patches, torch.rand(len(patches), 5, generator=draw).tolist(), strict=True
+    ):
+        turned = patch.flip(1) if upside < 0.5 else patch
+        turned = turned.transpose(1, 2) if across < 0.5 else turned
+        if paler < 0.5:
+            turned = ((0.6 + 0.6 * contrast) * turned + 0.5 * light - 0.25).clamp(-1, 1)
+        found.append(turned)
+    return torch.stack(found)
+
+
 def to_float(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 to [-1, 1]."""
     return pixels.float().div(127.5).sub(1)

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from fastgan.errors import ArgumentError
 from fastgan.exporting import export
 from fastgan.recipes import losses, weights
 from fastgan.recipes.networks import PatchDiscriminator
-from fastgan.recipes.photographs import Photographs, photographs
-from fastgan.recipes.settings import Settings
+from fastgan.recipes.photographs import Photographs, photographs, varied
+from fastgan.recipes.settings import Distance, Settings
 from fastgan.recipes.system import System, built, fixed
 
 #: Patches [N, 3, size, size] and random numbers in, what the generator is given out.
@@ -31,13 +33,17 @@ class PairSettings(Settings):
     """Beside those of every recipe:
 
     Attributes:
-        adversarial: weight of the discriminator's view beside that of the L1 distance; 0 trains
+        distance: of the restored image from the whole one: "l1" or "rmse" (`losses.distance`).
+        vary: whether patches are also turned, and made brighter, darker or paler.
+        adversarial: weight of the discriminator's view beside that of the distance; 0 trains
             without a discriminator, for the least distance.
         warm: for so many steps the generator learns from the distance alone.
         start: a model to start from, a shipped one by name or a file; "" for untrained weights.
     """
 
     size: int = 64
+    distance: Distance = "l1"
+    vary: bool = False
     adversarial: float = 0.0
     warm: int = 0
     start: str = ""
@@ -68,7 +74,8 @@ class Restoration(System):
         train: what patches are cut from; `test`: those that the samples and the score show.
 
     Raises:
-        ArgumentError: the model to start from is missing, or another network.
+        ArgumentError: the model to start from is missing, or another network; or there is no
+            distance of this name.
     """
 
     options: PairSettings
@@ -84,6 +91,8 @@ class Restoration(System):
         test: Photographs,
         **others: nn.Module,
     ) -> None:
+        if settings.distance not in get_args(Distance):
+            raise ArgumentError("distance", repr(settings.distance), "l1 or rmse")
         if settings.start:
             weights.load(generator, settings.start)
         super().__init__(
@@ -95,13 +104,13 @@ class Restoration(System):
     def step(self, draw: torch.Generator) -> dict[str, float]:
         """Train the discriminator, where it has a say, then the generator."""
         s = self.options
-        whole = self.train.patches(s.batch, s.size, draw)
+        whole = self.whole(draw)
         given = self.damage(whole, draw).to(self.device, memory_format=torch.channels_last)
         real = whole.to(self.device)
         with self.autocast():
             fake = self.restored(self.generator, given).float()
-        distance = functional.l1_loss(fake, real)
-        found = {"L1": distance.item()}
+        distance = losses.distance(fake, real, s.distance)
+        found = {s.distance.upper(): distance.item()}
         if not s.adversarial or self.steps_done("generator") < s.warm:
             self.descend(distance, "generator")
             self.update_average()
@@ -122,6 +131,12 @@ class Restoration(System):
         self.discriminator.requires_grad_(True)
         self.update_average()
         return {**found, "D": d_loss.item(), "G": g_loss.item()}
+
+    def whole(self, draw: torch.Generator) -> torch.Tensor:
+        """Patches to train with, [batch, 3, size, size]."""
+        s = self.options
+        patches = self.train.patches(s.batch, s.size, draw)
+        return varied(patches, draw) if s.vary else patches
 
     def restored(self, network: nn.Module, given: torch.Tensor) -> torch.Tensor:
         """What a generator makes of what `damage` gives."""

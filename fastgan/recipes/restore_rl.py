@@ -82,7 +82,7 @@ class PolicyGradient(Restoration):
     def step(self, draw: torch.Generator) -> dict[str, float]:
         """Train the discriminator, then draw actions, reward them, and follow the gradient."""
         s = self.options
-        whole = self.train.patches(s.batch, s.size, draw)
+        whole = self.whole(draw)
         given = self.damage(whole, draw).to(self.device, memory_format=torch.channels_last)
         real = whole.to(self.device)
         with self.autocast():

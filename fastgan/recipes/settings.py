@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Loss = Literal["non-saturating", "minimax", "hinge"]
+Distance = Literal["l1", "rmse"]
 Precision = Literal["float32", "bf16"]
 
 
@@ -17,6 +18,10 @@ class Settings:
         steps: how long; not part of what a checkpoint must agree in.
         batch: images per step, real ones and generated ones each.
         lr: Adam's step size.
+        lr_end: the last step's, as a multiple of `lr`; on the way there half a cosine (Loshchilov
+            and Hutter, "SGDR", 2017). 1 keeps it as it is. The way is as long as `steps`.
+        momentum: how much of earlier gradients stays in a step, Adam's first beta: little where two
+            networks play against each other, 0.9 where one follows a distance.
         lr_discriminator: the discriminator's, as a multiple of `lr`: two time-scales.
         size: height and width of the training images, or of the patches of them.
         loss: what the generator minimises: "non-saturating" -log D(G(z)); "minimax"
@@ -36,6 +41,8 @@ class Settings:
     steps: int = 2000
     batch: int = 16
     lr: float = 2e-4
+    lr_end: float = 1.0
+    momentum: float = 0.5
     lr_discriminator: float = 1.0
     seed: int = 0
     size: int = 32

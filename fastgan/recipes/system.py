@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -41,8 +42,9 @@ class System:
         self._optimizers = {}
         for key, network in self._networks.items():
             network.to(self.device)
-            rate = settings.lr * (settings.lr_discriminator if "discriminator" in key else 1.0)
-            self._optimizers[key] = torch.optim.Adam(network.parameters(), rate, (0.5, 0.99))
+            self._optimizers[key] = torch.optim.Adam(
+                network.parameters(), self.rate(key, 0), (settings.momentum, 0.99)
+            )
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -76,10 +78,19 @@ class System:
         enabled = self.options.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
+    def rate(self, network: str, step: int) -> float:
+        """This network's step size after so many steps of the generator."""
+        s = self.options
+        first = s.lr * (s.lr_discriminator if "discriminator" in network else 1.0)
+        done = min(1.0, step / s.steps)
+        return first * (s.lr_end + (1 - s.lr_end) * (1 + math.cos(math.pi * done)) / 2)
+
     def descend(self, loss: torch.Tensor, *networks: str) -> None:
         """One step of these networks' optimizers down the gradient of `loss`."""
+        step = self.steps_done("generator")
         for name in networks:
             self._optimizers[name].zero_grad()
+            self._optimizers[name].param_groups[0]["lr"] = self.rate(name, step)
         torch.autograd.backward(loss)
         for name in networks:
             self._optimizers[name].step()

@@ -1,14 +1,19 @@
-"""A network that goes on from a model file: the weights by the names that the exporter keeps."""
+"""A network that goes on from a model file: the weights by the names that the exporter keeps.
+
+Those that `halve` stored in half are taken as they are.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from fastgan import models
 from fastgan.errors import ArgumentError
+from fastgan.recipes.halve import SUFFIX
 
 
 def load(network: nn.Module, source: str) -> None:
@@ -26,10 +31,11 @@ def load(network: nn.Module, source: str) -> None:
     stored = onnx_ir.load(file).graph.initializers
     weights = {}
     for name, wanted in network.state_dict().items():
-        value = stored[name].const_value if name in stored else None
+        tensor = stored.get(name) or stored.get(name + SUFFIX)
+        value = tensor.const_value if tensor is not None else None
         found = "no such weight" if value is None else str(tuple(value.shape.numpy()))
         if value is None or found != str(tuple(wanted.shape)):
             needed = f"{name} {tuple(wanted.shape)}: the network of these settings"
             raise ArgumentError(f"the weights of {source}", found, needed)
-        weights[name] = torch.from_numpy(value.numpy().copy())
+        weights[name] = torch.from_numpy(value.numpy().astype(np.float32))
     network.load_state_dict(weights)

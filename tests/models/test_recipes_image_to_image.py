@@ -13,7 +13,18 @@ from torch.nn import functional
 
 import fastgan
 from fastgan.errors import ArgumentError
-from fastgan.recipes import damage, inpaint, photographs, restore_rl, trainer, translate, weights
+from fastgan.recipes import (
+    damage,
+    denoise,
+    inpaint,
+    losses,
+    photographs,
+    restore_rl,
+    trainer,
+    translate,
+    weights,
+)
+from fastgan.recipes.evaluation.inpaint import biharmonic
 from fastgan.recipes.halve import halve
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
@@ -21,7 +32,7 @@ from fastgan.recipes.system import fixed
 
 pytest.importorskip("skimage", reason="the photographs come with scikit-image")
 CASES = {
-    "denoise": ("denoise", {}),
+    "denoise": ("denoise", {"distance": "rmse", "vary": True, "lr_end": 0.1}),
     "inpaint": ("inpaint", {}),
     "grey": ("translate", {"r1": 1.0}),
     "edges": ("translate", {"source": "edges"}),
@@ -80,6 +91,68 @@ def test_a_quick_run_resumes_exactly_and_its_file_is_the_module(tmp_path, case):
         torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["denoise", "inpaint", "restore_rl"])
+def test_a_full_run_starts_and_its_file_loads(tmp_path, name):
+    module = import_module(f"fastgan.recipes.{name}")
+    settings = replace(module.SETTINGS["full"], batch=2, steps=2, device="cpu")
+    recipe, draw = module.build(settings, module.data(settings, None)), fixed(1)
+    losses = [recipe.step(draw) for _ in range(2)]
+    assert all(np.isfinite(value) for step in losses for value in step.values())
+    recipe.export(tmp_path / "g.onnx")
+    generator = fastgan.load(tmp_path / "g.onnx")
+    image = recipe.test.patches(1, 64, fixed(0))
+    more = {"mask": torch.zeros(1, 1, 64, 64)} if name == "inpaint" else {}
+    made = generator(image, **more)
+    assert made.shape == image.shape
+    assert (made - image).abs().mean() < 0.2  # they start near the image that they are given
+
+
+def test_in_bfloat16_the_smooth_filling_is_exact_all_the_same():
+    settings = replace(inpaint.SETTINGS["quick"], precision="bf16")
+    recipe = inpaint.build(settings, found("inpaint"))
+    given, _ = recipe.pairs(2, 64)
+    with recipe.autocast(), torch.no_grad():
+        made = recipe.restored(recipe.generator, given)  # the network adds nothing yet
+    smooth = inpaint.Inpainter.begun(given[:, :3], given[:, 3:])
+    torch.testing.assert_close(made, smooth, atol=1e-6, rtol=0)
+
+
+def test_the_step_size_follows_a_cosine_to_its_end():
+    settings = replace(denoise.SETTINGS["quick"], steps=4, lr=0.1, lr_end=0.2, lr_discriminator=3)
+    recipe = denoise.build(settings, found("denoise"))
+    rates = [recipe.rate("generator", step) for step in range(6)]
+    expected = [0.1, 0.1 - 0.04 * (1 - 0.5**0.5), 0.06, 0.02 + 0.04 * (1 - 0.5**0.5), 0.02, 0.02]
+    assert rates == pytest.approx(expected)
+    assert recipe.rate("discriminator", 4) == pytest.approx(0.06)
+    seen = []
+    for _ in range(3):
+        recipe.step(fixed(0))
+        seen.append(recipe.state["generator_optimizer"].state_dict()["param_groups"][0]["lr"])
+    assert seen == pytest.approx(expected[:3])
+
+
+def test_distances():
+    real = torch.zeros(2, 3, 4, 4)
+    images = torch.stack([torch.full((3, 4, 4), 0.5), torch.zeros(3, 4, 4)])
+    images[1, :, 0, 0] = 0.8
+    assert float(losses.distance(images, real, "l1")) == pytest.approx((0.5 + 0.05) / 2)
+    assert float(losses.distance(images, real, "rmse")) == pytest.approx((0.5 + 0.2) / 2, rel=1e-3)
+    with pytest.raises(ArgumentError, match="l1 or rmse"):
+        denoise.build(replace(denoise.SETTINGS["quick"], distance="l2"), found("denoise"))
+
+
+def test_patches_are_turned_in_eight_ways_and_half_of_them_paler_or_darker():
+    patch = torch.linspace(-0.3, 0.3, 48).view(3, 4, 4)
+    eight = [turned.rot90(k, (1, 2)) for turned in (patch, patch.flip(2)) for k in range(4)]
+    mirrored = torch.stack([patch, patch.flip(2)] * 200)  # as `patches` does already
+    found = photographs.varied(mirrored, fixed(0))
+    known = [[torch.equal(image, way) for way in eight] for image in found]
+    assert all(any(row[way] for row in known) for way in range(8))
+    assert 140 < sum(not any(row) for row in known) < 260
+    assert found.std() > 0.5 * patch.std()
+    assert found.abs().max() <= 1
+
+
 def test_the_policy_gradient_is_the_gradient_of_the_reward():
     """In the mean over many actions: the direction in which the images' PSNR grows."""
     recipe = restore_rl.build(
@@ -111,6 +184,11 @@ def test_tuning_starts_from_the_weights_of_a_file(tmp_path):
     tuned = restore_rl.build(settings, found("restore_rl"))
     for name, value in trained.average.state_dict().items():
         assert torch.equal(value, tuned.average.state_dict()[name]), name
+    halve(tmp_path / "d.onnx")
+    tuned = restore_rl.build(settings, found("restore_rl"))
+    for name, value in trained.average.state_dict().items():
+        stored = value.half().float() if value.numel() >= 1024 else value
+        assert torch.equal(stored, tuned.average.state_dict()[name]), name
     with pytest.raises(ArgumentError, match="the network of these settings"):
         restore_rl.build(replace(settings, width=16), found("restore_rl"))
     with pytest.raises(ArgumentError, match="superres-x2"):
@@ -133,6 +211,16 @@ def test_nothing_is_read_under_the_mask_nor_changed_outside():
     plain = torch.full_like(image, 0.3) * (1 - mask)
     smooth = inpaint.smoothly_filled(plain, 1 - mask)
     torch.testing.assert_close(smooth, torch.full_like(image, 0.3), atol=1e-5, rtol=0)
+
+
+def test_the_smooth_filling_is_close_to_biharmonic():
+    whole = photographs.photographs("train").patches(4, 64, fixed(5))
+    masks = inpaint.holes(4, 64, fixed(6))
+    known = whole * (1 - masks)
+    smooth = known + masks * inpaint.smoothly_filled(known, 1 - masks)
+    exact = biharmonic(whole, masks)
+    apart = ((smooth - exact) * masks).square().sum()
+    assert apart < 0.1 * ((exact - whole) * masks).square().sum()
 
 
 def test_damage_is_what_it_says():
