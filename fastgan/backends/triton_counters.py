@@ -1,8 +1,9 @@
 """Samples that the launches of a model draw themselves, from counters in device memory.
 
 A counter says which sample of which seed comes next, and drawing moves it on. So a captured graph
-makes the next images each time that it is replayed, and nothing else is launched between batches or
-frames. The host knows where each counter stands, and sets it when something else is wanted.
+makes the next images each time that it is replayed, and nothing is launched before it, batch after
+batch or frame after frame. The host knows where each counter stands, and sets it when something
+else is wanted.
 """
 
 from __future__ import annotations

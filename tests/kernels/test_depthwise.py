@@ -12,7 +12,7 @@ from fastgan.kernels.types import Config
 from tolerances import assert_close
 
 HALF = torch.float16
-CONFIGS = (None, Config(16, 16, 1), Config(4, 8, 3), Config(32, 16, 4))
+CONFIGS = (None, Config(16, 32, 1), Config(8, 16, 3), Config(32, 16, 4))
 MODES = {"zeros": "constant", "reflect": "reflect", "edge": "replicate"}
 
 
@@ -41,7 +41,7 @@ def check(case: Case, device: torch.device, config: Config | None = None) -> Non
     assert_close(prepared.run(), expected.to(case.dtype), case.dtype)
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(8))
 def test_random_geometry(number, device):
     random = new_random()
     transposed = random.random() < 0.5
@@ -69,7 +69,7 @@ def test_random_geometry(number, device):
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 @pytest.mark.parametrize("transposed", [False, True], ids=["plain", "transposed"])
 def test_strips_of_any_height(transposed, config, device):
-    check(Case(2, 20, 7, 9, (4, 4), (2, 2), transposed=transposed, dtype=HALF), device, config)
+    check(Case(1, 20, 5, 7, (4, 4), (2, 2), transposed=transposed, dtype=HALF), device, config)
 
 
 def test_a_filter_of_all_channels_is_kept_once(device):
