@@ -188,7 +188,7 @@ class LiveImages(LivePage):
         if before is not None:
             before.close()
             self._record(False)  # a video has one size
-        self._server.tell({"busy": f"preparing for {width} x {height} pixels"})
+        self._server.tell({"says": f"preparing for {width} x {height} pixels"})
         try:
             stream = self._generator.stream(
                 fps=self._fps,
@@ -197,7 +197,7 @@ class LiveImages(LivePage):
                 **self._arguments,
             )
         finally:
-            self._server.tell({"busy": ""})
+            self._server.tell({"says": ""})
         if self._paused:
             stream.pause()
         self._fed, self._flying = 0, {}
@@ -218,7 +218,7 @@ class LiveImages(LivePage):
                 self._paused = bool(asked["pause"])
                 if self._stream is not None:
                     (self._stream.pause if self._paused else self._stream.resume)()
-            else:
+            if "labels" in asked or "seed" in asked:
                 self._feed(-1.0, time.time() * 1e3)
 
     # Telling --------------------------------------------------------------------------------------

@@ -236,6 +236,8 @@ class LivePage:
                     return
                 if frames:
                     self._server.tell({"recorded": {"name": path.name, "path": str(path)}})
+                else:
+                    self._server.tell({"says": "no frame came, so nothing was recorded"})
 
     # Hearing --------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ function hear(note) {
   if (note.hello) begin(note.hello);
   if (note.state) follow(note.state);
   if (note.stats) report(note.stats);
-  if (note.busy !== undefined) say(note.busy);
+  if (note.says !== undefined) say(note.says);
   if (note.error) { say(note.error); images.failed(); }
   if (note.recorded) {
     const link = document.createElement("a");
