@@ -80,7 +80,7 @@ class LiveImages(LivePage):
         self._shape: tuple[int, ...] = ()
         self._opened = threading.Condition(self._lock)
         self._closed = False
-        self._fed = 0
+        self._fed = self._first = 0  # how many in all, and before this stream
         self._flying: dict[int, tuple[float, float]] = {}  # by number fed: as in SENT
         self._began_ns = 0
         self._recorded = -1
@@ -90,18 +90,21 @@ class LiveImages(LivePage):
     def _take(self) -> Frame | None:
         with self._opened:
             self._opened.wait_for(lambda: self._stream is not None or self._closed, 1.0)
-            stream = self._stream
+            stream, first = self._stream, self._first
         if self._closed:
             raise StopIteration
         if stream is None:
             return None
         try:
-            return stream.take(timeout=1.0)
+            frame = stream.take(timeout=1.0)
+            if frame is not None:
+                frame.position += first  # no other stream's frame has this number
+            return frame
         except StopIteration:  # another size has come
             return None
         except Exception as error:  # backends fail in ways of their own; the next picture may do
             self._drop(stream)
-            self._server.tell({"error": f"the model failed: {error}"})
+            self._server.tell({"error": f"the model failed: {error}", "of": "picture"})
             return None
 
     def _drop(self, stream: Stream) -> None:
@@ -170,7 +173,8 @@ class LiveImages(LivePage):
     def _feed(self, number: float, sent: float) -> None:
         """Run the picture with all that belongs to it."""
         picture = self._picture
-        if picture is None or (self._takes_style and "style" not in self._arguments):
+        waits_for_style = self._takes_style and "style" not in self._arguments
+        if self._closed or picture is None or waits_for_style:
             return
         if self._stream is None or self._shape != tuple(picture.shape):
             self._open(picture)
@@ -200,7 +204,7 @@ class LiveImages(LivePage):
             self._server.tell({"says": ""})
         if self._paused:
             stream.pause()
-        self._fed, self._flying = 0, {}
+        self._first, self._flying = self._fed, {}
         self._stream = stream
         self._opened.notify_all()
 

@@ -177,7 +177,13 @@ class LivePage:
                     continue
                 for sink in self._serving.sinks:
                     sink.write(frame.picture, frame.index, frame.produced_ns)
-                data = self._encode(frame)
+                try:
+                    data = self._encode(frame)
+                except FastganError:
+                    raise
+                except (OSError, ValueError) as error:  # more pixels than its format can hold
+                    self._server.tell({"error": f"a result can't be sent: {error}"})
+                    continue
                 with self._lock:
                     if self._recorder is not None:
                         self._keep(frame)
@@ -243,6 +249,7 @@ class LivePage:
 
     def hear(self, client: Client, message: str | bytes) -> None:
         """What a page asks for or sends; what it can't have is told to it alone."""
+        about = {"of": "picture"} if isinstance(message, bytes) else {}
         try:
             if isinstance(message, bytes):
                 self._receive(message)
@@ -254,9 +261,9 @@ class LivePage:
                 self._record(bool(asked.pop("record")))
             self._act(asked)
         except (FastganError, OSError) as error:
-            self._server.note(client, {"error": str(error)})
+            self._server.note(client, {"error": str(error), **about})
         except (ValueError, TypeError, AttributeError) as error:
-            self._server.note(client, {"error": f"not understood: {error}"})
+            self._server.note(client, {"error": f"not understood: {error}", **about})
         else:
             self._server.tell({"state": self._state()})
 

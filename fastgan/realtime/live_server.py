@@ -247,7 +247,7 @@ class Server:
                 most = _LARGEST_TEXT if message.type == WSMsgType.TEXT else self._largest
                 if len(message.data) > most > 0:
                     found = f"{len(message.data)} bytes; needed at most {most}"
-                    self.note(client, {"error": f"message: found {found}"})
+                    self.note(client, {"error": f"message: found {found}", "of": "picture"})
                     continue
                 await asyncio.to_thread(self._page_of.hear, client, message.data)
         finally:

@@ -13,6 +13,7 @@ from fastgan import signature_metadata
 from fastgan.errors import ArgumentError
 from fastgan.realtime import Rows
 from fastgan.realtime.live import Live
+from fastgan.realtime.live_page import Serving
 from fastgan.signature import Input, Output, Signature
 
 CLASSES, FLOAT = 4, TensorProto.FLOAT
@@ -114,7 +115,7 @@ def test_the_live_page_lists_the_classes(model, tmp_path) -> None:
             pass
 
     with generator.stream(fps=100) as stream:
-        page = Live(generator, "classes", stream, folder=tmp_path, sinks=[Sink()])
+        page = Live(generator, "classes", stream, Serving(folder=tmp_path, sinks=[Sink()]))
         hello = page.hello()
         assert hello["classes"] == ["ant", "bee", "cat", "dog"]
         assert hello["mixes"] is mixes

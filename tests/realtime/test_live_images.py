@@ -147,6 +147,17 @@ def test_what_cannot_be_taken_is_said(upscaler, monkeypatch) -> None:
     visit(LiveImages(upscaler, "superres-x2", Serving("png")), act)
 
 
+def test_a_result_that_is_too_large_for_its_format_is_said(upscaler) -> None:
+    async def act(socket):
+        wide = drawn(1, 8200, 3)  # WebP holds 16383 pixels a side
+        await socket.send_bytes(message(PICTURE, encoded(wide), 1))
+        assert "can't be sent" in await hear(socket, note("error"))
+        await socket.send_bytes(message(PICTURE, encoded(wide[:, :8]), 2))
+        await hear(socket, frame(lambda header, _: header[1] == 2))
+
+    visit(LiveImages(upscaler, "superres-x2", Serving("webp")), act)
+
+
 def test_an_error_of_the_model_is_told_and_the_next_picture_runs(upscaler, monkeypatch) -> None:
     calls = []
     real = fastgan.Generator.__call__

@@ -22,7 +22,8 @@ const images = {
     this.flying = this.flying.filter(sent => sent.number > number);
     return Math.floor(number / 2 ** 20) === Math.floor(this.number / 2 ** 20);
   },
-  failed() { this.flying = []; },
+  // One of its pictures was refused: the next frame would be, too.
+  failed() { this.flying = []; stop(); },
 };
 
 function send(kind, bytes) {

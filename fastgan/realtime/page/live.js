@@ -57,7 +57,8 @@ function hear(note) {
   if (note.state) follow(note.state);
   if (note.stats) report(note.stats);
   if (note.says !== undefined) say(note.says);
-  if (note.error) { say(note.error); images.failed(); }
+  if (note.error) say(note.error);
+  if (note.of === "picture") images.failed();
   if (note.recorded) {
     const link = document.createElement("a");
     link.href = `/recordings/${encodeURIComponent(note.recorded.name)}`;
