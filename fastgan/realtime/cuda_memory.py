@@ -6,6 +6,8 @@ calls against a stand-in, and tests/gpu has the real ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -68,30 +70,57 @@ class Pool:
     @classmethod
     def allocate(cls, bytes: int, device: torch.device) -> Pool:
         """New memory."""
-        call("cudaSetDevice", device.index)
-        return cls(int(call("cudaMalloc", bytes)), bytes, device, ours=True)
+        with on(device):
+            return cls(int(call("cudaMalloc", bytes)), bytes, device, ours=True)
 
     @classmethod
     def open(cls, handle: bytes, bytes: int, device: torch.device) -> Pool:
         """Another process's memory; CUDA does not open a process's own."""
-        call("cudaSetDevice", device.index)
         module = runtime()
         shared = module.cudaIpcMemHandle_t()
         shared.reserved = handle
-        pointer = call("cudaIpcOpenMemHandle", shared, module.cudaIpcMemLazyEnablePeerAccess)
-        return cls(int(pointer), bytes, device, ours=False)
+        with on(device):
+            pointer = call("cudaIpcOpenMemHandle", shared, module.cudaIpcMemLazyEnablePeerAccess)
+            return cls(int(pointer), bytes, device, ours=False)
 
     @property
     def handle(self) -> bytes:
         """What another process opens it by."""
-        return bytes(call("cudaIpcGetMemHandle", self._pointer).reserved)
+        with on(self._device):
+            return bytes(call("cudaIpcGetMemHandle", self._pointer).reserved)
 
     def close(self) -> None:
         """Free it, or let go of another's; all copies out of it must have ended."""
         pointer, self._pointer, self.memory = self._pointer, 0, None
         if pointer:
-            call("cudaSetDevice", self._device.index)
-            call("cudaFree" if self._ours else "cudaIpcCloseMemHandle", pointer)
+            with on(self._device):
+                call("cudaFree" if self._ours else "cudaIpcCloseMemHandle", pointer)
+
+
+@contextmanager
+def on(device: torch.device) -> Iterator[None]:
+    """Let CUDA's functions mean this GPU, and PyTorch afterwards the one that it meant before.
+
+    The bindings have a CUDA runtime of their own beside PyTorch's, which is told as well.
+
+    Raises:
+        BackendError: there is no GPU, or no cuda.bindings.
+    """
+    with guard(device):
+        call("cudaSetDevice", device.index or 0)
+        yield
+
+
+def guard(device: torch.device) -> AbstractContextManager[Any]:
+    """PyTorch's current device, for a time.
+
+    Raises:
+        BackendError: PyTorch has none.
+    """
+    if not torch.cuda.is_available():
+        found = "no GPU that PyTorch can use"
+        raise BackendError("CUDA", found, "an NVIDIA GPU and PyTorch's CUDA build")
+    return torch.cuda.device(device)
 
 
 def uuid_of(device: torch.device) -> bytes:

@@ -30,13 +30,13 @@ class SharedBuffer:
 
     def __init__(self, buffer: Any, device: torch.device) -> None:
         flags = cuda_memory.runtime().cudaGraphicsRegisterFlags
-        call("cudaSetDevice", device.index or 0)
-        self._resource = call(
-            "cudaGraphicsGLRegisterBuffer",
-            buffer.glo,
-            int(flags.cudaGraphicsRegisterFlagsWriteDiscard),
-        )
         self._device = device
+        with cuda_memory.on(device):
+            self._resource = call(
+                "cudaGraphicsGLRegisterBuffer",
+                buffer.glo,
+                int(flags.cudaGraphicsRegisterFlagsWriteDiscard),
+            )
 
     def write(self, values: Tensor) -> None:
         """Fill the buffer, on the thread of the context.
@@ -51,19 +51,21 @@ class SharedBuffer:
             BackendError: CUDA refuses; the buffer is then not mapped.
         """
         stream = cuda_memory.stream_of(self._device)
-        call("cudaGraphicsMapResources", 1, self._resource, stream)
-        try:
-            pointer, size = call("cudaGraphicsResourceGetMappedPointer", self._resource)
-            if size < values.numel():
-                found = f"a pixel buffer of {size} bytes"
-                raise BackendError("OpenGL", found, f"{values.numel()} bytes")
-            target = cuda_memory.tensor_at(int(pointer), values.numel(), self._device)
-            target.copy_(values.reshape(-1), non_blocking=True)
-        finally:
-            call("cudaGraphicsUnmapResources", 1, self._resource, stream)
+        with cuda_memory.on(self._device):
+            call("cudaGraphicsMapResources", 1, self._resource, stream)
+            try:
+                pointer, size = call("cudaGraphicsResourceGetMappedPointer", self._resource)
+                if size < values.numel():
+                    found = f"a pixel buffer of {size} bytes"
+                    raise BackendError("OpenGL", found, f"{values.numel()} bytes")
+                target = cuda_memory.tensor_at(int(pointer), values.numel(), self._device)
+                target.copy_(values.reshape(-1), non_blocking=True)
+            finally:
+                call("cudaGraphicsUnmapResources", 1, self._resource, stream)
 
     def close(self) -> None:
         """Take the buffer back from CUDA."""
         resource, self._resource = self._resource, None
         if resource is not None:
-            call("cudaGraphicsUnregisterResource", resource)
+            with cuda_memory.on(self._device):
+                call("cudaGraphicsUnregisterResource", resource)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import enum
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -200,4 +202,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     monkeypatch.setattr(cuda_memory, "tensor_at", tensor_at)
     monkeypatch.setattr(cuda_memory, "synchronise", synchronise)
     monkeypatch.setattr(cuda_memory, "stream_of", lambda device: STREAM)
+
+    @contextmanager
+    def guard(device: torch.device) -> Iterator[None]:
+        before = gpu.device
+        yield
+        gpu.device = before
+
+    monkeypatch.setattr(cuda_memory, "guard", guard)
     return gpu

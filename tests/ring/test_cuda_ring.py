@@ -59,7 +59,7 @@ def test_what_is_written_is_read(gpu: Gpu, name: str, format: str) -> None:
                 assert (found.sequence, found.index, found.seed) == (index + 1, index, 7)
                 assert (found.produced_ns, found.skipped) == (1234, 0)
             assert reader.next(0.01) is None
-            assert gpu.device == 1
+            assert gpu.device == 0  # as it was before, of which others know
             assert gpu.calls.count("cudaIpcOpenMemHandle") == 1
 
 
@@ -206,6 +206,13 @@ def test_what_cannot_be_had_leaves_nothing_behind(gpu: Gpu, name: str, monkeypat
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(BackendError, match="pip install cuda-bindings"):
         CudaRingWriter(name, 9, 14, 3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(name: str) -> None:
+    with pytest.raises(BackendError, match="no GPU that PyTorch can use"):
+        CudaRingWriter(name, 9, 14, 3)
+    assert not Path("/dev/shm", name[1:]).exists()
 
 
 PRINTS = r"""
