@@ -1,18 +1,21 @@
-"""A stand-in for cuda.bindings.runtime: a GPU's memory is the process's own, its calls are kept.
+"""A stand-in for cuda.bindings.runtime: a GPU's memory is a file in /dev/shm, its calls are kept.
 
 It is strict where CUDA leaves things undefined: memory is not freed while others have it open.
 """
 
 from __future__ import annotations
 
-import ctypes
 import enum
+import mmap
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
@@ -61,8 +64,9 @@ class Gpu:
         calls: their names in order, without those that ask.
         fails: names of calls that fail.
         memory: allocations, by address.
-        handles: addresses, by handle.
-        opened: how many have opened an allocation.
+        files: where they lie, for those of this process.
+        handles: addresses of those of this process, by handle.
+        opened: how many in this process have opened an allocation.
         synchronised: called for each wait, with the device.
         written: called with an OpenGL buffer's name and its bytes when it is unmapped.
     """
@@ -70,6 +74,8 @@ class Gpu:
     calls: list[str] = field(default_factory=list)
     fails: set[str] = field(default_factory=set)
     memory: dict[int, Any] = field(default_factory=dict)
+    files: dict[int, Path] = field(default_factory=dict)
+    addresses: Iterator[int] = field(default_factory=lambda: count(4096, 4096))
     handles: dict[bytes, int] = field(default_factory=dict)
     opened: dict[int, int] = field(default_factory=dict)
     device: int = 0
@@ -92,16 +98,17 @@ class Gpu:
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:
         if "cudaMalloc" in self.fails:
             return Error.cudaErrorMemoryAllocation, None
-        memory = (ctypes.c_uint8 * size)()
-        ctypes.memset(memory, 0xA5, size)
-        address = ctypes.addressof(memory)
-        self.memory[address] = memory
+        address = next(self.addresses)
+        self.files[address] = Path("/dev/shm", f"fastgan-gpu-{uuid4().hex[:12]}")
+        self.files[address].write_bytes(b"\xa5" * size)
+        self.memory[address] = _mapped(self.files[address])
         self.calls.append("cudaMalloc")
         return Error.cudaSuccess, address
 
     def cudaFree(self, address: int) -> tuple[Any, ...]:
         assert not self.opened.get(address), "freed while another process has it open"
         del self.memory[address]
+        self.files.pop(address).unlink()
         self.calls.append("cudaFree")
         return (Error.cudaSuccess,)
 
@@ -110,16 +117,21 @@ class Gpu:
             return Error.cudaErrorInvalidResourceHandle, None
         assert address in self.memory
         handle = Handle()
-        handle.reserved = address.to_bytes(8, "little") + bytes([self.device]) + bytes(55)
+        name = self.files[address].name.encode()
+        handle.reserved = (bytes([self.device]) + name).ljust(64, b"\0")
         self.handles[handle.reserved] = address
         self.calls.append("cudaIpcGetMemHandle")
         return Error.cudaSuccess, handle
 
     def cudaIpcOpenMemHandle(self, handle: Handle, flags: int) -> tuple[Any, ...]:
         assert flags == 1
-        address = self.handles.get(handle.reserved)
-        if address not in self.memory or handle.reserved[8] != self.device:
+        path = Path("/dev/shm", handle.reserved[1:].rstrip(b"\0").decode())
+        if not path.is_file() or handle.reserved[0] != self.device:
             return Error.cudaErrorInvalidResourceHandle, None
+        address = self.handles.get(handle.reserved)
+        if address is None:  # another process's
+            address = next(self.addresses)
+            self.memory[address] = _mapped(path)
         self.opened[address] = self.opened.get(address, 0) + 1
         self.calls.append("cudaIpcOpenMemHandle")
         return Error.cudaSuccess, address
@@ -161,7 +173,9 @@ class Gpu:
         self, count: int, resource: Resource, stream: int
     ) -> tuple[Any, ...]:
         assert (count, stream) == (1, STREAM)
-        memory = self.memory.pop(self.mapped.pop(resource.buffer))
+        address = self.mapped.pop(resource.buffer)
+        memory = self.memory.pop(address)
+        self.files.pop(address).unlink()
         if self.written is not None:
             self.written(resource.buffer, bytes(memory))
         return (self._called("cudaGraphicsUnmapResources"),)
@@ -174,9 +188,14 @@ class Gpu:
         return Error.cudaSuccess, error.name.encode()
 
 
-def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    """Two GPUs for this test."""
-    gpu = Gpu()
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), 0)
+
+
+def install(monkeypatch: pytest.MonkeyPatch | None = None) -> Gpu:
+    """Two GPUs for this test, or for all of this process."""
+    gpu, monkeypatch = Gpu(), monkeypatch or pytest.MonkeyPatch()
     runtime = ModuleType("cuda.bindings.runtime")
     for name in dir(Gpu):
         if name.startswith("cuda"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,18 @@ from fastgan.realtime import (
 )
 from tests.ring import cuda_stand_in
 from tests.ring.conftest import Compile
+from tests.ring.cuda_programs import ON_STAND_IN, READS, check_followed, start
 from tests.ring.cuda_stand_in import UUIDS, Gpu
 
 native = pytest.importorskip("fastgan._native", reason="the native part is not built")
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    return cuda_stand_in.install(monkeypatch)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
+    made = cuda_stand_in.install(monkeypatch)
+    yield made
+    for path in made.files.values():  # memory that is kept to the end
+        path.unlink()
 
 
 def drawn(format: str = "uint8") -> torch.Tensor:
@@ -196,9 +201,11 @@ def test_what_cannot_be_had_leaves_nothing_behind(gpu: Gpu, name: str, monkeypat
         with pytest.raises(BackendError, match="CUDA_VISIBLE_DEVICES"):
             CudaRingReader(name)
         monkeypatch.setattr(cuda_stand_in, "UUIDS", UUIDS)
-        gpu.handles.clear()
+        (path,) = gpu.files.values()
+        path.rename(path.with_suffix(".gone"))
         with pytest.raises(BackendError, match="cudaIpcOpenMemHandle"):
             CudaRingReader(name)
+        path.with_suffix(".gone").rename(path)
         gpu.calls.clear()
     assert gpu.calls == ["cudaFree"]  # at once: those readers have let go
     with RingWriter(name, 9, 14, 3), pytest.raises(RingError, match="take RingReader"):
@@ -206,6 +213,28 @@ def test_what_cannot_be_had_leaves_nothing_behind(gpu: Gpu, name: str, monkeypat
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(BackendError, match="pip install cuda-bindings"):
         CudaRingWriter(name, 9, 14, 3)
+
+
+def test_no_frame_is_torn_between_processes(gpu: Gpu, name: str) -> None:
+    """The two processes of tests/gpu, on memory that they share; so large that copies meet."""
+    frames, shape = 1500, (512, 512, 3)
+    with CudaRingWriter(name, *shape, slots=2) as ring:
+        process = start(ON_STAND_IN, READS, name, frames - 1, 0)
+        for index in range(frames):
+            ring.write(torch.full(shape, index % 251, dtype=torch.uint8), index)
+        out, _ = process.communicate(timeout=240)
+        assert process.returncode == 0
+        seen, skipped = map(int, out.split())
+        assert 0 < seen + skipped <= frames
+
+
+def test_a_killed_producer_is_followed(name: str) -> None:
+    before = set(Path("/dev/shm").glob("fastgan-gpu-*"))
+    try:
+        check_followed(ON_STAND_IN, name, 240)
+    finally:  # a GPU's driver frees what was a killed process's
+        for left in set(Path("/dev/shm").glob("fastgan-gpu-*")) - before:
+            left.unlink()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
