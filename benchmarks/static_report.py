@@ -1,8 +1,8 @@
 """Compiles every shipped configuration for every architecture, with no GPU, and reports on it.
 
-    python -m benchmarks.static_report [--quick] [--kernels conv] [--architectures 90] [--check]
+    python -m benchmarks.static_report [--quick | --defaults] [--kernels conv] [--architectures 90]
 
-Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; --check writes
+Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; with --check
 nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
 its architecture has, or a main kernel in 16 or 8 bits misses the tensor cores or the copies it is
 made for.
@@ -68,9 +68,14 @@ def problem(kernel: Kernel, case: int, dtype: torch.dtype, precision: str, batch
     return replace(changed, precision=precision) if hasattr(changed, "precision") else changed
 
 
-def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
-    """What to compile: all configurations of each main case in float16 (or e4m3, where the case is
-    in that), and the defaults of other precisions and batches; quick: the defaults alone."""
+def jobs(architectures: list[int], scope: str = "all") -> Iterator[Job]:
+    """What to compile, by `scope`.
+
+    "main": the default configuration of each main case in float16 (or e4m3, where the case is in
+    that); "defaults": those of other precisions and of a batch of 1 as well; "all": every other
+    configuration of the main cases in float16 too.
+    """
+    quick = scope == "main"
     for row, kernel in enumerate(KERNELS):
         for number, case in enumerate(kernel.main_cases):
             eight = case.dtype == E4M3
@@ -88,7 +93,7 @@ def jobs(architectures: list[int], quick: bool) -> Iterator[Job]:
                 for kind in kinds:
                     asked = problem(kernel, number, *kind)
                     configs = kernel.configs(asked, divmod(architecture, 10))
-                    if quick or kind != kinds[0]:
+                    if scope != "all" or kind != kinds[0]:
                         configs = configs[:1]
                     for place, config in enumerate(configs):
                         if (*kind[:2], config) not in seen:
@@ -127,7 +132,9 @@ def faults(job: Job, found: Report) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="defaults of large batches, float16")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--quick", action="store_true", help="defaults of large batches, float16")
+    kinds.add_argument("--defaults", action="store_true", help="those of every precision and size")
     parser.add_argument("--architectures", default=",".join(map(str, ARCHITECTURES)))
     parser.add_argument("--kernels", default=",".join(kernel.name for kernel in KERNELS))
     parser.add_argument("--check", action="store_true", help="write no files")
@@ -136,7 +143,8 @@ def main() -> int:
     architectures = [int(name) for name in arguments.architectures.split(",")]
 
     names = arguments.kernels.split(",")
-    todo = [job for job in jobs(architectures, arguments.quick) if job.row.name in names]
+    scope = "main" if arguments.quick else "defaults" if arguments.defaults else "all"
+    todo = [job for job in jobs(architectures, scope) if job.row.name in names]
     rows, failures = [], []
     with ProcessPoolExecutor(arguments.workers) as pool:
         for job, reports in zip(todo, pool.map(run, todo), strict=True):
