@@ -19,11 +19,11 @@ HALF, BRAIN = torch.float16, torch.bfloat16
 # are no multiple of a block: what lies beyond them is no zero after a sigmoid.
 CONFIGS = (
     Config(16, 32, 32),
-    Config(32, 64, 8),
+    Config(32, 64, 8, persistent=1),
     Config(32, 16, 32, split_k=3),
     Config(16, 32, 32, descriptors=True),
     Config(16, 64, 32, descriptors=True),
-    Config(64, 64, 32, descriptors=True),
+    Config(64, 64, 32, descriptors=True, persistent=1),
     Config(16, 64, 16, descriptors=True, split_k=2),
 )
 

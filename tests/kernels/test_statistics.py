@@ -15,8 +15,9 @@ from tolerances import assert_close
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 RELU = Epilogue("relu", residual_last=True)
-RUNS, NARROW = Config(16, 64, 32), Config(16, 16, 16)
-BOXES, SWAPPED = Config(32, 16, 32, descriptors=True), Config(16, 64, 32, descriptors=True)
+RUNS, NARROW = Config(16, 64, 32), Config(16, 16, 16, persistent=1)
+BOXES = Config(32, 16, 32, descriptors=True)
+SWAPPED = Config(16, 64, 32, descriptors=True, persistent=1)
 CASES = (
     # Several tiles of an image, one, a tile larger than it, edges of boxes.
     (conv_cases.Case(2, 16, 8, 8, 24, residual=True, epilogue=RELU), (RUNS, NARROW, BOXES)),
