@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -138,6 +138,7 @@ def main() -> int:
     parser.add_argument("--architectures", default=",".join(map(str, ARCHITECTURES)))
     parser.add_argument("--kernels", default=",".join(kernel.name for kernel in KERNELS))
     parser.add_argument("--check", action="store_true", help="write no files")
+    parser.add_argument("--verify", action="store_true", help="compile nothing, see `verify`")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     architectures = [int(name) for name in arguments.architectures.split(",")]
@@ -145,28 +146,17 @@ def main() -> int:
     names = arguments.kernels.split(",")
     scope = "main" if arguments.quick else "defaults" if arguments.defaults else "all"
     todo = [job for job in jobs(architectures, scope) if job.row.name in names]
+    if arguments.verify:
+        return verify(todo)
     rows, failures = [], []
     with ProcessPoolExecutor(arguments.workers) as pool:
         for job, reports in zip(todo, pool.map(run, todo), strict=True):
             main_report = reports[0]
-            name = (
-                f"{job.row.name} {job.problem().label} {name_of(job)} "
-                f"{job.config.label} sm_{job.architecture}"
-            )
+            name = title(job)
             wrong = [fault for found in reports for fault in faults(job, found)]
             failures += [f"{name}: {fault}" for fault in wrong]
-            rows.append(
-                {
-                    "kernel": job.row.name,
-                    "case": job.problem().label,
-                    "dtype": name_of(job),
-                    "batch": job.batch,
-                    "config": job.config.label,
-                    "default": job.is_default,
-                    "main": job.is_main,
-                    **asdict(main_report),
-                }
-            )
+            where = {"default": job.is_default, "main": job.is_main}
+            rows.append({**key(job), **where, **asdict(main_report)})
             print(f"{name}: {summary(main_report)}", flush=True)
     for failure in failures:
         print("FAULT", failure, file=sys.stderr)
@@ -174,6 +164,41 @@ def main() -> int:
     if not arguments.check:
         write(rows)
     return 1 if failures else 0
+
+
+def verify(todo: list[Job]) -> int:
+    """Whether the results on disk hold each of these, without a fault; prints what is wrong."""
+    names = [field.name for field in fields(Report)]
+    known = {}
+    for row in json.loads(RESULTS.read_text())["rows"]:
+        place = tuple(row[name] for name in (*KEY, "architecture"))
+        known[place] = Report(**{name: row[name] for name in names})
+    failures = []
+    for job in todo:
+        found = known.get((*key(job).values(), job.architecture))
+        wrong = ["not compiled"] if found is None else faults(job, found)
+        failures += [f"{title(job)}: {fault}" for fault in wrong]
+    for failure in failures:
+        print("FAULT", failure, file=sys.stderr)
+    print(f"{len(todo)} configurations, {len(failures)} faults")
+    if failures:
+        print("compile those kernels again: python -m benchmarks.static_report --kernels NAME")
+    return 1 if failures else 0
+
+
+KEY = ("kernel", "case", "dtype", "batch", "config")
+
+
+def key(job: Job) -> dict[str, object]:
+    """What a row of the results is found by, beside the architecture."""
+    label = job.problem().label
+    values = (job.row.name, label, name_of(job), job.batch, job.config.label)
+    return dict(zip(KEY, values, strict=True))
+
+
+def title(job: Job) -> str:
+    label = job.problem().label
+    return f"{job.row.name} {label} {name_of(job)} {job.config.label} sm_{job.architecture}"
 
 
 def name_of(job: Job) -> str:

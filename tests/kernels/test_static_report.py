@@ -47,6 +47,16 @@ def test_main_kernels_compile_cleanly(architecture):
     assert ("wgmma" in done.stdout) == (architecture == 90)
 
 
+def test_the_report_is_of_these_kernels_and_clean():
+    """All six architectures, from the results on disk: a new case or tiling has to be compiled."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks.static_report", "--quick", "--verify"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 CLEAN = Report(
     architecture=90,
     registers=90,
