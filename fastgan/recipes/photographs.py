@@ -126,42 +126,58 @@ def texture(name: str, split: Split, shrink: int = 2) -> Photographs:
     """
     if name not in TEXTURES:
         raise ArgumentError("texture", repr(name), ", ".join(TEXTURES))
-    whole = packaged(name)
-    small = whole.resize((whole.width // shrink, whole.height // shrink), Image.Resampling.BOX)
-    pixels = _tensor(small, 1)
-    border = pixels.shape[1] * 3 // 4
-    part = pixels[:, :border] if split == "train" else pixels[:, border:]
-    return Photographs((part,), name)
+    return Photographs((_part(packaged(name), split, shrink),), name)
 
 
 def histology(split: Split, shrink: int = 1) -> Photographs:
     """The stained tissue of scikit-image, in colour; its lower quarter is held out."""
     whole = packaged("ihc").convert("RGB")
+    return Photographs((_part(whole, split, shrink),), "histology")
+
+
+def _part(whole: Image.Image, split: Split, shrink: int) -> torch.Tensor:
+    """Three quarters of an image, from above, or the quarter below them; `shrink` times smaller."""
+    if not 1 <= shrink <= 8:
+        raise ArgumentError("shrink", str(shrink), "1 to 8")
     small = whole.resize((whole.width // shrink, whole.height // shrink), Image.Resampling.BOX)
     pixels = _tensor(small, 1)
     border = pixels.shape[1] * 3 // 4
-    part = pixels[:, :border] if split == "train" else pixels[:, border:]
-    return Photographs((part,), "histology")
+    return pixels[:, :border] if split == "train" else pixels[:, border:]
 
 
 def collection(name: str, split: Split, least: int, shrink: int = 1) -> Photographs:
     """A collection by its name, "photographs", "histology" or a texture's, or a folder; in colour.
 
     Args:
-        least: the least height and width of photographs; what is smaller is enlarged.
+        least: the least height and width; photographs and the images in a folder that are smaller
+            are enlarged.
         shrink: how many times smaller histology is taken, so that there is more of it in a patch.
 
     Raises:
-        ArgumentError: there is neither a collection nor a folder of that name.
+        ArgumentError: there is neither a collection nor a folder of that name, or it is of one
+            image that is smaller.
     """
     if name == "photographs":
         return photographs(split, least=least)
     if name == "histology":
-        return histology(split, shrink)
+        return large_enough(histology(split, shrink), least)
     if name in TEXTURES:
-        grey = texture(name, split)
+        grey = large_enough(texture(name, split), least)
         return Photographs(tuple(p.expand(3, -1, -1) for p in grey.pictures), grey.name)
     return photographs(split, Path(name), least=least)
+
+
+def large_enough(found: Photographs, least: int) -> Photographs:
+    """What patches of `least` pixels can be cut from: itself.
+
+    Raises:
+        ArgumentError: an image is smaller.
+    """
+    side = min(min(picture.shape[1:]) for picture in found.pictures)
+    if side < least:
+        needed = f"at most {side}: no more of {found.name} is there"
+        raise ArgumentError("size", str(least), needed, "a folder of larger images with --data")
+    return found
 
 
 def faces(split: Split, size: int = 32, *, without: bool = False) -> torch.Tensor:

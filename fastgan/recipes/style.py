@@ -51,13 +51,13 @@ class StyleSettings(Settings):
 
 SETTINGS = {
     "ship": StyleSettings(
-        steps=800,
-        average=0.99,
+        steps=5000,
+        average=0.995,
         batch=8,
-        lr=5e-4,
-        lr_discriminator=0.5,
-        label_smoothing=0.1,
-        cycle=5.0,
+        lr=4e-4,
+        r1=1e-3,
+        shrink=2,
+        cycle=2.0,
         precision="bf16",
     ),
     "full": StyleSettings(
@@ -91,6 +91,13 @@ class Painter(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         painted: torch.Tensor = image + self.network(image)
         return painted
+
+
+class SideBySide(nn.Module):
+    """Logits [N, 1, h, w] as [N, h * w]."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.reshape(logits.shape[0], -1)  # not flatten, which exports sums of sizes
 
 
 class Cycle(System):
@@ -168,7 +175,7 @@ class Cycle(System):
         image = (3, "height", "width")
         export(self.finished(), path, image=image, range=(-1, 1))
         discriminator = copy.deepcopy(self._networks["discriminator"]).cpu().eval()
-        judge = nn.Sequential(discriminator, nn.Flatten())
+        judge = nn.Sequential(discriminator, SideBySide())
         export(judge, path.with_name(f"{path.stem}-discriminator.onnx"), image=image)
 
 

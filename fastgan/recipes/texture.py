@@ -140,7 +140,8 @@ def data(settings: TextureSettings, folder: Path | None) -> Photographs:
 def part(settings: TextureSettings, folder: Path | None, split: Split) -> Photographs:
     """Three quarters of the texture to train on, or the quarter below them that is held out."""
     if folder is None:
-        return photographs.texture(settings.texture, split, settings.shrink)
+        packaged = photographs.texture(settings.texture, split, settings.shrink)
+        return photographs.large_enough(packaged, settings.size) if split == "train" else packaged
     found = []
     for file in images.files(folder):
         pixels = photographs.pixels(images.read(file))
@@ -207,10 +208,13 @@ def build(settings: TextureSettings, texture: Photographs) -> Texture:
     """The recipe for one texture, in patches of `settings.size`.
 
     Raises:
-        ArgumentError: the size is no multiple of 16.
+        ArgumentError: the size is no multiple of 8, or too small for this reach.
     """
     if settings.size % PIXELS:
         raise ArgumentError("size", str(settings.size), f"a multiple of {PIXELS}")
+    if not 0 <= settings.reach <= 4 or settings.size < 2 * PIXELS * 2**settings.reach:
+        needed = f"0 to 4, and a size of {2 * PIXELS} times 2 ** reach"
+        raise ArgumentError("reach", f"{settings.reach} at size {settings.size}", needed)
     channels = texture.pictures[0].shape[0]
 
     def networks() -> tuple[nn.Module, nn.Module]:

@@ -53,7 +53,7 @@ SETTINGS = {
         precision="bf16",
     ),
     "full": TranslateSettings(
-        steps=200_000, lr=2e-4, adversarial=0.01, warm=20_000, width=64, size=256
+        steps=200_000, lr=2e-4, adversarial=0.01, warm=20_000, width=64, size=128
     ),
     "quick": TranslateSettings(
         steps=30, batch=4, lr=1e-3, adversarial=0.01, warm=10, width=8, average=0.9

@@ -12,7 +12,7 @@ import torch
 
 from fastgan.errors import ArgumentError
 from fastgan.recipes import images, photographs
-from fastgan.recipes.evaluation import autoencoders, distances, faces, features, textures
+from fastgan.recipes.evaluation import autoencoders, distances, faces, features, style, textures
 from fastgan.recipes.system import fixed
 
 pytest.importorskip("skimage", reason="faces and textures come with scikit-image")
@@ -84,6 +84,18 @@ def test_the_judge_of_faces_can_say_no():
     assert good["spread"].reached
     assert faces.judge(photographs.faces("test", without=True))["faces"].reached is False
     assert faces.judge(real[:1].repeat(30, 1, 1, 1))["spread"].reached is False
+
+
+def test_the_judge_of_style_goes_by_more_than_colour():
+    """Of photographs that only took tissue's colours it is not fooled."""
+    photos, tissue = style._held_out()
+    tinted = style.recoloured(photos, tissue)
+    torch.testing.assert_close(tinted.mean((2, 3)), tissue.mean((2, 3)), atol=0.1, rtol=0)
+    judge = style.judge()
+    with torch.no_grad():
+        taken = [float((judge(x) > 0).float().mean()) for x in (photos, tinted, tissue)]
+    assert max(taken[:2]) < 0.2
+    assert taken[2] > 0.95
 
 
 def test_a_seam_is_seen():

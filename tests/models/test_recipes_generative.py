@@ -91,7 +91,7 @@ def test_held_out_images_are_not_trained_on(tmp_path):
 
 
 def test_a_texture_of_ones_own(tmp_path):
-    settings = replace(texture.SETTINGS["quick"], batch=2)
+    settings = replace(texture.SETTINGS["quick"], batch=2, reach=1)
     Image.effect_noise((80, 60), 90).save(tmp_path / "noise.png")
     built = texture.build(settings, texture.data(settings, tmp_path))
     trainer.train(built, tmp_path / "out", steps=1, seed=0)
@@ -101,9 +101,10 @@ def test_a_texture_of_ones_own(tmp_path):
         texture.data(settings, tmp_path)
 
 
-def test_a_texture_wraps_around():
+@pytest.mark.parametrize("reach", [0, 2])
+def test_a_texture_wraps_around(reach):
     """Moving the field by a place moves the image by 8 pixels, around the edges."""
-    network = texture.Generator(6, 1, 8).eval()
+    network = texture.Generator(6, 1, 8, reach).eval()
     field = torch.randn(1, 6, 4, 5, generator=fixed())
     with torch.no_grad():
         image, moved = network(field), network(field.roll((1, 2), (2, 3)))
@@ -137,6 +138,9 @@ def test_mode_seeking_punishes_images_that_are_alike():
         (lambda _: vae.data(replace(vae.SETTINGS["quick"], subject="cats"), None), "cats"),
         (lambda _: texture.data(replace(texture.SETTINGS["quick"], texture="mud"), None), "mud"),
         (lambda _: texture.build(replace(texture.SETTINGS["quick"], size=36), None), "of 8"),
+        (lambda _: texture.build(replace(texture.SETTINGS["quick"], reach=2), None), "reach"),
+        (lambda _: texture.data(replace(texture.SETTINGS["quick"], size=200), None), "at most 192"),
+        (lambda _: texture.data(replace(texture.SETTINGS["quick"], shrink=0), None), "1 to 8"),
         (lambda _: vae.build(replace(vae.SETTINGS["quick"], size=64), None), "32"),
         (lambda _: cgan.build(replace(cgan.SETTINGS["quick"], size=64), None), "32"),
     ],

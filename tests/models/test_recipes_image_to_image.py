@@ -89,6 +89,13 @@ def test_a_quick_run_resumes_exactly_and_its_file_is_the_module(tmp_path, case):
         generator = fastgan.load(tmp_path / "g.onnx", backend=backend)
         result = generator(image) if mask is None else generator(image, mask=mask)
         torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
+    if case == "style":
+        judge = whole.state["discriminator"].eval()
+        with torch.no_grad():
+            logits = judge(image)
+        beside = fastgan.load(tmp_path / "g-discriminator.onnx")
+        (found_logits,) = beside.run({"image": image}).values()
+        torch.testing.assert_close(found_logits, logits.flatten(1), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["denoise", "inpaint", "restore_rl"])
@@ -267,6 +274,11 @@ def test_a_collection_is_a_texture_or_a_folder(tmp_path):
     assert len(photographs.collection(str(tmp_path), "train", 64).pictures) == 2
     with pytest.raises(ArgumentError, match="no folder"):
         photographs.collection("nowhere", "train", 64)
+    for name, side in (("histology", 64), ("grass", 64)):
+        shrink = 2 if name == "histology" else 1
+        assert photographs.collection(name, "test", side, shrink).pictures[0].shape[1] == side
+        with pytest.raises(ArgumentError, match=f"at most {side}"):
+            photographs.collection(name, "test", side + 1, shrink)
 
 
 def test_a_u_net_starts_as_zero_and_learns_everywhere():

@@ -1,4 +1,4 @@
-"""How close a translated picture comes to the photograph, beside what a mean colour comes to.
+"""How close a translated picture comes to the original, beside what a mean colour comes to.
 
 For grey pictures the baseline is the picture itself, tinted with the mean colour of what was
 trained on; for drawings it is that colour alone.
@@ -25,8 +25,8 @@ def grey(generator: Generator) -> dict[str, Figure]:
 
 
 def edges(generator: Generator) -> dict[str, Figure]:
-    """L1 and SSIM of what was drawn, of photographs."""
-    whole, plain = pairs.details(), mean_colour("photographs")
+    """L1 and SSIM of what was drawn, of stained tissue."""
+    whole, plain = tissue(), mean_colour("histology")
     return _figures(generator, whole, translate.edges(whole), plain.expand_as(whole))
 
 
@@ -67,8 +67,8 @@ def picture_grey(generator: Generator) -> Image.Image:
 
 
 def picture_edges(generator: Generator) -> Image.Image:
-    """Held-out details, each: the drawing, a mean colour, the model, the photograph."""
-    whole, plain = pairs.details(), mean_colour("photographs")
+    """Held-out details of tissue, each: the drawing, a mean colour, the model, the tissue."""
+    whole, plain = tissue(), mean_colour("histology")
     return _picture(generator, whole, translate.edges(whole), plain.expand_as(whole))
 
 
