@@ -19,17 +19,18 @@ def gravel(generator: Generator) -> dict[str, Figure]:
 
 def grass(generator: Generator) -> dict[str, Figure]:
     """Of a generator of grass."""
-    return figures(generator, "grass")
+    return figures(generator, "grass", shrink=1)
 
 
-def figures(generator: Generator, name: str) -> dict[str, Figure]:
-    """Of a generator of the texture of this name, from a field of normal numbers."""
+def figures(generator: Generator, name: str, shrink: int = 2) -> dict[str, Figure]:
+    """Of a generator of the texture of this name, `shrink` times smaller, from normal numbers."""
     made = sample(generator, 48, 16, 16)
     across, within = _gradients(made)
     large = sample(generator, 1, 2048 // PIXELS, 2048 // PIXELS, seed=1)
     side = min(large.shape[2:])
     real = {
-        split: photographs.texture(name, split).pictures[0][None] for split in ("train", "test")
+        split: photographs.texture(name, split, shrink).pictures[0][None]
+        for split in ("train", "test")
     }
     held_out, known = (photographs.to_float(real[split]) for split in ("test", "train"))
     return {
