@@ -42,20 +42,32 @@ class PolicySettings(DenoiseSettings):
     Attributes:
         actions: images that are drawn and rewarded for each damaged one; even, at least 2: they
             come in pairs, one on either side of the mean.
-        sigma: the policy's standard deviation at the start; then it is learned.
+        sigma: the policy's standard deviation at the start; then it is learned. It should not be
+            above the error of the better images: it adds to every image's error, and so evens out
+            what they weigh.
         entropy: weight of the entropy of a pixel's action beside its reward.
     """
 
     start: str = "denoise-photos"
     actions: int = 4
-    sigma: float = 0.03
+    sigma: float = 0.01
     entropy: float = 0.3
     adversarial: float = 0.3
 
 
 SETTINGS = {
-    "ship": PolicySettings(steps=800, lr=1e-4, lr_discriminator=3.0, precision="bf16"),
-    "full": PolicySettings(steps=100_000, lr=5e-5, lr_discriminator=3.0, size=128, actions=8),
+    "ship": PolicySettings(
+        steps=1500, lr=2e-4, lr_end=0.01, lr_discriminator=3.0, vary=True, precision="bf16"
+    ),
+    "full": PolicySettings(
+        steps=100_000,
+        lr=1e-4,
+        lr_end=0.01,
+        lr_discriminator=3.0,
+        vary=True,
+        size=128,
+        actions=8,
+    ),
     "quick": PolicySettings(steps=30, batch=4, lr=1e-3, width=8, average=0.9, start=""),
 }
 
