@@ -134,16 +134,33 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
     fitting = []
     for m, n, warps, stages in sizes:
         if m <= max(rows, smallest) and n <= columns:
-            # The assembler, left alone, may aim for fewer registers than a small tile needs, and
-            # spill.
-            small = not bulk and (half or narrow) and m * (n or columns) <= 64 * 64
-            cap = 128 if small else 0
-            fitting.append(Config(m, n or columns, k, warps, stages, 1, bulk, cap))
+            tile = Config(m, n or columns, k, warps, stages, 1, bulk)
+            fitting.append(tile.with_(max_registers=most_registers(tile, product, capability)))
     # 256 columns leave few registers for the epilogue, and with the NaN guard in it too few; and a
     # short reduction leaves the time at a tile's ends, where two smaller tiles that share a
     # multiprocessor overlap and one large one would wait. So these come last.
     short = product.taps * product.channels < 1024
     return sorted(fitting, key=lambda t: t.block_n > 128 or (short and t.block_m > 128))
+
+
+def most_registers(tile: Config, product: Product, capability: tuple[int, int]) -> int:
+    """The registers that a thread of a tile may take; 0 leaves it to the assembler.
+
+    Left alone, that may aim for fewer than a tile needs so that another block fits, and spill.
+    These are the least changes with which no default of the static report does.
+    """
+    if tile.descriptors or tile.num_warps != 4:
+        return 0
+    half, size = product.dtype != torch.float32, (tile.block_m, tile.block_n)
+    if tile.block_n < 64 and tile.block_m * tile.block_n <= 64 * 64:
+        return 168 if product.precision == "tf32" and not half else 128
+    if half and tile.block_m <= 64:
+        return 168
+    if half and size == (128, 64):
+        return 208 if capability == (12, 0) else 0
+    if size == (64, 64) and product.precision == "ieee":
+        return 192 if capability == (9, 0) else 0
+    return 0
 
 
 def interpreted(product: Product) -> Config:

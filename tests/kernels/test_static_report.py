@@ -50,7 +50,7 @@ def test_main_kernels_compile_cleanly(architecture):
 def test_the_report_is_of_these_kernels_and_clean():
     """All six architectures, from the results on disk: a new case or tiling has to be compiled."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks.static_report", "--quick", "--verify"]
+    command = [sys.executable, "-m", "benchmarks.static_report", "--defaults", "--verify"]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
     )
