@@ -96,8 +96,8 @@ def jobs(architectures: list[int], scope: str = "all") -> Iterator[Job]:
                     if scope != "all" or kind != kinds[0]:
                         configs = configs[:1]
                     for place, config in enumerate(configs):
-                        if (*kind[:2], config) not in seen:
-                            seen.add((*kind[:2], config))
+                        if (*kind, config) not in seen:
+                            seen.add((*kind, config))
                             yield Job(row, number, *kind, config, architecture, place == 0)
 
 
