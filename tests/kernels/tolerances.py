@@ -6,6 +6,7 @@ tf32 keeps ten bits of each factor on a GPU (the interpreter computes it in full
 """
 
 import torch
+from fastgan.kernels.types import INTERPRETED
 
 #            (absolute, relative)
 TOLERANCE = {
@@ -32,9 +33,13 @@ def assert_close(out: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, 
         assert (difference > 0).float().mean() <= 0.01
         return
     if out.dtype == torch.float8_e4m3fn:
-        # One code: where a sum lies close to the middle between two; codes of small values are
-        # closer to each other than sums on Hopper are exact.
+        # One code: where a sum lies within float32's rounding of the middle between two.
         difference = (codes_in_order(out) - codes_in_order(expected)).abs()
+        if INTERPRETED:
+            assert difference.max() <= 1
+            assert (difference > 0).float().mean() <= 0.01
+            return
+        # On Hopper sums are less exact than that; codes of small values are closer to each other.
         high = 448.0 if case is None else case.epilogue.high
         near = (out.float() - expected.float()).abs() * (high / 448) <= TOLERANCE[torch.float16][0]
         assert difference[~near].numel() == 0 or difference[~near].max() <= 1
