@@ -138,7 +138,8 @@ CASES = (
     Case(
         2,
         (4, 1, 9),
-        (LOAD, *map(Step, ("neg", "exp", "square", "abs", "log", "sigmoid", "reciprocal", "sin"))),
+        # No sine of large numbers: it would have no exact digits left.
+        (LOAD, *map(Step, ("neg", "exp", "square", "abs", "log", "sin", "sigmoid", "reciprocal"))),
     ),
     Case(
         1, (3, 5, 5), (LOAD, Step("div", 2.0), Step("sub", tensor=1), Step("relu")), ("nchw",) * 2

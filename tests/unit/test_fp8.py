@@ -188,8 +188,10 @@ def test_nan_and_infinity_are_made_again(
     with caplog.at_level(logging.WARNING, "fastgan"):
         images = generator.run({name: latents})[generator.signature.outputs[0].name]
     assert "NaN or Inf in fp8" in caplog.text
-    with torch.inference_mode():
-        assert (images - module(latents)).abs().max() <= 2e-3
+    exact = _load(path, precision="fp32")
+    assert torch.equal(images, exact.run({name: latents})[exact.signature.outputs[0].name])
+    with torch.inference_mode():  # the other sample's last bits decide signs: it is tanh of 1e5
+        assert (images[:1] - module(latents[:1])).abs().max() <= 2e-5
 
 
 def test_no_first_run_while_a_graph_is_captured(
