@@ -7,6 +7,7 @@ import json
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Serving:
             raise ArgumentError("quality", str(self.quality), "1 to 100")
 
 
-class LivePage:
+class LivePage(ABC):
     """Serves what a model makes to any number of pages; what it is made of, a subclass knows.
 
     Args:
@@ -130,24 +131,24 @@ class LivePage:
 
     # What a subclass knows ------------------------------------------------------------------------
 
+    @abstractmethod
     def _take(self) -> Frame | None:
         """The next frame; None where none came for a while. StopIteration at the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self) -> None:
         """No more frames; returns when the rendering thread has ended."""
-        raise NotImplementedError
 
-    def look(self) -> None:
+    def look(self) -> None:  # noqa: B027 - most have nothing to do
         """Somebody has come, or gone."""
 
+    @abstractmethod
     def _act(self, asked: dict[str, Any]) -> None:
         """Do what a page asks for.
 
         Raises:
             FastganError, ValueError, TypeError, AttributeError: it can't be had, or understood.
         """
-        raise NotImplementedError
 
     def _receive(self, data: bytes) -> None:
         """Take what a page sends; raises as `_act` does."""
