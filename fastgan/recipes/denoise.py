@@ -5,7 +5,7 @@ A U-Net that is never told which damage it was; what it makes is added to the im
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -14,40 +14,16 @@ from fastgan.recipes import restoration
 from fastgan.recipes.damage import Damage
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
-from fastgan.recipes.restoration import PairSettings, Restoration
+from fastgan.recipes.restoration import Restoration, UNetSettings
 from fastgan.recipes.system import built
 
 NAME = "denoise"
 
 
-@dataclass(frozen=True)
-class DenoiseSettings(PairSettings):
-    """Beside the others: `width`, the channels at half the size; below there are more."""
-
-    width: int = 32
-
-
 SETTINGS = {
-    "ship": DenoiseSettings(
-        steps=5000,
-        lr=2e-3,
-        lr_end=0.01,
-        momentum=0.9,
-        distance="rmse",
-        vary=True,
-        precision="bf16",
-    ),
-    "full": DenoiseSettings(
-        steps=200_000,
-        lr=1e-3,
-        lr_end=0.01,
-        momentum=0.9,
-        distance="rmse",
-        vary=True,
-        width=64,
-        size=128,
-    ),
-    "quick": DenoiseSettings(steps=30, batch=4, lr=1e-3, width=8, average=0.9),
+    "ship": replace(restoration.SHIP, steps=5000),
+    "full": restoration.FULL,
+    "quick": UNetSettings(steps=30, batch=4, lr=1e-3, width=8, average=0.9),
 }
 
 data = restoration.data
@@ -65,7 +41,7 @@ class Denoiser(nn.Module):
         return restored
 
 
-def build(settings: DenoiseSettings, found: tuple[Photographs, Photographs]) -> Restoration:
+def build(settings: UNetSettings, found: tuple[Photographs, Photographs]) -> Restoration:
     """The recipe on these photographs, to train with and held out."""
     return Restoration(
         NAME,

@@ -14,7 +14,7 @@ Iterative Methods, and Second Order Richardson Iterative Methods" (1961); Lebede
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from fastgan.exporting import export
 from fastgan.recipes import restoration
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
-from fastgan.recipes.restoration import PairSettings, Restoration
+from fastgan.recipes.restoration import Restoration, UNetSettings
 from fastgan.recipes.system import built
 from fastgan.signature import Input
 
@@ -45,34 +45,10 @@ _BIHARMONIC = (
 )
 
 
-@dataclass(frozen=True)
-class InpaintSettings(PairSettings):
-    """Beside the others: `width`, the channels at half the size; below there are more."""
-
-    width: int = 32
-
-
 SETTINGS = {
-    "ship": InpaintSettings(
-        steps=6000,
-        lr=2e-3,
-        lr_end=0.01,
-        momentum=0.9,
-        distance="rmse",
-        vary=True,
-        precision="bf16",
-    ),
-    "full": InpaintSettings(
-        steps=200_000,
-        lr=1e-3,
-        lr_end=0.01,
-        momentum=0.9,
-        distance="rmse",
-        vary=True,
-        width=64,
-        size=128,
-    ),
-    "quick": InpaintSettings(
+    "ship": replace(restoration.SHIP, steps=6000),
+    "full": restoration.FULL,
+    "quick": UNetSettings(
         steps=30, batch=4, lr=1e-3, adversarial=0.01, warm=10, width=8, average=0.9
     ),
 }
@@ -196,7 +172,7 @@ class Inpaint(Restoration):
         export(self.finished(), path, inputs=[image, mask], range=(-1, 1))
 
 
-def build(settings: InpaintSettings, found: tuple[Photographs, Photographs]) -> Inpaint:
+def build(settings: UNetSettings, found: tuple[Photographs, Photographs]) -> Inpaint:
     """The recipe on these photographs, to train with and held out."""
     return Inpaint(
         NAME,

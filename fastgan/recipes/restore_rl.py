@@ -27,16 +27,16 @@ from torch.nn import functional
 from fastgan.errors import ArgumentError
 from fastgan.recipes import denoise, losses, restoration
 from fastgan.recipes.damage import Damage
-from fastgan.recipes.denoise import Denoiser, DenoiseSettings
+from fastgan.recipes.denoise import Denoiser
 from fastgan.recipes.photographs import Photographs
-from fastgan.recipes.restoration import Restoration
+from fastgan.recipes.restoration import Restoration, UNetSettings
 from fastgan.recipes.system import built
 
 NAME = "restore-rl"
 
 
 @dataclass(frozen=True)
-class PolicySettings(DenoiseSettings):
+class PolicySettings(UNetSettings):
     """Beside those of `denoise`; `adversarial` is the weight of log D beside the PSNR in dB.
 
     Attributes:
