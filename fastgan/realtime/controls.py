@@ -14,8 +14,12 @@ from torch import Tensor
 from fastgan import labels as class_labels
 from fastgan.errors import ArgumentError
 from fastgan.realtime.space import Space
-from fastgan.realtime.walks import Walk
+from fastgan.realtime.walks import FARTHEST, Walk, bounded
 from fastgan.signature import Input, Signature
+
+#: The fastest walk, in frames of the walk per frame shown, and the longest step.
+FASTEST = 2.0**20
+LONGEST_STEP = 2**31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +49,7 @@ class Settings:
         """Where on the walk frame `index` is."""
         if self.paused:
             return self.base[1]
-        return self.base[1] + (index - self.base[0]) * self.speed
+        return bounded(self.base[1] + (index - self.base[0]) * self.speed)
 
 
 class Controls:
@@ -82,11 +86,12 @@ class Controls:
     ) -> None:
         """Change some; None, and False for `truncation`, leave one as it is."""
         label = None if labels is None else self.label(labels)
-        for name, value in (("speed", speed), ("position", position)):
-            if value is not None and not _is_finite(value):
-                raise ArgumentError(name, repr(value), "a finite number")
-        if isinstance(step, bool) or not isinstance(step, int):
-            raise ArgumentError("step", repr(step), "a whole number of frames")
+        for name, value, most in (("speed", speed, FASTEST), ("position", position, FARTHEST)):
+            if value is not None and not _is_within(value, most):
+                raise ArgumentError(name, repr(value), f"a number from {-most:g} to {most:g}")
+        if isinstance(step, bool) or not isinstance(step, int) or abs(step) > LONGEST_STEP:
+            needed = f"a whole number of frames, at most {LONGEST_STEP} either way"
+            raise ArgumentError("step", repr(step), needed)
         with self._lock:
             settings = self._settings
             here = settings.position(self._next)
@@ -112,7 +117,7 @@ class Controls:
             )
             if step or any(x is not None for x in (speed, paused, position)):
                 here = here if position is None else float(position)
-                here += step * settings.speed
+                here = bounded(here + step * settings.speed)
                 settings = replace(settings, base=(self._next, here))
             self._settings = settings
         self.wake()
@@ -139,9 +144,9 @@ class Controls:
         if not isinstance(labels, Mapping):
             return class_labels.resolve(labels, batch, port, names, [0] * batch, 0, device)
         classes = list(labels)
-        weights = torch.tensor([float(labels[name]) for name in classes])
-        if not len(weights) or not bool((weights >= 0).all()) or not float(weights.sum()) > 0:
-            needed = "weights of at least 0, not all 0"
+        weights = torch.tensor([_weight(labels[name]) for name in classes])
+        if not len(weights) or not bool((weights >= 0).all()) or not 0 < weights.sum() < math.inf:
+            needed = "finite weights of at least 0, not all 0"
             raise ArgumentError("labels", repr(dict(labels)), needed)
         each = [_resolve(name, port, names, device) for name in classes]
         if port.dtype.startswith("float"):
@@ -155,5 +160,10 @@ def _resolve(label: Any, port: Any, names: Iterable[str], device: torch.device) 
     return class_labels.resolve(label, 1, port, tuple(names), [0], 0, device)
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _weight(value: Any) -> float:
+    """A class's weight; NaN, which no weight may be, for what is no number."""
+    return float(value) if _is_within(value, 1e30) else math.nan
+
+
+def _is_within(value: Any, most: float) -> bool:
+    return isinstance(value, (int, float)) and -most <= value <= most

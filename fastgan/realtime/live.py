@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 _ASKED = {"walk", "drag", "seed", "speed", "position", "truncation", "labels", "pause", "step"}
 
 
+#: The longest drag, in radians; 2 pi is back where it began.
+_LONGEST_DRAG = 1e3
+
+
+def _radians(value: Any) -> float:
+    """A drag along one axis.
+
+    Raises:
+        ValueError: it is no number, or a longer drag than any mouse makes.
+    """
+    if not isinstance(value, (int, float)) or not abs(value) <= _LONGEST_DRAG:
+        raise ValueError(f"drag: two numbers within {_LONGEST_DRAG:g} are needed")
+    return float(value)
+
+
 class Live(LivePage):
     """Serves one stream to any number of pages.
 
@@ -64,7 +79,7 @@ class Live(LivePage):
                 self._nudge = Nudge(walks.get(asked["walk"], self._given))
                 stream.set(walk=self._nudge)
             if "drag" in asked:
-                x, y = asked["drag"]
+                x, y = (_radians(value) for value in asked["drag"])
                 self._nudge = Nudge(self._nudge.walk, self._nudge.x + x, self._nudge.y + y)
                 stream.set(walk=self._nudge)
             if "seed" in asked:

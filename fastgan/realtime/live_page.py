@@ -60,6 +60,9 @@ class Serving:
             raise ArgumentError("format", repr(self.format), ", ".join(FORMATS))
         if not 1 <= self.quality <= 100:
             raise ArgumentError("quality", str(self.quality), "1 to 100")
+        if self.token is not None and not self.token.strip():
+            # An unset variable in a script must not open the page to everybody.
+            raise ArgumentError("token", repr(self.token), "a text, or none given: one is made")
 
 
 class LivePage(ABC):
@@ -263,7 +266,7 @@ class LivePage(ABC):
             self._act(asked)
         except (FastganError, OSError) as error:
             self._server.note(client, {"error": str(error), **about})
-        except (ValueError, TypeError, AttributeError) as error:
+        except Exception as error:  # a page may send anything; only it hears of that
             self._server.note(client, {"error": f"not understood: {error}", **about})
         else:
             self._server.tell({"state": self._state()})

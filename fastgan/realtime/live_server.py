@@ -8,6 +8,7 @@ import hmac
 import json
 import secrets
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +51,19 @@ class Page(Protocol):
 
     def hear(self, client: Client, message: str | bytes) -> None:
         """A page asks for something, or sends it; called on a thread of its own."""
+
+
+def _parts(address: str) -> tuple[str | None, str | None]:
+    """Of an address: the host's name, and host and port; None where it is none."""
+    try:
+        parts = urlsplit(address)
+        return parts.hostname, parts.netloc
+    except ValueError:
+        return None, None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 class Server:
@@ -183,15 +197,17 @@ class Server:
 
         @web.middleware
         async def guard(request: Any, handler: Any) -> Any:
-            host = urlsplit(f"//{request.host}").hostname
             origin = request.headers.get("Origin")
+            host, from_here = _parts(f"//{request.host}")[0], True
+            if origin is not None:
+                from_here = _parts(origin)[1] == request.host
             if self.token is not None:
                 given = request.query.get("token", "") or request.cookies.get("fastgan", "")
-                if not hmac.compare_digest(given.encode(), self.token.encode()):
+                if not hmac.compare_digest(_bytes(given), _bytes(self.token)):
                     raise web.HTTPForbidden(text="The address needs the token that was printed.\n")
             elif host not in _LOOPBACK:  # a name that was made to lead here
                 raise web.HTTPForbidden(text="This page is for this machine alone.\n")
-            if origin is not None and urlsplit(origin).netloc != request.host:
+            if not from_here:
                 raise web.HTTPForbidden(text="Another site's page may not come in here.\n")
             return await handler(request)
 
@@ -225,7 +241,12 @@ class Server:
         from aiohttp import web
 
         path = self._folder / request.match_info["name"]
-        if path.parent != self._folder or not path.name.startswith("live-") or not path.is_file():
+        try:
+            # A link would lead to whatever it names.
+            whole = path.parent == self._folder and stat.S_ISREG(path.lstat().st_mode)
+        except (OSError, ValueError):  # no such file; a name that none can have
+            whole = False
+        if not whole or not path.name.startswith("live-"):
             raise web.HTTPNotFound
         return web.FileResponse(path)
 

@@ -84,7 +84,7 @@ class Osc:
             return
         try:
             _act(self._stream, address, values)
-        except ArgumentError as error:  # a wrong message never stops a show
+        except Exception as error:  # a wrong message never stops a show
             log.warning("OSC %s: %s", address, error)
 
     def close(self) -> None:

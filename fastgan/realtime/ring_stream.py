@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numpy.typing import NDArray
@@ -63,25 +63,25 @@ def pictures(reader: RingReader) -> Iterator[NDArray[Any]]:
 def _steer(stream: Stream, ring: RingWriter, before: Asked, asked: Asked) -> None:
     """Change what differs from what was asked for before."""
     if asked.seed != before.seed:
-        _try(stream, seed=asked.seed)
+        _try(stream.set, seed=asked.seed)
         ring.seed = asked.seed
     if asked.speed is not None and asked.speed != before.speed:
-        _try(stream, speed=asked.speed)
+        _try(stream.set, speed=asked.speed)
     if asked.truncation != before.truncation:
-        _try(stream, truncation=asked.truncation)
+        _try(stream.set, truncation=asked.truncation)
     if asked.label is not None and asked.label != before.label:
-        _try(stream, labels=asked.label)
+        _try(stream.set, labels=asked.label)
     if asked.paused != before.paused:
         if asked.paused:
             stream.pause()
         else:
             stream.resume()
     if asked.steps:
-        stream.step(asked.steps)
+        _try(stream.step, frames=asked.steps)
 
 
-def _try(stream: Stream, **change: Any) -> None:
+def _try(change: Callable[..., None], **values: Any) -> None:
     try:
-        stream.set(**change)
+        change(**values)
     except ArgumentError as error:
         log.warning("a reader asks for what can't be had: %s", error)

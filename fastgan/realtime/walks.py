@@ -32,6 +32,8 @@ from fastgan.realtime.space import (
 )
 
 INTERPOLATIONS = ("spherical", "linear", "cubic")
+#: No walk goes further than this, either way: beyond it float64 can't tell two frames apart.
+FARTHEST = 2.0**52
 
 
 class Walk(ABC):
@@ -101,7 +103,7 @@ class SeedPath(Walk):
         return np.stack([self._one(position, space) for position in positions])
 
     def _one(self, position: float, space: Space) -> Array:
-        along = position / self.frames
+        along = bounded(position / self.frames)
         whole = math.floor(along)
         part = along - whole
         if not self.loop and not 0 <= whole < len(self.seeds) - 1:
@@ -153,7 +155,7 @@ class Drift(Walk):
         return space.from_normal(np.stack([self._one(p, space) for p in positions]))
 
     def _one(self, position: float, space: Space) -> Array:
-        along = max(0.0, position) / self.frames
+        along = bounded(max(0.0, position) / self.frames)
         whole = math.floor(along)
         weights = _b_spline(along - whole)
         scale = 1.0 / math.sqrt(sum(w * w for w in weights))
@@ -201,7 +203,7 @@ class Orbit(Walk):
         return space.from_normal(np.stack([self._one(p, space) for p in positions]))
 
     def _one(self, position: float, space: Space) -> Array:
-        turn = 2.0 * math.pi * (math.fmod(position, self.frames) / self.frames)
+        turn = 2.0 * math.pi * (math.fmod(bounded(position), self.frames) / self.frames)
         value = np.zeros((space.batch, *space.shape), np.float32)
         scale = math.sqrt(1.0 / self.harmonics)
         for h in range(1, self.harmonics + 1):
@@ -247,7 +249,7 @@ class Rows(Walk):
             needed = f"[n, {', '.join(map(str, (space.batch, *space.shape)))}]"
             raise ArgumentError("rows", f"shape {self._values.shape}", needed)
         found = []
-        for position in positions:
+        for position in map(bounded, positions):
             whole = math.floor(position)
             part = position - whole
             first, second = (
@@ -319,6 +321,11 @@ def _b_spline(t: float) -> tuple[float, float, float, float]:
         (-3.0 * t**3 + 3.0 * t**2 + 3.0 * t + 1.0) / 6.0,
         t**3 / 6.0,
     )
+
+
+def bounded(position: float) -> float:
+    """A position on a walk, at most `FARTHEST` from its start; where there is none, the start."""
+    return 0.0 if math.isnan(position) else min(max(position, -FARTHEST), FARTHEST)
 
 
 def positive(name: str, value: float) -> None:
