@@ -18,9 +18,10 @@ import torch
 
 import fastgan
 from benchmarks.models import MODELS
+from fastgan import processor
 from fastgan.errors import ArgumentError
 from fastgan.measure import machine
-from fastgan.measure.bench import SIZES, has_bf16, ours
+from fastgan.measure.bench import SIZES, ours
 from fastgan.measure.peers import PEERS, Contender, MissingError, Setting, registry_module
 from fastgan.measure.subject import open_subject
 
@@ -60,7 +61,7 @@ def contender(model: str, name: str) -> Contender:
         except MissingError as error:
             pytest.skip(f"{name}: {error}")
     precision = "bf16" if "bf16" in name else "auto"
-    if precision == "bf16" and shared.device.type == "cpu" and not has_bf16():
+    if precision == "bf16" and shared.device.type == "cpu" and not processor.has_bfloat16():
         pytest.skip("no bf16 instructions on this CPU")
     generator = fastgan.load(MODELS[model]().source, precision=precision)
     own = ours(generator, shared.subject, name.removesuffix(" fed"))
@@ -71,7 +72,7 @@ def contender(model: str, name: str) -> Contender:
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("model", MODELS)
 def test_generate(benchmark: Any, model: str, n: int, name: str) -> None:
-    if name.endswith("bf16") and name in PEERS and not has_bf16():
+    if name.endswith("bf16") and name in PEERS and not processor.has_bfloat16():
         pytest.skip("no bf16 instructions on this CPU")
     run = contender(model, name).prepare(n)
     run()

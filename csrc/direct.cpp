@@ -291,7 +291,8 @@ const std::vector<const DirectPath*>& direct_paths() {
   static const std::vector<const DirectPath*> found = [] {
     std::vector<const DirectPath*> all;
 #if defined(__x86_64__) && defined(__GNUC__)
-    for (const DirectPath* path : {&direct_avx512_bf16, &direct_avx512, &direct_avx2}) {
+    for (const DirectPath* path :
+         {&direct_avx512_bf16, &direct_avx512, &direct_avx2, &direct_avx2_bf16}) {
       if (path->runs_here()) all.push_back(path);
     }
 #endif

@@ -93,7 +93,7 @@ struct DirectPath {
   int64_t element() const { return 4 / pack; }  // bytes
 };
 
-extern const DirectPath direct_avx2, direct_avx512, direct_avx512_bf16;
+extern const DirectPath direct_avx2, direct_avx2_bf16, direct_avx512, direct_avx512_bf16;
 
 // The paths that run on this processor, best first.
 const std::vector<const DirectPath*>& direct_paths();

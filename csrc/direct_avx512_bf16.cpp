@@ -5,10 +5,12 @@
 #include <vector>
 
 #include "direct.h"
+#include "processor.h"
 
 static bool runs_here() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16");
+  return fastgan::allowed(fastgan::Instructions::kAvx512Bf16) &&
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16");
 }
 
 #ifdef __clang__

@@ -27,7 +27,11 @@ FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
 #else
+#ifdef FASTGAN_BF16
+constexpr int kMostRows = 5;  // of 16 registers: weights and pixels take two for each of theirs
+#else
 constexpr int kMostRows = 6;  // of 16 registers
+#endif
 FASTGAN_INLINE Vector load(const float* p) { return (Vector)_mm256_loadu_ps(p); }
 FASTGAN_INLINE void store(float* p, Vector a) { _mm256_storeu_ps(p, (__m256)a); }
 FASTGAN_INLINE Vector splat(float a) { return (Vector)_mm256_set1_ps(a); }
@@ -44,19 +48,40 @@ FASTGAN_INLINE void store(uint8_t* p, Vector a) {
 // Elements as the products take them: one, or a pair, for each lane.
 #ifdef FASTGAN_BF16
 typedef uint16_t Element;
-typedef int32_t Factors __attribute__((vector_size(64)));  // pairs of bfloat16
+typedef Integers Factors;  // pairs of bfloat16
 constexpr int kPack = 2;
+#if FASTGAN_WIDTH == 16
 FASTGAN_INLINE Factors factors(const Element* p) { return (Factors)_mm512_loadu_si512(p); }
-FASTGAN_INLINE Factors splat_factors(const Element* p) {
-  int32_t pair;
-  memcpy(&pair, p, sizeof pair);
-  return (Factors)_mm512_set1_epi32(pair);
-}
+FASTGAN_INLINE Factors splat_factors(int32_t pair) { return (Factors)_mm512_set1_epi32(pair); }
 FASTGAN_INLINE Vector multiply_add(Factors a, Factors b, Vector c) {
   return (Vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
 }
 FASTGAN_INLINE void store(Element* p, Vector a) {
   _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)a));
+}
+#else
+FASTGAN_INLINE Factors factors(const Element* p) {
+  return (Factors)_mm256_loadu_si256((const __m256i*)p);
+}
+FASTGAN_INLINE Factors splat_factors(int32_t pair) { return (Factors)_mm256_set1_epi32(pair); }
+// Rounded as AVX512-BF16 rounds: the upper product is added first, each sum on its own.
+FASTGAN_INLINE Vector multiply_add(Factors a, Factors b, Vector c) {
+  const Integers upper = Integers{} + static_cast<int32_t>(0xFFFF0000);
+  c = multiply_add((Vector)(a & upper), (Vector)(b & upper), c);
+  return multiply_add((Vector)(a << 16), (Vector)(b << 16), c);
+}
+FASTGAN_INLINE void store(Element* p, Vector a) {  // to nearest even; a NaN stays one
+  const Integers bits = (Integers)a;
+  const Integers rounded = bits + 0x7FFF + (bits >> 16 & 1);
+  const __m256i upper = _mm256_srli_epi32((__m256i)(a == a ? rounded : bits | 0x400000), 16);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08);
+  _mm_storeu_si128((__m128i*)p, _mm256_castsi256_si128(packed));
+}
+#endif
+FASTGAN_INLINE Factors splat_factors(const Element* p) {
+  int32_t pair;
+  memcpy(&pair, p, sizeof pair);
+  return splat_factors(pair);
 }
 FASTGAN_INLINE void store_one(Element* p, float a) {
   alignas(32) Element all[16];

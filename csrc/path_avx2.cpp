@@ -2,9 +2,11 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "processor.h"
+
 static bool runs_here() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2");
+  return fastgan::allowed(fastgan::Instructions::kAvx2) && __builtin_cpu_supports("avx2");
 }
 
 #ifdef __clang__

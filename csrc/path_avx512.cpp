@@ -2,9 +2,12 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "processor.h"
+
 static bool runs_here() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
+  return fastgan::allowed(fastgan::Instructions::kAvx512) &&
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
 }
 
 #ifdef __clang__

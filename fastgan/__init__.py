@@ -21,6 +21,9 @@ from fastgan.errors import (
     UnsupportedError,
 )
 from fastgan.limits import Limits
+from fastgan.processor import restrict as _restrict
+
+_restrict()  # before anything computes
 
 if TYPE_CHECKING:
     from fastgan.exporting import export

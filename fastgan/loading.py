@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fastgan import models, signature_metadata
+from fastgan import models, processor, signature_metadata
 from fastgan import signature as signatures
 from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
@@ -65,6 +65,7 @@ def load(
         BackendError: no backend takes it, or `strict` and the first choice does not.
         ArgumentError: an argument is not one of those above.
     """
+    processor.cap()  # a name that is none shall not go unseen
     target = _target(device, precision)
     if target.precision == "fp8":
         _check_fp8(target, backend)

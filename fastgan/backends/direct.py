@@ -127,9 +127,13 @@ class DirectExecutable:
         return out, nonfinite
 
 
-def covers(plan: Plan, dtype: torch.dtype) -> bool:
-    """Whether there is native code for all of this plan, computing in this type."""
-    return bool(paths(dtype)) and _layers(plan) is not None
+def covers(plan: Plan, dtype: torch.dtype, *, any_size: bool = False) -> bool:
+    """Whether there is native code for all of this plan, computing in this type.
+
+    any_size: whatever memory it takes, since nothing else would run it.
+    """
+    small = sum(buffer.bytes for buffer in plan.buffers.values()) <= _MOST_BYTES
+    return bool(paths(dtype)) and (any_size or small) and _layers(plan) is not None
 
 
 def _layers(plan: Plan) -> list[Step] | None:
@@ -137,8 +141,6 @@ def _layers(plan: Plan) -> list[Step] | None:
     if len(plan.inputs) != 1 or len(plan.outputs) != 1:
         return None
     if any(buffer.dtype != torch.float32 for buffer in plan.buffers.values()):
-        return None
-    if sum(buffer.bytes for buffer in plan.buffers.values()) > _MOST_BYTES:
         return None
     at, found = plan.inputs[0], []
     for step in plan.steps:

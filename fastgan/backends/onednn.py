@@ -1,7 +1,8 @@
 """Binds a product to oneDNN's fused operators, as PyTorch ships them for its own compiler.
 
 Weights are packed once, for the planned batch; activations stay channels-last; bias and activation
-run inside the product. It serves fp32 and bf16 (AVX512-BF16, AMX) on x86 CPUs.
+run inside the product. It serves fp32 and, where
+`processor.has_bfloat16`, bf16.
 """
 
 from __future__ import annotations
@@ -25,23 +26,6 @@ _PRODUCTS = ("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose")
 
 #: Activations that oneDNN fuses, by our name for them.
 _FUSED = {"none", "relu", "leaky_relu", "tanh", "sigmoid"}
-
-
-def available() -> bool:
-    """Whether this torch has oneDNN's fused operators."""
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(
-        torch.ops.mkldnn, "_convolution_transpose_pointwise"
-    )
-
-
-def bfloat16_available() -> bool:
-    """Whether the CPU has bf16 instructions that oneDNN uses."""
-    return available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def has_tiles() -> bool:
-    """Whether the CPU multiplies bf16 tiles (AMX), as oneDNN then does."""
-    return available() and bool(torch.cpu._is_amx_tile_supported())
 
 
 def bind(

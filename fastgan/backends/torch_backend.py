@@ -2,7 +2,9 @@
 
 A chain of dense layers on a CPU is one native call instead (`direct.py`), at every batch size: on
 two cores with AVX-512 it took less time than oneDNN for any number of images, in fp32 and bf16. Not
-so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that code does not.
+so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that code does not. A CPU without any
+instructions for bf16 runs such chains in it all the same, with the same results, and nothing else:
+on torch's own operators bf16 would take many times longer than fp32.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fastgan import processor
 from fastgan.backends import cuda_settings, direct, library, onednn
 from fastgan.backends.base import Executable, Target
 from fastgan.backends.executor import BoundStep, PlanExecutable
@@ -29,7 +32,7 @@ _KEPT = "fastgan.backends.torch"
 def accepts(
     model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
 ) -> Refusal | None:
-    """Takes every model that can be planned."""
+    """Takes every model that can be planned, in a precision that the device has."""
     if target.device.type == "cpu" and target.precision in ("fp16", "tf32"):
         return Refusal(name, "precision", f"{target.precision} on a CPU", "fp32 or bf16")
     if target.precision == "fp8":
@@ -60,10 +63,22 @@ def _compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, .
             return CudaPlanExecutable(plan, steps, target)
         return PlanExecutable(plan, steps, target.device, target.dtype)
 
-    tiles = target.precision == "bf16" and onednn.has_tiles()
-    if target.device.type == "cpu" and not tiles and direct.covers(plan, target.dtype):
+    if target.device.type != "cpu":
+        return by_library()
+    bf16 = target.precision == "bf16"
+    alone = bf16 and not _on_onednn(target)  # nothing else computes in this type
+    tiles = bf16 and processor.has_tiles()
+    if not tiles and direct.covers(plan, target.dtype, any_size=alone):
         return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
+    if alone and processor.has_onednn():
+        raise UnsupportedError("precision", processor.WITHOUT_BFLOAT16, processor.BFLOAT16_NEEDS)
     return by_library()
+
+
+def _on_onednn(target: Target) -> bool:
+    """Whether oneDNN computes in the target's type on this CPU."""
+    has = processor.has_bfloat16 if target.dtype == torch.bfloat16 else processor.has_onednn
+    return has()
 
 
 class CudaPlanExecutable(PlanExecutable):
@@ -86,7 +101,7 @@ class CudaPlanExecutable(PlanExecutable):
 def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:
     """Step `index` of the plan on oneDNN where it covers it, else on torch's op."""
     step = plan.steps[index]
-    if target.device.type == "cpu" and onednn.available():
+    if target.device.type == "cpu" and _on_onednn(target):
         bound = onednn.bind(step, plan.weights, plan.buffers, target.dtype)
         if bound is not None:
             return bound

@@ -117,7 +117,9 @@ def _show(report: Report) -> None:
     out.print(f"{report.model}: {', '.join(f'{p} {r}' for p, r in report.ran.items())}")
     out.print(table)
     if report.refused:
-        out.print(f"not on this machine: {', '.join(report.refused)}")
+        cpu = all(ran.endswith(" on cpu") for ran in report.ran.values())
+        where = "this CPU" if cpu else "this machine"
+        out.print(f"not on {where}: {', '.join(report.refused)}")
 
 
 def _number(value: float, unit: str) -> str:

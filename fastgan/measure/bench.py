@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 import fastgan
+from fastgan import processor
 from fastgan.errors import ArgumentError, BackendError, FastganError
 from fastgan.generator import Generator
 from fastgan.measure import ceilings, machine
@@ -118,14 +119,18 @@ def _contenders(
     peers: Sequence[str] | None,
 ) -> tuple[list[Contender], list[str]]:
     found, skipped = ours(generator, setting.subject, "fastgan"), []
-    if precision == "auto" and generator.device.type == "cpu" and has_bf16():
+    has_bf16 = processor.has_bfloat16()
+    if precision == "auto" and generator.device.type == "cpu" and not has_bf16:
+        skipped.append("fastgan bf16: not on this CPU, which has no instructions for it")
+    elif precision == "auto" and generator.device.type == "cpu":
         try:
             other = fastgan.load(source, precision="bf16", device="cpu", backend=backend)
             found += ours(other, setting.subject, "fastgan bf16")[:1]
         except BackendError as error:
             skipped.append(f"fastgan bf16: {error}")
     for name in PEERS if peers is None else peers:
-        if peers is None and name.endswith("bf16") and not has_bf16():
+        if peers is None and name.endswith("bf16") and not has_bf16:
+            skipped.append(f"{name}: not on this CPU, which has no instructions for bf16")
             continue
         try:
             found.append(PEERS[name](setting))
@@ -151,13 +156,6 @@ def ours(generator: Generator, subject: Subject, name: str) -> list[Contender]:
         what = f"generate(n): {how}, latents drawn from a seed included"
         contenders.insert(0, Contender(name, what, seeded, generator.precision))
     return contenders
-
-
-def has_bf16() -> bool:
-    """Whether this CPU computes in bf16 faster than in fp32."""
-    from fastgan.backends import onednn
-
-    return onednn.bfloat16_available()
 
 
 # Sizes -------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import fastgan
+from fastgan import processor
 from fastgan.backends.base import without_fp8
+from fastgan.errors import ArgumentError
 from fastgan.measure import machine
 
 #: Packages that overwrite one another's files: at most one may be installed.
@@ -71,7 +73,13 @@ def _cpu(missing: list[str]) -> str:
     cpu = machine.cpu()
     memory = f", {cpu['memory'] / 2**30:.0f} GiB" if cpu["memory"] else ""
     flags = ", ".join(cpu["flags"]) or "none of the flags that matter"
-    return f"{cpu['model']}, {cpu['cores']} cores{memory}; {flags}"
+    text = f"{cpu['model']}, {cpu['cores']} cores{memory}; {flags}"
+    try:
+        cap = processor.cap()
+    except ArgumentError as error:
+        missing.append(str(error))
+        return text
+    return text if cap is None else f"{text}; used as {cap}, because of {processor.VARIABLE}"
 
 
 def _gpu(missing: list[str]) -> str:
@@ -102,9 +110,8 @@ def _torch(missing: list[str]) -> str:
         if usable:
             found = without_fp8(torch.device("cuda"))
             build += ", which have fp8" if found is None else f", without fp8 ({found})"
-    from fastgan.backends import onednn
-
-    bf16 = "bf16 through oneDNN" if onednn.bfloat16_available() else "no fast bf16 on this CPU"
+    fast = processor.has_bfloat16()
+    bf16 = "bf16 through oneDNN" if fast else "no instructions for bf16: only DCGANs run in it"
     return f"{torch.__version__}, {build}; {torch.get_num_threads()} threads; {bf16}"
 
 

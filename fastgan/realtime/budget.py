@@ -10,6 +10,7 @@ import torch
 
 from fastgan.backends import Target
 from fastgan.errors import BudgetError, FastganError
+from fastgan.inputs import input_shapes
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
@@ -53,37 +54,35 @@ def _alternatives(
     generator: Generator, batch: int, format: str, size: tuple[int, int] | None
 ) -> Iterator[tuple[str, float]]:
     """(what, milliseconds) of cheaper ways to run."""
-    precision = "bf16" if generator.device.type == "cpu" else "fp16"
-    others = [generator.precision]
+    lower = "bf16" if generator.device.type == "cpu" else "fp16"
+    makers = [generator]
     if generator.precision not in ("bf16", "fp16", "fp8"):
-        others.append(precision)
+        makers += _with_precision(generator, lower)
     if generator.signature.image is not None:
         height, width = size or (0, 0)
         shapes = [(height // part, width // part) for part in (1, 2, 4) if min(height, width) > 16]
-        for name in others:
-            made = _with_precision(generator, name)
+        for made in makers:
             for shape in shapes:
-                if (name, shape) == (generator.precision, size):
-                    continue
-                yield from _timed(made, f"{shape[0]}x{shape[1]} in {name}", 1, format, shape)
+                if (made, shape) != (generator, size):
+                    what = f"{shape[0]}x{shape[1]} in {made.precision}"
+                    yield from _timed(made, what, 1, format, shape)
         return
     sizes = [batch]
     while sizes[-1] > 1 and generator.signature.frozen_batch is None:
         sizes.append(sizes[-1] // 2)
-    for name in others:
-        made = _with_precision(generator, name)
+    for made in makers:
         for n in sizes:
-            if (name, n) != (generator.precision, batch):
-                yield from _timed(made, f"batch {n} in {name}", n, format, None)
+            if (made, n) != (generator, batch):
+                yield from _timed(made, f"batch {n} in {made.precision}", n, format, None)
 
 
-def _with_precision(generator: Generator, precision: str) -> Generator:
-    if precision == generator.precision:
-        return generator
+def _with_precision(generator: Generator, precision: str) -> list[Generator]:
+    """The same on its backend in another precision; none where that does not take it here."""
+    model, signature, backend = generator._model, generator.signature, generator._backend
     target = Target(generator.device, precision)
-    return type(generator)(
-        generator._model, generator.signature, generator._backend, target, generator.refusals
-    )
+    if backend.accepts(model, target, input_shapes(signature, 1)) is not None:
+        return []
+    return [type(generator)(model, signature, backend, target, generator.refusals)]
 
 
 def _timed(

@@ -32,7 +32,7 @@ class Settings:
         shift: images are translated by up to this share of their size before they are judged.
         average: how much of the averaged generator stays, per step; of a run's first steps less,
             so that it holds nothing of the untrained weights.
-        precision: "bf16" computes the layers in bfloat16, faster where the processor has it.
+        precision: "bf16" computes the layers in bfloat16, where the processor has it.
         device: "cpu", "cuda", or "auto" for a GPU where there is one; a checkpoint fits both.
         patience: stop early, after so many sample grids without a better score on held-out data;
             0 never does. Only recipes that have a score take it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from fastgan import processor
 from fastgan.errors import ArgumentError
 from fastgan.recipes.settings import Settings
 from fastgan.recipes.trainer import Stateful
+
+log = logging.getLogger("fastgan")
 
 Made = TypeVar("Made")
 
@@ -36,6 +40,10 @@ class System:
     ) -> None:
         self.name, self.options, self._data = name, settings, data
         self.device = device_of(settings)
+        asked = settings.precision == "bf16"
+        self._bfloat16 = asked and (self.device.type != "cpu" or processor.has_bfloat16())
+        if asked and not self._bfloat16:  # torch would take many times as long as in fp32
+            log.warning("%s: trained in fp32: this CPU has no instructions for bf16", name)
         self.generator = generator.to(self.device)
         self.average = copy.deepcopy(generator).requires_grad_(False)
         self._networks = {"generator": generator, **others}
@@ -74,9 +82,8 @@ class System:
         raise NotImplementedError
 
     def autocast(self) -> torch.autocast:
-        """Layers in bfloat16 where the settings ask for it."""
-        enabled = self.options.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        """Layers in bfloat16 where the settings ask for it and the processor has it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
 
     def rate(self, network: str, step: int) -> float:
         """This network's step size after so many steps of the generator."""

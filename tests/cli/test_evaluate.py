@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from fastgan.recipes.evaluation import Figure, table
+from tests.instructions import needs_bfloat16_chain
+
+pytestmark = pytest.mark.cpu
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,7 @@ def test_a_table_and_its_verdict(fastgan, rgb: Path) -> None:
     assert "not on this machine" in both.out or "fp16" in both.out
 
 
+@needs_bfloat16_chain
 def test_json(fastgan, rgb: Path, tmp_path: Path) -> None:
     for place in ("-", tmp_path / "deep" / "figures.json"):
         result = fastgan("evaluate", rgb, "--like=judge", "--precision=fp32,bf16", "--json", place)

@@ -11,6 +11,9 @@ from torch import nn
 
 import fastgan
 from tests import networks
+from tests.instructions import needs_bfloat16_chain
+
+pytestmark = pytest.mark.cpu
 
 #: The largest difference from eager fp32, by backend and precision, in the images' own range.
 MAX_ABS = {
@@ -21,7 +24,10 @@ MAX_ABS = {
 }
 #: And for bf16 the lowest peak signal-to-noise ratio, of a range of 2 (dB).
 PSNR = {("torch", "bf16"): 40.0, ("triton", "bf16"): 40.0}
-PATHS = sorted({*MAX_ABS, *PSNR})
+PATHS = [
+    pytest.param(*path, marks=needs_bfloat16_chain) if path == ("torch", "bf16") else path
+    for path in sorted({*MAX_ABS, *PSNR})
+]
 
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
     "dcgan-64": lambda: (networks.dcgan(100, 64, 3, seed=0), (100, 1, 1)),

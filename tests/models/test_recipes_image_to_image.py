@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional
 
 import fastgan
+from fastgan import processor
 from fastgan.errors import ArgumentError
 from fastgan.recipes import (
     damage,
@@ -29,6 +30,7 @@ from fastgan.recipes.halve import halve
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.system import fixed
+from tests.instructions import needs_bfloat16
 
 pytest.importorskip("skimage", reason="the photographs come with scikit-image")
 CASES = {
@@ -114,6 +116,7 @@ def test_a_full_run_starts_and_its_file_loads(tmp_path, name):
     assert (made - image).abs().mean() < 0.2  # they start near the image that they are given
 
 
+@needs_bfloat16
 def test_in_bfloat16_the_smooth_filling_is_exact_all_the_same():
     settings = replace(inpaint.SETTINGS["quick"], precision="bf16")
     recipe = inpaint.build(settings, found("inpaint"))
@@ -122,6 +125,16 @@ def test_in_bfloat16_the_smooth_filling_is_exact_all_the_same():
         made = recipe.restored(recipe.generator, given)  # the network adds nothing yet
     smooth = inpaint.Inpainter.begun(given[:, :3], given[:, 3:])
     torch.testing.assert_close(made, smooth, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_bfloat16_is_for_processors_that_have_it(has, monkeypatch, caplog):
+    monkeypatch.setattr(processor, "has_bfloat16", lambda: has)
+    settings = replace(inpaint.SETTINGS["quick"], precision="bf16", device="cpu")
+    recipe = inpaint.build(settings, found("inpaint"))
+    with recipe.autocast():
+        assert torch.is_autocast_enabled("cpu") is has
+    assert ("trained in fp32" in caplog.text) is not has
 
 
 def test_the_step_size_follows_a_cosine_to_its_end():

@@ -6,17 +6,25 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import fastgan
+from tests.instructions import needs_bfloat16
 from tests.networks.families import FAMILIES
 from tests.networks.family import Family
 
 EXPORTERS = ("dynamo", "torchscript")
 #: (backend, precision) -> the largest difference, as a share of half the output's range.
 MAX_ABS = {("ort", "fp32"): 2e-5, ("torch", "fp32"): 2e-5, ("triton", "fp32"): 2e-5}
-PATHS = (*MAX_ABS, ("torch", "bf16"), ("triton", "fp16"))
+PATHS = (
+    ("ort", "fp32"),
+    pytest.param("torch", "fp32", marks=pytest.mark.cpu),
+    ("triton", "fp32"),
+    pytest.param("torch", "bf16", marks=[pytest.mark.cpu, needs_bfloat16]),
+    ("triton", "fp16"),
+)
 BATCHES = (1, 3)
 
 

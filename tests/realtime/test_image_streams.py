@@ -144,6 +144,7 @@ def test_a_frame_of_another_size_is_refused(upscaler) -> None:
         stream.feed(torch.zeros(16, 16, 3, dtype=torch.uint8))
 
 
+@pytest.mark.cpu
 def test_a_budget_names_sizes(upscaler) -> None:
     with pytest.raises(BudgetError, match=r"for 32x64 in fp32 .*(16x32|8x16) in (fp32|bf16)"):
         upscaler.stream(size=(32, 64), budget_ms=1e-4)

@@ -21,7 +21,10 @@ from fastgan.images import to_uint8
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 
 PATHS = [path for dtype in (torch.float32, torch.bfloat16) for path in direct.paths(dtype)]
-pytestmark = pytest.mark.skipif(not PATHS, reason="no native code for this CPU")
+pytestmark = [
+    pytest.mark.cpu,
+    pytest.mark.skipif(not PATHS, reason="no native code for this CPU"),
+]
 
 
 def plan_of(steps: list[Step], shapes: list[tuple[int, ...]], weights: dict[str, Tensor]) -> Plan:

@@ -8,6 +8,8 @@ from scipy import special
 from fastgan import latents, philox
 from fastgan.philox import Parameters
 
+pytestmark = pytest.mark.cpu
+
 native = latents._native
 needs_native = pytest.mark.skipif(native is None, reason="fastgan._native was not built")
 PATHS = native.paths() if native is not None else ["no path: fastgan._native was not built"]

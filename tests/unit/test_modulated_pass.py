@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from fastgan.backends import modulated
 from fastgan.plan import Epilogue
 
+pytestmark = pytest.mark.cpu
+
 
 @pytest.mark.skipif(not hasattr(modulated._native, "modulate"), reason="no native part is built")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

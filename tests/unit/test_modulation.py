@@ -11,6 +11,8 @@ import torch
 import fastgan
 from tests.networks.modulated_forms import FORMS, Synthesis
 
+pytestmark = pytest.mark.cpu
+
 #: What may be left of a small synthesis network: products, views, and arithmetic on styles.
 PRODUCTS = {"fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose"}
 ROWS = {"Mul", "Add", "Sqrt", "Reciprocal", "Div"}

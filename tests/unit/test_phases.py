@@ -8,11 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastgan.backends import onednn, phases
+from fastgan import processor
+from fastgan.backends import phases
 from fastgan.plan import Buffer, Step
 
+pytestmark = pytest.mark.cpu
 
-@pytest.mark.skipif(not onednn.available(), reason="this torch has no oneDNN operators")
+
+@pytest.mark.skipif(not processor.has_onednn(), reason="this torch has no oneDNN operators")
 @pytest.mark.parametrize("number", range(12))
 def test_any_geometry(number: int) -> None:
     pick = random.Random(int(torch.randint(2**31, ())))

@@ -67,7 +67,7 @@ def measure(
     """Run `figures` on a model in these precisions; without any, in all that the machine has.
 
     Raises:
-        BackendError: a precision that was asked for has no backend here, or none has.
+        BackendError: none of the precisions has a backend here, or fp32 has none.
         FastganError: as `fastgan.load` and `figures`.
     """
     ran: dict[str, str] = {}
@@ -78,10 +78,16 @@ def measure(
         try:
             generator = fastgan.load(source, precision=precision, device=device, backend=backend)
         except BackendError as error:
-            if precisions or precision == "fp32":
+            if precision == "fp32":
                 raise
             refused[precision] = str(error)
             continue
         ran[precision] = f"{generator.backend} on {generator.device}"
         found[precision] = figures(generator)
+    if not found:
+        raise BackendError(
+            f"{source} in {', '.join(refused)}",
+            "; ".join(refused.values()),
+            "a precision that this machine has",
+        )
     return Report(source, ran, found, refused)

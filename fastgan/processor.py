@@ -1,0 +1,79 @@
+"""What this CPU computes with, as far as this process may: one home for the question.
+
+The environment variable FASTGAN_CPU makes a CPU stand in for a lesser one, so that what an ordinary
+desktop does can be tried on any machine: it caps fastgan's own native code (csrc/processor.h),
+oneDNN, PyTorch's own operators and MKL. ONNX Runtime has no such cap.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastgan.errors import ArgumentError
+
+#: The variable, and from the least to the most what it takes: for each the settings of the
+#: libraries, which read them when they first compute.
+VARIABLE = "FASTGAN_CPU"
+LEVELS = {
+    "portable": {
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "ATEN_CPU_CAPABILITY": "default",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    },
+    "avx2": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "avx512_bf16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
+}
+
+#: A refusal's words: what was found, and what was needed.
+WITHOUT_BFLOAT16 = (
+    "bf16, not on this CPU: it has no instructions for it, and without them only a chain of dense "
+    "layers (DCGAN) runs in it, from AVX2 on"
+)
+BFLOAT16_NEEDS = "a CPU with AVX-512 or Arm's bf16; or fp32, which is the faster one here"
+
+
+def restrict() -> None:
+    """Pass the cap on to the libraries; what the environment says of one by itself stands."""
+    for name, value in LEVELS.get(os.environ.get(VARIABLE, ""), {}).items():
+        os.environ.setdefault(name, value)
+
+
+def cap() -> str | None:
+    """The key of `LEVELS` that FASTGAN_CPU names, or None where nothing is capped.
+
+    Raises:
+        ArgumentError: it names none of them.
+    """
+    name = os.environ.get(VARIABLE, "")
+    if name and name not in LEVELS:
+        raise ArgumentError(VARIABLE, repr(name), ", ".join(LEVELS))
+    return name or None
+
+
+def has_onednn() -> bool:
+    """Whether this torch has oneDNN's fused operators."""
+    import torch
+
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(
+        torch.ops.mkldnn, "_convolution_transpose_pointwise"
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN computes in bf16 here: on x86 from AVX-512 on."""
+    import torch
+
+    return has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_tiles() -> bool:
+    """Whether oneDNN multiplies tiles of bf16 here (AMX)."""
+    import torch
+
+    # What torch says of AMX is the processor's alone; oneDNN's own cap may lie below it.
+    return cap() is None and has_bfloat16() and bool(torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,203 @@
+"""A CPU without instructions for bf16: what runs, what is refused; and FASTGAN_CPU, the cap."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import fastgan
+from fastgan import processor
+from fastgan.backends import Target, direct, get, torch_backend
+from fastgan.cli import app
+from fastgan.errors import ArgumentError, BackendError, BudgetError
+from fastgan.measure import bench, diagnosis, parity
+from fastgan.model_file import read
+from fastgan.models import path
+from fastgan.realtime import budget
+from fastgan.recipes.evaluation import Figure, table
+
+pytestmark = pytest.mark.cpu
+
+#: A shipped model that is no chain of dense layers.
+NO_CHAIN = "superres-x2"
+
+
+@pytest.fixture
+def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a desktop's CPU."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(processor, "has_bfloat16", lambda: False)
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command in this process."""
+    result = CliRunner().invoke(app(), [str(a) for a in arguments])
+    return result.exit_code, " ".join(result.stdout.split()), result.stderr
+
+
+LOOK = """
+import json, fastgan, torch
+from fastgan import _native, processor
+print(json.dumps([_native.paths(), [row[0] for row in _native.program_paths()],
+    torch.backends.cpu.get_cpu_capability(), processor.has_bfloat16(), processor.has_tiles()]))
+"""
+
+
+@pytest.mark.skipif(direct._native is None, reason="no native part is built")
+@pytest.mark.parametrize(
+    ("cap", "capability"), [("portable", "DEFAULT"), ("avx2", "AVX2"), ("avx512", "AVX512")]
+)
+def test_a_cap_reaches_all_that_computes(cap: str, capability: str) -> None:
+    kept = {k: v for k, v in os.environ.items() if k not in processor.LEVELS["avx2"]}
+    code = [sys.executable, "-c", LOOK]
+    done = subprocess.run(
+        code, env={**kept, processor.VARIABLE: cap}, check=True, capture_output=True, text=True
+    )
+    fills, programs, found, bf16, tiles = json.loads(done.stdout)
+    levels = list(processor.LEVELS)
+    above = levels[levels.index(cap) + 1 :]
+    assert not set(above) & {*fills, *programs}
+    assert cap != "portable" or not programs
+    assert found in ("DEFAULT", "AVX2", "AVX512")[: levels.index(cap) + 1]
+    assert not (bf16 and cap in ("portable", "avx2"))
+    assert not tiles
+
+
+def test_a_cap_that_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(processor.VARIABLE, "avx9")
+    with pytest.raises(ArgumentError, match="'avx9'; needed portable, avx2, avx512"):
+        fastgan.load("dcgan-digits", device="cpu")
+    found = diagnosis.examine()
+    assert any("'avx9'" in line for line in found["missing"])
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_a_refusal_says_what_is_needed() -> None:
+    with pytest.raises(BackendError, match=r"bf16, not on this CPU.*AVX-512.*or fp32"):
+        fastgan.load(NO_CHAIN, precision="bf16", device="cpu")
+    code, out, err = run("inspect", NO_CHAIN, "--precision", "bf16", "--device", "cpu")
+    assert code == 2
+    assert "superres-x2.onnx" in out  # what the file holds is shown all the same
+    assert err.count("\n") == 1
+    assert "not on this CPU" in err
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+@pytest.mark.skipif(not direct.paths(torch.bfloat16), reason="no native code for bf16 here")
+def test_a_chain_runs_at_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "_MOST_BYTES", 1 << 16)  # beyond, a library runs it where one can
+    generator = fastgan.load("dcgan-digits", precision="bf16", device="cpu", backend="torch")
+    images = generator.generate(40, batch_size=40)
+    plan = generator.plan(40)
+    assert plan is not None
+    assert {step.kernel for step in plan.steps} == {direct.KERNEL}
+    exact = fastgan.load("dcgan-digits", precision="fp32", device="cpu").generate(40)
+    assert (images - exact).square().mean() <= 4 * 10 ** (-40 / 10)  # 40 dB
+    assert not torch.equal(images, exact)
+
+
+@pytest.mark.skipif(
+    {"avx2_bf16", "avx512_bf16"} - {p.name for p in direct.paths(torch.bfloat16)} != set(),
+    reason="this CPU has no AVX512-BF16 to compare with",
+)
+@pytest.mark.parametrize("n", [1, 5])
+def test_without_instructions_the_images_are_the_same(n: int) -> None:
+    model = read(path("dcgan-digits"))
+    latent = fastgan.load("dcgan-digits", device="cpu").latents(n, seed=3)
+    name = model.model.graph.inputs[0].name
+    plan = torch_backend.make(model.model, {name: tuple(latent.shape)}, model.limits)
+    first, second = (
+        direct.DirectExecutable(plan, p, lambda: pytest.fail("not asked for"))({name: latent})
+        for p in direct.paths(torch.bfloat16)
+    )
+    assert torch.equal(first[plan.outputs[0]], second[plan.outputs[0]])
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_a_nan_is_found_without_instructions() -> None:
+    """Naming its node runs the plan step by step, on torch's own operators."""
+    model = read(path("dcgan-digits"))
+    name = model.model.graph.inputs[0].name
+    shapes = {name: tuple(fastgan.load("dcgan-digits", device="cpu").latents(2).shape)}
+    target = Target(torch.device("cpu"), "bf16")
+    if torch_backend.accepts(model, target, shapes) is not None:
+        pytest.skip("no native code for bf16 here")
+    made = torch_backend.compile(model, target, shapes)
+    assert made.first_nonfinite({name: torch.zeros(shapes[name])}) is None
+    assert made.first_nonfinite({name: torch.full(shapes[name], torch.nan)}) is not None
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_compare_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity, "_seconds", lambda run: 0.0)
+    code, out, err = run("compare", NO_CHAIN, "--n", 1)
+    assert code == 0, err
+    assert "not run: torch bf16: precision: bf16, not on this CPU" in out
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_evaluate_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"judge": lambda generator: {"worth": Figure(1.0, "what it is", least=0.5)}}
+    monkeypatch.setattr(table, "FIGURES", figures)
+    for precision in ("all", "fp32,bf16", "bf16,fp32"):
+        options = ("--like", "judge", "--precision", precision, "--device", "cpu")
+        code, out, err = run("evaluate", NO_CHAIN, *options)
+        assert code == 0, err
+        assert re.search(r"not on this CPU: [a-z0-9, ]*bf16", out)
+        code, out, _ = run("evaluate", NO_CHAIN, *options, "--json", "-")
+        found = json.loads(out)
+        assert list(found["figures"]) == ["fp32"]
+        assert "not on this CPU" in found["refused"]["bf16"]
+    code, _, err = run("evaluate", NO_CHAIN, "--like", "judge", "--precision", "bf16")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "not on this CPU" in err
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_bench_goes_on() -> None:
+    report = bench.run("dcgan-digits", sizes=[1], seconds=0, device="cpu", peers=["onnxruntime"])
+    assert {"fastgan", "onnxruntime"} <= {result.name for result in report.results}
+    assert "fastgan bf16: not on this CPU, which has no instructions for it" in report.skipped
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_budgets_name_what_the_machine_has(backend: str) -> None:
+    generator = fastgan.load(NO_CHAIN, device="cpu", backend=backend)
+    with pytest.raises(BudgetError, match="8x8 in fp32") as error:
+        budget.check(generator, 1e6, 600_000, 1, "uint8", (32, 32))
+    assert "bf16" not in str(error.value)
+
+
+def test_doctor_says_what_is_here() -> None:
+    has = "bf16 through oneDNN" if processor.has_bfloat16() else "no instructions for bf16"
+    facts = diagnosis.examine()["facts"]
+    assert has in facts["torch"]
+    cap = processor.cap()
+    assert (cap is None) == ("because of FASTGAN_CPU" not in facts["cpu"])
+
+
+def test_the_refusal_agrees_with_onednn() -> None:
+    """Where `has_bfloat16` is false, oneDNN raises; where it is true, it computes."""
+    if not processor.has_onednn():
+        pytest.skip("this torch has no oneDNN operators")
+    refused = get("torch").accepts(
+        read(path(NO_CHAIN)), Target(torch.device("cpu"), "bf16"), {"image": (1, 3, 8, 8)}
+    )
+    assert (refused is None) == processor.has_bfloat16()
+    weight = torch.randn(4, 8, dtype=torch.bfloat16)
+    run = torch.ops.mkldnn._linear_pointwise.default
+    x = torch.ones(2, 8, dtype=torch.bfloat16)
+    try:
+        run(x, torch.ops.mkldnn._reorder_linear_weight(weight, 2), None, "none", [], "")
+    except RuntimeError:
+        assert not processor.has_bfloat16()
+    else:
+        assert processor.has_bfloat16()
