@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastgan.errors import ArgumentError
+from fastgan.measure import machine
 
 #: What Pillow calls each format, and how it is told to write it.
 PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -79,7 +80,7 @@ class Saver:
     """
 
     def __init__(self, threads: int | None = None, waiting: int = 64) -> None:
-        self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), "fastgan-save")
+        self._pool = ThreadPoolExecutor(threads or min(8, machine.cores()), "fastgan-save")
         self._room = threading.BoundedSemaphore(waiting)
         self._error: BaseException | None = None
 
