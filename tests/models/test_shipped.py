@@ -88,7 +88,6 @@ def small(subject, inputs, side=32):
     return cut
 
 
-@pytest.mark.cpu
 @pytest.mark.parametrize("name", models.names())
 def test_every_backend_agrees_on_every_shipped_model(name, monkeypatch):
     monkeypatch.setattr(parity, "_seconds", lambda run: 0.0)

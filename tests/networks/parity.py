@@ -22,7 +22,7 @@ PATHS = (
     ("ort", "fp32"),
     pytest.param("torch", "fp32", marks=pytest.mark.cpu),
     ("triton", "fp32"),
-    pytest.param("torch", "bf16", marks=[pytest.mark.cpu, needs_bfloat16]),
+    pytest.param("torch", "bf16", marks=needs_bfloat16),
     ("triton", "fp16"),
 )
 BATCHES = (1, 3)
