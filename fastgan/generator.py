@@ -17,7 +17,6 @@ from torch import Tensor
 from fastgan import image_to_image
 from fastgan import images as image_formats
 from fastgan.backends import Backend, Target
-from fastgan.backends.base import ImageFormat
 from fastgan.errors import ArgumentError, Refusal
 from fastgan.fields import sized
 from fastgan.image_to_image import ImageModel
@@ -209,7 +208,7 @@ class Generator:
             executable: Any = self._runner.executable(self._runner.shapes(size))
             for format in formats:
                 image_formats.check_format(format)
-                image = ImageFormat(output.name, format, output.range)
+                image = image_formats.of(output, format).asked
                 if tune and hasattr(executable, "tune"):
                     executable.tune(image, seconds=deadline - time.monotonic())
                 if hasattr(executable, "warm_up"):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastgan.backends.base import ImageFormat
 from fastgan.errors import ArgumentError
-from fastgan.signature import Range
+from fastgan.signature import Input, Output, Range
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +32,11 @@ def check_format(format: str, *more: str) -> None:
 
 
 # Out of a model ----------------------------------------------------------------------------------
+
+
+def of(output: Output, format: str) -> ImageFormat:
+    """An output wanted as images in a format."""
+    return ImageFormat(output.name, format, output.range, output.mean, output.std)
 
 
 def allocate(
@@ -71,7 +76,7 @@ def store(images: Tensor, image: ImageFormat, out: Tensor) -> None:
             (v - low) / (high - low) * 255, clamped; NaN becomes 0.
     """
     if image.format == "uint8" and images.dtype != torch.uint8:
-        images = to_uint8(images, image.range)
+        images = port_to_uint8(images, image)
         if images.dim() == 4:
             images = images.permute(0, 2, 3, 1)
     out.copy_(images)
@@ -82,6 +87,14 @@ def to_uint8(values: Tensor, range: Range) -> Tensor:
     low, high = range
     scale = 255.0 / (high - low)
     return ((values.float() - low) * scale).nan_to_num_(0.0).round_().clamp_(0.0, 255.0)
+
+
+def port_to_uint8(values: Tensor, port: Input | Output | ImageFormat) -> Tensor:
+    """`to_uint8` of values [n, C, H, W] in a port's range, or of its channels' constants."""
+    if not port.mean:
+        return to_uint8(values, port.range or (-1.0, 1.0))
+    mean, std = (values.new_tensor(row, dtype=torch.float32) for row in (port.mean, port.std))
+    return to_uint8(values.float() * std[:, None, None] + mean[:, None, None], (0.0, 1.0))
 
 
 def to_pil(images: Tensor) -> list[Image]:
@@ -214,6 +227,19 @@ def to_floats(values: Tensor, peak: int | None, range: Range) -> Tensor:
         return values.float()
     low, high = range
     return values.float().mul_((high - low) / peak).add_(low)  # whole numbers: it is a copy
+
+
+def picture_range(port: Input | Output) -> Range:
+    """The range in which pictures are made ready for a port: [0, 1] where `normalise` follows."""
+    return (0.0, 1.0) if port.mean else port.range or (-1.0, 1.0)
+
+
+def normalise(values: Tensor, port: Input | Output) -> Tensor:
+    """(values - mean) / std of pictures [n, C, H, W] in [0, 1], where a port has these."""
+    if not port.mean:
+        return values
+    mean, std = (values.new_tensor(row)[:, None, None] for row in (port.mean, port.std))
+    return (values - mean) / std
 
 
 def with_channels(values: Tensor, alpha: Tensor | None, channels: int, range: Range) -> Tensor:

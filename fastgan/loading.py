@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from fastgan import models, processor, signature_metadata
-from fastgan import signature as signatures
+from fastgan import models, processor, signature_file
 from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
 from fastgan.batch_size import settle
@@ -55,7 +54,10 @@ def load(
         signature: what the inputs and outputs are, where the file does not say it and the guess
             that `fastgan inspect` shows is wrong. The document of the file's metadata (see
             `signature_metadata`), of which only what differs is needed:
-            `{"inputs": [{"name": "z", "kind": "latent", "distribution": "hypersphere"}]}`.
+            `{"inputs": [{"name": "z", "kind": "latent", "distribution": "hypersphere"}]}`. An
+            entry without a name is of every port of its kind: `{"inputs": [{"kind": "image",
+            "range": [0, 1]}]}`. It beats a file `model.fastgan.json` beside `model.onnx`, which
+            holds the same and beats the metadata.
         isolate: read and check the file in a child process first, so that even a crash of a
             library below becomes an error; costs about a second.
 
@@ -70,9 +72,7 @@ def load(
     if target.precision == "fp8":
         _check_fp8(target, backend)
     model, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
-    described = mark(signatures.of(model.model), turned)
-    if signature is not None:
-        described = signature_metadata.override(described, signature)
+    described = mark(signature_file.describe(model, signature), turned)
     settled = settle(model.model, described)
     shapes = input_shapes(settled, batch=1)
     chosen, refusals = choose(model, target, shapes, backend)

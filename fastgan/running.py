@@ -113,7 +113,7 @@ class Runner:
         if batch_size is not None and self._largest_batch is not None:
             batch_size = min(batch_size, self._largest_batch)
         output = self._image_output
-        image = ImageFormat(output.name, format, output.range)
+        image = image_formats.of(output, format)
         result: Tensor | None = None
         place: Tensor | None = None
         doubtful: list[tuple[int, int, dict[str, Any], Tensor]] = []
@@ -133,8 +133,10 @@ class Runner:
                 else:
                     # `allocate` will say whether it fits; where it doesn't, it is left alone.
                     place = out if count == n and isinstance(out, Tensor) else None
+                # What is still to be converted is not written to its place at once.
+                at_once = place if image.asked is image else None
                 with using_noise(noise(first, frozen or count)):
-                    made = self._attempt(batches, first, count, batch, image, place)
+                    made = self._attempt(batches, first, count, batch, image.asked, at_once)
                 if made is None:
                     continue
                 images, nonfinite = made
@@ -223,7 +225,7 @@ class Runner:
                 )
             exact = self.executable(_shapes_of(batch), Target(self._target.device, "fp32"))
             with using_noise(noise(first, self._signature.frozen_batch or count)):
-                images, _ = exact.images(batch, image)
+                images, _ = exact.images(batch, image.asked)
             image_formats.store(images[:count], image, result[first : first + count])
             redone += 1
 

@@ -7,10 +7,12 @@ state nothing, so it is guessed from types, shapes, names and the last activatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:  # onnx_ir takes 0.4 s to import, and `fastgan.export` needs only the types here
+    from collections.abc import Sequence
+
     import onnx_ir as ir
 
 InputKind = Literal["latent", "label", "image", "mask", "noise", "tensor"]
@@ -20,9 +22,21 @@ Distribution = Literal["normal", "uniform", "uniform_symmetric", "hypersphere"]
 Shape = tuple[int | str | None, ...]
 Port = TypeVar("Port", "Input", "Output")
 Range = tuple[float, float]
+Confidence = Literal["certain", "likely", "thin"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int64", "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a range that nothing states was guessed from."""
+
+    confidence: Confidence
+    why: str
+
+    def __str__(self) -> str:
+        return f"guessed, {self.confidence}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,11 @@ class Input:
             is [0, 1), "uniform_symmetric" is [-1, 1), "hypersphere" is uniform on the unit sphere.
         classes: how many classes a label has. An integer label is a class index, one per sample;
             a floating-point one is one-hot, [batch, classes].
-        range: the values that an image or mask input is made of.
+        range: the values that an image or mask input is made of: black and white, or, beside a
+            `mean`, the lowest and the highest of all channels.
+        mean, std: where each channel has constants of its own: the input is (picture - mean) / std
+            of a picture in [0, 1]. Empty where `range` says it all.
+        basis: what `range` was guessed from; None where it is stated.
         fill: which part of a mask the model fills in; None where the file does not say.
         guessed: whether the file says nothing of this input.
         channels_last: the file has it as [batch, H, W, C]; `shape` is channels first all the same.
@@ -53,6 +71,9 @@ class Input:
     guessed: bool = False
     fill: Fill | None = None
     channels_last: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    basis: Basis | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return _line(self, self.distribution, f"{self.classes} classes" if self.classes else None)
@@ -74,6 +95,9 @@ class Output:
     range: Range = (-1.0, 1.0)
     guessed: bool = False
     channels_last: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    basis: Basis | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return _line(self)
@@ -167,9 +191,16 @@ def of(model: ir.Model) -> Signature:
         ModelFileError: the metadata is malformed, contradicts the graph, or is of a later version;
             or an input or output is not a tensor.
     """
-    from fastgan import signature_guess, signature_metadata
+    from fastgan import signature_guess, signature_metadata, signature_ranges
 
-    return signature_metadata.correct(signature_guess.guess(model.graph), model)
+    described = signature_metadata.correct(signature_guess.guess(model.graph), model)
+    return signature_ranges.complete(model.graph, described)
+
+
+def normalised_range(mean: Sequence[float], std: Sequence[float]) -> Range:
+    """The lowest and the highest value that (picture - mean) / std has for pictures in [0, 1]."""
+    pairs = list(zip(mean, std, strict=True))
+    return min(-m / s for m, s in pairs), max((1 - m) / s for m, s in pairs)
 
 
 def _line(port: Input | Output, *notes: str | None) -> str:
@@ -177,8 +208,21 @@ def _line(port: Input | Output, *notes: str | None) -> str:
     parts += [note for note in notes if note]
     parts += ["channels last in the file"] if port.channels_last else []
     if port.range is not None and port.kind != "tensor":
-        parts.append(f"range [{port.range[0]:g}, {port.range[1]:g}]")
-    return ", ".join(parts) + (" (guessed)" if port.guessed else "")
+        parts.append(f"range {range_text(port)}")
+    line = ", ".join(parts) + (" (guessed)" if port.guessed else "")
+    if port.basis is not None and port.kind in ("image", "mask"):
+        line += f"; range {port.basis}"
+    return line
+
+
+def range_text(port: Input | Output) -> str:
+    """The range of a port, and its channels' constants where it has them."""
+    text = _row(port.range or (-1.0, 1.0))
+    return f"{text}, mean {_row(port.mean)}, std {_row(port.std)}" if port.mean else text
+
+
+def _row(numbers: tuple[float, ...]) -> str:
+    return "[" + ", ".join(f"{number:g}" for number in numbers) + "]"
 
 
 def shape_text(shape: Shape) -> str:

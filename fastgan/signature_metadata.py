@@ -9,6 +9,9 @@ It is one JSON document under the key `fastgan.signature` of the model's `metada
      "outputs": [{"name": "output", "kind": "image", "range": [-1, 1]}],
      "class_names": ["zero", "one", "two", "..."]}
 
+In place of a range, an image may have "mean" and "std", a list of one number for each channel: it
+is then (picture - mean) / std of a picture in [0, 1].
+
 Shapes and types are the graph's own. Everything but `version`, `name` and `kind` is optional, an
 input or output that is not listed is guessed, and keys that are not known here are ignored.
 """
@@ -31,11 +34,12 @@ from fastgan.signature import (
     OutputKind,
     Range,
     Signature,
+    normalised_range,
     shape_text,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx_ir as ir
 
@@ -50,7 +54,8 @@ def dump(signature: Signature) -> str:
     """The document that states `signature`."""
 
     def entry(port: Input | Output) -> _Fields:
-        fields = ("name", "kind", "distribution", "classes", "range", "fill")
+        values = ("mean", "std") if port.mean else ("range",)
+        fields = ("name", "kind", "distribution", "classes", *values, "fill")
         stated = {field: getattr(port, field, None) for field in fields}
         return {field: value for field, value in stated.items() if value is not None}
 
@@ -77,16 +82,60 @@ def correct(guess: Signature, model: ir.Model) -> Signature:
 def override(signature: Signature, document: Mapping[str, Any]) -> Signature:
     """The signature, with what a caller states in its place: a document without its version.
 
+    An entry without a name is of every port of its kind, and one without a kind leaves that.
+
     Raises:
         ArgumentError: the document is malformed or contradicts the graph.
     """
     try:
-        return _apply(signature, json.dumps({"version": VERSION, **document}))
-    except (TypeError, ValueError) as error:
+        named = {
+            **document,
+            **{
+                group: _named(group, document[group], ports)
+                for group, ports in (("inputs", signature.inputs), ("outputs", signature.outputs))
+                if isinstance(document.get(group), (list, tuple))
+            },
+        }
+        return _apply(signature, json.dumps({"version": VERSION, **named}))
+    except (AttributeError, TypeError, ValueError) as error:
         raise ArgumentError("signature", f"{error}", "a document as in the docs") from None
     except ModelFileError as error:
         where = error.where.rpartition(", ")[2]
         raise ArgumentError(f"signature, {where}", error.found, error.needed) from None
+
+
+def from_text(signature: Signature, text: str, source: str) -> Signature:
+    """The signature, with what a document of its own file states in its place.
+
+    Raises:
+        ModelFileError: the document is malformed, contradicts the graph, or is of a later version;
+            it names `source`.
+    """
+    try:
+        return _apply(signature, text)
+    except ModelFileError as error:
+        where = error.where.rpartition(", ")[2]
+        instead = "mend that file, or remove it"
+        raise ModelFileError(f"{source}, {where}", error.found, error.needed, instead) from None
+
+
+def _named(group: str, entries: Sequence[Any], ports: Sequence[Input | Output]) -> list[Any]:
+    """The entries, each with its name and kind."""
+    kinds = {port.name: port.kind for port in ports}
+    named: list[Any] = []
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            named.append(entry)
+        elif "name" in entry:
+            known = entry["name"] in kinds and "kind" not in entry
+            named.append({**entry, "kind": kinds[entry["name"]]} if known else entry)
+        else:
+            names = [name for name, kind in kinds.items() if kind == entry.get("kind")]
+            if not names:
+                found, has = f"a model without {entry.get('kind')!r}", sorted(set(kinds.values()))
+                _fail(f"{group}[{index}]", found, f"a kind that it has: {', '.join(has)}")
+            named += [{**entry, "name": name} for name in names]
+    return named
 
 
 def _apply(guess: Signature, text: str) -> Signature:
@@ -152,12 +201,17 @@ def _read_ports(document: _Fields, group: str, kinds: tuple[str, ...]) -> dict[s
             _fail(f"{where}.name", repr(name), "a string that no other entry has")
         if kind not in kinds:
             _fail(f"{where}.kind", repr(kind), "one of " + ", ".join(kinds))
-        readers: dict[str, Callable[[str, object], object]] = {"range": _read_range}
+        readers: dict[str, Callable[[str, object], object]] = {
+            "range": _read_range,
+            "mean": _read_channels,
+            "std": _read_channels,
+        }
         if group == "inputs":
             readers |= {"distribution": _read_distribution, "classes": _read_classes}
             readers["fill"] = _read_fill
         given = {key: entry[key] for key in readers if entry.get(key) is not None}
         ports[name] = {key: readers[key](f"{where}.{key}", value) for key, value in given.items()}
+        _settle_range(where, ports[name])
         ports[name]["kind"] = kind
     return ports
 
@@ -188,6 +242,31 @@ def _read_range(where: str, value: object) -> Range:
     return float(numbers[0]), float(numbers[1])
 
 
+def _read_channels(where: str, value: object) -> tuple[float, ...]:
+    numbers = value if isinstance(value, list) else []
+    finite = all(type(n) in (int, float) and abs(n) < 1e30 for n in numbers)  # false for NaN
+    if not numbers or not finite or (where.endswith(".std") and min(numbers) < 1e-30):
+        above = ", above 0" if where.endswith(".std") else ""
+        _fail(where, repr(value), f"a list of finite numbers, one for each channel{above}")
+    return tuple(map(float, numbers))
+
+
+def _settle_range(where: str, fields: _Fields) -> None:
+    """A mean and a deviation for each channel where one of the two is given, and their range."""
+    mean, std = fields.get("mean"), fields.get("std")
+    if not (mean or std):
+        if "range" in fields:
+            fields |= {"mean": (), "std": ()}
+        return
+    if "range" in fields:
+        _fail(f"{where}.range", "mean or std beside it", "one of the two")
+    fields["mean"] = mean = mean or (0.0,) * len(std or ())
+    fields["std"] = std = std or (1.0,) * len(mean)
+    if len(mean) != len(std):
+        _fail(f"{where}.std", f"{len(std)} numbers", f"{len(mean)}, as mean has")
+    fields["range"] = normalised_range(mean, std)
+
+
 def _check_names(
     group: str, stated: dict[str, _Fields], ports: tuple[Input, ...] | tuple[Output, ...]
 ) -> None:
@@ -203,7 +282,10 @@ def _correct_input(guess: Input, fields: _Fields | None) -> Input:
         return guess
     if guess.kind != fields["kind"]:  # what was guessed for another kind is void
         guess = replace(guess, distribution=None, classes=None, range=None, fill=None)
+        guess = replace(guess, mean=(), std=(), basis=None)
     stated = replace(guess, **fields, guessed=False)
+    if "range" in fields:
+        stated = replace(stated, basis=None)
     if stated.kind in ("latent", "noise") and stated.distribution is None:
         stated = replace(stated, distribution="normal")
     if stated.kind == "label" and stated.dtype in FLOATS and len(stated.shape) == 2:
@@ -217,11 +299,27 @@ def _correct_input(guess: Input, fields: _Fields | None) -> Input:
 def _correct_output(guess: Output, fields: _Fields | None) -> Output:
     if fields is None:
         return guess
-    return replace(guess, **fields, guessed=guess.guessed and "range" not in fields)
+    stated = replace(guess, **fields)
+    if "range" in fields:
+        stated = replace(stated, guessed=False, basis=None)
+    _check_channels(f"output {stated.name!r}", stated)
+    return stated
+
+
+def _check_channels(where: str, port: Input | Output) -> None:
+    """Hold a mean for each channel to the channels that there are."""
+    if not port.mean:
+        return
+    channels = port.shape[1] if len(port.shape) == 4 else None
+    if port.kind != "image" or port.dtype not in FLOATS:
+        _fail(f"mean of {where}", f"{port.kind!r} of {port.dtype}", "an image of floats")
+    if isinstance(channels, int) and len(port.mean) != channels:
+        _fail(f"mean of {where}", f"{len(port.mean)} numbers", f"{channels}, one for each channel")
 
 
 def _check_against_graph(port: Input) -> None:
     where, rank = f"input {port.name!r}", len(port.shape)
+    _check_channels(where, port)
     found = f"{port.kind!r} for {port.dtype} {shape_text(port.shape)}"
     if port.kind in ("latent", "noise") and port.dtype not in FLOATS:
         _fail(where, found, "a floating-point input")

@@ -67,11 +67,22 @@ class ImageFormat:
         name: the output's name.
         format: "float32" for NCHW in the model's own range, "uint8" for NHWC in 0..255.
         range: the output values that stand for black and white.
+        mean, std: where each channel has constants of its own, as in `signature.Output`.
     """
 
     name: str
     format: str
     range: tuple[float, float]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def asked(self) -> ImageFormat:
+        """What an executable is asked for: floats, where bytes are of constants for each channel.
+
+        No kernel writes those; `images.store` makes them.
+        """
+        return replace(self, format="float32") if self.mean else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ EXAMPLES = (
     ("fastgan apply x4.onnx -i scan.png --tile 512 --ext jpg", "in tiles of 512 pixels"),
     ("fastgan apply inpaint.onnx -i photo.png --mask hole.png", "white in the mask is filled in"),
     ("fastgan apply adain.onnx -i photo.jpg --style painting.jpg", "content and style"),
+    ("fastgan apply net.onnx -i photo.jpg --range 0:1", "where inspect shows a wrong guess"),
 )
 
 #: Pictures of one size go through the model together up to about so many bytes of floats.
@@ -99,6 +100,10 @@ def apply(
         typer.Option(help="Transparency: keep (resized apart), ignore, or model (run as grey)."),
     ] = "keep",
     batch_size: options.BatchSize = None,
+    range: options.Range = None,
+    out_range: options.OutRange = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -111,6 +116,7 @@ def apply(
     A picture that can't be read is reported at the end, and the exit code is then 1.
     """
     _check_options(ext, quality, outscale, suffix)
+    stated = options.signature(range, out_range, mean, std)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
     from fastgan.image_to_image import folders
 
@@ -125,7 +131,7 @@ def apply(
     jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say at once that it can't be
     began = time.perf_counter()
     generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict
+        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
     )
     _check_inputs(generator, mask, style, class_)
     arguments: dict[str, Any] = {

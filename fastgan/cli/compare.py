@@ -26,6 +26,10 @@ def compare(
             "first that takes the model."
         ),
     ] = "auto",
+    range: options.Range = None,
+    out_range: options.OutRange = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Compare every backend and precision of this machine with the reference.
@@ -41,7 +45,7 @@ def compare(
 
     if n < 1:
         raise ArgumentError("--n", str(n), "a whole number of at least 1")
-    subject = open_subject(model)
+    subject = open_subject(model, options.signature(range, out_range, mean, std))
     inputs = subject.inputs(n, seed)
     count = max(tensor.shape[0] for tensor in inputs.values())
     label, expected = parity.reference_of(subject, inputs, reference)

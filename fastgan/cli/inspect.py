@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from fastgan.generator import Generator
     from fastgan.measure.subject import Subject
     from fastgan.plan import Plan, Step
+    from fastgan.signature import Input, Output
 
 EXAMPLES = (
     ("fastgan inspect dcgan-digits", "signature, backend, and each step with its cost"),
     ("fastgan inspect model.onnx --batch 64 --precision bf16", "the plan of another run"),
     ("fastgan inspect model.onnx --gpu h200 --batch 64", "where the time must go on an H200"),
     ("fastgan inspect model.onnx --json", "the same for a program"),
+    (
+        "fastgan inspect model.onnx --range 0:1 --write-signature",
+        "what it takes, said once for all commands",
+    ),
 )
 
 
@@ -38,6 +43,18 @@ def inspect(
             "t4, a100, rtx4090, l4, h100, h200 or b200 (--precision auto is fp16 there).",
         ),
     ] = None,
+    range: options.Range = None,
+    out_range: options.OutRange = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    write_signature: Annotated[
+        bool,
+        typer.Option(
+            "--write-signature",
+            help="Write inputs and outputs as shown, to MODEL's name with .fastgan.json, which is "
+            "read whenever the model is loaded.",
+        ),
+    ] = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Show what a model is and how it would run.
@@ -52,14 +69,19 @@ def inspect(
 
     if batch < 1:
         raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
-    subject = open_subject(model)
+    stated = options.signature(range, out_range, mean, std)
+    subject = open_subject(model, stated)
+    if write_signature:
+        _write_signature(subject, as_json)
     facts = _file(subject)
     if gpu is not None:
         facts["prediction"] = prediction.predict(subject, gpu, precision, batch)
         _show(facts, as_json)
         return
     try:
-        generator = fastgan.load(model, device=device, backend=backend, precision=precision)
+        generator = fastgan.load(
+            model, device=device, backend=backend, precision=precision, signature=stated
+        )
     except BackendError:
         # Nothing runs it: what it holds is all the more of interest. The error follows on stderr.
         _show(facts, as_json)
@@ -70,6 +92,26 @@ def inspect(
     if plan is not None:
         facts["plan"] = {"batch": batch, **_plan(plan)}
     _show(facts, as_json)
+
+
+def _write_signature(subject: Subject, quiet: bool) -> None:
+    """State what is in force in the file beside the model, and say so."""
+    from fastgan import models
+    from fastgan.errors import ArgumentError
+    from fastgan.signature_file import beside, write
+
+    path = subject.model.path
+    if path is None or path in (models.path(name) for name in models.names()):
+        found = "a model that ships, which says it itself"
+        raise ArgumentError("--write-signature", found, "a file of your own")
+    place = beside(path)
+    there = place.exists()
+    try:
+        write(place, subject.signature)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ArgumentError(str(place), reason, "a place that can be written") from None
+    typer.echo(f"{'replaced' if there else 'wrote'} {place}", err=quiet)
 
 
 # Facts -------------------------------------------------------------------------------------------
@@ -98,7 +140,7 @@ def _file(subject: Subject) -> dict[str, Any]:
                 "shape": shape_text(port.shape),
                 "distribution": port.distribution,
                 "classes": port.classes,
-                "range": port.range,
+                **_range(port),
                 "guessed": port.guessed,
             }
             for port in subject.signature.inputs
@@ -109,7 +151,7 @@ def _file(subject: Subject) -> dict[str, Any]:
                 "kind": port.kind,
                 "dtype": port.dtype,
                 "shape": shape_text(port.shape),
-                "range": port.range,
+                **_range(port),
                 "guessed": port.guessed,
             }
             for port in subject.signature.outputs
@@ -117,6 +159,17 @@ def _file(subject: Subject) -> dict[str, Any]:
         "classes": list(subject.signature.class_names),
         "ops": dict(ops.most_common()),
         "signature": subject.signature.describe(),
+    }
+
+
+def _range(port: Input | Output) -> dict[str, Any]:
+    constants = {"mean": list(port.mean), "std": list(port.std)} if port.mean else {}
+    basis = None if port.basis is None or port.kind == "tensor" else port.basis
+    return {
+        "range": port.range,
+        **constants,
+        "range_confidence": basis and basis.confidence,
+        "range_because": basis and basis.why,
     }
 
 

@@ -59,6 +59,10 @@ def live(
         typer.Option(metavar="NAME", help="Also send over Spout (Windows; not tried yet)."),
     ] = None,
     size: options.Size = None,
+    range: options.Range = None,
+    out_range: options.OutRange = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -74,6 +78,7 @@ def live(
     """
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
     pixels = None if size is None else parse_size(size)
+    stated = options.signature(range, out_range, mean, std)
     import fastgan
     from fastgan.realtime import Drift, SeedPath
     from fastgan.realtime.live import Live
@@ -85,7 +90,7 @@ def live(
         raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
     Serving(format, quality)  # raises what it would raise later
     generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict
+        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
     )
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")

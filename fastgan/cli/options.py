@@ -6,7 +6,7 @@ A command names the type of its parameter here, and its own default beside it.
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,6 +70,93 @@ Size = Annotated[
     typer.Option(metavar="WxH", help="Of each picture, for models that make any: 1024x512."),
 ]
 Rng = Annotated[str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")]
+
+# What a model takes and makes, where its file does not say it ------------------------------------
+
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW:HIGH",
+        help="Black and white of the picture that goes in: 0:1, -1:1 or 0:255. Default: what the "
+        "model says, or a guess (`fastgan inspect` shows it).",
+    ),
+]
+OutRange = Annotated[
+    str | None,
+    typer.Option(
+        "--out-range", metavar="LOW:HIGH", help="Black and white of the result. Default: likewise."
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M,M,M",
+        help="In place of --range: the model takes (picture - mean) / std of pictures in [0, 1], a "
+        "number for each channel: 0.485,0.456,0.406.",
+    ),
+]
+Std = Annotated[
+    str | None, typer.Option(metavar="S,S,S", help="With --mean: 0.229,0.224,0.225. Default: 1.")
+]
+
+
+def signature(
+    range: str | None = None,
+    out_range: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+) -> dict[str, Any] | None:
+    """What these options state, as `fastgan.load(signature=...)` takes it; None for nothing.
+
+    Raises:
+        ArgumentError: one of them is not made of numbers, or contradicts another.
+    """
+    from fastgan.errors import ArgumentError
+
+    for option, value in (("--mean", mean), ("--std", std)):
+        if value is not None and range is not None:
+            raise ArgumentError("--range", f"{option} beside it", "one of the two")
+    taken: dict[str, Any] = {}
+    if range is not None:
+        taken["range"] = _span("--range", range)
+    if mean is not None:
+        taken["mean"] = _numbers("--mean", mean, ",")
+    if std is not None:
+        taken["std"] = _numbers("--std", std, ",")
+        if min(taken["std"]) <= 0:
+            raise ArgumentError("--std", repr(std), "numbers above 0")
+        if mean is not None and len(taken["mean"]) != len(taken["std"]):
+            found = f"{len(taken['std'])} numbers"
+            raise ArgumentError("--std", found, f"{len(taken['mean'])}, as --mean has")
+    stated: dict[str, Any] = {}
+    if taken:
+        stated["inputs"] = [{"kind": "image", **taken}]
+    if out_range is not None:
+        stated["outputs"] = [{"kind": "image", "range": _span("--out-range", out_range)}]
+    return stated or None
+
+
+def _span(option: str, text: str) -> list[float]:
+    numbers = _numbers(option, text, ":")
+    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+        from fastgan.errors import ArgumentError
+
+        raise ArgumentError(option, repr(text), "LOW:HIGH, such as 0:1 or -1:1")
+    return numbers
+
+
+def _numbers(option: str, text: str, separator: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(separator)]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(abs(number) < 1e30 for number in numbers):  # false for NaN
+        from fastgan.errors import ArgumentError
+
+        raise ArgumentError(option, repr(text), f"numbers with {separator!r} between them")
+    return numbers
+
 
 # Walks -------------------------------------------------------------------------------------------
 

@@ -57,6 +57,10 @@ def stream(
         int | None, typer.Option(min=1, metavar="N", help="How many. Default: until Ctrl-C.")
     ] = None,
     osc: options.Osc = None,
+    range: options.Range = None,
+    out_range: options.OutRange = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -75,6 +79,7 @@ def stream(
         raise ArgumentError("--fps", f"{fps:g}", "0 or more")
     chosen = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
+    stated = options.signature(range, out_range, mean, std)
     check_free(shm)
     source = None if from_ is None else RingReader(from_)
 
@@ -84,7 +89,7 @@ def stream(
     from fastgan.realtime.ring_stream import pictures, put, serve
 
     generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict
+        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
     )
     if (source is not None) != (generator.signature.image is not None):
         found = "a model that makes pictures of a latent" if source else "a model of pictures"

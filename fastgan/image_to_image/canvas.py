@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastgan import images as image_formats
 from fastgan.errors import ArgumentError
-from fastgan.signature import Output
+from fastgan.signature import Input, Output
 
 
 class Canvas(Protocol):
@@ -98,21 +98,30 @@ class PillowCanvas:
         return self._images
 
 
-def composite(
-    pieces: Tensor, source: Tensor, span: tuple[float, float], hole: Tensor, output: Output
-) -> Tensor:
+def composite(pieces: Tensor, source: Tensor, port: Input, hole: Tensor, output: Output) -> Tensor:
     """The pieces where there is a hole, and the source, bit for bit, where it is known.
 
     Args:
         pieces: results of the model, uint8 or float32 [n, C, H, W].
-        source: what went into it, float32 of the same shape, in the range `span`.
+        source: what went into it by `port`, float32 of the same shape.
         hole: boolean [n, 1, H, W].
     """
     if pieces.dtype == torch.uint8:
-        known = image_formats.to_uint8(source, span).to(torch.uint8)
+        known = image_formats.port_to_uint8(source, port).to(torch.uint8)
     else:
-        (low, high), (lowest, highest) = span, output.range
-        known = source
-        if span != output.range:
-            known = (source - low) * ((highest - lowest) / (high - low)) + lowest
+        known = _converted(source, port, output)
     return torch.where(hole, pieces, known)
+
+
+def _converted(source: Tensor, port: Input, output: Output) -> Tensor:
+    """Values of an input's range, or of its channels' constants, as those of an output's."""
+    if (port.range, port.mean, port.std) == (output.range, output.mean, output.std):
+        return source
+    if port.mean:
+        mean, std = (source.new_tensor(row)[:, None, None] for row in (port.mean, port.std))
+        source = source * std + mean
+    low, high = image_formats.picture_range(port)
+    lowest, highest = image_formats.picture_range(output)
+    if (low, high) != (lowest, highest):
+        source = (source - low) * ((highest - lowest) / (high - low)) + lowest
+    return image_formats.normalise(source, output)

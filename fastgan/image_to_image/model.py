@@ -16,7 +16,7 @@ from fastgan.errors import ArgumentError
 from fastgan.image_to_image import fitting
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
-from fastgan.signature import Input, Output, Signature
+from fastgan.signature import Input, Output, Signature, range_text
 from fastgan.specialise import specialise
 
 log = logging.getLogger("fastgan")
@@ -80,6 +80,7 @@ class ImageModel:
         self._fit: fitting.Fit | None = None
         self._bytes_per_pixel: float | None = None
         self._lock = threading.RLock()
+        _tell_guesses(self.name, signature)
 
     @property
     def guides(self) -> tuple[Input, ...]:
@@ -263,3 +264,19 @@ def declared(port: Input, axis: int) -> int | None:
     """The size that an input states for an axis; None where it is open."""
     size = port.shape[axis] if axis < len(port.shape) else None
     return size if isinstance(size, int) else None
+
+
+def _tell_guesses(name: str, signature: Signature) -> None:
+    """Log the ranges of images that nothing states: a warning where the evidence is thin."""
+    ports: list[tuple[str, Input | Output]] = [
+        *(("in", port) for port in signature.inputs if port.kind == "image"),
+        *(("out", port) for port in (signature.made,) if port.kind == "image"),
+    ]
+    told = [(way, port, port.basis) for way, port in ports if port.basis is not None]
+    if not told:
+        return
+    thin = any(basis.confidence == "thin" for *_, basis in told)
+    texts = "; ".join(f"{way} {range_text(port)} ({basis})" for way, port, basis in told)
+    level = logging.WARNING if thin else logging.INFO
+    text = "%s: images go %s. Where that is wrong, state it: --range and --out-range, or signature="
+    log.log(level, text, name, texts)

@@ -328,8 +328,7 @@ class _Group:
         hole = windows.hole(inputs, self._options.fill)
         if hole is None or source.shape != pieces.shape:  # such as RGBA in, RGB out
             return pieces
-        span = self._model.port.range or (-1.0, 1.0)
-        return composite(pieces, source, span, hole, self._model.output)
+        return composite(pieces, source, self._model.port, hole, self._model.output)
 
     def _alpha(self, advance: Callable[[int], None]) -> Tensor:
         """The opacity of the results [n, 1, H, W]: resized, or through the model as grey images."""

@@ -14,8 +14,6 @@ from fastgan.image_to_image.model import ImageModel, declared
 from fastgan.images import Pixels
 from fastgan.signature import Input
 
-_RANGE = (-1.0, 1.0)
-
 
 @dataclass(eq=False)
 class Windows:
@@ -47,7 +45,7 @@ class Windows:
         alpha = pixels.alpha if declared(port, 1) in (2, 4) else None
         image = self._floats(pixels.values, pixels.peak, jobs, port)
         opacity = None if alpha is None else self._floats(alpha, pixels.peak, jobs, port)
-        inputs = {port.name: _fitted(image, opacity, port)}
+        inputs = {port.name: _fitted(image, opacity, port, pixels.peak)}
         for guide in self.model.guides:
             inputs[guide.name] = self._guide(guide, self.guides[guide.name], jobs)
         for name, rows in self.constants.items():
@@ -63,12 +61,13 @@ class Windows:
         port = self.model.mask
         if port is None:
             return None
-        white = inputs[port.name][:, :1] > sum(port.range or _RANGE) / 2
+        white = inputs[port.name][:, :1] > sum(image_formats.picture_range(port)) / 2
         return white if (fill or port.fill or "white") == "white" else ~white
 
     def _guide(self, port: Input, pixels: Pixels, jobs: range) -> Tensor:
         if self.model.follows(port) and pixels.size == self.pixels.size:
-            return _fitted(self._floats(pixels.values, pixels.peak, jobs, port), None, port)
+            floats = self._floats(pixels.values, pixels.peak, jobs, port)
+            return _fitted(floats, None, port, pixels.peak)
         if port.name not in self._styles:
             self._styles[port.name] = self._style(port, pixels)
         return self._rows(self._styles[port.name], jobs)
@@ -85,8 +84,8 @@ class Windows:
             values, (0, 0), tiling.grid(size, None, 0, fit.multiple, fit.minimum).window
         )
         values = values.to(self.model.target.device)
-        floats = image_formats.to_floats(values, pixels.peak, port.range or _RANGE)
-        return _fitted(floats, None, port)
+        floats = image_formats.to_floats(values, pixels.peak, image_formats.picture_range(port))
+        return _fitted(floats, None, port, pixels.peak)
 
     def _floats(self, values: Tensor, peak: int | None, jobs: range, port: Input) -> Tensor:
         """The windows of these jobs."""
@@ -107,7 +106,7 @@ class Windows:
         part = part.to(self.model.target.device)
         if port.kind == "mask" and peak is not None:
             part, peak = part > peak // 2, 1  # a mask is one or the other, however it was stored
-        return image_formats.to_floats(part, peak, port.range or _RANGE)
+        return image_formats.to_floats(part, peak, image_formats.picture_range(port))
 
     def _rows(self, rows: Tensor, jobs: range) -> Tensor:
         """The row of each job's image."""
@@ -119,9 +118,16 @@ class Windows:
         return rows[torch.tensor(images, device=rows.device)]
 
 
-def _fitted(values: Tensor, alpha: Tensor | None, port: Input) -> Tensor:
-    """With the port's channels and type."""
-    channels = declared(port, 1)
+def _fitted(values: Tensor, alpha: Tensor | None, port: Input, peak: int | None) -> Tensor:
+    """With the port's channels and type.
+
+    Args:
+        peak: as in `Pixels`; floats without one have their channels' constants in them.
+    """
+    channels = declared(port, 1) or len(port.mean) or None
     if channels is not None:
-        values = image_formats.with_channels(values, alpha, channels, port.range or _RANGE)
+        span = image_formats.picture_range(port)
+        values = image_formats.with_channels(values, alpha, channels, span)
+    if peak is not None:
+        values = image_formats.normalise(values, port)
     return values.round().to(torch.uint8) if port.dtype == "uint8" else values

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastgan import images
 from fastgan.backends import TABLE, Target, get
-from fastgan.backends.base import PRECISIONS, ImageFormat
+from fastgan.backends.base import PRECISIONS
 from fastgan.errors import ArgumentError, BackendError, FastganError, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.measure.reference import as_module, run_reference
@@ -169,7 +169,7 @@ def _uint8(first: Tensor, reference: Tensor, output: Output) -> int | None:
     if output.kind != "image":
         return None
     pair = []
-    image = ImageFormat(output.name, "uint8", output.range)
+    image = images.of(output, "uint8")
     for batch in (first, reference):
         made = images.allocate(batch.shape[0], batch, "uint8", None, batch.device)
         images.store(batch, image, made)

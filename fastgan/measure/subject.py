@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan import labels, latents, models, signature
+from fastgan import labels, latents, models
 from fastgan.backends import Target
 from fastgan.batching import automatic_batch, split
 from fastgan.generator import Generator
 from fastgan.inputs import input_shapes
 from fastgan.model_file import ModelFile, read
 from fastgan.signature import Input, Output, Signature
+from fastgan.signature_file import describe
 
 Inputs = dict[str, Tensor]
 
@@ -50,15 +52,15 @@ class Subject:
         }
 
 
-def open_subject(source: str) -> Subject:
-    """Read the model that `fastgan.load(source)` would load.
+def open_subject(source: str, signature: Mapping[str, Any] | None = None) -> Subject:
+    """Read the model that `fastgan.load(source, signature=signature)` would load.
 
     Raises:
-        ModelFileError: as `fastgan.load`.
+        ModelFileError, ArgumentError: as `fastgan.load`.
     """
     shipped = source in models.names() and not Path(source).exists()
     model = read(models.path(source) if shipped else source)
-    return Subject(model, signature.of(model.model))
+    return Subject(model, describe(model, signature))
 
 
 def batch_of(generator: Generator) -> int | None:

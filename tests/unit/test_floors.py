@@ -17,8 +17,12 @@ FLOORS = (
     {
         "model_file",
         "signature",
+        "signature_arithmetic",
+        "signature_file",
         "signature_guess",
+        "signature_kinds",
         "signature_metadata",
+        "signature_ranges",
         "philox",
         "latents",
         "ops",
