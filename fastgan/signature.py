@@ -1,8 +1,8 @@
 """What a model's inputs and outputs are: latent, label, image, mask or noise, and in which range.
 
 `fastgan.export` states this in the file's metadata (`signature_metadata`). Files from elsewhere
-state nothing, so it is guessed from types, shapes, names and the last activation
-(`signature_guess`), and the guesses are marked.
+state nothing, so it is guessed from types, shapes and names (`signature_guess`), and ranges from
+the first and the last layers (`signature_ranges`), and the guesses are marked.
 """
 
 from __future__ import annotations
@@ -163,9 +163,9 @@ class Signature:
         )
 
     def describe(self) -> str:
-        """One line per input and output, for people."""
-        lines = ["inputs", *(f"  {i}" for i in self.inputs)]
-        lines += ["outputs", *(f"  {o}" for o in self.outputs)]
+        """One line per input and output, for people, and one for what a range was guessed from."""
+        lines = ["inputs", *(line for i in self.inputs for line in _lines(i))]
+        lines += ["outputs", *(line for o in self.outputs for line in _lines(o))]
         if self.class_names:
             lines.append("classes: " + ", ".join(self.class_names))
         return "\n".join(lines)
@@ -209,10 +209,13 @@ def _line(port: Input | Output, *notes: str | None) -> str:
     parts += ["channels last in the file"] if port.channels_last else []
     if port.range is not None and port.kind != "tensor":
         parts.append(f"range {range_text(port)}")
-    line = ", ".join(parts) + (" (guessed)" if port.guessed else "")
-    if port.basis is not None and port.kind in ("image", "mask"):
-        line += f"; range {port.basis}"
-    return line
+    return ", ".join(parts) + (" (guessed)" if port.guessed else "")
+
+
+def _lines(port: Input | Output) -> list[str]:
+    """A port, and below it what its range was guessed from."""
+    told = port.basis is not None and port.kind in ("image", "mask")
+    return [f"  {port}", *([f"    range {port.basis}"] if told else [])]
 
 
 def range_text(port: Input | Output) -> str:

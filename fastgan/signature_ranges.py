@@ -236,6 +236,8 @@ class _Guess:
             why = f"usual for a network with {self._traits.generative} and no last activation"
             return Found(SYMMETRIC, "thin", why)
         outputs = [o for o in self._signature.outputs if o.kind == "image"]
+        if not outputs:
+            return Found(SYMMETRIC, "thin", "usual for encoders and discriminators of GANs")
         if any(self._grows(port, output) for output in outputs):
             return Found(UNIT, "likely", "usual for upscalers without a last activation")
         if len(self._images) == 1 and (self._traits.instance_norm or self._traits.wide_reflection):
