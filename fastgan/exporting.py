@@ -30,7 +30,7 @@ from fastgan.export_check import (
     examples_of,
     first_lines,
 )
-from fastgan.signature import Distribution, Input, Range, Shape, Signature
+from fastgan.signature import Distribution, Input, Range, Shape, Signature, normalised_range
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -282,10 +282,13 @@ def _signature(
     if not span[0] < span[1]:
         raise ArgumentError("range", str(range), "(lowest, highest)")
     stated = tuple(
-        replace(port, range=span) if port.kind == "image" and port.range is None else port
+        replace(port, range=normalised_range(port.mean, port.std) if port.mean else span)
+        if port.kind == "image" and port.range is None
+        else port
         for port in inputs
     )
-    return Signature(stated, (replace(output, range=span, guessed=False),), class_names)
+    made = replace(output, range=span, mean=(), std=(), guessed=False, basis=None)
+    return Signature(stated, (made,), class_names)
 
 
 def _state(model: ir.Model, signature: Signature) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,13 +23,16 @@ MOVES = frozenset(
     }
 )
 #: And those that leave an image an image of the same values, more or less.
-_LIKE = MOVES | {"Pad", "Round", "Floor", "Gather", "CastLike"}
+_LIKE = MOVES | {
+    *("Pad", "Round", "Floor", "Gather", "CastLike", "QuantizeLinear", "DequantizeLinear"),
+}
 _RESIZES = frozenset({"Resize", "Upsample", "AveragePool"})
 _BOUNDS: dict[str, Range] = {
     **dict.fromkeys(("Tanh", "Softsign", "Sin", "Cos"), (-1.0, 1.0)),
     **dict.fromkeys(("Sigmoid", "HardSigmoid", "Softmax"), (0.0, 1.0)),
 }
 _LONGEST = 100  # nodes followed from an input or an output: a bound for hostile graphs
+_MASK = re.compile("mask(?!ed)")
 _CHANNELS = 4  # as many numbers are one for each channel of an image
 _LARGEST_CONSTANT = 1 << 16
 
@@ -370,7 +374,7 @@ def _masked(term: ir.Value | None) -> ir.Value | None:
     if node is None or node.op_type != "Mul" or len(node.inputs) != 2:
         return None
     found = [origin(value) for value in node.inputs]
-    masks = [each is not None and "mask" in each[0].lower() for each in found]
+    masks = [each is not None and bool(_MASK.search(each[0].lower())) for each in found]
     return node.inputs[masks.index(False)] if sum(masks) == 1 else None
 
 
