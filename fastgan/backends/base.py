@@ -156,13 +156,19 @@ class Executable(Protocol):
             out: where the images will be put next: it may be written, and is then returned.
 
         Returns:
-            The images: uint8 NHWC if that was asked for and a kernel wrote it, else NCHW in any
-            floating-point type and layout. And a boolean on the device, or None where the
-            computing precision is the model's own and needs no guard.
+            The images: uint8 NHWC if that was asked for and a kernel wrote it, or the model's own
+            output is uint8 (`as_asked`); else NCHW in any type and layout. And a boolean on the
+            device, or None where the computing precision is the model's own and needs no guard.
         """
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """The name of the first node that makes a NaN or Inf of these inputs, or None."""
+
+
+def as_asked(made: Tensor, image: ImageFormat) -> Tensor:
+    """An output as `Executable.images` returns it: pixels of a model that makes uint8 as NHWC."""
+    pixels = image.format == "uint8" and made.dtype == torch.uint8 and made.dim() == 4
+    return made.permute(0, 2, 3, 1) if pixels else made
 
 
 class Backend(Protocol):

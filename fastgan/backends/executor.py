@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastgan.backends.base import ImageFormat
+from fastgan.backends.base import ImageFormat, as_asked
 from fastgan.errors import ArgumentError
 from fastgan.plan import Plan, Step
 
@@ -78,7 +78,7 @@ class PlanExecutable:
         """See `Executable.images`."""
         result = self(inputs)[image.name]
         guarded = self.dtype != torch.float32 and result.is_floating_point()
-        return result, ~result.isfinite().all() if guarded else None
+        return as_asked(result, image), ~result.isfinite().all() if guarded else None
 
     def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
         """The buffers after the first `stop` steps."""

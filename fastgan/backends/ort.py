@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.backends.base import ImageFormat, Target
+from fastgan.backends.base import ImageFormat, Target, as_asked
 from fastgan.backends.ort_versions import stamp_down
 from fastgan.errors import BackendError, Refusal
 from fastgan.model_file import ModelFile
@@ -74,7 +74,7 @@ class SessionExecutable:
         self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`: the file's own precision, so no guard."""
-        return self(inputs)[image.name], None
+        return as_asked(self(inputs)[image.name], image), None
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """ONNX Runtime shows no intermediate results, so no node can be named."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.backends import cuda_settings, library, triton_workspace
-from fastgan.backends.base import Draw, ImageFormat, Target
+from fastgan.backends.base import Draw, ImageFormat, Target, as_asked
 from fastgan.backends.executor import BoundStep
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
@@ -89,7 +89,7 @@ class TritonExecutable:
                 result = work.result
                 nonfinite = None if work.flag is None else (work.flag != 0)[0]
             else:
-                result = self._outputs(work)[image.name]
+                result = as_asked(self._outputs(work)[image.name], image)
                 guarded = self.target.dtype != torch.float32 and result.is_floating_point()
                 nonfinite = ~result.isfinite().all() if guarded else None
             fits = out is not None and (out.shape, out.dtype) == (result.shape, result.dtype)
