@@ -192,7 +192,7 @@ def _with_batch(signature: Signature, old: int | str, new: int | str) -> Signatu
 
     inputs = tuple(
         replace(i, shape=(new, *i.shape[1:]))
-        if i.shape and i.kind != "noise" and fits(i.shape[0])
+        if i.shape and i.kind != "noise" and signature.has_rows(i) and fits(i.shape[0])
         else i
         for i in signature.inputs
     )

@@ -41,6 +41,8 @@ def _sample(
         names, cpu = signature.class_names, torch.device("cpu")
         return labels.resolve(None, n, port, names, SEED, index * n, cpu)
     dtype = getattr(torch, port.dtype)
+    if port.default is not None:
+        return torch.full(shape, port.default, dtype=dtype)
     generator = torch.Generator().manual_seed(SEED + 1000 * number + index)
     if port.kind in ("image", "mask") and len(shape) == 4:
         made = _images(port, shape, index, generator)

@@ -112,7 +112,8 @@ def examples_of(
     tensors = []
     for port in inputs:
         sizes = [size if isinstance(size, int) else open_size for size in port.shape]
-        sizes[0] = batch
+        if port.shape and isinstance(port.shape[0], str):
+            sizes[0] = batch
         dtype = getattr(torch, port.dtype)
         if dtype.is_floating_point:
             tensor = torch.randn(sizes, generator=draw)

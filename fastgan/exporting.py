@@ -17,10 +17,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from fastgan import arguments
 from fastgan.errors import ArgumentError, FastganError, UnsupportedError
 from fastgan.export_check import (
     OPEN_SIZE,
@@ -98,7 +99,7 @@ def export(
         needed = "latent=, labels=, image=, mask= or inputs="
         raise ArgumentError("export", "no input", needed, "for example latent=(100, 1, 1)")
     for port in inputs:
-        if not port.shape or not isinstance(port.shape[0], str):
+        if port.kind != "scalar" and (not port.shape or not isinstance(port.shape[0], str)):
             raise ArgumentError(f"input {port.name!r}", f"the shape {port.shape}", "an open batch")
     target = Path(path).resolve()
     if not target.parent.is_dir():
@@ -132,15 +133,23 @@ def _usual_inputs(
     dtype = str(next(floats, torch.float32)).removeprefix("torch.")
     found: list[Input] = []
     if latent is not None:
-        sizes = (latent,) if isinstance(latent, int) else tuple(latent)
+        sizes = _sizes("latent", latent if arguments.is_several(latent) else [latent])
         found.append(Input("latent", "latent", (BATCH, *sizes), dtype, distribution))
     if labels is not None:
-        found.append(Input("label", "label", (BATCH,), "int64", classes=labels))
+        found.append(
+            Input("label", "label", (BATCH,), "int64", classes=arguments.whole("labels", labels))
+        )
     if image is not None:
-        found.append(Input("image", "image", (BATCH, *image), dtype))
+        found.append(Input("image", "image", (BATCH, *_sizes("image", image)), dtype))
     if mask is not None:
-        found.append(Input("mask", "mask", (BATCH, *mask), dtype, range=(0.0, 1.0)))
+        found.append(Input("mask", "mask", (BATCH, *_sizes("mask", mask)), dtype, range=(0.0, 1.0)))
     return found
+
+
+def _sizes(name: str, given: Any) -> tuple[int | str, ...]:
+    """The sizes of a shape, each a whole number or a name."""
+    sizes = arguments.several(name, given, "sizes, such as (3, 64, 64)")
+    return tuple(size if isinstance(size, str) else arguments.whole(name, size) for size in sizes)
 
 
 @contextlib.contextmanager
@@ -278,9 +287,14 @@ def _signature(
     if range is None and output.kind == "image" and output.guessed:
         found = "a last layer that does not bound it, and no range="
         raise ArgumentError("the output's range", found, "range=(lowest, highest)")
-    span = output.range if range is None else (float(range[0]), float(range[1]))
-    if not span[0] < span[1]:
-        raise ArgumentError("range", str(range), "(lowest, highest)")
+    span = output.range
+    if range is not None:
+        needed = "(lowest, highest)"
+        ends = arguments.several("range", range, needed)
+        numbers = [arguments.number("range", end, needed=needed) for end in ends]
+        if len(numbers) != 2 or not numbers[0] < numbers[1]:
+            raise ArgumentError("range", str(range), needed)
+        span = numbers[0], numbers[1]
     stated = tuple(
         replace(port, range=normalised_range(port.mean, port.std) if port.mean else span)
         if port.kind == "image" and port.range is None

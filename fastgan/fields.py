@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from fastgan import arguments
 from fastgan.errors import ArgumentError
 from fastgan.signature import Input, Signature
 
@@ -26,12 +27,7 @@ def sized(signature: Signature, size: Any, image: Callable[[Size], Size]) -> tup
     port = signature.latent
     if port is None or len(port.shape) != 4 or any(isinstance(s, int) for s in port.shape[2:]):
         raise ArgumentError("size", f"{size} for a model of one size", "size=None")
-    if not (
-        isinstance(size, (tuple, list))
-        and len(size) == 2
-        and all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in size)
-    ):
-        raise ArgumentError("size", repr(size), "(height, width) in pixels")
+    size = arguments.size("size", size)
     one, two = image((1, 1)), image((2, 2))
     places = []
     for axis, wanted in enumerate(size):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan import image_to_image
+from fastgan import arguments, image_to_image
 from fastgan import images as image_formats
 from fastgan.backends import Backend, Target
 from fastgan.errors import ArgumentError, Refusal
@@ -102,7 +102,7 @@ class Generator:
 
     def plan(self, batch: int = 1) -> Plan | None:
         """The plan for a batch of this size; None where a runtime plans for itself."""
-        return self._runner.plan(batch)
+        return self._runner.plan(arguments.whole("batch", batch))
 
     def __repr__(self) -> str:
         return (
@@ -118,7 +118,7 @@ class Generator:
         *,
         seed: int | Sequence[int] = 0,
         start: int = 0,
-        labels: int | str | Sequence[int | str] | Tensor | None = None,
+        labels: Any = None,
         truncation: float | None = None,
         size: tuple[int, int] | None = None,
         batch_size: int | None = None,
@@ -127,6 +127,7 @@ class Generator:
         out: Tensor | None = None,
         noise: bool = True,
         progress: bool = False,
+        **inputs: Any,
     ) -> Tensor:
         """Make `n` images from nothing but a seed.
 
@@ -139,7 +140,9 @@ class Generator:
             start: index of the first sample.
             labels: for class-conditional models: one class for all, or one per image, by index or
                 by name; None or "random" draws them from the seed.
-            truncation: keep each latent within +-truncation (normal latents only).
+            truncation: keep each latent within +-truncation (normal latents only); where the model
+                has a truncation of its own, an input called psi or truncation, it is that instead,
+                which else is 1.
             size: height and width, for models whose latent is a field with both open (textures);
                 None is a field of one place.
             noise: False for none: noise inputs, and what the graph itself draws, are zero then.
@@ -149,15 +152,20 @@ class Generator:
                 [n, H, W, C] in 0..255.
             out: a tensor of that shape, type and device to write into.
             progress: show a progress bar.
+            inputs: any other input by its name, such as a strength or a latent of your own: a
+                number, or an array or a tensor, of one row for all or of one for each image.
 
         Raises:
-            ArgumentError: an argument is out of range, or the model needs an image.
+            ArgumentError: an argument is out of range, an input that no seed makes has no value,
+                or the model needs an image.
         """
         image_formats.check_format(format)
-        n = _count("n", n)
+        n, start = arguments.whole("n", n), arguments.whole("start", start, 0)
+        seed = arguments.seeds(seed)
         if batch_size is not None:
-            batch_size = _count("batch_size", batch_size)
-        given = {} if noise else self._inputs.silence(n)
+            batch_size = arguments.whole("batch_size", batch_size)
+        named, truncation = self._inputs.named(inputs, n, truncation, labels)
+        given = named if noise else {**self._inputs.silence(n), **named}
         if not noise and self._runner.draws_apart:
             raise ArgumentError(
                 "noise",
@@ -165,11 +173,11 @@ class Generator:
                 "noise=True, or another backend",
             )
         if size is not None:
-            port, places = sized(self._signature, size, self._image_of_field)
+            port, places = sized(self._signature, size, self._image_of_field(named))
             given[port.name] = self._inputs.sample(port, n, 0, seed, start, truncation, rng)
             if batch_size is None:  # what suits the caches is known for a field of one place
                 batch_size = max(1, self._runner.automatic_batch // places)
-        inputs = self._inputs.make(
+        every = self._inputs.make(
             n, seed, start, labels, truncation, rng, given, lazily=self._runner.draws
         )
 
@@ -181,7 +189,7 @@ class Generator:
             own = list(seed[first : first + rows])
             return seeded_noise(own + own[-1:] * (rows - len(own)), start, rows)
 
-        return self._runner.produce(inputs, n, batch_size, format, out, progress, drawn)
+        return self._runner.produce(every, n, batch_size, format, out, progress, drawn)
 
     def warm_up(
         self,
@@ -204,7 +212,7 @@ class Generator:
         """
         output, deadline = self._image_output, time.monotonic() + seconds
         wanted = sizes or (self._signature.frozen_batch or self._runner.automatic_batch,)
-        for size in sorted({_count("sizes", size) for size in wanted}, reverse=True):
+        for size in sorted({arguments.whole("sizes", size) for size in wanted}, reverse=True):
             executable: Any = self._runner.executable(self._runner.shapes(size))
             for format in formats:
                 image_formats.check_format(format)
@@ -216,9 +224,7 @@ class Generator:
 
     def _generated(self, n: int) -> dict[str, Any] | None:
         """Inputs as `generate` makes them; None for a model that needs an image."""
-        if not self._runner.draws or any(
-            port.kind not in ("latent", "noise", "label") for port in self._signature.inputs
-        ):
+        if not self._runner.draws or self._signature.needed:
             return None
         return self._inputs.make(n, 0, 0, None, None, "philox", lazily=True)
 
@@ -239,7 +245,9 @@ class Generator:
         latent = self._signature.latent
         if latent is None:
             raise ArgumentError("latents", "a model without a latent input", "one that has it")
-        return self._inputs.sample(latent, _count("n", n), 0, seed, start, truncation, rng)
+        n, start = arguments.whole("n", n), arguments.whole("start", start, 0)
+        _, truncation = self._inputs.named({}, n, truncation)
+        return self._inputs.sample(latent, n, 0, arguments.seeds(seed), start, truncation, rng)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Run the model on the inputs given: arrays or tensors by name in, tensors out.
@@ -275,7 +283,7 @@ class Generator:
         batch_size: int | None = None,
         seed: int | Sequence[int] = 0,
         start: int = 0,
-        labels: int | str | Sequence[int | str] | Tensor | None = None,
+        labels: Any = None,
         truncation: float | None = None,
         rng: str = "philox",
         out: Tensor | None = None,
@@ -322,11 +330,12 @@ class Generator:
             format, tile, tile_pad, alpha, fill, batch_size, out, progress
         )
         guides, given = model.arguments({"mask": mask, "style": style, **inputs})
+        seed, start = arguments.seeds(seed), arguments.whole("start", start, 0)
 
         def rows(n: int) -> dict[str, Tensor]:
-            known = dict.fromkeys((model.port.name, *guides), torch.empty(0))
-            known |= {name: model.rows(name, value, n) for name, value in given.items()}
-            every = self._inputs.make(n, seed, start, labels, truncation, rng, known)
+            named, left = self._inputs.named(given, n, truncation, labels)
+            known = dict.fromkeys((model.port.name, *guides), torch.empty(0)) | named
+            every = self._inputs.make(n, seed, start, labels, left, rng, known)
             return {name: every[name] for name in every.keys() - {model.port.name, *guides}}
 
         def run(batch: dict[str, Tensor], n: int, batch_size: int, format: str) -> Tensor:
@@ -353,7 +362,7 @@ class Generator:
         frames: int | None = None,
         source: Iterable[Any] | None = None,
         size: tuple[int, ...] | None = None,
-        **arguments: Any,
+        **inputs: Any,
     ) -> Stream:
         """Frames on time, rendered ahead by a thread of their own (docs/realtime.md).
 
@@ -387,7 +396,8 @@ class Generator:
             size: (height, width) of frames that will be fed, or (height, width, channels) where
                 these are not the model's; or of those to be made, as in `generate`, by a model
                 whose latent is a field.
-            arguments: of `Generator.__call__`, for image-to-image models.
+            inputs: any other input by its name, as in `generate`; for image-to-image models any
+                argument of `Generator.__call__`.
 
         Raises:
             ArgumentError: an argument is out of range or does not fit the model.
@@ -396,13 +406,12 @@ class Generator:
         from fastgan.realtime.opening import open_stream
 
         if size is not None and self._signature.image is None:
-            if len(size) != 2:
-                raise ArgumentError("size", repr(size), "(height, width) in pixels")
-            return self._of_size((size[0], size[1])).stream(
+            named, _ = self._inputs.named(inputs, arguments.whole("batch", batch), None)
+            return self._of_size(size, named).stream(
                 fps=fps, batch=batch, latents=latents, labels=labels, format=format,
                 buffers=buffers, similarity=similarity, budget_ms=budget_ms, policy=policy,
                 truncation=truncation, seed=seed, speed=speed, start=start, frames=frames,
-                source=source, **arguments,
+                source=source, **inputs,
             )  # fmt: skip
 
         def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
@@ -413,25 +422,37 @@ class Generator:
             fps=fps, batch=batch, latents=latents, labels=labels, format=format, buffers=buffers,
             similarity=similarity, budget_ms=budget_ms, policy=policy, truncation=truncation,
             seed=seed, speed=speed, start=start, frames=frames, source=source, size=size,
-            arguments=arguments,
+            inputs=inputs,
         )  # fmt: skip
 
-    def _of_size(self, size: tuple[int, int]) -> Generator:
+    def _of_size(self, size: tuple[int, ...], named: Mapping[str, Tensor]) -> Generator:
         """The same, with a latent field of the one size that makes images of this one."""
-        port, _ = sized(self._signature, size, self._image_of_field)
+        port, _ = sized(self._signature, size, self._image_of_field(named))
         inputs = tuple(port if i.name == port.name else i for i in self._signature.inputs)
         fixed = replace(self._signature, inputs=inputs)
         return Generator(self._model, fixed, self._backend, self._target, self._refusals)
 
-    def _image_of_field(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the image that a latent of this height and width makes."""
+    def _image_of_field(
+        self, named: Mapping[str, Tensor]
+    ) -> Callable[[tuple[int, int]], tuple[int, int]]:
+        """Height and width of the image that a latent of a height and width makes.
+
+        Args:
+            named: inputs that were given, of any number of samples.
+        """
         latent = self._signature.latent
-        assert latent is not None
-        port = replace(latent, shape=(*latent.shape[:2], *size))
-        given = {port.name: self._inputs.sample(port, 1, 0, 0, 0, None, "philox")}
-        made = self.run(self._inputs.make(1, 0, 0, None, None, "philox", given))
-        height, width = made[self._image_output.name].shape[-2:]
-        return height, width
+        rows = {port.name for port in self._signature.inputs if self._signature.has_rows(port)}
+        first = {name: t[:1] if name in rows else t for name, t in named.items()}
+
+        def image(size: tuple[int, int]) -> tuple[int, int]:
+            assert latent is not None
+            port = replace(latent, shape=(*latent.shape[:2], *size))
+            given = {**first, port.name: self._inputs.sample(port, 1, 0, 0, 0, None, "philox")}
+            made = self.run(self._inputs.make(1, 0, 0, None, None, "philox", given))
+            height, width = made[self._image_output.name].shape[-2:]
+            return height, width
+
+        return image
 
     def _image_model(self) -> ImageModel:
         """What this model asks of images, made on first use.
@@ -451,9 +472,3 @@ class Generator:
                     plan=self.plan,
                 )
             return self._images
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(name, repr(value), "a whole number of at least 1")
-    return value

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan import arguments, given
 from fastgan import labels as class_labels
 from fastgan import latents as latent_space
 from fastgan.backends.base import Draw, Samples
 from fastgan.errors import ArgumentError
-from fastgan.signature import Input, Signature
+from fastgan.signature import FLOATS, Input, Signature
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -46,14 +47,17 @@ class Inputs:
         labels: Any,
         truncation: float | None,
         rng: str,
-        given: Mapping[str, Tensor] | None = None,
+        known: Mapping[str, Tensor] | None = None,
         lazily: bool = False,
     ) -> dict[str, Any]:
-        """Every input of the model for n samples: those given, and the rest from the seed.
+        """Every input of the model for n samples: those known, and the rest from the seed.
 
         With `lazily` what comes from one seed is a `Draw`.
+
+        Raises:
+            ArgumentError: an argument is out of range, or no seed makes an input that is left.
         """
-        inputs: dict[str, Any] = dict(given or {})
+        inputs: dict[str, Any] = dict(known or {})
         sample = self._draw if lazily and isinstance(seed, int) else self.sample
         first_latent = self._signature.latent
         for index, port in enumerate(self._signature.inputs):
@@ -71,19 +75,78 @@ class Inputs:
                     labels, n, port, names, seed, start, self._device
                 )
             else:
-                raise ArgumentError(
-                    f"input {port.name!r}",
-                    f"no value for this {port.kind}",
-                    "g(images) for an image, or g.run({name: array}) for anything",
-                )
+                inputs[port.name] = self._settled(port, n)
         if labels is not None and self._signature.label is None:
             raise ArgumentError("labels", "a model without classes", "labels=None")
         return inputs
 
+    def _settled(self, port: Input, n: int) -> Tensor:
+        """An input that no seed makes, where there is one thing alone that it can be."""
+        if port.default is not None:
+            has_rows = self._signature.has_rows(port)
+            return given.for_samples(port, port.default, n, has_rows, self._device)
+        if port.is_empty:
+            first = port.shape[0]
+            rows = first if isinstance(first, int) and not self._signature.has_rows(port) else n
+            shape = (rows, *port.sample_shape)
+            return torch.zeros(shape, dtype=getattr(torch, port.dtype), device=self._device)
+        name = port.name
+        if port.kind in ("image", "mask"):
+            needed = "g(images) for an image, or g.run({name: array}) for anything"
+        else:
+            number = "0.7" if port.kind == "scalar" else "array"
+            call = "g(images" if self._signature.image is not None else "generate(n"
+            needed = f"{call}, {name}={number}), or --input {name}=... on the command line"
+        raise ArgumentError(f"input {name!r}", f"no value for this {port.kind}", needed)
+
+    def named(
+        self, values: Mapping[str, Any], n: int, truncation: float | None, labels: Any = None
+    ) -> tuple[dict[str, Tensor], float | None]:
+        """Inputs of n samples that a caller gives by name, and the truncation that is left.
+
+        A truncation goes where the model has an input for it (psi); its latents are whole then.
+
+        Args:
+            values: by input name; None counts as not given.
+
+        Raises:
+            ArgumentError: a name that no input has, or a value that it can't take.
+        """
+        ports = {port.name: port for port in self._signature.inputs}
+        found = {}
+        for name, value in values.items():
+            if value is None:
+                continue
+            if name not in ports:
+                known = ", ".join(ports) or "none"
+                raise ArgumentError(name, "no such input", f"an input of this model: {known}")
+            found[name] = self._named(ports[name], value, n, labels)
+        psi = self._signature.truncation
+        if psi is None or truncation is None:
+            return found, truncation
+        if psi.name in found:
+            raise ArgumentError("truncation", f"{psi.name} beside it", "one of the two")
+        number = arguments.number("truncation", truncation)
+        rows = self._signature.has_rows(psi)
+        found[psi.name] = given.for_samples(psi, number, n, rows, self._device)
+        return found, None
+
+    def _named(self, port: Input, value: Any, n: int, labels: Any) -> Tensor:
+        if port.kind in ("image", "mask"):
+            needed = "g(images) for an image, or g.run({name: array}) for anything"
+            raise ArgumentError(f"input {port.name!r}", f"a value for this {port.kind}", needed)
+        if port.kind == "label" and labels is not None:
+            raise ArgumentError("labels", f"{port.name} beside it", "one of the two")
+        rows = self._signature.has_rows(port)
+        if port.kind == "label" and not _is_one_hot(port, value):
+            names = self._signature.class_names
+            return class_labels.resolve(value, n, port, names, 0, 0, self._device)
+        return given.for_samples(port, value, n, rows, self._device)
+
     def silence(self, n: int) -> dict[str, Tensor]:
         """Zeros for every noise input of n samples."""
         ports = [port for port in self._signature.inputs if port.kind == "noise"]
-        return {p.name: torch.zeros(n, *self._sample_shape(p), device=self._device) for p in ports}
+        return {p.name: torch.zeros(n, *p.sample_shape, device=self._device) for p in ports}
 
     def sample(
         self,
@@ -96,7 +159,7 @@ class Inputs:
         rng: str,
     ) -> Tensor:
         """A latent or noise input: sample `start` on of one seed, or `start` of n seeds."""
-        shape = self._sample_shape(port)
+        shape = port.sample_shape
         sample = latent_space.sample
         distribution = port.distribution or "normal"
         if isinstance(seed, int):
@@ -140,7 +203,7 @@ class Inputs:
         truncation: float | None,
         rng: str,
     ) -> Draw:
-        shape, distribution = self._sample_shape(port), port.distribution or "normal"
+        shape, distribution = port.sample_shape, port.distribution or "normal"
 
         def fill(first: int, out: Tensor) -> Tensor:
             return latent_space.sample(
@@ -164,10 +227,6 @@ class Inputs:
             )
         return Draw((n, *shape), fill, samples=samples)
 
-    def _sample_shape(self, port: Input) -> tuple[int, ...]:
-        """The shape of one sample; an open size is 1 (fully convolutional latents)."""
-        return tuple(size if isinstance(size, int) else 1 for size in port.shape[1:])
-
     def check(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Arrays by name as tensors on the device.
 
@@ -182,15 +241,16 @@ class Inputs:
         for name, port in ports.items():
             if name not in inputs:
                 raise ArgumentError("inputs", f"no {name!r}", f"an array of shape {port.shape}")
-            value = inputs[name]
-            tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
-            dtype = getattr(torch, port.dtype, None)
-            tensor = tensor.to(self._device, dtype)
+            tensor = given.typed(port, inputs[name]).to(self._device)
+            if port.kind == "scalar" and tensor.numel() == 1:
+                tensor = tensor.reshape((1,) * len(port.shape))
             if port.channels_last and tensor.dim() == 4:
                 tensor = tensor.permute(0, 3, 1, 2)
             # Rows there may be more or fewer of than the frozen batch: they are run in turns.
-            first = 1 if port.shape[:1] == (self._signature.frozen_batch,) else 0
-            fits = not port.shape or (
+            rows = self._signature.has_rows(port)
+            first = 1 if rows and port.shape[:1] == (self._signature.frozen_batch,) else 0
+            unknown = not port.shape and port.kind != "scalar"
+            fits = unknown or (
                 tensor.dim() == len(port.shape)
                 and all(
                     want == size
@@ -213,10 +273,18 @@ class Inputs:
         """
         frozen = self._signature.frozen_batch
         # Inputs whose first axes have one name have one batch.
-        batch = frozen or next((i.shape[0] for i in self._signature.inputs if i.shape), None)
-        batched = [i for i in self._signature.inputs if i.shape[:1] == (batch,) and batch != "?"]
+        ports = [i for i in self._signature.inputs if i.shape and self._signature.has_rows(i)]
+        batch = frozen or next((i.shape[0] for i in ports), None)
+        batched = [i for i in ports if i.shape[0] == batch and batch != "?"]
         counts = {port.name: tensors[port.name].shape[0] for port in batched}
         if len(set(counts.values())) > 1 or 0 in counts.values():
             found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
             raise ArgumentError("inputs", f"rows that differ: {found}", "as many of each")
         return None if frozen is None else next(iter(counts.values()))
+
+
+def _is_one_hot(port: Input, value: Any) -> bool:
+    """Whether a label is given as the model takes it, one-hot, rather than as a class."""
+    axes = getattr(value, "ndim", 0)
+    floats = "float" in str(getattr(value, "dtype", ""))
+    return port.dtype in FLOATS and (axes == 2 or (axes == 1 and floats))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan import latents
+from fastgan import arguments, latents
 from fastgan.errors import ArgumentError
 from fastgan.signature import Input
 
 
 def resolve(
-    labels: int | str | Sequence[int | str] | Tensor | None,
+    labels: Any,
     n: int,
     port: Input,
     names: Sequence[str],
@@ -22,7 +22,7 @@ def resolve(
     start: int,
     device: torch.device,
 ) -> Tensor:
-    """The label input for n samples: int64 [n], or one-hot float32 [n, classes].
+    """The label input for n samples, in its type: indices [n] or [n, 1], or one-hot [n, classes].
 
     Args:
         labels: one class for all or one per sample, by index or name; None or "random" draws them
@@ -33,21 +33,19 @@ def resolve(
         ArgumentError: a label that the model does not have, or not n of them.
     """
     classes = port.classes
-    if labels is None or labels == "random":
+    if labels is None or (isinstance(labels, str) and labels == "random"):
         indices = _random(n, classes, seed, start)
     else:
-        given = labels.tolist() if isinstance(labels, Tensor) else labels
-        listed = (
-            list(given)
-            if isinstance(given, Iterable) and not isinstance(given, str)
-            else [given] * n
-        )
+        listed = [labels] * n
+        if arguments.is_several(labels):
+            listed = arguments.several("labels", labels, "one class, or one for each image")
         if len(listed) != n:
             raise ArgumentError("labels", f"{len(listed)} labels", f"one, or one for each of {n}")
         indices = torch.tensor([_index(label, classes, names) for label in listed])
-    if port.dtype.startswith("float"):
-        return torch.nn.functional.one_hot(indices, _known(classes)).float().to(device)
-    return indices.to(device)
+    dtype: torch.dtype = getattr(torch, port.dtype)
+    if dtype.is_floating_point:
+        return torch.nn.functional.one_hot(indices, _known(classes)).to(device, dtype)
+    return indices.reshape(n, *(1 for _ in port.shape[1:])).to(device, dtype)
 
 
 def _random(n: int, classes: int | None, seed: int | Sequence[int], start: int) -> Tensor:
@@ -71,9 +69,6 @@ def _index(label: Any, classes: int | None, names: Sequence[str]) -> int:
             known = ", ".join(names) if names else "an index: this model names no classes"
             raise ArgumentError("labels", repr(label), known)
         return list(names).index(label)
-    if isinstance(label, bool) or not isinstance(label, int):
-        raise ArgumentError("labels", repr(label), "a whole number or a class name")
-    if label < 0 or (classes is not None and label >= classes):
-        needed = f"0 to {classes - 1}" if classes is not None else "0 or more"
-        raise ArgumentError("labels", str(label), needed)
-    return label
+    most = 2**31 - 1 if classes is None else classes - 1
+    needed = f"0 to {most}, or a class name" if classes is not None else "0 or more"
+    return arguments.whole("labels", label, 0, most, needed)

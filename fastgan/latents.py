@@ -15,14 +15,13 @@ import decimal
 import importlib.metadata
 import importlib.util
 import math
-import operator
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from fastgan import philox
+from fastgan import arguments, philox
 from fastgan.errors import ArgumentError, BackendError
 from fastgan.philox import Parameters
 
@@ -77,13 +76,14 @@ def sample(
     Raises:
         ArgumentError: for an argument out of range.
     """
-    shape = tuple(_integer("shape", length, 1, 1 << 34) for length in shape)
+    sizes = arguments.several("shape", shape, "the sizes of one sample")
+    shape = tuple(arguments.whole("shape", length, 1, 1 << 34) for length in sizes)
     size = math.prod(shape)
-    n = _integer("n", n, 1, 1 << 48)
+    n = arguments.whole("n", n, 1, 1 << 48)
     kind, seed, start, stream, parameters = recipe(
         distribution, n, seed=seed, start=start, stream=stream, truncation=truncation
     )
-    threads = None if threads is None else _integer("threads", threads, 1, 1 << 16)
+    threads = None if threads is None else arguments.whole("threads", threads, 1, 1 << 16)
     if rng not in ("philox", "numpy"):
         raise ArgumentError("rng", repr(rng), "'philox' or 'numpy'")
     if size > 1 << 34:
@@ -94,7 +94,7 @@ def sample(
     if rng == "numpy":
         if kind != philox.NORMAL:
             raise ArgumentError("rng", "'numpy'", "a normal without truncation", "use 'philox'")
-        _integer("seed", seed + start, 0, (1 << 32) - n)
+        arguments.whole("seed", seed + start, 0, (1 << 32) - n)
         draws = [np.random.RandomState(seed + start + i).randn(1, size) for i in range(n)]
         rows.copy_(torch.from_numpy(np.concatenate(draws).astype(np.float32)))
     else:
@@ -116,9 +116,9 @@ def recipe(
     Raises:
         ArgumentError: for an argument out of range, as in `sample`.
     """
-    start = _integer("start", start, 0, (1 << 64) - n)
-    seed = _integer("seed", seed, 0, (1 << 64) - 1)
-    stream = _integer("stream", stream, 0, (1 << 32) - 1)
+    start = arguments.whole("start", start, 0, (1 << 64) - n)
+    seed = arguments.whole("seed", seed, 0, (1 << 64) - 1)
+    stream = arguments.whole("stream", stream, 0, (1 << 32) - 1)
     kind, parameters = _kind(distribution, truncation)
     return kind, seed, start, stream, parameters
 
@@ -153,11 +153,11 @@ def labels(
     The upper half of a 32-bit word times `classes` (at most 2**31): no class is likelier than
     another by more than 2**-32.
     """
-    n = _integer("n", n, 1, 1 << 48)
-    classes = _integer("classes", classes, 1, 1 << 31)
-    seed = _integer("seed", seed, 0, (1 << 64) - 1)
-    start = _integer("start", start, 0, (1 << 64) - n)
-    stream = _integer("stream", stream, 0, (1 << 32) - 1)
+    n = arguments.whole("n", n, 1, 1 << 48)
+    classes = arguments.whole("classes", classes, 1, 1 << 31)
+    seed = arguments.whole("seed", seed, 0, (1 << 64) - 1)
+    start = arguments.whole("start", start, 0, (1 << 64) - n)
+    stream = arguments.whole("stream", stream, 0, (1 << 32) - 1)
     out = _destination((n,), torch.int64, device, out)
     words = torch.empty((n, 1), dtype=torch.int32, device=out.device)
     _fill(philox.BITS, words, seed, start, stream, Parameters(), None)
@@ -250,9 +250,9 @@ def _kind(distribution: str, truncation: float | None) -> tuple[int, Parameters]
     if truncation is not None:
         if distribution != "normal":
             raise ArgumentError("truncation", f"a {distribution} distribution", "a normal one")
-        if not (isinstance(truncation, (int, float)) and 0 < truncation < math.inf):
-            raise ArgumentError("truncation", repr(truncation), "a finite number above 0")
-        return philox.TRUNCATED, _truncation(float(truncation))
+        needed = "a finite number above 0"
+        limit = arguments.number("truncation", truncation, above=0, needed=needed)
+        return philox.TRUNCATED, _truncation(limit)
     return DISTRIBUTIONS[distribution]
 
 
@@ -302,13 +302,3 @@ def _destination(
     if device is not None and torch.device(device) != out.device:
         raise ArgumentError("out", f"a tensor on {out.device}", f"one on {device}, as asked")
     return out
-
-
-def _integer(name: str, value: int, least: int, most: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise ArgumentError(name, repr(value), "an integer") from None
-    if not least <= value <= most:
-        raise ArgumentError(name, str(value), f"an integer from {least} to {most}")
-    return value

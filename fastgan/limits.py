@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from fastgan.errors import ArgumentError
+from fastgan.arguments import number
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -42,9 +42,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise ArgumentError(f"Limits.{field.name}", repr(value), "a number above 0")
+            name, value = f"Limits.{field.name}", getattr(self, field.name)
+            limit = number(name, value, above=0, finite=False, needed="a number above 0")
+            whole = field.name != "seconds" and limit.is_integer()
+            object.__setattr__(self, field.name, int(value) if whole else limit)
 
 
 def size_text(count: int) -> str:

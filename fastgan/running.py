@@ -49,6 +49,8 @@ class Runner:
         self._lock = threading.Lock()
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
         self._image_output = signature.made
+        #: The inputs that a batch takes its rows of; the others go into each batch whole.
+        self._rows = {port.name for port in signature.inputs if signature.has_rows(port)}
         #: Whether samples may be drawn where the backend needs them, rather than beforehand.
         self.draws = getattr(backend, "draws", False) and signature.frozen_batch is None
 
@@ -122,10 +124,10 @@ class Runner:
             for first, count in _bar(batches, n, progress):
                 batch = dict(inputs)
                 if count < n:
-                    batch = {key: tensor[first : first + count] for key, tensor in batch.items()}
+                    batch |= {key: batch[key][first : first + count] for key in self._rows}
                 if frozen is not None and count < frozen:
                     # The model runs at no other size: fill up with copies, drop their images.
-                    batch = {key: _fill(tensor, frozen) for key, tensor in batch.items()}
+                    batch |= {key: _fill(batch[key], frozen) for key in self._rows}
                 if result is None and out is None:
                     result = self._planned_result(n, batch, format)
                 if result is not None:
@@ -240,7 +242,8 @@ class Runner:
         frozen = self._signature.frozen_batch
         if frozen is None:
             return self._guarded(inputs)
-        batched = {i.name for i in self._signature.inputs if i.shape[:1] == (frozen,)}
+        ports = (i for i in self._signature.inputs if i.shape[:1] == (frozen,))
+        batched = {port.name for port in ports if port.name in self._rows}
         made: list[dict[str, Tensor]] = []
         for first, count in Batches(rows, None, frozen):
             part = {

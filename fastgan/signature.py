@@ -1,4 +1,4 @@
-"""What a model's inputs and outputs are: latent, label, image, mask or noise, and in which range.
+"""What a model's inputs and outputs are: latent, label, image, mask, noise or scalar, and ranges.
 
 `fastgan.export` states this in the file's metadata (`signature_metadata`). Files from elsewhere
 state nothing, so it is guessed from types, shapes and names (`signature_guess`), and ranges from
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # onnx_ir takes 0.4 s to import, and `fastgan.export` needs o
 
     import onnx_ir as ir
 
-InputKind = Literal["latent", "label", "image", "mask", "noise", "tensor"]
+InputKind = Literal["latent", "label", "image", "mask", "noise", "scalar", "tensor"]
 OutputKind = Literal["image", "tensor"]
 Fill = Literal["white", "black"]
 Distribution = Literal["normal", "uniform", "uniform_symmetric", "hypersphere"]
@@ -26,6 +26,10 @@ Confidence = Literal["certain", "likely", "thin"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int64", "int32")
+
+#: What StyleGAN's exports, and those of its kin, call the truncation of their own (psi), which is 1
+#: for none (Karras et al., 2019, section 3 and appendix B).
+TRUNCATIONS = ("psi", "truncation", "truncation_psi", "trunc", "trunc_psi", "truncate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,10 @@ class Input:
     """One input of the graph.
 
     Attributes:
+        kind: "scalar" is one number: of the whole run where the shape is () or (1,), else one for
+            each sample, such as ("n",) or ("n", 1).
         shape: as declared, batch first; a name where the size is open. () where not even the rank
-            is declared.
+            is declared, but for a scalar.
         dtype: NumPy's name of the element type, such as "float32".
         distribution: what a latent or noise input is drawn from: "normal" is N(0, 1), "uniform"
             is [0, 1), "uniform_symmetric" is [-1, 1), "hypersphere" is uniform on the unit sphere.
@@ -59,6 +65,7 @@ class Input:
         fill: which part of a mask the model fills in; None where the file does not say.
         guessed: whether the file says nothing of this input.
         channels_last: the file has it as [batch, H, W, C]; `shape` is channels first all the same.
+        default: what a scalar is where a caller gives none; None where one must be given.
     """
 
     name: str
@@ -74,9 +81,22 @@ class Input:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     basis: Basis | None = field(default=None, compare=False)
+    default: float | None = None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's part; an open size is 1 (fully convolutional latents)."""
+        return tuple(size if isinstance(size, int) else 1 for size in self.shape[1:])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no numbers: the label [n, 0] of StyleGAN's unconditional exports."""
+        return 0 in self.shape
 
     def __str__(self) -> str:
-        return _line(self, self.distribution, f"{self.classes} classes" if self.classes else None)
+        classes = f"{self.classes} classes" if self.classes else None
+        default = None if self.default is None else f"{self.default:g} if not given"
+        return _line(self, self.distribution, classes, default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +155,29 @@ class Signature:
         return self.first("image")
 
     @property
+    def truncation(self) -> Input | None:
+        """The scalar input that is the model's own truncation (psi), or None."""
+        scalars = (i for i in self.inputs if i.kind == "scalar")
+        return next((i for i in scalars if i.name.lower() in TRUNCATIONS), None)
+
+    @property
+    def needed(self) -> tuple[Input, ...]:
+        """The inputs that no seed makes: images, masks, and scalars and tensors without a value."""
+        made = ("latent", "noise", "label")
+        ports = (i for i in self.inputs if i.kind not in made and not i.is_empty)
+        return tuple(i for i in ports if i.default is None)
+
+    def has_rows(self, port: Input) -> bool:
+        """Whether an input has a row for each sample; else all of it goes into every run."""
+        first = port.shape[0] if port.shape else None
+        if port.kind == "scalar":
+            return first not in (None, 1)
+        if port.kind == "tensor":
+            rows = not isinstance(first, int) or first == self.frozen_batch
+            return bool(port.shape) and rows
+        return True
+
+    @property
     def made(self) -> Output:
         """The output that `generate` returns: the first image, or else the first."""
         return next((o for o in self.outputs if o.kind == "image"), self.outputs[0])
@@ -142,7 +185,8 @@ class Signature:
     @property
     def frozen_batch(self) -> int | None:
         """The batch size that the inputs declare, or None where it is open."""
-        batched = [i for i in self.inputs if i.kind not in ("noise", "tensor") and i.shape]
+        apart = ("noise", "scalar", "tensor")
+        batched = [i for i in self.inputs if i.kind not in apart and i.shape]
         return next((i.shape[0] for i in batched if isinstance(i.shape[0], int)), None)
 
     def with_open_batch(self) -> Signature | None:
@@ -151,15 +195,15 @@ class Signature:
         A tensor of unknown kind whose first axis is as long may be one of samples, or not.
         """
         frozen = self.frozen_batch
-        ports: tuple[Input | Output, ...] = (*self.inputs, *self.outputs)
-        if frozen is None or any(i.kind == "tensor" and _leads(i, frozen) for i in self.inputs):
+        tensors = (i for i in self.inputs if i.kind == "tensor" and not i.is_empty)
+        if frozen is None or any(_leads(i, frozen) for i in tensors):
             return None
-        shapes = [("batch", *p.shape[1:]) if _leads(p, frozen) else p.shape for p in ports]
-        count = len(self.inputs)
         return replace(
             self,
-            inputs=tuple(map(_reshaped, self.inputs, shapes[:count])),
-            outputs=tuple(map(_reshaped, self.outputs, shapes[count:])),
+            inputs=tuple(
+                _opened(i) if _leads(i, frozen) and self.has_rows(i) else i for i in self.inputs
+            ),
+            outputs=tuple(_opened(o) if _leads(o, frozen) else o for o in self.outputs),
         )
 
     def describe(self) -> str:
@@ -178,8 +222,8 @@ def _leads(port: Input | Output, size: int) -> bool:
     return port.shape[:1] == (size,)
 
 
-def _reshaped(port: Port, shape: Shape) -> Port:
-    return replace(port, shape=shape)
+def _opened(port: Port) -> Port:
+    return replace(port, shape=("batch", *port.shape[1:]))
 
 
 def of(model: ir.Model) -> Signature:
@@ -204,7 +248,8 @@ def normalised_range(mean: Sequence[float], std: Sequence[float]) -> Range:
 
 
 def _line(port: Input | Output, *notes: str | None) -> str:
-    parts = [f"{port.name:<12} {port.kind:<7} {port.dtype} {shape_text(port.shape)}"]
+    shape = "[]" if port.kind == "scalar" and not port.shape else shape_text(port.shape)
+    parts = [f"{port.name:<12} {port.kind:<7} {port.dtype} {shape}"]
     parts += [note for note in notes if note]
     parts += ["channels last in the file"] if port.channels_last else []
     if port.range is not None and port.kind != "tensor":

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from fastgan import signature_beside
 from fastgan.errors import ModelFileError
 from fastgan.signature import (
     FLOATS,
@@ -32,7 +33,8 @@ def guess(graph: ir.Graph) -> Signature:
     """
     outputs = tuple(_guess_output(value) for value in graph.outputs)
     values = [value for value in graph.inputs if not value.is_initializer()]
-    return Signature(tuple(map(_guess_input, values)), outputs)
+    inputs = tuple(map(_guess_input, values))
+    return Signature(signature_beside.settle(inputs, values), outputs)
 
 
 def _guess_input(value: ir.Value) -> Input:

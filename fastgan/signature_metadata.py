@@ -13,7 +13,8 @@ In place of a range, an image may have "mean" and "std", a list of one number fo
 is then (picture - mean) / std of a picture in [0, 1].
 
 Shapes and types are the graph's own. Everything but `version`, `name` and `kind` is optional, an
-input or output that is not listed is guessed, and keys that are not known here are ignored.
+input or output that is not listed is guessed, and keys that are not known here are ignored. A
+scalar may have a "default": what it is where no value is given.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def dump(signature: Signature) -> str:
 
     def entry(port: Input | Output) -> _Fields:
         values = ("mean", "std") if port.mean else ("range",)
-        fields = ("name", "kind", "distribution", "classes", *values, "fill")
+        fields = ("name", "kind", "distribution", "classes", *values, "fill", "default")
         stated = {field: getattr(port, field, None) for field in fields}
         return {field: value for field, value in stated.items() if value is not None}
 
@@ -96,7 +97,7 @@ def override(signature: Signature, document: Mapping[str, Any]) -> Signature:
                 if isinstance(document.get(group), (list, tuple))
             },
         }
-        return _apply(signature, json.dumps({"version": VERSION, **named}))
+        return _apply(signature, json.dumps({"version": VERSION, **named}, default=_plain))
     except (AttributeError, TypeError, ValueError) as error:
         raise ArgumentError("signature", f"{error}", "a document as in the docs") from None
     except ModelFileError as error:
@@ -136,6 +137,11 @@ def _named(group: str, entries: Sequence[Any], ports: Sequence[Input | Output]) 
                 _fail(f"{group}[{index}]", found, f"a kind that it has: {', '.join(has)}")
             named += [{**entry, "name": name} for name in names]
     return named
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy and PyTorch as JSON has them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} in it")
 
 
 def _apply(guess: Signature, text: str) -> Signature:
@@ -208,7 +214,7 @@ def _read_ports(document: _Fields, group: str, kinds: tuple[str, ...]) -> dict[s
         }
         if group == "inputs":
             readers |= {"distribution": _read_distribution, "classes": _read_classes}
-            readers["fill"] = _read_fill
+            readers |= {"fill": _read_fill, "default": _read_default}
         given = {key: entry[key] for key in readers if entry.get(key) is not None}
         ports[name] = {key: readers[key](f"{where}.{key}", value) for key, value in given.items()}
         _settle_range(where, ports[name])
@@ -226,6 +232,12 @@ def _read_fill(where: str, value: object) -> object:
     if value not in get_args(Fill):
         _fail(where, repr(value), "one of " + ", ".join(get_args(Fill)))
     return value
+
+
+def _read_default(where: str, value: object) -> float:
+    if type(value) not in (int, float) or not abs(value) < 1e30:  # type: ignore[arg-type]
+        _fail(where, repr(value), "a finite number")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _read_classes(where: str, value: object) -> int:
@@ -280,9 +292,11 @@ def _check_names(
 def _correct_input(guess: Input, fields: _Fields | None) -> Input:
     if fields is None:
         return guess
+    if guess.kind == "scalar" and fields["kind"] == "tensor":  # all that was to say before
+        fields = {**fields, "kind": "scalar"}
     if guess.kind != fields["kind"]:  # what was guessed for another kind is void
-        guess = replace(guess, distribution=None, classes=None, range=None, fill=None)
-        guess = replace(guess, mean=(), std=(), basis=None)
+        plain = Input(guess.name, "tensor", guess.shape, guess.dtype, guessed=guess.guessed)
+        guess = replace(plain, channels_last=guess.channels_last)
     stated = replace(guess, **fields, guessed=False)
     if "range" in fields:
         stated = replace(stated, basis=None)
@@ -323,6 +337,10 @@ def _check_against_graph(port: Input) -> None:
     found = f"{port.kind!r} for {port.dtype} {shape_text(port.shape)}"
     if port.kind in ("latent", "noise") and port.dtype not in FLOATS:
         _fail(where, found, "a floating-point input")
+    if port.kind == "scalar" and any(size not in (1, None) for size in map(_fixed, port.shape[1:])):
+        _fail(where, found, "one number, or one for each sample")
+    if port.default is not None and port.kind != "scalar":
+        _fail(f"{where}.default", f"{port.default:g} for a {port.kind}", "a scalar")
     if port.kind in ("image", "mask") and rank not in (0, 4):
         _fail(where, found, "rank 4, [batch, channels, height, width]")
     if port.kind == "label":
@@ -331,3 +349,7 @@ def _check_against_graph(port: Input) -> None:
             _fail(where, found, "class indices [batch], or one-hot [batch, classes]")
         if one_hot and isinstance(port.shape[1], int) and port.classes != port.shape[1]:
             _fail(where, f"{port.classes} classes", f"{port.shape[1]}, the width of the one-hot")
+
+
+def _fixed(size: int | str | None) -> int | None:
+    return size if isinstance(size, int) else None

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fastgan import tiling
 from fastgan.backends import Backend, Target
@@ -93,6 +92,11 @@ class ImageModel:
         """The mask input, where there is one."""
         return next((port for port in self.guides if port.kind == "mask"), None)
 
+    def has_rows(self, name: str) -> bool:
+        """Whether an input has a row for each image; else it is the same for every window."""
+        ports = self.signature.inputs
+        return any(self.signature.has_rows(port) for port in ports if port.name == name)
+
     def follows(self, guide: Input) -> bool:
         """Whether a guide lies pixel by pixel on the image: a mask, or a port of the same size."""
         return guide.kind == "mask" or guide.shape[2:] == self.port.shape[2:]
@@ -128,28 +132,6 @@ class ImageModel:
                 )
         guides = {port.name: found.pop(port.name) for port in self.guides}
         return guides, found
-
-    def rows(self, name: str, value: Any, n: int) -> Tensor:
-        """An input that is no image for n images, from one row for all or one for each.
-
-        Raises:
-            ArgumentError: it does not have the shape that the model declares.
-        """
-        port = next(port for port in self.signature.inputs if port.name == name)
-        try:
-            tensor = torch.as_tensor(value).to(self.target.device, getattr(torch, port.dtype))
-        except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(name, type(value).__name__, "a tensor or an array") from None
-        if tensor.dim() == len(port.shape) - 1:
-            tensor = tensor[None]
-        fits = tensor.dim() == len(port.shape) and all(
-            size == declared(port, axis) or declared(port, axis) is None
-            for axis, size in enumerate(tensor.shape[1:], 1)
-        )
-        if not fits or tensor.shape[0] not in (1, n):
-            needed = f"shape {(n, *port.shape[1:])}"
-            raise ArgumentError(name, f"shape {tuple(tensor.shape)}", needed)
-        return tensor.expand(n, *tensor.shape[1:])
 
     # Sizes --------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan import arguments, tiling
 from fastgan import images as image_formats
-from fastgan import tiling
 from fastgan.batching import split
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.image_to_image import inputs as image_inputs
@@ -56,9 +56,8 @@ class Options:
             ("tile_pad", self.tile_pad, 0),
             ("batch_size", self.batch_size, 1),
         ):
-            whole = isinstance(number, int) and not isinstance(number, bool)
-            if number is not None and not (whole and number >= least):
-                raise ArgumentError(name, repr(number), f"a whole number of at least {least}")
+            if number is not None:
+                object.__setattr__(self, name, arguments.whole(name, number, least))
 
     @property
     def tensors(self) -> str:
@@ -182,7 +181,7 @@ class _Group:
         self._guides = {name: guide.select(indices) for name, guide in others.items()}
         some = len(indices) < given.n
         self._constants = {
-            name: rows[list(indices)] if some and len(rows) > 1 else rows
+            name: rows[list(indices)] if some and model.has_rows(name) else rows
             for name, rows in constants.items()
         }
         # None: resized to the model's size instead.

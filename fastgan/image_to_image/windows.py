@@ -49,7 +49,7 @@ class Windows:
         for guide in self.model.guides:
             inputs[guide.name] = self._guide(guide, self.guides[guide.name], jobs)
         for name, rows in self.constants.items():
-            inputs[name] = self._rows(rows, jobs)
+            inputs[name] = self._rows(rows, jobs) if self.model.has_rows(name) else rows
         return inputs
 
     def hole(self, inputs: Mapping[str, Tensor], fill: str | None) -> Tensor | None:

@@ -152,7 +152,7 @@ def ours(generator: Generator, subject: Subject, name: str) -> list[Contender]:
 
     how = f"{generator.backend} on {generator.device} in {generator.precision}"
     contenders = [Contender(f"{name} fed", f"{how}, fed latents", fed, generator.precision)]
-    if all(port.kind in ("latent", "noise", "label") for port in subject.signature.inputs):
+    if not subject.signature.needed:
         what = f"generate(n): {how}, latents drawn from a seed included"
         contenders.insert(0, Contender(name, what, seeded, generator.precision))
     return contenders

@@ -75,11 +75,15 @@ def run_batched(
     generator: Generator, inputs: Mapping[str, Tensor], output: str, batch: int | None
 ) -> Tensor:
     """An output for inputs made beforehand, in batches of `batch_of`."""
-    n = max(tensor.shape[0] for tensor in inputs.values())
-    frozen = generator.signature.frozen_batch
+    signature = generator.signature
+    rows = {port.name for port in signature.inputs if signature.has_rows(port)}
+    n = max(inputs[name].shape[0] for name in rows)
+    frozen = signature.frozen_batch
     # Put together at the end: a copy between two batches starts the threads of another library.
     parts = [
-        generator.run({k: t[first : first + count] for k, t in inputs.items()})[output]
+        generator.run({k: t[first : first + count] if k in rows else t for k, t in inputs.items()})[
+            output
+        ]
         for first, count in split(n, batch, frozen)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -89,6 +93,10 @@ def _draw(port: Input, shape: tuple[int, ...], seed: int, stream: int) -> Tensor
     n, rest = (shape[0], shape[1:]) if shape else (1, ())
     if port.kind == "label":
         return labels.resolve(None, n, port, (), seed, 0, torch.device("cpu"))
+    if port.default is not None:
+        return torch.full(shape, port.default, dtype=getattr(torch, port.dtype))
+    if port.is_empty:
+        return torch.zeros(shape, dtype=getattr(torch, port.dtype))
     if port.kind in ("latent", "noise"):
         drawn = latents.sample(
             port.distribution or "normal", n, rest or (1,), seed=seed, stream=stream

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan import latents
+from fastgan import arguments
 from fastgan.errors import ArgumentError
 from fastgan.realtime.space import NUDGE_STREAM, Array, Space, normals
-from fastgan.realtime.walks import SeedPath, Walk, single
+from fastgan.realtime.walks import SeedPath, Walk, settle, single
 
 
 class Signal(Protocol):
@@ -71,6 +71,9 @@ class Mix(Walk):
     second: Walk
     amount: float | Signal = 0.5
 
+    def __post_init__(self) -> None:
+        settle(self, "amount", _amount("amount", self.amount))
+
     def reseeded(self, seed: int) -> Walk:
         """See `Walk.reseeded`: the second gets the seed after it."""
         second = self.second.reseeded((seed + 1) % 2**64)
@@ -108,10 +111,9 @@ class Nudge(Walk):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        latents.sample("normal", 1, (1,), seed=self.seed)
-        for name, value in (("x", self.x), ("y", self.y)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value)):
-                raise ArgumentError(name, repr(value), "a finite number")
+        settle(self, "seed", arguments.whole("seed", self.seed, 0, arguments.LARGEST_SEED))
+        settle(self, "x", arguments.number("x", self.x))
+        settle(self, "y", arguments.number("y", self.y))
 
     def reseeded(self, seed: int) -> Walk:
         """See `Walk.reseeded`."""
@@ -144,15 +146,24 @@ class Retime(Walk):
     speed: float | Signal = 1.0
     start: float = 0.0
 
+    def __post_init__(self) -> None:
+        settle(self, "speed", _amount("speed", self.speed))
+        settle(self, "start", arguments.number("start", self.start))
+
     def reseeded(self, seed: int) -> Walk:
         """See `Walk.reseeded`."""
         return replace(self, walk=self.walk.reseeded(seed))
 
     def latents(self, positions: NDArray[np.float64], space: Space) -> Array:
         """See `Walk.latents`."""
-        if isinstance(self.speed, (int, float)):
-            return self.walk.latents(self.start + positions * float(self.speed), space)
+        if isinstance(self.speed, float):
+            return self.walk.latents(self.start + positions * self.speed, space)
         return self.walk.latents(self.start + self.speed.sum_to(positions), space)
+
+
+def _amount(name: str, value: Any) -> Any:
+    """A signal as it is, and a number as Python's own."""
+    return value if hasattr(value, "sum_to") else arguments.number(name, value)
 
 
 def _column(values: Sequence[float], shape: tuple[int, ...]) -> Array:
@@ -160,6 +171,6 @@ def _column(values: Sequence[float], shape: tuple[int, ...]) -> Array:
 
 
 def _values(amount: float | Signal, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    if isinstance(amount, (int, float)):
-        return np.full(len(positions), float(amount))
+    if isinstance(amount, float):
+        return np.full(len(positions), amount)
     return amount.at(positions)

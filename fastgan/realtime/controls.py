@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fastgan import arguments
 from fastgan import labels as class_labels
 from fastgan.errors import ArgumentError
 from fastgan.realtime.space import Space
@@ -86,12 +87,15 @@ class Controls:
     ) -> None:
         """Change some; None, and False for `truncation`, leave one as it is."""
         label = None if labels is None else self.label(labels)
-        for name, value, most in (("speed", speed, FASTEST), ("position", position, FARTHEST)):
-            if value is not None and not _is_within(value, most):
-                raise ArgumentError(name, repr(value), f"a number from {-most:g} to {most:g}")
-        if isinstance(step, bool) or not isinstance(step, int) or abs(step) > LONGEST_STEP:
-            needed = f"a whole number of frames, at most {LONGEST_STEP} either way"
-            raise ArgumentError("step", repr(step), needed)
+        if speed is not None:
+            needed = f"a number from {-FASTEST:g} to {FASTEST:g}"
+            speed = arguments.number("speed", speed, -FASTEST, FASTEST, needed=needed)
+        if position is not None:
+            needed = f"a number from {-FARTHEST:g} to {FARTHEST:g}"
+            position = arguments.number("position", position, -FARTHEST, FARTHEST, needed=needed)
+        needed = f"a whole number of frames, at most {LONGEST_STEP} either way"
+        step = arguments.whole("step", step, -LONGEST_STEP, LONGEST_STEP, needed)
+        seed = None if seed is None else arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
         with self._lock:
             settings = self._settings
             here = settings.position(self._next)
@@ -111,12 +115,12 @@ class Controls:
                 settings = replace(settings, label=label)
             settings = replace(
                 settings,
-                speed=settings.speed if speed is None else float(speed),
+                speed=settings.speed if speed is None else speed,
                 paused=settings.paused if paused is None else bool(paused),
                 version=settings.version + 1,
             )
             if step or any(x is not None for x in (speed, paused, position)):
-                here = here if position is None else float(position)
+                here = here if position is None else position
                 here = bounded(here + step * settings.speed)
                 settings = replace(settings, base=(self._next, here))
             self._settings = settings
@@ -143,27 +147,19 @@ class Controls:
         names, device = self._signature.class_names, torch.device("cpu")
         if not isinstance(labels, Mapping):
             return class_labels.resolve(labels, batch, port, names, [0] * batch, 0, device)
-        classes = list(labels)
-        weights = torch.tensor([_weight(labels[name]) for name in classes])
-        if not len(weights) or not bool((weights >= 0).all()) or not 0 < weights.sum() < math.inf:
-            needed = "finite weights of at least 0, not all 0"
+        classes, needed = list(labels), "finite weights of at least 0, not all 0"
+        parts = [arguments.number("labels", labels[c], 0, 1e30, needed=needed) for c in classes]
+        weights = torch.tensor(parts)
+        if not len(weights) or not 0 < float(weights.sum()) < math.inf:
             raise ArgumentError("labels", repr(dict(labels)), needed)
         each = [_resolve(name, port, names, device) for name in classes]
         if port.dtype.startswith("float"):
             mixed = sum(w * one for w, one in zip(weights / weights.sum(), each, strict=True))
             assert isinstance(mixed, Tensor)
             return mixed.expand(batch, -1).contiguous()
-        return each[int(weights.argmax())].expand(batch).contiguous()
+        heaviest = each[int(weights.argmax())]
+        return heaviest.expand(batch, *heaviest.shape[1:]).contiguous()
 
 
 def _resolve(label: Any, port: Any, names: Iterable[str], device: torch.device) -> Tensor:
     return class_labels.resolve(label, 1, port, tuple(names), [0], 0, device)
-
-
-def _weight(value: Any) -> float:
-    """A class's weight; NaN, which no weight may be, for what is no number."""
-    return float(value) if _is_within(value, 1e30) else math.nan
-
-
-def _is_within(value: Any, most: float) -> bool:
-    return isinstance(value, (int, float)) and -most <= value <= most

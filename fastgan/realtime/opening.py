@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from time import perf_counter
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fastgan import arguments
 from fastgan import images as image_formats
 from fastgan.errors import ArgumentError
 from fastgan.realtime import budget
@@ -48,7 +48,7 @@ def open_stream(
     frames: int | None,
     source: Iterable[Any] | None,
     size: tuple[int, ...] | None,
-    arguments: dict[str, Any],
+    inputs: dict[str, Any],
 ) -> Stream:
     """See `Generator.stream`.
 
@@ -60,30 +60,31 @@ def open_stream(
     image_formats.check_format(format)
     if policy not in POLICIES:
         raise ArgumentError("policy", repr(policy), " or ".join(map(repr, POLICIES)))
-    for name, value, most in (("fps", fps, 1e5), ("budget_ms", budget_ms, math.inf)):
-        if value is not None and not (_is_number(value) and 0 < value <= most):
-            raise ArgumentError(name, repr(value), "a number above 0")
-    if similarity is not None and not (_is_number(similarity) and -1 <= similarity <= 1):
-        raise ArgumentError("similarity", repr(similarity), "a cosine, such as 0.999")
-    _whole("batch", batch, 1)
+    needed = "a number above 0"
+    if fps is not None:
+        fps = arguments.number("fps", fps, most=1e5, above=0, needed=needed)
+    if budget_ms is not None:
+        budget_ms = arguments.number("budget_ms", budget_ms, above=0, finite=False, needed=needed)
+    if similarity is not None:
+        similarity = arguments.number("similarity", similarity, -1, 1, needed="a cosine, as 0.999")
+    batch = arguments.whole("batch", batch)
     # One is being written, one is the consumer's; the newest needs one of its own.
-    _whole("buffers", buffers, 3 if newest else 2)
-    _whole("start", start, 0)
+    buffers = arguments.whole("buffers", buffers, 3 if newest else 2)
+    start = arguments.whole("start", start, 0)
     if frames is not None:
-        _whole("frames", frames, 1)
+        frames = arguments.whole("frames", frames)
+    seed = arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
 
     renderer: Renderer
     signature = generator.signature
     if signature.image is not None:
         if latents is not None:
             raise ArgumentError("latents", "a model that takes images", "none: feed it images")
-        given = {"seed": seed, "labels": labels, "truncation": truncation, **arguments}
+        given = {"seed": seed, "labels": labels, "truncation": truncation, **inputs}
         renderer, source = _image_renderer(
             generator, given, batch, size, source, format, buffers, newest, similarity
         )
     else:
-        if arguments:
-            raise ArgumentError("stream", f"unknown argument {next(iter(arguments))!r}", "another")
         for name, found in (("source", source), ("size", size)):
             if found is not None:
                 raise ArgumentError(name, "a model that takes no images", "none")
@@ -92,7 +93,7 @@ def open_stream(
         renderer = latent_renderer(
             generator, make, run, latents=latents, batch=batch, labels=labels,
             truncation=truncation, seed=seed, speed=speed, start=start, format=format,
-            similarity=similarity,
+            similarity=similarity, inputs=inputs,
         )  # fmt: skip
     with torch.inference_mode():
         made = renderer.example()
@@ -130,7 +131,7 @@ def _prepare(renderer: Renderer, ring: list[Frame]) -> float:
 
 def _image_renderer(
     generator: Generator,
-    arguments: dict[str, Any],
+    given: dict[str, Any],
     batch: int,
     size: tuple[int, ...] | None,
     source: Iterable[Any] | None,
@@ -161,12 +162,17 @@ def _image_renderer(
         if len(fixed) != 2:
             raise ArgumentError("size", "none", "(height, width) of the frames that will come")
         size = (fixed[0], fixed[1])
-    if len(size) not in (2, 3) or any(type(side) is not int or side < 1 for side in size):
-        raise ArgumentError("size", repr(size), "(height, width) in pixels, or with the channels")
-    height, width, channels = (*size, channels)[:3]
+    needed = "(height, width) in pixels, or with the channels"
+    sides = [
+        arguments.whole("size", side, needed=needed)
+        for side in arguments.several("size", size, needed)
+    ]
+    if len(sides) not in (2, 3):
+        raise ArgumentError("size", repr(size), needed)
+    height, width, channels = (*sides, channels)[:3]
 
-    def run(image: Tensor, given: Mapping[str, Any], out: Tensor | None) -> Tensor:
-        return generator(image[None], format=format, out=out, **{**arguments, **given})
+    def run(image: Tensor, fed: Mapping[str, Any], out: Tensor | None) -> Tensor:
+        return generator(image[None], format=format, out=out, **{**given, **fed})
 
     controls = Controls(Settings(None, None, 1), generator.signature)
     return (
@@ -177,12 +183,3 @@ def _image_renderer(
 
 def _one(first: Any) -> Iterator[Any]:
     yield first
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(name, repr(value), f"a whole number of at least {least}")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.inputs import Inputs
 from fastgan.realtime.controls import Controls, Settings
 from fastgan.realtime.space import Space
 from fastgan.realtime.walks import Walk, walk_of
@@ -268,33 +270,34 @@ def latent_renderer(
     start: int,
     format: str,
     similarity: float | None,
+    inputs: Mapping[str, Any],
 ) -> LatentRenderer:
     """The renderer of a walk, everything checked.
 
     Args:
         make: `make(n, seed, start, labels, truncation, rng, given)`, as `Inputs.make`.
+        inputs: by name, as `Generator.generate` takes them.
     """
     signature = generator.signature
     assert signature.latent is not None
+    given, truncation = Inputs(signature, generator.device).named(inputs, batch, truncation, labels)
     space = Space.of(signature.latent, batch, truncation)
     walk: Walk = walk_of(latents, seed)
     walk.at(0, 1, space)
-    if not (isinstance(speed, (int, float)) and math.isfinite(speed)):
-        raise ArgumentError("speed", repr(speed), "a finite number")
-    settings = Settings(walk, space, batch, speed=float(speed), base=(start, start * float(speed)))
+    speed = arguments.number("speed", speed)
+    settings = Settings(walk, space, batch, speed=speed, base=(start, start * speed))
     controls = Controls(settings, signature)
-    given: dict[str, Tensor] = {}
     if labels is not None and labels != "random":
         given[signature.label.name if signature.label else ""] = controls.label(labels)
 
-    def inputs(latent: dict[str, Tensor]) -> dict[str, Any]:
+    def everything(latent: dict[str, Tensor]) -> dict[str, Any]:
         every = make(batch, seed, 0, None, None, "philox", {**latent, **given})
         return {
             name: tensor.to(generator.device).clone() if name not in latent else tensor
             for name, tensor in every.items()
         }
 
-    return LatentRenderer(generator, inputs, run, controls, format, similarity)
+    return LatentRenderer(generator, everything, run, controls, format, similarity)
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastgan import arguments
 from fastgan.errors import ArgumentError, RingError
 
 WORD = (1 << 64) - 1
@@ -157,9 +158,8 @@ def _shape_of(module: Any, name: str) -> str:
 
 
 def packed(shape: RingShape) -> tuple[int, int, int, int, float, float, int]:
-    sizes = (shape.width, shape.height, shape.channels)
-    for name, size in zip(("width", "height", "channels"), sizes, strict=True):
-        whole(name, size)
+    width, height = whole("width", shape.width), whole("height", shape.height)
+    sizes = (width, height, whole("channels", shape.channels))
     return (*sizes, FORMATS[shape.format][0], *shape.range, DEVICES.index(shape.device))
 
 
@@ -170,9 +170,7 @@ def unpacked(packed: tuple[int, int, int, int, float, float, int]) -> RingShape:
 
 
 def whole(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
-        raise ArgumentError(name, repr(value), "a whole number of at least 1")
-    return value
+    return arguments.whole(name, value, 1, (1 << 31) - 1)
 
 
 def bits(value: float) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastgan import latents
+from fastgan import arguments
 from fastgan.errors import ArgumentError
 from fastgan.realtime.space import (
     DRIFT_STREAM,
@@ -78,12 +77,13 @@ class SeedPath(Walk):
     rng: str = "philox"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seeds", tuple(self.seeds))
+        several = arguments.is_several(self.seeds)
+        seeds = arguments.seeds(self.seeds if several else [self.seeds], "seeds")
+        assert isinstance(seeds, list)
+        settle(self, "seeds", tuple(seeds))
         if not self.seeds:
             raise ArgumentError("seeds", "none", "at least one")
-        for seed in self.seeds:
-            latents.sample("normal", 1, (1,), seed=seed)  # says what a seed may be
-        positive("frames", self.frames)
+        settle(self, "frames", positive("frames", self.frames))
         if self.interpolation not in INTERPOLATIONS:
             needed = ", ".join(INTERPOLATIONS)
             raise ArgumentError("interpolation", repr(self.interpolation), needed)
@@ -143,8 +143,8 @@ class Drift(Walk):
     frames: float = 60.0
 
     def __post_init__(self) -> None:
-        latents.sample("normal", 1, (1,), seed=self.seed)
-        positive("frames", self.frames)
+        settle(self, "seed", arguments.whole("seed", self.seed, 0, arguments.LARGEST_SEED))
+        settle(self, "frames", positive("frames", self.frames))
 
     def reseeded(self, seed: int) -> Walk:
         """See `Walk.reseeded`."""
@@ -184,10 +184,9 @@ class Orbit(Walk):
     harmonics: int = 2
 
     def __post_init__(self) -> None:
-        latents.sample("normal", 1, (1,), seed=self.seed)
-        positive("frames", self.frames)
-        if not (isinstance(self.harmonics, int) and 1 <= self.harmonics <= 64):
-            raise ArgumentError("harmonics", repr(self.harmonics), "1 to 64")
+        settle(self, "seed", arguments.whole("seed", self.seed, 0, arguments.LARGEST_SEED))
+        settle(self, "frames", positive("frames", self.frames))
+        settle(self, "harmonics", arguments.whole("harmonics", self.harmonics, 1, 64))
 
     @property
     def period(self) -> float | None:
@@ -270,12 +269,12 @@ def walk_of(value: Any, seed: int) -> Walk:
         return Drift(seed)
     if isinstance(value, Walk):
         return value
+    if arguments.is_several(value) and getattr(value, "ndim", 1) == 1 and len(value):
+        return SeedPath(value)
     if isinstance(value, Tensor):
         return Rows(value.detach().cpu().numpy())
     if isinstance(value, np.ndarray):
         return Rows(value)
-    if isinstance(value, Sequence) and value and all(type(one) is int for one in value):
-        return SeedPath(tuple(value))
     needed = "a walk of fastgan.realtime, a list of seeds, or an array [frames, *shape]"
     raise ArgumentError("latents", type(value).__name__, needed)
 
@@ -328,6 +327,10 @@ def bounded(position: float) -> float:
     return 0.0 if math.isnan(position) else min(max(position, -FARTHEST), FARTHEST)
 
 
-def positive(name: str, value: float) -> None:
-    if not (isinstance(value, (int, float)) and 0 < value < math.inf):
-        raise ArgumentError(name, repr(value), "a finite number above 0")
+def positive(name: str, value: float) -> float:
+    return arguments.number(name, value, above=0, needed="a finite number above 0")
+
+
+def settle(walk: Walk, field: str, value: Any) -> None:
+    """Set a field of a frozen walk, once: to Python's own number for whatever was given."""
+    object.__setattr__(walk, field, value)

@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: From the ground up; the modules of one floor do not import each other's floor from above.
 FLOORS = (
-    {"errors", "limits", "processor"},
+    {"errors", "limits", "arguments", "processor"},
     {
         "model_file",
         "signature",
         "signature_arithmetic",
+        "signature_beside",
         "signature_file",
         "signature_guess",
         "signature_kinds",
@@ -31,7 +32,7 @@ FLOORS = (
     {"plan"},
     {"backends"},
     {
-        *("models", "batching", "batch_size", "layout", "labels", "inputs", "fields"),
+        *("models", "batching", "batch_size", "layout", "labels", "given", "inputs", "fields"),
         "calibration",
         *("running", "generator", "loading"),
         *("images", "image_files", "tiling", "image_to_image"),

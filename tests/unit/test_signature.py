@@ -55,7 +55,7 @@ FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
         ("codes", INT64, ["n", 256], "tensor"),
         ("features", FLOAT, ["n", 256, 8, 8], "tensor"),
         ("w", FLOAT, ["n", 18, 512], "tensor"),
-        ("flag", TensorProto.BOOL, [], "tensor"),
+        ("flag", TensorProto.BOOL, [], "scalar"),
     ],
 )
 def test_guess_by_type_shape_and_name(name, type_, shape, kind):

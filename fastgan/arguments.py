@@ -1,0 +1,147 @@
+"""Numbers that callers pass: Python's, NumPy's and PyTorch's alike, as Python's own.
+
+Any integer will do for a whole number, and any real one for a number, 0-d arrays and tensors
+included; truth values and texts are neither, since whoever passes one has mistaken the argument.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from fastgan.errors import ArgumentError
+
+LARGEST_SEED = (1 << 64) - 1
+
+
+def whole(name: str, value: Any, least: int = 1, most: int | None = None, needed: str = "") -> int:
+    """An integer from `least` to `most`.
+
+    Args:
+        name: of the argument, for the error.
+        needed: what to say was needed, where the bounds do not say it.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if not needed:
+        to = f"of at least {least}" if most is None else f"from {least} to {most}"
+        needed = f"a whole number {to}"
+    value = _python(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        found = operator.index(value)
+    except TypeError:
+        raise ArgumentError(name, text(value), needed) from None
+    if found < least or (most is not None and found > most):
+        raise ArgumentError(name, str(found), needed)
+    return found
+
+
+def number(
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    above: float = -math.inf,
+    finite: bool = True,
+    needed: str = "a finite number",
+) -> float:
+    """A number from `least` to `most`, and greater than `above`; never NaN.
+
+    Args:
+        name, needed: as in `whole`.
+        finite: whether infinity is refused.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    value = _python(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ArgumentError(name, text(value), needed)
+    try:
+        found = float(value)
+    except OverflowError:  # an integer beyond every float
+        raise ArgumentError(name, text(value), needed) from None
+    inside = least <= found <= most and found > above  # false for NaN
+    if not inside or (finite and not math.isfinite(found)):
+        raise ArgumentError(name, text(value), needed)
+    return found
+
+
+def several(name: str, value: Any, needed: str) -> list[Any]:
+    """The items of a list, a tuple, a range, or an array or tensor of one axis.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    axes = getattr(value, "ndim", None)
+    if axes is not None and hasattr(value, "tolist"):
+        if axes != 1:
+            raise ArgumentError(name, text(value), needed)
+        return list(value.tolist())
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray, memoryview)):
+        raise ArgumentError(name, text(value), needed)
+    return list(value)
+
+
+def is_several(value: Any) -> bool:
+    """Whether it is more than a number or a text: a sequence, or an array that has axes."""
+    axes = getattr(value, "ndim", None)
+    return (
+        axes > 0
+        if isinstance(axes, int)
+        else isinstance(value, Sequence) and not isinstance(value, str)
+    )
+
+
+def seeds(value: Any, name: str = "seed") -> int | list[int]:
+    """A seed, or one for each image.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    needed = f"0 to {LARGEST_SEED}, or one such number for each image"
+    if not is_several(value):
+        return whole(name, value, 0, LARGEST_SEED, needed)
+    return [whole(name, one, 0, LARGEST_SEED, needed) for one in several(name, value, needed)]
+
+
+def size(name: str, value: Any) -> tuple[int, int]:
+    """(height, width) in pixels, each at least 1.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    needed = "(height, width) in pixels"
+    sides = several(name, value, needed)
+    if len(sides) != 2:
+        raise ArgumentError(name, text(value), needed)
+    height, width = (whole(name, side, 1, needed=needed) for side in sides)
+    return height, width
+
+
+def text(value: Any) -> str:
+    """What a value is, for an error: short, and an array by its type and shape."""
+    axes = getattr(value, "ndim", None)
+    if isinstance(axes, int) and axes > 0:
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def _python(value: Any) -> Any:
+    """A number of NumPy or PyTorch as Python's; anything else as it is."""
+    if isinstance(value, (int, float)):
+        return value
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        try:
+            return value.item()
+        except (RuntimeError, ValueError):  # such as a tensor without data
+            return value
+    return value
