@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, named, options
 from fastgan.errors import ArgumentError, FastganError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ EXAMPLES = (
     ("fastgan apply x4.onnx -i photos -o large --outscale 2", "a folder, its tree kept, at twice"),
     ("fastgan apply x4.onnx -i scan.png --tile 512 --ext jpg", "in tiles of 512 pixels"),
     ("fastgan apply inpaint.onnx -i photo.png --mask hole.png", "white in the mask is filled in"),
+    ("fastgan apply faces.onnx -i photo.jpg --input w=0.7", "with a further input that it has"),
     ("fastgan apply adain.onnx -i photo.jpg --style painting.jpg", "content and style"),
     ("fastgan apply net.onnx -i photo.jpg --range 0:1", "where inspect shows a wrong guess"),
 )
@@ -44,8 +45,15 @@ _LISTED = 20
 def apply(
     model: options.Model,
     input: Annotated[
-        Path,
-        typer.Option("--input", "-i", help="A picture, or a folder of them.", show_default=False),
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="PATH|NAME=VALUE",
+            help="A picture, or a folder of them; again for a further input of the model: w=0.7, "
+            "w=[1,2] or w=w.npy.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path,
@@ -117,10 +125,11 @@ def apply(
     """
     _check_options(ext, quality, outscale, suffix)
     stated = options.signature(range, out_range, mean, std)
+    source, given = _inputs(input)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
     from fastgan.image_to_image import folders
 
-    jobs = folders.find(input, output, suffix, ext, mask)
+    jobs = folders.find(source, output, suffix, ext, mask)
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
     import fastgan
@@ -134,6 +143,7 @@ def apply(
         model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
     )
     _check_inputs(generator, mask, style, class_)
+    named.check(generator, given, class_)
     arguments: dict[str, Any] = {
         "tile": tile,
         "tile_pad": tile_pad,
@@ -142,6 +152,7 @@ def apply(
         "batch_size": batch_size,
         "seed": seed,
         "labels": options.label(class_),
+        **given,
     }
     if style is not None:
         arguments["style"] = read(style).pixels
@@ -153,6 +164,15 @@ def apply(
 
 
 # Options -----------------------------------------------------------------------------------------
+
+
+def _inputs(texts: list[str]) -> tuple[Path, dict[str, Any]]:
+    """The picture or folder, and the further inputs by name."""
+    paths = [text for text in texts if not named.is_named(text)]
+    if len(paths) != 1:
+        found = f"{len(paths)} pictures or folders" if paths else "no picture"
+        raise ArgumentError("--input", found, "one picture or folder, such as -i photo.png")
+    return Path(paths[0]), named.values([text for text in texts if text not in paths])
 
 
 def _check_options(ext: str, quality: int, outscale: float | None, suffix: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, saving
+from fastgan.cli import console, named, options, saving
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
 from fastgan.cli.seeds import size as parse_size
@@ -25,6 +25,7 @@ EXAMPLES = (
     ("fastgan generate model.onnx --n 1000 --seed 7", "out/sample000000.png to sample000999.png"),
     ("fastgan generate model.onnx --seeds 0-63 --trunc 0.7", "out/seed0000.png to seed0063.png"),
     ("fastgan generate model.onnx --n 8 --class 3 --outdir threes", "eight of class 3"),
+    ("fastgan generate model.onnx --n 8 --input psi=0.7", "with a further input that it has"),
     (
         "fastgan generate model.onnx --seeds 85,265 --rng numpy",
         "the latents that StyleGAN's own tools take for these seeds",
@@ -64,6 +65,7 @@ def generate(
         typer.Option(help="Noise that the model adds (StyleGAN's), from the seed; or none."),
     ] = True,
     rng: options.Rng = "philox",
+    input: options.Named = None,
     outdir: Annotated[Path, typer.Option(help="Where files go; made if missing.")] = Path("out"),
     format: Annotated[
         str | None,
@@ -88,6 +90,7 @@ def generate(
     cells = None if grid is None else parse_grid(grid)
     wanted = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
+    given = named.values(input)
     if format is not None:
         saving.check_format(format)
     if n is not None and wanted is not None:
@@ -101,6 +104,7 @@ def generate(
         model, device=device, backend=backend, precision=precision, strict=strict
     )
     loaded = time.perf_counter() - began
+    named.check(generator, given, class_)
     format = _format(format, generator, cells is not None)
     outdir.mkdir(parents=True, exist_ok=True)
     job = _Job(
@@ -116,6 +120,7 @@ def generate(
             "rng": rng,
             "batch_size": batch_size,
             "format": "float32" if format == "npy" else "uint8",
+            **given,
         },
         seed,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import options
+from fastgan.cli import named, options
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
@@ -63,6 +63,7 @@ def live(
     out_range: options.OutRange = None,
     mean: options.Mean = None,
     std: options.Std = None,
+    input: options.Named = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
@@ -79,6 +80,7 @@ def live(
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
     pixels = None if size is None else parse_size(size)
     stated = options.signature(range, out_range, mean, std)
+    further = named.values(input)
     import fastgan
     from fastgan.realtime import Drift, SeedPath
     from fastgan.realtime.live import Live
@@ -94,6 +96,7 @@ def live(
     )
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")
+    named.check(generator, further, class_)
     labels = options.label(class_)
     given = {"--seeds": seeds, "--trunc": trunc, "--size": size, "--osc": osc, "--batch": batch - 1}
     with ExitStack() as open_:
@@ -106,7 +109,7 @@ def live(
         page: LivePage
         if generator.signature.image is not None:
             wrong = [name for name, value in given.items() if value]
-            page = _images(generator, model, serving, fps, labels, seed, budget_ms, wrong)
+            page = _images(generator, model, serving, fps, labels, seed, budget_ms, wrong, further)
         else:
             stream = generator.stream(
                 fps=fps,
@@ -117,6 +120,7 @@ def live(
                 seed=seed,
                 budget_ms=budget_ms,
                 size=pixels,
+                **further,
             )
             open_.enter_context(stream)
             if osc is not None:
@@ -134,6 +138,7 @@ def _images(
     seed: int,
     budget_ms: float | None,
     wrong: list[str],
+    further: dict[str, Any],
 ) -> LivePage:
     """The page of a model that takes pictures; `wrong`: options that it has no use for."""
     from fastgan.realtime.live_images import LiveImages
@@ -144,5 +149,12 @@ def _images(
     if labels is not None and generator.signature.label is None:
         raise ArgumentError("--class", "a model without classes", "a model that has them")
     return LiveImages(
-        generator, model, serving, fps=fps, labels=labels, seed=seed, budget_ms=budget_ms
+        generator,
+        model,
+        serving,
+        fps=fps,
+        labels=labels,
+        seed=seed,
+        budget_ms=budget_ms,
+        inputs=further,
     )

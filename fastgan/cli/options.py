@@ -69,6 +69,14 @@ Size = Annotated[
     str | None,
     typer.Option(metavar="WxH", help="Of each picture, for models that make any: 1024x512."),
 ]
+Named = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="A further input of the model: w=0.7, w=[1,2] or w=w.npy. May be given again.",
+    ),
+]
 Rng = Annotated[str, typer.Option(help="philox, or numpy for the latents of StyleGAN's tools.")]
 
 # What a model takes and makes, where its file does not say it ------------------------------------

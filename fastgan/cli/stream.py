@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, named, options
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
@@ -39,6 +39,7 @@ def stream(
     trunc: options.Truncation = None,
     class_: options.Class = None,
     size: options.Size = None,
+    input: options.Named = None,
     from_: Annotated[
         str | None,
         typer.Option("--from", metavar="/NAME", help="The ring that an image model's frames are."),
@@ -80,6 +81,7 @@ def stream(
     chosen = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
     stated = options.signature(range, out_range, mean, std)
+    given = named.values(input)
     check_free(shm)
     source = None if from_ is None else RingReader(from_)
 
@@ -96,6 +98,7 @@ def stream(
         raise ArgumentError("--from", found, "--from /NAME for a model that takes pictures, alone")
     if cuda_ipc and generator.device.type != "cuda":
         raise ArgumentError("--cuda-ipc", f"a model on {generator.device}", "one on a GPU")
+    named.check(generator, given, class_)
     walk = None if chosen is None else SeedPath(tuple(chosen), w_frames, loop=True)
     rate = fps or None
     output = next((o for o in generator.signature.outputs if o.kind == "image"), None)
@@ -104,6 +107,7 @@ def stream(
     opened = generator.stream(
         fps=rate, latents=walk, labels=options.label(class_), format=format, truncation=trunc,
         seed=seed, speed=speed, source=None if source is None else pictures(source), size=pixels,
+        **given,
     )  # fmt: skip
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:

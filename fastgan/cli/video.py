@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, named, options
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
 from fastgan.cli.seeds import size as parse_size
@@ -65,6 +65,7 @@ def video(
     trunc: options.Truncation = None,
     class_: options.Class = None,
     size: options.Size = None,
+    input: options.Named = None,
     rng: options.Rng = "philox",
     codec: Annotated[
         str | None, typer.Option(help="An encoder of FFmpeg's. Default: the suffix's usual one.")
@@ -90,6 +91,7 @@ def video(
     pixels = None if size is None else parse_size(size)
     if not (0 < fps <= 1000):
         raise ArgumentError("--fps", f"{fps:g}", "more than 0, at most 1000")
+    given = named.values(input)
     recording.check(output, codec)
     walk, count = _walk(
         Seeds(seeds), columns * rows, num_keyframes, w_frames, interpolation, loop, rng
@@ -107,7 +109,7 @@ def video(
     with sink:
         began = time.perf_counter()
         _record(
-            sink, model, walk, count, start, columns, columns * rows, trunc, class_, pixels,
+            sink, model, walk, count, start, columns, columns * rows, trunc, class_, pixels, given,
             (device, backend, precision, strict),
         )  # fmt: skip
         seconds = time.perf_counter() - began
@@ -162,6 +164,7 @@ def _record(
     trunc: float | None,
     class_: str | None,
     pixels: tuple[int, int] | None,
+    given: dict[str, Any],
     how: tuple[str, str, str, bool],
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
@@ -177,11 +180,13 @@ def _record(
     if generator.signature.image is not None:
         found = "a model that takes pictures"
         raise ArgumentError("video", found, "one that makes them of a latent", "see fastgan apply")
+    named.check(generator, given, class_)
     columns_of = (BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn())
     with (
         generator.stream(
             latents=walk, batch=cells, labels=options.label(class_), truncation=trunc,
             policy="every", start=start, frames=count, size=pixels,
+            **given,
         ) as stream,
         console.progress(*columns_of) as bar,
     ):  # fmt: skip

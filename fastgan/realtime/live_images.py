@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,6 +47,7 @@ class LiveImages(LivePage):
         fps: frames per second that a page's camera sends at most; a result that takes longer than
             a period counts as missed.
         labels, seed: as in `Generator.__call__`, at first.
+        inputs: further ones by name, as in `Generator.__call__`.
         budget_ms: as in `Generator.stream`; each new size is held to it.
 
     Raises:
@@ -62,6 +64,7 @@ class LiveImages(LivePage):
         labels: Any = None,
         seed: int = 0,
         budget_ms: float | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(generator, name, serving or Serving(), fps, SENT.size + MOST_BYTES)
         ports = [p for p in generator.signature.inputs if p is not generator.signature.image]
@@ -71,7 +74,7 @@ class LiveImages(LivePage):
             needed = "one that takes a picture, and at most one mask and one style"
             raise ArgumentError("live", f"a model of {1 + len(styles)} pictures", needed)
         self._takes_style = bool(styles)
-        self._arguments: dict[str, Any] = {"seed": seed}
+        self._arguments: dict[str, Any] = {**(inputs or {}), "seed": seed}
         if labels is not None:
             self._arguments["labels"] = labels
         self._budget_ms = budget_ms
