@@ -164,6 +164,8 @@ class Generator:
         seed = arguments.seeds(seed)
         if batch_size is not None:
             batch_size = arguments.whole("batch_size", batch_size)
+        sides = None if size is None else arguments.size("size", size)
+        self._runner.require(n, format, sides, out)
         named, truncation = self._inputs.named(inputs, n, truncation, labels)
         given = named if noise else {**self._inputs.silence(n), **named}
         if not noise and self._runner.draws_apart:

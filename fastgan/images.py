@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan import memory
 from fastgan.backends.base import ImageFormat
 from fastgan.errors import ArgumentError
 from fastgan.signature import Input, Output, Range
@@ -39,6 +42,61 @@ def of(output: Output, format: str) -> ImageFormat:
     return ImageFormat(output.name, format, output.range, output.mean, output.std)
 
 
+def check_out(out: Any, *inputs: Any) -> None:
+    """Refuse a tensor to write into that can't hold a result while the inputs are read.
+
+    Args:
+        inputs: what is read; what is no tensor is passed over.
+
+    Raises:
+        ArgumentError: two elements of `out` lie in one place, or one lies where an input is.
+    """
+    if not isinstance(out, Tensor):
+        return  # `allocate` says what it should be
+    apart = "memory of its own, such as torch.empty gives"
+    if _overlaps_itself(out):
+        found = f"elements that share memory, by the strides {tuple(out.stride())}"
+        raise ArgumentError("out", found, apart)
+    if any(isinstance(t, Tensor) and _overlap(out, t) for t in inputs):
+        raise ArgumentError("out", "memory that an input lies in", apart)
+
+
+def _overlaps_itself(tensor: Tensor) -> bool:
+    """Whether two elements may lie in one place: an axis steps no further than those inside it."""
+    reach = 0
+    axes = zip(tensor.stride(), tensor.shape, strict=True)
+    for stride, size in sorted(axis for axis in axes if axis[1] > 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors share memory; where that is hard to tell, whether they may."""
+    if a.device != b.device or a.is_meta or not a.numel() or not b.numel():
+        return False
+    (first, end), (begin, last) = map(_span, (a, b))
+    if end <= begin or last <= first:
+        return False
+    if a.device.type != "cpu":
+        return True
+    try:
+        bits = [t.view(torch.int16) if t.dtype == torch.bfloat16 else t for t in (a, b)]
+        return bool(np.shares_memory(*(t.detach().numpy() for t in bits), max_work=1_000))
+    except (RuntimeError, TypeError, np.exceptions.TooHardError):
+        return True
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """The addresses of its first byte and of the one after its last."""
+    reach = sum(
+        stride * (size - 1) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+    )
+    begin = tensor.data_ptr()
+    return begin, begin + (reach + 1) * tensor.element_size()
+
+
 def allocate(
     n: int, images: Tensor, format: str, out: Tensor | None, device: torch.device
 ) -> Tensor:
@@ -48,13 +106,17 @@ def allocate(
         images: a first batch as `Executable.images` returns it, for the size.
 
     Raises:
-        ArgumentError: `out` is of another shape, type or device.
+        ArgumentError: `out` is of another shape, type or device, or there is no room.
     """
     sizes = tuple(images.shape[1:])
     if format == "uint8" and images.dtype != torch.uint8 and len(sizes) == 3:
         sizes = (*sizes[1:], sizes[0])
     shape, dtype = (n, *sizes), torch.uint8 if format == "uint8" else torch.float32
     if out is None:
+        memory.require(
+            "images", math.prod(shape) * dtype.itemsize, f"{n} results", device,
+            "ask for fewer, or smaller ones",
+        )  # fmt: skip
         return torch.empty(shape, dtype=dtype, device=device)
     if not isinstance(out, Tensor):
         raise ArgumentError("out", type(out).__name__, "a torch.Tensor")

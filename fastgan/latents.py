@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastgan import arguments, philox
+from fastgan import arguments, memory, philox
 from fastgan.errors import ArgumentError, BackendError
 from fastgan.philox import Parameters
 
@@ -293,6 +293,9 @@ def _destination(
             found = str(error).splitlines()[0]
             raise ArgumentError("device", found, "a device that PyTorch has here") from None
     if out is None:
+        needed = math.prod(shape) * dtype.itemsize
+        place = torch.device(device or "cpu")
+        memory.require("n", needed, f"{shape[0]} samples", place, "draw them in parts, with start=")
         return torch.empty(shape, dtype=dtype, device=device)
     if not isinstance(out, torch.Tensor):
         raise ArgumentError("out", type(out).__name__, "a torch.Tensor")

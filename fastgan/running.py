@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from fastgan import calibration
+from fastgan import calibration, memory
 from fastgan import images as image_formats
 from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import ImageFormat
 from fastgan.batching import Batches, automatic_batch
+from fastgan.image_to_image.fitting import activation_bytes
 from fastgan.inputs import Shapes, input_shapes
 from fastgan.model_file import ModelFile
 from fastgan.ops.random import Noise, default_noise, draws_noise, using_noise
@@ -46,6 +48,7 @@ class Runner:
         self._backend, self._target = backend, target
         self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
         self._executables = {}
+        self._held: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
         self._lock = threading.Lock()
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
         self._image_output = signature.made
@@ -95,6 +98,47 @@ class Runner:
         measured: int | None = getattr(self.executable(self.shapes(1)), "best_batch", None)
         return measured or automatic_batch(self.plan(1), self._target)
 
+    def require(self, n: int, format: str, size: Sequence[int] | None, out: object) -> None:
+        """Refuse more images than memory holds, before one is made.
+
+        Args:
+            size: height and width, where they are not the model's.
+            out: where they go instead of new memory; None for that.
+
+        Raises:
+            ArgumentError: they and their latents are more than there is.
+        """
+        sizes = self._image_output.shape[1:]
+        if size is not None and len(sizes) == 3:
+            sizes = (sizes[0], *size)
+        values = math.prod(side for side in sizes if isinstance(side, int))  # at the least
+        image = 0 if out is not None else values * (1 if format == "uint8" else 4)
+        drawn = () if self.draws else self._signature.inputs
+        latents = sum(4 * math.prod(p.sample_shape) for p in drawn if p.kind in ("latent", "noise"))
+        instead = "make them in parts, with start=, or write them to files: fastgan generate"
+        memory.require("n", n * (image + latents), f"{n} images", self._target.device, instead)
+
+    def _ready(self, shapes: Shapes) -> Executable:
+        """The executable for these shapes, where there is memory for what it holds in a run.
+
+        A GPU's is left to the driver, since a batch that it refuses is made again in halves.
+
+        Raises:
+            ArgumentError: there is less.
+        """
+        executable = self.executable(shapes)
+        if self._target.device.type == "cpu" and executable.plan is not None:
+            key = tuple(sorted(shapes.items()))
+            if key not in self._held:
+                scale = self._target.dtype.itemsize / 4  # buffers are planned in fp32
+                self._held[key] = int(activation_bytes(executable.plan) * scale)
+            images = shapes[next(iter(self._rows), "")][:1] if self._rows else ()
+            memory.require(
+                "batch_size", self._held[key], f"a run of {images[0] if images else 1}",
+                self._target.device, "take a smaller batch_size, or smaller images or tiles",
+            )  # fmt: skip
+        return executable
+
     def produce(
         self,
         inputs: Mapping[str, Any],
@@ -109,6 +153,7 @@ class Runner:
 
         noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
         """
+        image_formats.check_out(out, *inputs.values())
         frozen = self._signature.frozen_batch
         if frozen is None and batch_size is None:
             batch_size = self.automatic_batch
@@ -181,7 +226,7 @@ class Runner:
         """One batch; or None where memory did not suffice: its halves are then still to come."""
         shapes = _shapes_of(batch)
         try:
-            return self.executable(shapes).images(batch, image, place)
+            return self._ready(shapes).images(batch, image, place)
         except torch.cuda.OutOfMemoryError:
             most = batches.halve(first, count)
             if most is None:
@@ -256,7 +301,7 @@ class Runner:
 
     def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""
-        executable = self.executable(_shapes_of(inputs))
+        executable = self._ready(_shapes_of(inputs))
         with torch.inference_mode():
             results = executable(inputs)
             floats = [t for t in results.values() if t.is_floating_point()]

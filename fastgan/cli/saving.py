@@ -129,6 +129,13 @@ class Grid:
         """Put an image [H, W, C] into the next cell."""
         height, width, channels = image.shape
         if self._canvas is None:
+            import torch  # a command's help does not wait for it
+
+            from fastgan import memory
+
+            needed = self.rows * self.columns * image.nbytes
+            cells = f"{self.columns}x{self.rows} images"
+            memory.require("--grid", needed, cells, torch.device("cpu"), "take fewer cells")
             self._canvas = np.zeros((self.rows * height, self.columns * width, channels), np.uint8)
         row, column = divmod(self._next, self.columns)
         top, left = row * height, column * width

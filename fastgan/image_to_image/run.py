@@ -88,6 +88,8 @@ def apply(
     _check(model, given, others)
     if options.out is not None and (given.listed or options.format == "pil"):
         raise ArgumentError("out", "images in a list, or format='pil'", "one tensor of images")
+    read = [p for each in (given, *others.values()) for p in each.items]
+    image_formats.check_out(options.out, *(t for p in read for t in (p.values, p.alpha)))
     constants = rows(given.n)
     groups = [
         _Group(model, run, options, given, others, constants, indices)

@@ -24,6 +24,7 @@ FLOORS = (
         "signature_kinds",
         "signature_metadata",
         "signature_ranges",
+        "memory",
         "philox",
         "latents",
         "ops",
