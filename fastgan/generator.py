@@ -23,6 +23,7 @@ from fastgan.image_to_image import ImageModel
 from fastgan.inputs import Inputs
 from fastgan.model_file import ModelFile
 from fastgan.ops.random import Noise, no_noise, seeded_noise
+from fastgan.origin import Origin, State, reopen
 from fastgan.running import Runner
 from fastgan.signature import Signature
 
@@ -46,7 +47,9 @@ class Generator:
         backend: Backend,
         target: Target,
         refusals: Sequence[Refusal],
+        origin: Origin | None = None,
     ) -> None:
+        self._origin = origin
         self._model, self._signature = model, signature
         self._backend, self._target = backend, target
         self._refusals = tuple(refusals)
@@ -103,6 +106,37 @@ class Generator:
     def plan(self, batch: int = 1) -> Plan | None:
         """The plan for a batch of this size; None where a runtime plans for itself."""
         return self._runner.plan(arguments.whole("batch", batch))
+
+    # Copies -------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Generator:
+        """Another one on the same model, which no call changes; each plans for itself."""
+        return self.restored(self._signature, self._refusals)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
+        """As `copy.copy`."""
+        return self.__copy__()
+
+    def restored(self, signature: Signature, refusals: Sequence[Refusal]) -> Generator:
+        """Another one on the same model, with a signature and refusals known from before."""
+        return Generator(
+            self._model, signature, self._backend, self._target, refusals, self._origin
+        )
+
+    def __reduce__(self) -> tuple[Callable[[State], Generator], tuple[State]]:
+        """A pickle holds the bytes, or the path with the file's digest, and how it was loaded.
+
+        Raises:
+            ModelFileError: the file is not what it was when it was loaded.
+            ArgumentError: it was not made by `fastgan.load`.
+        """
+        if self._origin is None:
+            raise ArgumentError("pickle", "a generator of fastgan's own", "one of fastgan.load")
+        state = State(
+            self._origin, self._origin.digests(), str(self.device), self.precision, self.backend,
+            self._signature, self._refusals,
+        )  # fmt: skip
+        return reopen, (state,)
 
     def __repr__(self) -> str:
         return (
@@ -432,7 +466,7 @@ class Generator:
         port, _ = sized(self._signature, size, self._image_of_field(named))
         inputs = tuple(port if i.name == port.name else i for i in self._signature.inputs)
         fixed = replace(self._signature, inputs=inputs)
-        return Generator(self._model, fixed, self._backend, self._target, self._refusals)
+        return self.restored(fixed, self._refusals)
 
     def _image_of_field(
         self, named: Mapping[str, Tensor]

@@ -82,8 +82,8 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
     if a.device.type != "cpu":
         return True
     try:
-        bits = [t.view(torch.int16) if t.dtype == torch.bfloat16 else t for t in (a, b)]
-        return bool(np.shares_memory(*(t.detach().numpy() for t in bits), max_work=1_000))
+        one, two = (t.detach().view(torch.uint8).numpy() for t in (a, b))
+        return bool(np.shares_memory(one, two, max_work=1_000))  # type: ignore[arg-type]
     except (RuntimeError, TypeError, np.exceptions.TooHardError):
         return True
 

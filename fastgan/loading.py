@@ -21,6 +21,7 @@ from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
 from fastgan.model_file import ModelFile, read
 from fastgan.ops.random import draws_noise
+from fastgan.origin import Origin
 from fastgan.plan import make
 from fastgan.signature import Signature
 
@@ -71,7 +72,12 @@ def load(
     target = _target(device, precision)
     if target.precision == "fp8":
         _check_fp8(target, backend)
-    model, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
+    resolved = _resolve(source)
+    if not isinstance(resolved, (str, bytes, bytearray, memoryview, os.PathLike)):
+        raise ArgumentError("source", type(resolved).__name__, "a path or bytes")
+    options = {"strict": strict, "limits": limits, "signature": signature, "isolate": isolate}
+    origin = Origin.of(source, resolved, options)
+    model, turned = channels_first(read(resolved, limits, isolate=isolate))
     described = mark(signature_file.describe(model, signature), turned)
     settled = settle(model.model, described)
     shapes = input_shapes(settled, batch=1)
@@ -97,7 +103,7 @@ def load(
         log.warning(message + ", because %s", model.name, chosen.name, target, reasons)
     else:
         log.info(message, model.name, chosen.name, target)
-    return Generator(model, settled, chosen, target, refusals)
+    return Generator(model, settled, chosen, target, refusals, origin.beside(model))
 
 
 def _note_batch(name: str, declared: Signature, settled: Signature) -> None:

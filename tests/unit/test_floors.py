@@ -35,7 +35,7 @@ FLOORS = (
     {
         *("models", "batching", "batch_size", "layout", "labels", "given", "inputs", "fields"),
         "calibration",
-        *("running", "generator", "loading"),
+        *("running", "generator", "loading", "origin"),
         *("images", "image_files", "tiling", "image_to_image"),
     },
     {"exporting", "export_check", "onnx_backend", "onnx_conformance", "measure"},
