@@ -32,7 +32,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None, needed
         needed = f"a whole number {to}"
     value = _python(value)
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or getattr(value, "ndim", 0):  # [3] of PyTorch has an index
             raise TypeError
         found = operator.index(value)
     except TypeError:

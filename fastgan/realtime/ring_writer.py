@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastgan import arguments
 from fastgan.errors import ArgumentError
 from fastgan.realtime.ring_words import (
     ANY_LABEL,
@@ -113,8 +114,10 @@ class RingWriter:
     ) -> None:
         if format not in FORMATS:
             raise ArgumentError("format", repr(format), " or ".join(FORMATS))
-        if fps is not None and not (math.isfinite(fps) and fps > 0):
-            raise ArgumentError("fps", repr(fps), "a number above 0")
+        if fps is not None:
+            fps = arguments.number("fps", fps, above=0, needed="a number above 0")
+        speed = arguments.number("speed", speed)
+        seed = arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
         self.name, self.seed = name, seed
         self.shape = RingShape(height, width, channels, format, range, self._DEVICE)
         module = native()

@@ -46,6 +46,7 @@ class Space:
         distribution = port.distribution or "normal"
         if truncation is not None:  # what sampling would refuse is refused at once
             latents.sample(distribution, 1, (1,), truncation=truncation)
+            truncation = float(truncation)
         return Space(shape, distribution, batch, truncation)
 
     def confine(self, values: Array) -> Array:

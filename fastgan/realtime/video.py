@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan import arguments
 from fastgan.errors import ArgumentError, BackendError
 
 #: What a suffix is encoded with, unless another codec is asked for.
@@ -77,7 +78,8 @@ class VideoWriter:
         sound_start: float = 0.0,
     ) -> None:
         av = _av()
-        self.path, self._scale = path, scale
+        fps = arguments.number("fps", fps, above=0, needed="a finite number above 0")
+        self.path, self._scale = path, arguments.whole("scale", scale)
         self._codec, self._format = _codec(av, path, codec)
         self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
         with suppress(FileNotFoundError):
