@@ -31,8 +31,9 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None, needed
         to = f"of at least {least}" if most is None else f"from {least} to {most}"
         needed = f"a whole number {to}"
     value = _python(value)
+    axes = getattr(value, "ndim", 0)  # [3] of PyTorch has an index too
     try:
-        if isinstance(value, bool) or getattr(value, "ndim", 0):  # [3] of PyTorch has an index
+        if isinstance(value, bool) or axes:
             raise TypeError
         found = operator.index(value)
     except TypeError:
