@@ -21,12 +21,16 @@ Shapes = dict[str, tuple[int, ...]]
 def input_shapes(signature: Signature, batch: int) -> Shapes:
     """A shape for each input at this batch size.
 
-    A frozen batch stays; an open size is 64 for an image or a mask, and 1 for anything else.
+    A frozen batch stays; an open height and width are the `example` of an image or a mask, its
+    open channels 64; an open size is 1 for anything else.
     """
     shapes: Shapes = {}
     for port in signature.inputs:
         spatial = 64 if port.kind in ("image", "mask") else 1
         sizes = [size if isinstance(size, int) else spatial for size in port.shape]
+        if port.kind in ("image", "mask"):
+            for axis, size in enumerate(port.example[: len(sizes) - 2], 2):
+                sizes[axis] = sizes[axis] if isinstance(port.shape[axis], int) else size
         if sizes and not isinstance(port.shape[0], int):
             sizes[0] = batch
         shapes[port.name] = tuple(sizes)

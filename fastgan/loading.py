@@ -16,6 +16,7 @@ from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
 from fastgan.batch_size import settle
 from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
+from fastgan.image_to_image import legal
 from fastgan.inputs import input_shapes
 from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
@@ -79,9 +80,7 @@ def load(
     origin = Origin.of(source, resolved, options)
     model, turned = channels_first(read(resolved, limits, isolate=isolate))
     described = mark(signature_file.describe(model, signature), turned)
-    settled = settle(model.model, described)
-    shapes = input_shapes(settled, batch=1)
-    chosen, refusals = choose(model, target, shapes, backend)
+    settled, chosen, refusals = _choose(model, described, target, backend)
     if chosen.name == "ort" and described.frozen_batch is not None:
         settled = described  # ONNX Runtime holds a file to the shapes that it declares
     settled = _opened(model, settled, chosen)
@@ -104,6 +103,31 @@ def load(
     else:
         log.info(message, model.name, chosen.name, target)
     return Generator(model, settled, chosen, target, refusals, origin.beside(model))
+
+
+def _choose(
+    model: ModelFile, described: Signature, target: Target, wanted: str
+) -> tuple[Signature, Backend, tuple[Refusal, ...]]:
+    """The settled signature, and the backend that takes the model at its example sizes.
+
+    Where none but ONNX Runtime does, the reason may be that images can't be of that size.
+    """
+    described = legal.planned(model.model, described)
+    settled = settle(model.model, described)
+    refused: BackendError | None = None
+    try:
+        chosen, refusals = choose(model, target, input_shapes(settled, batch=1), wanted)
+        if chosen.name != "ort" or wanted == "ort":
+            return settled, chosen, refusals
+    except BackendError as error:
+        refused = error
+    sized = legal.legal(model.model, described)
+    if sized is not described:
+        settled = settle(model.model, sized)
+        return settled, *choose(model, target, input_shapes(settled, batch=1), wanted)
+    if refused is not None:
+        raise refused
+    return settled, chosen, refusals
 
 
 def _note_batch(name: str, declared: Signature, settled: Signature) -> None:

@@ -66,6 +66,8 @@ class Input:
         guessed: whether the file says nothing of this input.
         channels_last: the file has it as [batch, H, W, C]; `shape` is channels first all the same.
         default: what a scalar is where a caller gives none; None where one must be given.
+        example: the height and width that an open size of an image or a mask is planned at, before
+            any image says what it is.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Input:
     std: tuple[float, ...] = ()
     basis: Basis | None = field(default=None, compare=False)
     default: float | None = None
+    example: tuple[int, int] = field(default=(64, 64), compare=False)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

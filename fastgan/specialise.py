@@ -34,7 +34,7 @@ from fastgan.ops.nodes import (
     where,
 )
 
-__all__ = ["attribute_value", "specialise", "to_torch", "without_collection"]
+__all__ = ["MisfitError", "attribute_value", "specialise", "to_torch", "without_collection"]
 
 #: A constant larger than this stays a node of the graph: it is cheaper to compute than to keep.
 FOLD_BYTES = 64 * MIB
@@ -47,6 +47,21 @@ CONSTANT_BYTES = GIB
 TENSOR_BYTES = Limits().activation_bytes
 #: Nodes that unrolled loops come to.
 MAX_UNROLLED = 50_000
+
+
+class MisfitError(UnsupportedError):
+    """Inputs that do not fit an op, by their shapes or by the numbers that a shape is made of.
+
+    Attributes:
+        node: of the graph given to `specialise`.
+        arguments: what its op was called with: tensors, on `meta` where they depend on data, and
+            Python values.
+    """
+
+    def __init__(self, node: ir.Node, op: str, arguments: Sequence[Any], reason: str) -> None:
+        shapes = [tuple(a.shape) if isinstance(a, Tensor) else a for a in arguments]
+        super().__init__(where(node), f"inputs {shapes} ({reason})", f"inputs that fit {op}")
+        self.node, self.arguments = node, tuple(arguments)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +96,8 @@ def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Mod
 
     Raises:
         UnsupportedError: for an op that is not registered, an attribute that its function does not
-            know, a shape or a condition that depends on data, or inputs that do not fit the op.
+            know, a shape or a condition that depends on data.
+        MisfitError: for inputs that do not fit an op.
         LimitError: for a tensor that no honest model has.
         ArgumentError: for an input without a shape in `shapes`.
     """
@@ -379,10 +395,7 @@ def _call(
     except UnsupportedError:
         raise
     except Exception as error:  # whatever torch says of inputs that do not fit
-        shapes = [tuple(a.shape) if isinstance(a, Tensor) else a for a in arguments]
-        raise UnsupportedError(
-            where(node), f"inputs {shapes} ({_first_line(error)})", f"inputs that fit {op.name}"
-        ) from error
+        raise MisfitError(node, op.name, arguments, _first_line(error)) from error
     return result if isinstance(result, tuple) else (result,)
 
 

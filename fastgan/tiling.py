@@ -66,9 +66,10 @@ def grid(
     size: tuple[int, int],
     tile: int | None = None,
     pad: int = 0,
-    multiple: int = 1,
-    minimum: int = 1,
+    multiple: tuple[int, int] = (1, 1),
+    minimum: tuple[int, int] = (1, 1),
     fixed: tuple[int | None, int | None] = (None, None),
+    remainder: tuple[int, int] = (0, 0),
 ) -> Grid:
     """The windows of an image of this size.
 
@@ -76,31 +77,35 @@ def grid(
         size: (H, W).
         tile: about how many pixels of each window are kept a side; None for the whole image.
         pad: how many pixels beyond them a window sees, at least, inside the image.
-        multiple: windows begin at, and are as long as, multiples of this.
-        minimum: the smallest window, a multiple of `multiple`.
+        multiple: windows begin at multiples of this, of height and width each.
+        minimum: the smallest window.
         fixed: the only height and width that a window may have, where there is one; then `tile`
             does not matter there.
+        remainder: by how much windows, the smallest included, are longer than a multiple.
     """
     sides = []
-    for length, only in zip(size, fixed, strict=True):
-        padded = max(_up(length, multiple), minimum)
+    rules = zip(size, fixed, multiple, minimum, remainder, strict=True)
+    for length, only, apart, least, more in rules:
+        padded = max(_up(length - more, apart) + more, least)
         if only is not None:
             window = only
         elif tile is None:
             window = padded
         else:
-            window = min(padded, max(_up(tile, multiple) + 2 * _up(pad, multiple), minimum))
-        sides.append((window, _cuts(max(padded, window), window, _up(pad, multiple))))
+            window = _up(tile, apart) + 2 * _up(pad, apart) + more
+            window = min(padded, max(window, least))
+        sides.append((window, _cuts(max(padded, window), window, _up(pad, apart), apart)))
     (height, rows), (width, columns) = sides
     return Grid(size, (height, width), rows, columns)
 
 
-def _cuts(length: int, window: int, pad: int) -> tuple[Cut, ...]:
+def _cuts(length: int, window: int, pad: int, multiple: int) -> tuple[Cut, ...]:
     cuts = []
     pad = min(pad, (window - 1) // 2)  # a fixed window may leave less room than asked for
     keep = 0
     while keep < length:
-        start = min(max(keep - pad, 0), length - window)
+        start = max(keep - pad, 0) // multiple * multiple
+        start = min(start, length - window)
         stop = length if start + window == length else start + window - pad
         cuts.append(Cut(start, keep, stop))
         keep = stop

@@ -11,12 +11,12 @@ import torch
 
 from fastgan import tiling
 from fastgan.backends import Backend, Target
-from fastgan.errors import ArgumentError
-from fastgan.image_to_image import fitting
+from fastgan.errors import ArgumentError, LimitError, UnsupportedError
+from fastgan.image_to_image import binding, fitting, legal, strides
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
 from fastgan.signature import Input, Output, Signature, range_text
-from fastgan.specialise import specialise
+from fastgan.specialise import MisfitError, specialise
 
 log = logging.getLogger("fastgan")
 
@@ -137,30 +137,41 @@ class ImageModel:
 
     @property
     def fit(self) -> fitting.Fit:
-        """Which sizes it takes, and how large its results are; tried on first use."""
+        """Which sizes it takes, and how large its results are; found on first use."""
         with self._lock:
             if self._fit is None:
                 sizes = declared(self.port, 2), declared(self.port, 3)
-                self._fit = fitting.find(sizes, self._probe)
+                ports = (self.port, *self.guides)
+                steps = strides.steps(self._model.model, [port.name for port in ports])[1]
+                bases = legal.multiple_of(steps), self.port.example
+                self._fit = fitting.find(sizes, self._probe, steps, bases)
                 log.info("%s: %s", self.name, self._fit)
             return self._fit
 
     def _probe(self, height: int, width: int) -> tuple[int, int] | None:
+        """The size of the result for an image of this size; None where it does not run."""
         shapes = self._shapes()
         for port in (self.port, *filter(self.follows, self.guides)):
             sizes = (declared(port, 2) or height, declared(port, 3) or width)
             shapes[port.name] = (*shapes[port.name][:2], *sizes)
         try:
             shape = self._output_shape(shapes)
+        except LimitError:
+            raise
         except Exception:  # backends fail in ways of their own; whichever it is, it fails
             return None
-        return (shape[2], shape[3]) if len(shape) == 4 else None
+        alike = len(shape) == 4 and shape[0] == shapes[self.port.name][0]
+        return (shape[2], shape[3]) if alike else None
 
     def _output_shape(self, shapes: Shapes) -> tuple[int, ...]:
-        if self._plan() is not None:  # then its shapes can be told without running it
-            outputs = specialise(self._model.model, shapes).graph.outputs
-            shape = next(o.shape for o in outputs if o.name == self.output.name)
-            return tuple(int(size) for size in shape or ())  # type: ignore[arg-type]
+        """The shape of the result: bound where the graph can be, or else of a run."""
+        try:
+            return binding.result_shape(self._model.model, shapes, self.output.name)
+        except MisfitError:
+            raise
+        except UnsupportedError:
+            if self._backend.name != "ort":  # all others plan by the same binding
+                raise
         zeros = {
             port.name: torch.zeros(
                 shapes[port.name], dtype=getattr(torch, port.dtype), device=self.target.device
@@ -214,10 +225,12 @@ class ImageModel:
             if fit.scale is None or not (grows if tile is None else tile > 0):
                 return None
         elif fit.scale is None:
-            return tiling.grid(size)
+            tile = 0
         elif tile is None:
             tile = self._automatic_tile(size, pad)
-        return tiling.grid(size, tile or None, pad, fit.multiple, fit.minimum, fit.fixed)
+        return tiling.grid(
+            size, tile or None, pad, fit.multiple, fit.minimum, fit.fixed, fit.remainder
+        )
 
     def _automatic_tile(self, size: tuple[int, int], pad: int) -> int | None:
         per_pixel = self.bytes_per_pixel

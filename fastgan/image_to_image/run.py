@@ -365,6 +365,10 @@ class _Group:
         batch = self._model.batch(windows.grid.window, options.batch_size)
         inputs = windows.inputs(0, len(windows))
         images = self._run(inputs, len(windows), batch, options.format)
+        length = self._model.fit.lengths(self._pixels.size)
+        if windows.grid.window != self._pixels.size and length is not None:
+            axis = 1 if options.format == "uint8" else 2
+            images = images.narrow(axis, 0, length[0]).narrow(axis + 1, 0, length[1])
         advance(len(windows))
         if options.out is None:
             return images

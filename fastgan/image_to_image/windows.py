@@ -80,9 +80,8 @@ class Windows:
         size = declared(port, 2) or height, declared(port, 3) or width
         values = image_formats.resize(pixels.values, size)
         fit = self.model.fit
-        values = tiling.take(
-            values, (0, 0), tiling.grid(size, None, 0, fit.multiple, fit.minimum).window
-        )
+        whole = tiling.grid(size, None, 0, fit.multiple, fit.minimum, remainder=fit.remainder)
+        values = tiling.take(values, (0, 0), whole.window)
         values = values.to(self.model.target.device)
         floats = image_formats.to_floats(values, pixels.peak, image_formats.picture_range(port))
         return _fitted(floats, None, port, pixels.peak)

@@ -14,6 +14,7 @@ from fastgan import labels, latents, models
 from fastgan.backends import Target
 from fastgan.batching import automatic_batch, split
 from fastgan.generator import Generator
+from fastgan.image_to_image import legal
 from fastgan.inputs import input_shapes
 from fastgan.model_file import ModelFile, read
 from fastgan.signature import Input, Output, Signature
@@ -60,7 +61,8 @@ def open_subject(source: str, signature: Mapping[str, Any] | None = None) -> Sub
     """
     shipped = source in models.names() and not Path(source).exists()
     model = read(models.path(source) if shipped else source)
-    return Subject(model, describe(model, signature))
+    described = legal.planned(model.model, describe(model, signature))
+    return Subject(model, legal.legal(model.model, described))
 
 
 def batch_of(generator: Generator) -> int | None:
