@@ -94,6 +94,39 @@ class Windows(nn.Module):
         return torch.tanh(self.shuffle(self.last(x.permute(0, 3, 1, 2))))
 
 
+class Shifted(nn.Module):
+    """Windows shifted by half their size, with the mask that the graph makes for its image."""
+
+    def __init__(self, window: int, scale: int = 1, heads: int = 2) -> None:
+        super().__init__()
+        self.window, self.heads = window, heads
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3 * scale**2, 1)
+        self.products, self.shuffle = nn.Linear(8, 24), nn.PixelShuffle(scale)
+
+    def windows(self, x: Tensor) -> Tensor:
+        (n, h, w, c), k = x.shape, self.window
+        x = x.view(n, h // k, k, w // k, k, c).permute(0, 1, 3, 2, 4, 5)
+        return x.reshape(-1, k * k, c)
+
+    def forward(self, image: Tensor) -> Tensor:
+        k, half = self.window, self.window // 2
+        x = torch.roll(self.first(image).permute(0, 2, 3, 1), (-half, -half), (1, 2))
+        n, h, w, c = x.shape
+        part = torch.zeros(1, h, w, 1)
+        part[:, :-k] = 1.0
+        part[:, :, :-k] += 2.0
+        parts = self.windows(part)[..., 0]
+        mask = (parts[:, None] != parts[:, :, None]).float() * -100
+        tokens = self.products(self.windows(x)).view(-1, k * k, 3, self.heads, c // self.heads)
+        queries, keys, values = tokens.permute(2, 0, 3, 1, 4)
+        weights = (queries @ keys.transpose(-2, -1)).view(n, -1, self.heads, k * k, k * k)
+        weights = (weights + mask[None, :, None]).view(-1, self.heads, k * k, k * k)
+        x = (torch.softmax(weights, -1) @ values).transpose(1, 2).reshape(-1, k * k, c)
+        x = x.view(n, h // k, w // k, k, k, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
+        x = torch.roll(x, (half, half), (1, 2)).permute(0, 3, 1, 2)
+        return torch.tanh(self.shuffle(self.last(x)))
+
+
 class PadsItself(nn.Module):
     """Windows of 8 like SwinIR's (Liang et al. 2021): the graph pads to them, and crops."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -141,16 +142,18 @@ def _scales(node: ir.Node) -> _Density:
 def _windows(target: list[Fraction | None]) -> list[int]:
     """The sizes of windows that the shape of a Reshape splits axes into.
 
-    Those are stated twice, or follow an axis that takes what is left: [n, h / 8, 8, w / 8, 8, c],
-    [0, 0, -1, 8, 0].
+    Those are stated for both axes, or alone beside an axis that takes what is left:
+    [n, h / 8, 8, w / 8, 8, c], [0, 0, -1, 8, 0].
     """
-    found = []
-    for index, size in enumerate(target):
-        if size is None or not 2 <= size <= _LARGEST_WINDOW:
-            continue
-        if target.count(size) > 1 or (index and target[index - 1] == -1 and len(target) > 4):
-            found.append(int(size))
-    return found
+    given = [size if size is not None and size > 0 else None for size in target]
+    found = {
+        a
+        for a, between, b in zip(given, given[1:], given[2:], strict=False)
+        if a == b and between is None
+    }
+    if len(given) > 4 and len([size for size in given if size]) == 1:
+        found |= {size for before, size in pairwise(given) if before is None}
+    return [int(size) for size in found if size is not None and 2 <= size <= _LARGEST_WINDOW]
 
 
 def stated(node: ir.Node, index: int) -> list[int]:

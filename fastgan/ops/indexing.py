@@ -157,9 +157,10 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = 
     for i in range(depth):
         place = place * x.shape[i] + _from_start(indices[..., i], x.shape[i])
     rows = math.prod(x.shape[:depth])
-    rest = x.shape[depth:]
-    flat, new = x.reshape(rows, -1), updates.reshape(place.numel(), -1)
-    index = place.reshape(-1, 1).expand(-1, math.prod(rest))
+    each = math.prod(x.shape[depth:])
+    # Sizes in full, since of nothing -1 could be anything.
+    flat, new = x.reshape(rows, each), updates.reshape(place.numel(), each)
+    index = place.reshape(-1, 1).expand(-1, each)
     if reduction == "none":
         return flat.scatter(0, index, new).reshape(x.shape)
     return flat.scatter_reduce(0, index, new, _REDUCE[reduction]).reshape(x.shape)

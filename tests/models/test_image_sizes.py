@@ -20,7 +20,7 @@ from tests.image_networks import seeded
 
 TOLERANCE = 2e-5
 #: Sizes that are a multiple of nothing.
-AWKWARD = ((100, 150), (97, 61))
+AWKWARD = ((100, 150), (97, 61), (5, 2))
 
 #: The network, and for height and width the size traced, the multiple, and the scale.
 Case = tuple[Callable[[], nn.Module], tuple[int, int], tuple[int, int], tuple[Fraction, Fraction]]
@@ -43,7 +43,10 @@ WINDOWS = (3, 5, 7, 12, 14, 24)
 CASES: dict[str, Case] = {
     **{f"patches of {k}": _case(lambda k=k: networks.Patches(k), 6 * k, k) for k in (3, 14)},
     "patches of 3 x 5": _case(lambda: networks.Patches((3, 5)), 30, (3, 5)),
-    **{f"{n} halvings": _case(lambda n=n: networks.Halvings(n), 256, 2**n) for n in range(1, 9)},
+    **{
+        f"{n} halvings": _case(lambda n=n: networks.Halvings(n), 256, 2**n)
+        for n in (1, 2, 3, 6, 7, 8)
+    },
     "4 halvings, traced at 48": _case(lambda: networks.Halvings(4), 48, 16),
     "5 halvings, traced at 96": _case(lambda: networks.Halvings(5), 96, 32),
     **{f"unshuffled by {k}": _case(lambda k=k: networks.Unshuffled(k), 2 * k, k) for k in WINDOWS},
@@ -55,10 +58,11 @@ CASES: dict[str, Case] = {
     "unshuffled by 3 of windows of 5": _case(
         lambda: nn.Sequential(networks.Unshuffled(3), networks.Windows(5)), 45, 15
     ),
+    "shifted windows of 7": _case(lambda: networks.Shifted(7), 28, 7),
+    "shifted windows of 8, x4": _case(lambda: networks.Shifted(8, 4), 32, 8, 4),
     "windows of 7, x2": _case(lambda: networks.Windows(7, scale=2), 28, 7, 2),
     "windows of 6, x3": _case(lambda: networks.Windows(6, scale=3), 24, 6, 3),
     "windows of 12, x4": _case(lambda: networks.Windows(12, scale=4), 48, 12, 4),
-    "pads itself, x4": _case(lambda: networks.PadsItself(4), 48, 1, 4),
     "half": _case(lambda: nn.Sequential(nn.Conv2d(3, 3, 4, 2, 1), nn.Tanh()), 48, 2, 0.5),
     "a third": _case(lambda: nn.Sequential(nn.AvgPool2d(3), nn.Tanh()), 48, 3, 1 / 3),
     "stretched": _case(networks.Stretched, 48, (1, 2), (2, 0.5)),
@@ -111,6 +115,16 @@ def test_images_are_padded_to_what_the_model_takes(name: str) -> None:
         expected = eager(network, padded(images, up(size, multiple)))[:, :, :height, :width]
         assert result.shape == expected.shape
         assert (result - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("size", [(100, 150), (97, 61), (5, 9)])
+def test_a_graph_that_pads_by_itself_takes_any_size(size: tuple[int, int]) -> None:
+    network = seeded(networks.PadsItself(3), seed=1)
+    generator = load(network, 48, 48)
+    assert (generator.backend, generator.scale) == ("torch", (3, 3))
+    images = torch.rand(1, 3, *size)
+    assert (generator(images) - eager(network, images)).abs().max() <= TOLERANCE
 
 
 @pytest.mark.filterwarnings("ignore")
