@@ -16,7 +16,7 @@ from fastgan.image_to_image import binding, fitting, legal, strides
 from fastgan.model_file import ModelFile
 from fastgan.plan import Plan
 from fastgan.signature import Input, Output, Signature, range_text
-from fastgan.specialise import MisfitError, specialise
+from fastgan.specialise import MisfitError
 
 log = logging.getLogger("fastgan")
 
