@@ -180,7 +180,8 @@ class Generator:
             size: height and width, for models whose latent is a field with both open (textures);
                 None is a field of one place.
             noise: False for none: noise inputs, and what the graph itself draws, are zero then.
-            batch_size: images per run; None takes one that suits the device's caches.
+            batch_size: images per run; None takes one that suits the device's caches, or all n
+                where samples may meet in the model (`Output.apart`).
             rng: "philox", or "numpy" for the latents that StyleGAN's tools give for a seed.
             format: "float32" for [n, C, H, W] in the model's own range, or "uint8" for
                 [n, H, W, C] in 0..255.
@@ -211,7 +212,8 @@ class Generator:
         if size is not None:
             port, places = sized(self._signature, size, self._image_of_field(named))
             given[port.name] = self._inputs.sample(port, n, 0, seed, start, truncation, rng)
-            if batch_size is None:  # what suits the caches is known for a field of one place
+            if batch_size is None and self._image_output.apart:
+                # What suits the caches is known for a field of one place.
                 batch_size = max(1, self._runner.automatic_batch // places)
         every = self._inputs.make(
             n, seed, start, labels, truncation, rng, given, lazily=self._runner.draws

@@ -13,7 +13,7 @@ import torch
 from fastgan import models, processor, signature_file
 from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
-from fastgan.batch_size import settle
+from fastgan.batch_size import as_declared, settle
 from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.image_to_image import legal
@@ -82,7 +82,8 @@ def load(
     described = mark(signature_file.describe(model, signature), turned)
     settled, chosen, refusals = _choose(model, described, target, backend)
     if chosen.name == "ort" and described.frozen_batch is not None:
-        settled = described  # ONNX Runtime holds a file to the shapes that it declares
+        # ONNX Runtime holds a file to the shapes that it declares.
+        settled = as_declared(model.model, described)
     settled = _opened(model, settled, chosen)
     _note_batch(model.name, described, settled)
     if chosen.name == "ort" and draws_noise(model.model):

@@ -17,6 +17,7 @@ from fastgan import images as image_formats
 from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import ImageFormat
 from fastgan.batching import Batches, automatic_batch
+from fastgan.errors import ArgumentError
 from fastgan.image_to_image.fitting import activation_bytes
 from fastgan.inputs import Shapes, input_shapes
 from fastgan.model_file import ModelFile
@@ -154,17 +155,18 @@ class Runner:
         noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
         """
         image_formats.check_out(out, *inputs.values())
-        frozen = self._signature.frozen_batch
+        frozen, output = self._signature.frozen_batch, self._image_output
+        if frozen is not None and not output.apart:
+            self._check_whole(n, "n")
         if frozen is None and batch_size is None:
-            batch_size = self.automatic_batch
-        if batch_size is not None and self._largest_batch is not None:
+            batch_size = self.automatic_batch if output.apart else n
+        if batch_size is not None and self._largest_batch is not None and output.apart:
             batch_size = min(batch_size, self._largest_batch)
-        output = self._image_output
         image = image_formats.of(output, format)
         result: Tensor | None = None
         place: Tensor | None = None
         doubtful: list[tuple[int, int, dict[str, Any], Tensor]] = []
-        batches = Batches(n, batch_size, frozen)
+        batches = Batches(n, batch_size, frozen or (None if output.apart else batch_size))
         with torch.inference_mode():
             for first, count in _bar(batches, n, progress):
                 batch = dict(inputs)
@@ -174,7 +176,7 @@ class Runner:
                     # The model runs at no other size: fill up with copies, drop their images.
                     batch |= {key: _fill(batch[key], frozen) for key in self._rows}
                 if result is None and out is None:
-                    result = self._planned_result(n, batch, format)
+                    result = self._planned_result(n, frozen or count, batch, format)
                 if result is not None:
                     place = result if count == n else result[first : first + count]
                 else:
@@ -187,6 +189,7 @@ class Runner:
                 if made is None:
                     continue
                 images, nonfinite = made
+                self._check_rows(images.shape, frozen or count)
                 if result is None:
                     if self.draws and out is None and count == n and _is_final(images, image):
                         result = place = images
@@ -202,17 +205,42 @@ class Runner:
                 self._redo(doubtful, image, result, noise)
         return result
 
-    def _planned_result(self, n: int, batch: Mapping[str, Any], format: str) -> Tensor | None:
+    def _planned_result(
+        self, n: int, rows: int, batch: Mapping[str, Any], format: str
+    ) -> Tensor | None:
         """Room for n images, which an executable may write them to; None where it has its own."""
         plan = None if self.draws else self.executable(_shapes_of(batch)).plan
         if plan is None:
             return None
-        sizes = plan.buffers[self._image_output.name].shape[1:]
+        shape = plan.buffers[self._image_output.name].shape
+        self._check_rows(shape, rows)
+        sizes = shape[1:]
         if format == "float32":
             return torch.empty((n, *sizes), device=self._target.device)
         if len(sizes) == 3:
             sizes = (*sizes[1:], sizes[0])
         return torch.empty((n, *sizes), dtype=torch.uint8, device=self._target.device)
+
+    def _check_rows(self, shape: Sequence[int], rows: int) -> None:
+        """Raises ArgumentError where what was made of `rows` samples is not a row for each."""
+        if tuple(shape[:1]) != (rows,):
+            raise ArgumentError(
+                f"output {self._image_output.name!r}",
+                f"shape {tuple(shape)} for {rows} samples",
+                "a row for each sample",
+                "take it from `run`, which returns every output as it is",
+            )
+
+    def _check_whole(self, rows: int, where: str) -> None:
+        """Raises ArgumentError where rows would have to be made up for others to meet."""
+        frozen = self._signature.frozen_batch or 1
+        if rows % frozen:
+            raise ArgumentError(
+                where,
+                f"{rows} samples for {self._model.name}, which runs {frozen} at a time"
+                " and may make each of all of them",
+                f"a multiple of {frozen}",
+            )
 
     def _attempt(
         self,
@@ -287,6 +315,9 @@ class Runner:
         frozen = self._signature.frozen_batch
         if frozen is None:
             return self._guarded(inputs)
+        apart = all(output.apart for output in self._signature.outputs)
+        if not apart:
+            self._check_whole(rows, "inputs")
         ports = (i for i in self._signature.inputs if i.shape[:1] == (frozen,))
         batched = {port.name for port in ports if port.name in self._rows}
         made: list[dict[str, Tensor]] = []
@@ -296,6 +327,13 @@ class Runner:
                 for name, t in inputs.items()
             }
             results = self._guarded(part)
+            for name, t in results.items():
+                if t.shape[:1] != (frozen,):
+                    raise ArgumentError(
+                        "inputs",
+                        f"{rows} samples, and an output {name!r} of shape {tuple(t.shape)}",
+                        f"{frozen}, the batch of the file: it has no row for each sample",
+                    )
             made.append({name: t[:count] for name, t in results.items()})
         return {name: torch.cat([part[name] for part in made]) for name in made[0]}
 

@@ -109,6 +109,8 @@ class Output:
     Attributes:
         range: the lowest and the highest value that stand for black and white.
         guessed: whether neither the file nor the last activation tells the range.
+        apart: whether row i is made of sample i alone, whatever else is run with it. Else all
+            samples that are asked for run together.
     """
 
     name: str
@@ -121,9 +123,10 @@ class Output:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     basis: Basis | None = field(default=None, compare=False)
+    apart: bool = True
 
     def __str__(self) -> str:
-        return _line(self)
+        return _line(self, None if self.apart else "samples run together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,9 @@ class Signature:
             inputs=tuple(
                 _opened(i) if _leads(i, frozen) and self.has_rows(i) else i for i in self.inputs
             ),
-            outputs=tuple(_opened(o) if _leads(o, frozen) else o for o in self.outputs),
+            outputs=tuple(
+                replace(_opened(o) if _leads(o, frozen) else o, apart=True) for o in self.outputs
+            ),
         )
 
     def describe(self) -> str:

@@ -22,6 +22,11 @@ from fastgan.signature_arithmetic import MOVES, number
 
 _IMAGE_CHANNELS = (1, 3, 4)
 _LABEL_NAMES = ("y", "label", "labels", "class", "classes", "cls", "onehot", "one_hot")
+# Ops whose inputs behind the first are weights.
+_WEIGHED = (
+    *("BatchNormalization", "Conv", "ConvTranspose", "GroupNormalization"),
+    *("InstanceNormalization", "LayerNormalization", "RMSNormalization"),
+)
 _LONGEST_TAIL = 100  # nodes followed from an input or an output: a bound for hostile graphs
 
 
@@ -33,13 +38,25 @@ def guess(graph: ir.Graph) -> Signature:
     """
     outputs = tuple(_guess_output(value) for value in graph.outputs)
     values = [value for value in graph.inputs if not value.is_initializer()]
-    inputs = tuple(map(_guess_input, values))
+    weights = parameters(graph)
+    inputs = tuple(
+        _guess_input(value) if value.name not in weights else _tensor(value) for value in values
+    )
     return Signature(signature_beside.settle(inputs, values), outputs)
 
 
+def parameters(graph: ir.Graph) -> set[str]:
+    """The inputs that are nothing but weights of convolutions or parameters of norms."""
+    return {
+        value.name or ""
+        for value in graph.inputs
+        if value.uses() and all(n.op_type in _WEIGHED and i > 0 for n, i in value.uses())
+    }
+
+
 def _guess_input(value: ir.Value) -> Input:
-    name, shape, dtype = _declared(value)
-    guess = Input(name, "tensor", shape, dtype, guessed=True)
+    guess = _tensor(value)
+    name, shape, dtype = guess.name, guess.shape, guess.dtype
     lower, rank = name.lower(), len(shape)
 
     if dtype in INTEGERS and (rank == 1 or (rank == 2 and shape[1] == 1)):
@@ -59,6 +76,11 @@ def _guess_input(value: ir.Value) -> Input:
         if shape[1] in _IMAGE_CHANNELS and dtype != "bool":
             return replace(guess, kind="image")
     return guess
+
+
+def _tensor(value: ir.Value) -> Input:
+    name, shape, dtype = _declared(value)
+    return Input(name, "tensor", shape, dtype, guessed=True)
 
 
 def _guess_output(value: ir.Value) -> Output:

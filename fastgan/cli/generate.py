@@ -210,7 +210,11 @@ class _Job:
             yield [f"sample{i:06d}" for i in names], arguments
 
     def _chunk(self) -> int:
-        """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches."""
+        """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches; or all of
+        them, where they may meet in the model.
+        """
+        if not _output(self.generator).apart and not self.arguments["batch_size"]:
+            return self.count
         sizes = [size for size in _output(self.generator).shape[1:] if isinstance(size, int)]
         sizes += self.arguments["size"] or ()
         largest = _LARGEST_CHUNK[self.generator.device.type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -199,11 +200,16 @@ class ImageModel:
         vertical, horizontal = self.fit.scale or (1, 1)
         return _GUESSED_BYTES * max(1.0, float(vertical * horizontal))
 
-    def batch(self, window: tuple[int, int], wanted: int | None) -> int:
-        """How many windows of this size to run at a time."""
+    def batch(self, window: tuple[int, int], wanted: int | None, tiled: bool) -> int:
+        """How many windows of this size to run at a time.
+
+        Images that may meet in the model run all together, unless they are cut into tiles.
+        """
         device = self.target.device.type
         if self.signature.frozen_batch or wanted:
             return self.signature.frozen_batch or wanted or 1
+        if not self.signature.made.apart:
+            return 1 if tiled else sys.maxsize
         fits = int(_BATCH_BYTES[device] // (self.bytes_per_pixel * window[0] * window[1]))
         return min(_LARGEST_BATCH[device], 1 << (max(1, fits).bit_length() - 1))
 

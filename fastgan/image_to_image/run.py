@@ -270,7 +270,7 @@ class _Group:
     def _run_windows(self, windows: Windows) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:
         """(first job, inputs, results [count, C, h, w]) of so many windows at a time."""
         options, window = self._options, windows.grid.window
-        batch = chunk = self._model.batch(window, options.batch_size)
+        batch = chunk = self._model.batch(window, options.batch_size, tiled=len(windows.tiles) > 1)
         if len(windows.tiles) == 1 and options.progress is False:
             bytes_each = 4 * windows.pixels.values[0].numel()
             chunk *= max(1, _FLOATS_AT_ONCE // (batch * bytes_each))
@@ -362,7 +362,7 @@ class _Group:
             found = "a model whose result is not the image at some scale"
             raise ArgumentError("format='pil'", found, "one that is", "take 'float32' or 'uint8'")
         windows = self._windows(self._pixels)
-        batch = self._model.batch(windows.grid.window, options.batch_size)
+        batch = self._model.batch(windows.grid.window, options.batch_size, tiled=False)
         inputs = windows.inputs(0, len(windows))
         images = self._run(inputs, len(windows), batch, options.format)
         length = self._model.fit.lengths(self._pixels.size)

@@ -66,8 +66,8 @@ def open_subject(source: str, signature: Mapping[str, Any] | None = None) -> Sub
 
 
 def batch_of(generator: Generator) -> int | None:
-    """The batch size that `generate` takes by itself; None where the model says it."""
-    if generator.signature.frozen_batch is not None:
+    """The batch size that `generate` takes by itself; None where the model says it, or it is n."""
+    if generator.signature.frozen_batch is not None or not generator.signature.made.apart:
         return None
     target = Target(generator.device, generator.precision)
     return automatic_batch(generator.plan(1), target)

@@ -18,10 +18,10 @@ for _name, _since, _function in (
     ("HardSwish", 14, F.hardswish),
     ("Mish", 18, F.mish),
 ):
-    register(_name, since=_since, infer=like_first)(lambda x, f=_function: f(x))
+    register(_name, since=_since, infer=like_first, elementwise=True)(lambda x, f=_function: f(x))
 
 
-@register("LeakyRelu", since=1, infer=like_first)
+@register("LeakyRelu", since=1, infer=like_first, elementwise=True)
 def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
     return F.leaky_relu(x, alpha)
 
@@ -34,35 +34,35 @@ def prelu_per_channel(x: Tensor, slope: Tensor) -> Tensor:
     return prelu(x, slope)
 
 
-@register("PRelu", since=7, infer=like_first)
+@register("PRelu", since=7, infer=like_first, elementwise=True)
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
     """slope broadcasts to x."""
     return torch.where(x >= 0, x, x * slope)
 
 
-@register("Elu", since=1, infer=like_first)
+@register("Elu", since=1, infer=like_first, elementwise=True)
 def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return F.elu(x, alpha)
 
 
-@register("Celu", since=12, infer=like_first)
+@register("Celu", since=12, infer=like_first, elementwise=True)
 def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return F.celu(x, alpha)
 
 
-@register("Selu", since=1, infer=like_first)
+@register("Selu", since=1, infer=like_first, elementwise=True)
 def selu(
     x: Tensor, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875
 ) -> Tensor:
     return gamma * F.elu(x, alpha)
 
 
-@register("ThresholdedRelu", since=10, infer=like_first)
+@register("ThresholdedRelu", since=10, infer=like_first, elementwise=True)
 def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return F.threshold(x, alpha, 0.0)
 
 
-@register("Shrink", since=9, infer=like_first)
+@register("Shrink", since=9, infer=like_first, elementwise=True)
 def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
     """x moved towards zero by `bias` where |x| > lambd; zero elsewhere; NaN stays."""
     zero = torch.zeros_like(x)
@@ -70,17 +70,17 @@ def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
     return torch.where(x < -lambd, (x + bias).to(x.dtype), inner)
 
 
-@register("HardSigmoid", since=1, infer=like_first)
+@register("HardSigmoid", since=1, infer=like_first, elementwise=True)
 def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     return (x * alpha + beta).clamp(0, 1)
 
 
-@register("Gelu", since=20, infer=like_first)
+@register("Gelu", since=20, infer=like_first, elementwise=True)
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
     return F.gelu(x, approximate=approximate)
 
 
-@register("Swish", since=24, infer=like_first)
+@register("Swish", since=24, infer=like_first, elementwise=True)
 def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return x * torch.sigmoid(alpha * x)
 
@@ -90,12 +90,12 @@ def _clip_bounds(x: Tensor, *bounds: Tensor | float | None, **attributes: float 
     return same(x) if all(bound is None for bound in given) else like_first(x)
 
 
-@register("Clip", since=6, infer=_clip_bounds)
+@register("Clip", since=6, infer=_clip_bounds, elementwise=True)
 def clip_attributes(x: Tensor, *, min: float | None = None, max: float | None = None) -> Tensor:
     return x if min is None and max is None else torch.clamp(x, min, max)
 
 
-@register("Clip", since=11, infer=_clip_bounds)
+@register("Clip", since=11, infer=_clip_bounds, elementwise=True)
 def clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     """Scalar bounds; NaN stays NaN, and where low > high all becomes high."""
     if low is not None:

@@ -100,7 +100,7 @@ for _name, _since, _function in (
     ("Sqrt", 1, torch.sqrt),
     ("Tan", 7, torch.tan),
 ):
-    register(_name, since=_since, infer=like_first)(lambda x, f=_function: f(x))
+    register(_name, since=_since, infer=like_first, elementwise=True)(lambda x, f=_function: f(x))
 
 for _name, _since, _function2, _infer in (
     ("Add", 7, operator.add, broadcast),
@@ -120,7 +120,9 @@ for _name, _since, _function2, _infer in (
     ("LessOrEqual", 12, torch.le, broadcast_boolean),
 ):
     _wide = _widened(_function2)
-    register(_name, since=_since, infer=_infer, unsigned=True)(lambda a, b, f=_wide: f(a, b))
+    register(_name, since=_since, infer=_infer, unsigned=True, elementwise=True)(
+        lambda a, b, f=_wide: f(a, b)
+    )
 
 
 def _aligned(
@@ -163,46 +165,48 @@ for _name, _function2, _rule in (
     ("Less", torch.lt, broadcast_boolean),
 ):
     _infer_aligned, _run_aligned = _aligned(_rule, _function2)
-    register(_name, since=1, infer=_infer_aligned)(_run_aligned)
+    register(_name, since=1, infer=_infer_aligned, elementwise=True)(_run_aligned)
 
 for _name, _function2 in (("Max", torch.maximum), ("Min", torch.minimum), ("Sum", operator.add)):
     _wide = _widened(_function2)
-    register(_name, since=1, infer=broadcast, unsigned=True)(lambda *t, f=_wide: reduce(f, t))
+    register(_name, since=1, infer=broadcast, unsigned=True, elementwise=True)(
+        lambda *t, f=_wide: reduce(f, t)
+    )
 
 
-@register("Mean", since=1, infer=broadcast)
+@register("Mean", since=1, infer=broadcast, elementwise=True)
 def mean(*terms: Tensor) -> Tensor:
     return reduce(operator.add, terms) / len(terms)
 
 
-@register("Pow", since=7, infer=broadcast_first)
+@register("Pow", since=7, infer=broadcast_first, elementwise=True)
 def power(x: Tensor, exponent: Tensor) -> Tensor:
     """The result has the type of the base."""
     return torch.pow(x, exponent).to(x.dtype)
 
 
-@register("Mod", since=10, infer=broadcast, unsigned=True)
+@register("Mod", since=10, infer=broadcast, unsigned=True, elementwise=True)
 def modulo(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
     """The remainder has the sign of the divisor, or of the dividend with `fmod`."""
     return _widened(torch.fmod if fmod else torch.remainder)(a, b)
 
 
-@register("BitShift", since=11, infer=broadcast, unsigned=True)
+@register("BitShift", since=11, infer=broadcast, unsigned=True, elementwise=True)
 def bit_shift(a: Tensor, b: Tensor, *, direction: str) -> Tensor:
     return _widened(operator.lshift if direction == "LEFT" else operator.rshift)(a, b)
 
 
-@register("Where", since=9, infer=select)
+@register("Where", since=9, infer=select, elementwise=True)
 def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(condition, x, y)
 
 
-@register("IsNaN", since=9, infer=mask_like_first)
+@register("IsNaN", since=9, infer=mask_like_first, elementwise=True)
 def is_nan(x: Tensor) -> Tensor:
     return torch.isnan(x)
 
 
-@register("IsInf", since=10, infer=mask_like_first)
+@register("IsInf", since=10, infer=mask_like_first, elementwise=True)
 def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
     infinite = torch.isinf(x)
     if not detect_negative:
@@ -215,7 +219,7 @@ def _cast_dtype(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up"
     return same(x) if x.dtype is dtype else meta(x.shape, dtype)
 
 
-@register("Cast", since=6, infer=_cast_dtype, unsigned=True)
+@register("Cast", since=6, infer=_cast_dtype, unsigned=True, elementwise=True)
 def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(torch_dtype(to))
 
@@ -224,6 +228,6 @@ def _cast_like_dtype(x: Tensor, like: Tensor, **attributes: int | str) -> Tensor
     return same(x) if x.dtype is like.dtype else meta(x.shape, like.dtype)
 
 
-@register("CastLike", since=15, infer=_cast_like_dtype, unsigned=True)
+@register("CastLike", since=15, infer=_cast_like_dtype, unsigned=True, elementwise=True)
 def cast_like(x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(like.dtype)

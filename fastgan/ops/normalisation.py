@@ -231,7 +231,7 @@ def _dropout_outputs(
     return x if num_outputs == 1 else (x, meta(x.shape, torch.bool))
 
 
-@register("Dropout", since=1, infer=_dropout_outputs)
+@register("Dropout", since=1, infer=_dropout_outputs, elementwise=True)
 def dropout_attributes(
     x: Tensor,
     *,
@@ -244,7 +244,7 @@ def dropout_attributes(
     return x if num_outputs == 1 else (x, torch.ones_like(x, dtype=torch.bool))
 
 
-@register("Dropout", since=12, host=(1, 2), infer=_dropout_outputs)
+@register("Dropout", since=12, host=(1, 2), infer=_dropout_outputs, elementwise=True)
 def dropout(
     x: Tensor,
     ratio: float | None = None,

@@ -60,6 +60,8 @@ class Op:
             evaluated on constants.
         random: it draws numbers, so that it is never evaluated when a plan is made.
         unsigned: it takes uint16, uint32 and uint64 as well, in which torch computes little.
+        elementwise: each element of the output is made of those at its place in the inputs, which
+            broadcast as NumPy's do.
     """
 
     domain: str
@@ -72,6 +74,7 @@ class Op:
     dynamic: bool = False
     random: bool = False
     unsigned: bool = False
+    elementwise: bool = False
 
 
 _table: dict[tuple[str, str], list[Op]] = {}
@@ -86,12 +89,13 @@ def register(
     dynamic: bool = False,
     random: bool = False,
     unsigned: bool = False,
+    elementwise: bool = False,
     domain: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as ONNX operator `name` from opset `since` on.
 
     Args:
-        name, since, host, dynamic, random, unsigned, domain: see `Op`.
+        name, since, host, dynamic, random, unsigned, elementwise, domain: see `Op`.
         infer: see `Op`; the function itself on `meta` tensors if None.
 
     Raises:
@@ -117,6 +121,7 @@ def register(
                 dynamic,
                 random,
                 unsigned,
+                elementwise,
             )
         )
         versions.sort(key=lambda op: op.since)

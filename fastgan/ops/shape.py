@@ -14,7 +14,7 @@ from fastgan.ops.infer import axis_of, broadcast_shapes, concatenate, like_first
 from fastgan.ops.registry import register
 
 
-@register("Identity", since=1, infer=same, unsigned=True)
+@register("Identity", since=1, infer=same, unsigned=True, elementwise=True)
 def identity(x: Tensor) -> Tensor:
     return x
 

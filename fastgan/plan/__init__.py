@@ -19,16 +19,16 @@ def make(
     """specialise -> rewrite -> lower: the plan of `model` for these input shapes.
 
     Where the file was exported at another batch size, the graph of that size is made one for the
-    samples wanted (see `rows`).
+    samples wanted (see `rebatch`).
 
     Raises:
-        UnsupportedError: where `specialise` or `rows.rebatch` does.
+        UnsupportedError: where `specialise` or `rebatch` does.
         LimitError: where `specialise` does, or one run would hold more at once than
             `limits.activation_bytes`.
     """
     # Imported here: the rewriter takes half a second to import, and ONNX Runtime needs no plan.
     from fastgan.plan.lower import lower
-    from fastgan.plan.rows import rebatch
+    from fastgan.plan.rebatch import rebatch
     from fastgan.rewrite import rewrite
     from fastgan.specialise import specialise, without_collection
 
