@@ -9,6 +9,7 @@ file runs at any batch, or at one alone. Where it can prove neither, the file ru
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -54,13 +55,25 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         return _told(signature, ())
     search = _Search(model, signature, inputs)
     apart = search.apart_at_any()
-    if signature.made.name not in apart:
-        for size in search.candidates():
-            closed = _with_batch(signature, inputs, size)
-            found = _apart_at(model, closed, inputs, size)
-            if signature.made.name in found:
-                return _declared(model, _told(closed, found), inputs, size)
+    if signature.made.name in apart:
+        return _told(signature, apart)
+    for size in search.candidates():
+        closed = _with_batch(signature, inputs, size)
+        bound = _bind(model, closed, inputs, size, None)
+        if bound is None:
+            continue
+        found = _told(closed, bound.apart())
+        if found.made.apart:
+            return _declared(model, found, inputs, size)
     return _told(signature, apart)
+
+
+def example(model: ir.Model, signature: Signature) -> int:
+    """A batch that a settled graph takes: 1, or where it does not, the first found; else 1."""
+    if signature.frozen_batch is not None or signature.made.apart:
+        return 1
+    tried = (1, *_PROBES, *_literals(model)[:_MOST_TRIED])
+    return next((n for n in tried if n > 0 and _bind(model, signature, (), n, None)), 1)
 
 
 def as_declared(model: ir.Model, signature: Signature) -> Signature:
@@ -156,53 +169,57 @@ class _Search:
             and few.flow.numbers[one[name]] == many.flow.numbers[other[name]]
         }
 
+    @functools.cached_property
+    def _alone(self) -> _Bound | None:
+        return self._at(1)
+
     def candidates(self) -> list[int]:
         """Batches that the graph may have been made for, the likeliest first.
 
-        Every file runs at a batch of one, and no samples meet there: it is taken for the batch of
-        the export only where the graph takes no other, or a Reshape that says 1 lays samples
-        side by side.
+        Where the graph takes any batch, those are the sizes that a Reshape states which lays
+        samples across axes, or side by side, before they meet. No samples meet in a batch of one,
+        so that 1 must have been stated too, or be the only size that the graph takes.
         """
-        found: list[int] = []
-        broken = [
-            node for b in (self._many, self._few) if b for m in b.flow.meetings for node in m.broken
-        ]
-        for node in broken:
-            shape = sizes(node.outputs[0])
-            found += [size for size in shape if size > 1] + list(shape[:1])
-        ones = any(sizes(node.outputs[0])[0] == 1 for node in broken)
+        meetings = [m for bound in (self._many, self._few) if bound for m in bound.flow.meetings]
+        shapes = [sizes(node.outputs[0]) for m in meetings for node in m.broken]
+        found = [size for shape in shapes for size in (*(s for s in shape if s > 1), shape[0])]
+        ones = any(shape[0] == 1 for shape in shapes)
         if self._few is None or self._many is None:
-            alone = self._at(1)
-            if alone is not None:
-                made = [v for v in alone.graph.outputs if v.name == self._signature.made.name]
-                found += [sizes(value)[0] for value in made if sizes(value)]
-                ones = ones or (self._few is None and self._many is None)
-                ones = ones and all(alone.flow.made_apart(value) for value in made)
-        found += [s for o in self._signature.outputs for s in o.shape[:1] if isinstance(s, int)]
-        found += self._literals()
-        return [size for size in dict.fromkeys(found) if size > 1 or (size == 1 and ones)][
-            :_MOST_TRIED
-        ]
+            made = self._signature.made.name
+            rows = (
+                []
+                if self._alone is None
+                else [v for v in self._alone.graph.outputs if v.name == made and sizes(v)]
+            )
+            found += [sizes(value)[0] for value in rows]
+            if self._alone is not None and self._few is None and self._many is None:
+                ones = ones or all(self._alone.flow.made_apart(value) for value in rows)
+            found += [s for o in self._signature.outputs for s in o.shape[:1] if isinstance(s, int)]
+            found += _literals(self._model)
+            found += [_PROBES[0]] if self._few is not None else []
+        likely = dict.fromkeys(size for size in found if size > 1 or (size == 1 and ones))
+        return list(likely)[:_MOST_TRIED]
 
-    def _literals(self) -> list[int]:
-        """The sizes that the file states for shapes: first ones first."""
-        firsts: list[int] = []
-        others: list[int] = []
-        for node in self._model.graph:
-            if node.op_type in _SHAPED and len(node.inputs) > 1:
-                values = [node.inputs[1]]
-            elif node.op_type == "Concat":
-                values = [v for v in node.inputs if v is not None]
-            else:
+
+def _literals(model: ir.Model) -> list[int]:
+    """The sizes that the file states for shapes: first ones first."""
+    firsts: list[int] = []
+    others: list[int] = []
+    for node in model.graph:
+        if node.op_type in _SHAPED and len(node.inputs) > 1:
+            values = [node.inputs[1]]
+        elif node.op_type == "Concat":
+            values = [v for v in node.inputs if v is not None]
+        else:
+            continue
+        for value in values:
+            tensor = None if value is None else ir.convenience.get_const_tensor(value)
+            if tensor is None or tensor.dtype != ir.DataType.INT64 or not 0 < tensor.size < 9:
                 continue
-            for value in values:
-                tensor = None if value is None else ir.convenience.get_const_tensor(value)
-                if tensor is None or tensor.dtype != ir.DataType.INT64 or not 0 < tensor.size < 9:
-                    continue
-                first, *rest = (int(size) for size in tensor.numpy().reshape(-1))
-                (firsts if node.op_type in _SHAPED else others).append(first)
-                others += rest
-        return firsts + others
+            first, *rest = (int(size) for size in tensor.numpy().reshape(-1))
+            (firsts if node.op_type in _SHAPED else others).append(first)
+            others += rest
+    return firsts + others
 
 
 def _told(signature: Signature, apart: Collection[str]) -> Signature:
@@ -229,4 +246,5 @@ def _with_batch(signature: Signature, names: Collection[str], batch: int | str) 
     outputs = tuple(
         replace(o, shape=(batch, *o.shape[1:])) if o.shape else o for o in signature.outputs
     )
-    return replace(signature, inputs=inputs, outputs=outputs)
+    fixed = batch if isinstance(batch, int) else None
+    return replace(signature, inputs=inputs, outputs=outputs, batch=fixed)

@@ -13,11 +13,11 @@ import torch
 from fastgan import models, processor, signature_file
 from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
-from fastgan.batch_size import as_declared, settle
+from fastgan.batch_size import as_declared, example, settle
 from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.image_to_image import legal
-from fastgan.inputs import input_shapes
+from fastgan.inputs import Shapes, input_shapes
 from fastgan.layout import channels_first, mark
 from fastgan.limits import Limits
 from fastgan.model_file import ModelFile, read
@@ -117,7 +117,7 @@ def _choose(
     settled = settle(model.model, described)
     refused: BackendError | None = None
     try:
-        chosen, refusals = choose(model, target, input_shapes(settled, batch=1), wanted)
+        chosen, refusals = choose(model, target, _shapes(model, settled), wanted)
         if chosen.name != "ort" or wanted == "ort":
             return settled, chosen, refusals
     except BackendError as error:
@@ -125,10 +125,15 @@ def _choose(
     sized = legal.legal(model.model, described)
     if sized is not described:
         settled = settle(model.model, sized)
-        return settled, *choose(model, target, input_shapes(settled, batch=1), wanted)
+        return settled, *choose(model, target, _shapes(model, settled), wanted)
     if refused is not None:
         raise refused
     return settled, chosen, refusals
+
+
+def _shapes(model: ModelFile, settled: Signature) -> Shapes:
+    """Input shapes that the graph takes, as the samples of a batch go."""
+    return input_shapes(settled, example(model.model, settled))
 
 
 def _note_batch(name: str, declared: Signature, settled: Signature) -> None:

@@ -135,11 +135,13 @@ class Signature:
 
     Attributes:
         class_names: the name of each class of the label; empty where the file gives none.
+        batch: the one that the graph was found to hold fixed, whatever its inputs declare.
     """
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     class_names: tuple[str, ...] = ()
+    batch: int | None = None
 
     def first(self, kind: InputKind) -> Input | None:
         """The first input of a kind, or None."""
@@ -190,7 +192,9 @@ class Signature:
 
     @property
     def frozen_batch(self) -> int | None:
-        """The batch size that the inputs declare, or None where it is open."""
+        """The batch that the graph holds fixed or the inputs declare; None where it is open."""
+        if self.batch is not None:
+            return self.batch
         apart = ("noise", "scalar", "tensor")
         batched = [i for i in self.inputs if i.kind not in apart and i.shape]
         return next((i.shape[0] for i in batched if isinstance(i.shape[0], int)), None)
@@ -201,11 +205,14 @@ class Signature:
         A tensor of unknown kind whose first axis is as long may be one of samples, or not.
         """
         frozen = self.frozen_batch
-        tensors = (i for i in self.inputs if i.kind == "tensor" and not i.is_empty)
-        if frozen is None or any(_leads(i, frozen) for i in tensors):
+        unclear = self.batch is None and any(
+            i.kind == "tensor" and not i.is_empty and _leads(i, frozen or 0) for i in self.inputs
+        )
+        if frozen is None or unclear:
             return None
         return replace(
             self,
+            batch=None,
             inputs=tuple(
                 _opened(i) if _leads(i, frozen) and self.has_rows(i) else i for i in self.inputs
             ),
