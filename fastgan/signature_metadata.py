@@ -137,6 +137,8 @@ def _named(group: str, entries: Sequence[Any], ports: Sequence[Input | Output]) 
                 _fail(f"{group}[{index}]", found, f"a kind that it has: {', '.join(has)}")
             named += [{**entry, "name": name} for name in names]
     return named
+
+
 def _plain(value: Any) -> Any:
     """Numbers and arrays of NumPy and PyTorch as JSON has them."""
     if hasattr(value, "tolist"):
