@@ -3,10 +3,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "col2im.h"
 #include "direct_bindings.h"
-#include "modulate.h"
 #include "frames.h"
+#include "modulate.h"
+#include "normalise.h"
 #include "sampling_cpu.h"
 
 namespace py = pybind11;
@@ -98,6 +101,37 @@ void modulate(uintptr_t x, uintptr_t out, uintptr_t scale, uintptr_t noise, uint
   fastgan::modulate(job, threads);
 }
 
+void normalise(uintptr_t x, uintptr_t out, uintptr_t residual, uintptr_t gamma, uintptr_t beta,
+               bool bfloat16, int activation, float slope, double epsilon,
+               const std::vector<int64_t>& sizes, int64_t threads) {
+  const bool known = sizes.size() == 6 && x != 0 && out != 0 && activation >= 0 && activation <= 2;
+  if (!known || *std::min_element(sizes.begin(), sizes.end()) < 1 || sizes[2] % sizes[3] != 0) {
+    throw py::value_error("normalise: needs 6 sizes, two buffers and a known activation");
+  }
+  for (int i = 4; i < 6; ++i) {
+    if (sizes[i] != 1 && sizes[i] != sizes[0]) {
+      throw py::value_error("normalise: rows of some images");
+    }
+  }
+  const fastgan::Normalise job = {reinterpret_cast<const void*>(x),
+                                  reinterpret_cast<void*>(out),
+                                  reinterpret_cast<const void*>(residual),
+                                  reinterpret_cast<const float*>(gamma),
+                                  reinterpret_cast<const float*>(beta),
+                                  sizes[4] == 1,
+                                  sizes[5] == 1,
+                                  bfloat16 ? fastgan::kBFloat16 : fastgan::kFloat32,
+                                  static_cast<fastgan::Activation>(activation),
+                                  slope,
+                                  epsilon,
+                                  sizes[0],
+                                  sizes[1],
+                                  sizes[2],
+                                  sizes[3]};
+  py::gil_scoped_release release;
+  fastgan::normalise(job, threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
@@ -117,6 +151,11 @@ PYBIND11_MODULE(_native, module) {
              py::arg("slope"), py::arg("sizes"), py::arg("threads") = 1,
              "Scale channels, add noise and bias, activate, in one pass: sizes are images, pixels, "
              "channels, rows of scale, rows of noise.");
+  module.def("normalise", &normalise, py::arg("x"), py::arg("out"), py::arg("residual"),
+             py::arg("gamma"), py::arg("beta"), py::arg("bfloat16"), py::arg("activation"),
+             py::arg("slope"), py::arg("epsilon"), py::arg("sizes"), py::arg("threads") = 1,
+             "A norm over space, residual and activation: sizes are images, pixels, channels, "
+             "groups, rows of gamma, rows of beta.");
   module.def("paths", &fastgan::path_names,
              "The instruction set paths that run on this processor, best first.");
   fastgan::bind_direct(module);

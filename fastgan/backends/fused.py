@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.backends import space_norm
 from fastgan.backends.executor import BoundStep, place
+from fastgan.ops.normalisation import group_norm
 from fastgan.plan import Instruction, Step
 
 Function = Callable[[Tensor], Tensor]
@@ -45,8 +47,8 @@ def bind_normalise(
         if over == "space" and centre:
             plain = all(p is None or p.dim() == 1 for p in (gamma, beta))
             if plain:
-                return F.group_norm(x, given["groups"], gamma, beta, epsilon)
-            x = F.group_norm(x, given["groups"], None, None, epsilon)
+                return group_norm(x, given["groups"], gamma, beta, epsilon)
+            x = group_norm(x, given["groups"], None, None, epsilon)
         elif over == "space":
             groups = x.unflatten(1, (given["groups"], -1)).flatten(2)
             square = groups.float().square().mean(2, keepdim=True)
@@ -69,6 +71,12 @@ def bind_normalise(
     def call(*tensors: Tensor) -> Tensor:
         x, gamma, beta, residual = [*operands(*tensors), None, None, None][:4]
         assert x is not None
+        if over == "space" and centre:
+            made = space_norm.native(
+                x, given["groups"], gamma, beta, epsilon, residual, step.epilogue, act
+            )
+            if made is not None:
+                return made
         y = standardise(x, gamma, beta)
         y = y if residual is None else y + residual
         return y if act is None else act(y)

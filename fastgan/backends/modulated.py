@@ -20,7 +20,7 @@ except ImportError:
     _native = None
 
 #: Activations that the native pass does itself.
-_NATIVE = {"none": 0, "relu": 1, "leaky_relu": 2}
+NATIVE = {"none": 0, "relu": 1, "leaky_relu": 2}
 
 
 def is_modulated(step: Step, buffers: Mapping[str, Buffer]) -> bool:
@@ -103,7 +103,7 @@ class _Pass:
         self._row = None if bias is None else bias.float().contiguous()
         self._bias = bias
         self._act = library.activation(epilogue)
-        self._code = _NATIVE.get(epilogue.activation)
+        self._code = NATIVE.get(epilogue.activation)
         self._slope = epilogue.slope
 
     def __call__(

@@ -77,6 +77,28 @@ def test_constant_input_is_its_shift(device):
     assert_close(out, beta[None, :, None, None].expand(1, 8, 4, 4), torch.float32)
 
 
+@pytest.mark.parametrize("ratio", [10, 100, 1000])
+@pytest.mark.parametrize("groups", [0, 5, 1])
+def test_far_from_zero_no_digits_are_lost(groups, ratio, device):
+    """Means so many times the deviation: of chunks, of their merger and of the groups."""
+    x, gamma, beta = draw(device, 2, 20, 9, 11)
+    x = x + ratio
+    out = normalise.launch(x, gamma, beta, groups=groups, config=Config(4, 16, 1))
+    expected = F.group_norm(x.double(), groups or 20, gamma.double(), beta.double())
+    # A mean in float32 is a unit in its last place off, times gamma.
+    assert (out - expected).abs().max() < 4e-6 + 5e-7 * ratio
+
+
+@pytest.mark.parametrize("ratio", [10, 100, 1000])
+def test_tokens_far_from_zero(ratio, device):
+    x, gamma, beta = draw(device, 2, 33, 5, 3)
+    x = x + ratio
+    out = normalise.launch(x, gamma, beta, per_pixel=True)
+    tokens = x.double().permute(0, 2, 3, 1)
+    expected = F.layer_norm(tokens, (33,), gamma.double(), beta.double()).permute(0, 3, 1, 2)
+    assert (out - expected).abs().max() < 4e-6 + 5e-7 * ratio
+
+
 def test_refuses_what_it_cannot_do(device):
     x, gamma, _ = draw(device, 2, 20, 3, 3)
     with pytest.raises(ValueError, match="groups: found 3"):
