@@ -10,6 +10,7 @@ from fastgan.errors import FastganError, LimitError, UnsupportedError
 from fastgan.limits import Limits
 from fastgan.model_file.functions import inline
 from fastgan.model_file.graph import Checker
+from fastgan.model_file.mending import mend
 from fastgan.model_file.sizes import check_folding
 from fastgan.model_file.source import Source
 from fastgan.model_file.text import check_text
@@ -33,12 +34,13 @@ def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
 def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
     message = _message(source, limits)
     proto = inline(message, source, limits)
+    mended = mend(proto, source.name)
     checker = Checker(source, limits)
     checker.check(proto)
     if checker.rewritten and checker.tensors.external:
         found, needed = "its last input given as an empty name", "that input left out"
         raise source.error(found, needed, at=checker.rewritten)
-    as_given = proto is message and not checker.rewritten
+    as_given = proto is message and not (mended or checker.rewritten)
     data = source.data if as_given else proto.SerializeToString()
     if checker.folds:
         check_folding(proto, checker.tensors.total, source, limits)

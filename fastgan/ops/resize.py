@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,6 +41,14 @@ class _Mode:
     antialias: int = 0
 
 
+def _product(size: int, scale: float) -> float:
+    """In float32, as scales are given and as ONNX Runtime and TensorFlow have it.
+
+    Rounded down it is the size meant: 3 * float32(5 / 3) is below 5 in float64.
+    """
+    return float(np.float32(size) * np.float32(scale))
+
+
 def _plan(
     shape: Sequence[int],
     scales: Sequence[float] | None,
@@ -64,7 +73,7 @@ def _plan(
         if len(scales) != len(chosen):
             raise ValueError(f"{len(scales)} scales for {len(chosen)} axes")
         factors = list(scales)
-        outputs = [math.floor(shape[a] * s) for a, s in zip(chosen, scales, strict=True)]
+        outputs = [math.floor(_product(shape[a], s)) for a, s in zip(chosen, scales, strict=True)]
     else:
         raise ValueError("neither scales nor sizes")
     if not all(f > 0 for f in factors):
@@ -77,37 +86,46 @@ def _plan(
 
 
 def _coordinates(axis: _Axis, mode: str, device: torch.device) -> Tensor:
-    """Where in the input each output element lies, float64 [output]."""
-    y = torch.arange(axis.output, dtype=torch.float64, device=device)
-    width = axis.scale * axis.size
+    """Where in the input each output element lies, float32 [output].
+
+    In float32 and in the order of the operator's formulas, as ONNX Runtime has them: a rounding
+    apart, and the nearest is another.
+    """
+    y = torch.arange(axis.output, dtype=torch.float32, device=device)
+    scale = torch.tensor(axis.scale, dtype=torch.float32, device=device)
+    width = _product(axis.size, axis.scale)
+    if abs(width - round(width)) < 1e-4:  # a rounding from what is meant
+        width = axis.output
     if mode == "align_corners":
-        return y * 0 if width == 1 else y * ((axis.size - 1) / (width - 1))
+        return y * 0 if width == 1 else y * (axis.size - 1) / (width - 1)
     if mode == "asymmetric":
-        return y / axis.scale
+        return y / scale
     if mode == "tf_crop_and_resize":
         start, end = axis.roi
         span = (end - start) * (axis.size - 1)
         inside = y * 0 + span / 2 if width == 1 else y * (span / (width - 1))
         return inside + start * (axis.size - 1)
     if mode == "tf_half_pixel_for_nn":
-        return (y + 0.5) / axis.scale
+        return (y + 0.5) / scale
     if mode == "pytorch_half_pixel" and width == 1:
         return y * 0 - 0.5
     if mode == "half_pixel_symmetric":
-        # In the order of the operator's formula: a rounding apart, and the nearest is another.
-        return axis.size / 2 * (1 - axis.output / width) + (y + 0.5) / axis.scale - 0.5
+        adjustment = np.float32(axis.output) / np.float32(_product(axis.size, axis.scale))
+        offset = np.float32(axis.size / 2) * (np.float32(1) - adjustment)
+        return float(offset) + (y + 0.5) / scale - 0.5
     if mode not in ("half_pixel", "pytorch_half_pixel"):
         raise ValueError(f"coordinate_transformation_mode {mode!r}")
-    return (y + 0.5) / axis.scale - 0.5
+    return (y + 0.5) / scale - 0.5
 
 
 def _nearest(x: Tensor, mode: str) -> Tensor:
+    below = x.floor()
     if mode == "round_prefer_floor":
-        return (x - 0.5).ceil()
+        return below + (x - below > 0.5)
     if mode == "round_prefer_ceil":
-        return (x + 0.5).floor()
+        return below + (x - below >= 0.5)
     if mode in ("floor", "ceil"):
-        return x.floor() if mode == "floor" else x.ceil()
+        return below if mode == "floor" else x.ceil()
     raise ValueError(f"nearest_mode {mode!r}")
 
 
@@ -163,7 +181,7 @@ def _torch_mode(x: Tensor, plan: list[_Axis], how: _Mode) -> dict[str, Any] | No
         return None
     if any(axis.output != axis.size for axis in plan[:2]):
         return None
-    if any(axis.output != axis.scale * axis.size for axis in plan):
+    if any(axis.output != _product(axis.size, axis.scale) for axis in plan):
         return None
     centred = how.coordinate_transformation_mode in ("half_pixel", "pytorch_half_pixel")
     if how.mode == "nearest":

@@ -1,0 +1,143 @@
+"""What exporters write a little wrong: read as they mean it, on every backend."""
+
+import io
+import logging
+import math
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper as nh
+
+import fastgan
+from fastgan.model_file import read
+
+BACKENDS = ("torch", "ort")
+
+
+def runtime(model: bytes) -> onnxruntime.InferenceSession:
+    """Without optimisation, and silent."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options)
+
+
+def resize(n: int, m: int, opset: int = 13, declared: bool = True, **attributes: str) -> bytes:
+    """n rows by a scale of m / n in float32."""
+    inputs = ["x", "s"] if opset < 11 else ["x", "", "s"]
+    node = h.make_node("Resize", inputs, ["y"], **attributes)
+    rows, made = (n, m) if declared else ("n", "m")
+    graph = h.make_graph(
+        [node],
+        "resize",
+        [h.make_tensor_value_info("x", T.FLOAT, ["batch", 1, rows, 4])],
+        [h.make_tensor_value_info("y", T.FLOAT, ["batch", 1, made, 4])],
+        [nh.from_array(np.array([1, 1, m / n, 1], np.float32), "s")],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", opset)], ir_version=8)
+    return model.SerializeToString()
+
+
+def rows_of(model: bytes, n: int) -> dict[str, int]:
+    x = np.zeros((2, 1, n, 4), np.float32)
+    return {
+        backend: fastgan.load(model, device="cpu", backend=backend).run({"x": x})["y"].shape[2]
+        for backend in BACKENDS
+    }
+
+
+# (7, 31): one of those whose float32 product is below the size as well.
+@pytest.mark.parametrize(("n", "m"), [(3, 5), (13, 19), (100, 256), (7, 20), (7, 31), (7, 124)])
+@pytest.mark.parametrize("opset", [10, 13])
+def test_the_size_is_the_declared_one(n, m, opset):
+    assert rows_of(resize(n, m, opset), n) == {"torch": m, "ort": m}
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 5), (13, 19), (100, 256), (7, 31), (7, 124)])
+def test_of_an_open_size_both_backends_multiply_in_float32(n, m):
+    expected = math.floor(np.float32(n) * np.float32(m / n))
+    assert rows_of(resize(n, m, declared=False), n) == {"torch": expected, "ort": expected}
+
+
+def test_a_declared_size_that_is_no_rounding_away_is_left():
+    model = onnx.load_from_string(resize(8, 16))
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 20
+    data = model.SerializeToString()
+    assert read(data).to_runtime() == data
+
+
+@pytest.mark.parametrize("perm", [[0, 2, 3, -3], [-4, -2, -1, -3]])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_negative_axes_of_a_permutation(perm, backend, caplog):
+    graph = h.make_graph(
+        [h.make_node("Transpose", ["x"], ["y"], perm=perm, name="moved")],
+        "transpose",
+        [h.make_tensor_value_info("x", T.FLOAT, [2, 3, 4, 5])],
+        [h.make_tensor_value_info("y", T.FLOAT, None)],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    with caplog.at_level(logging.INFO, logger="fastgan"):
+        g = fastgan.load(model.SerializeToString(), device="cpu", backend=backend)
+    assert torch.equal(g.run({"x": x})["y"], x.permute(perm))
+    assert f"node 'moved': perm {perm} is read as [0, 2, 3, 1]" in caplog.text
+
+
+def test_movedim_as_the_torchscript_exporter_writes_it():
+    class Moved(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.movedim(1, -1) * 2
+
+    file, x = io.BytesIO(), torch.randn(2, 3, 4, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Moved(), (x,), file, dynamo=False, input_names=["x"], output_names=["y"])
+    g = fastgan.load(file.getvalue(), device="cpu")
+    torch.testing.assert_close(g.run({"x": x})["y"], x.movedim(1, -1) * 2)
+
+
+@pytest.mark.parametrize("perm", [[0, 2, -1], [0, -4, 1], [-1, -1, -1]])
+def test_what_is_no_permutation_is_refused(perm):
+    graph = h.make_graph(
+        [h.make_node("Transpose", ["x"], ["y"], perm=perm)],
+        "transpose",
+        [h.make_tensor_value_info("x", T.FLOAT, [2, 3, 4])],
+        [h.make_tensor_value_info("y", T.FLOAT, None)],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(fastgan.errors.ModelFileError, match="perm"):
+        read(model.SerializeToString())
+
+
+MODES = [
+    {"mode": mode, "coordinate_transformation_mode": transformation}
+    for mode in ("linear", "cubic", "nearest")
+    for transformation in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+]
+MODES += [
+    {"mode": "nearest", "coordinate_transformation_mode": transformation, "nearest_mode": rounding}
+    for transformation in ("half_pixel", "asymmetric")
+    for rounding in ("round_prefer_ceil", "floor", "ceil")
+]
+
+
+@pytest.mark.parametrize("attributes", MODES, ids=lambda a: "-".join(a.values()))
+def test_resize_is_onnx_runtimes(attributes):
+    """Sizes of all, values too: of the nearest, a rounding apart is another element."""
+    from fastgan import ops
+
+    generator = np.random.default_rng(0)
+    op = ops.find("", "Resize", 13)
+    for _ in range(20):
+        n, m = int(generator.integers(2, 70)), int(generator.integers(2, 140))
+        x = generator.random((2, 1, n, 4), dtype=np.float32)
+        expected = runtime(resize(n, m, declared=False, **attributes)).run(None, {"x": x})[0]
+        scales = [1.0, 1.0, float(np.float32(m / n)), 1.0]
+        found = op.function(torch.from_numpy(x), None, scales, **attributes).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-4)
