@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -33,6 +32,8 @@ from fastgan.ops.nodes import (
     to_torch,
     where,
 )
+from fastgan.selections import Slot as _Slot
+from fastgan.selections import put_off, refusal
 
 __all__ = ["MisfitError", "attribute_value", "specialise", "to_torch", "without_collection"]
 
@@ -62,23 +63,6 @@ class MisfitError(UnsupportedError):
         shapes = [tuple(a.shape) if isinstance(a, Tensor) else a for a in arguments]
         super().__init__(where(node), f"inputs {shapes} ({reason})", f"inputs that fit {op}")
         self.node, self.arguments = node, tuple(arguments)
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """What a value of the old graph is; values that are the same share one.
-
-    Attributes:
-        tensor: with data, or a meta tensor.
-        name: that it had in the old graph.
-        constant: its data as the old graph holds them, so that weights are shared.
-        value: its counterpart in the new graph; a known one gets it when it is first needed.
-    """
-
-    tensor: Tensor
-    name: str
-    constant: ir.TensorProtocol | None = None
-    value: ir.Value | None = None
 
 
 def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
@@ -180,6 +164,13 @@ class _Walk:
             attributes["node_index"] = self.random_nodes
             self.random_nodes += 1
         tensors = [None if slot is None else slot.tensor for slot in inputs]
+        error = self._undecided(node, op, inputs)
+        if error is not None or any(slot is not None and slot.pending for slot in inputs):
+            put = put_off(node, inputs, attributes, error, self._emit)
+            if put is None:
+                pending = [s.pending for s in inputs if s is not None and s.pending]
+                raise error or pending[0].error
+            return [put]
         arguments = bind_host_inputs(node, op, tensors)
         if op.name == "CastLike":  # of the second input the type alone matters, which is known
             like = tensors[1] if len(tensors) > 1 else None
@@ -200,18 +191,28 @@ class _Walk:
             self._keep(node, inputs, slots, attributes)
         return slots
 
+    @staticmethod
+    def _undecided(
+        node: ir.Node, op: ops.Op, inputs: Sequence[_Slot | None]
+    ) -> UnsupportedError | None:
+        """Why the shape of what a node makes is not known; None where it is."""
+        computed = [slot is not None and slot.tensor.is_meta for slot in inputs]
+        if op.dynamic and any(computed):
+            return refusal(node, op.name)
+        shaped = op.name in ("Expand", "ConstantOfShape")
+        if shaped and any(index < len(computed) and computed[index] for index in op.host):
+            return UnsupportedError(
+                where(node), f"a shape of {op.name} computed from the data", "a constant or a shape"
+            )
+        return None
+
     def _evaluate(
         self, node: ir.Node, op: ops.Op, arguments: list[Any], attributes: dict[str, Any]
     ) -> tuple[Tensor, ...]:
         """The node's outputs: with data where all inputs are known and the result is small."""
         known = not any(isinstance(a, Tensor) and a.is_meta for a in arguments)
-        if op.dynamic:
-            if not known:
-                raise UnsupportedError(
-                    where(node), f"{op.name} of data, which decide its shape", "a constant input"
-                )
-            if op.infer is op.function:
-                return _call(node, op, op.function, arguments, attributes)
+        if op.dynamic and op.infer is op.function:
+            return _call(node, op, op.function, arguments, attributes)
         given = [to_meta(a) for a in arguments] if op.infer is op.function else arguments
         results = _call(node, op, op.infer, given, attributes)
         if not any(tensor.is_meta for tensor in results):
@@ -314,9 +315,11 @@ class _Walk:
             parts.append(self._emit("Reshape", [slot, target], f"{slot.name}.as_row"))
         return self._emit("Concat", parts, f"{slots[0].name}.stacked", axis=0)
 
-    def _emit(self, op_type: str, inputs: Sequence[_Slot], name: str, **attributes: int) -> _Slot:
+    def _emit(
+        self, op_type: str, inputs: Sequence[_Slot | None], name: str, **attributes: Any
+    ) -> _Slot:
         """One ONNX node of our own."""
-        node = ir.Node("", op_type, [], [ir.AttrInt64(k, v) for k, v in attributes.items()])
+        node = ir.node(op_type, [], attributes)
         node.outputs[0].name = name
         return self._apply(node, inputs)[0]
 
@@ -332,6 +335,8 @@ class _Walk:
         return slot
 
     def _value(self, slot: _Slot) -> ir.Value:
+        if slot.pending is not None:
+            raise slot.pending.error
         if slot.value is None:
             slot.value = self._new_value(slot)
             slot.value.const_value = slot.constant or to_onnx(slot.tensor, slot.value.name)

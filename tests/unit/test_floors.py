@@ -29,7 +29,7 @@ FLOORS = (
         "latents",
         "ops",
     },
-    {"specialise", "rewrite"},
+    {"specialise", "selections", "rewrite"},
     {"plan"},
     {"backends"},
     {
