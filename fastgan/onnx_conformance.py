@@ -253,9 +253,10 @@ def report(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> str:
         f"The backend binds such an input's values when it makes a plan: so in {bound} of the cases"
         " passed. Element types",
         "are float32, float64, float16, bfloat16, the integers but uint64, and bool, unless a line"
-        " says otherwise; float16",
-        "and bfloat16 are computed in the precision that a model is loaded with. ONNX Runtime"
-        " refuses opsets that are newer",
+        " says otherwise; float16,",
+        "bfloat16 and float64 are computed in the precision that a model is loaded with, which is"
+        " float32 or less: float64 is only",
+        'kept by `backend="ort"`. ONNX Runtime refuses opsets that are newer',
         "than itself, so that it counts low on what they changed.",
         "",
         "| operator | from opset | cases passed | restrictions |",
@@ -293,12 +294,16 @@ def _total(what: str, outcomes: Sequence[Outcome], runtime: dict[str, bool]) -> 
     )
 
 
+#: What is more than that.
+_BUT = {"NonZero": ", or a mask at whose places ScatterND puts values (`y[mask] = values`)"}
+
+
 def _notes(versions: Sequence[ops.Op], outcomes: Sequence[Outcome]) -> list[str]:
     notes = []
     if versions:
         newest = versions[-1]
         if newest.dynamic:
-            notes.append("every input *constant*")
+            notes.append("every input *constant*" + _BUT.get(newest.name, ""))
         elif newest.host:
             schema = onnx.defs.get_schema(newest.name)
             inputs = [schema.inputs[i].name for i in sorted(newest.host) if i < len(schema.inputs)]

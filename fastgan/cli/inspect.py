@@ -87,6 +87,8 @@ def inspect(
         _show(facts, as_json)
         raise
     facts |= _run(generator)
+    if generator.backend != "ort" and _holds_doubles(subject):
+        facts["note"] = f"its float64 is computed in {generator.precision}; ort keeps it"
     batch = generator.signature.frozen_batch or batch
     plan = generator.plan(batch)
     if plan is not None:
@@ -173,6 +175,15 @@ def _range(port: Input | Output) -> dict[str, Any]:
     }
 
 
+def _holds_doubles(subject: Subject) -> bool:
+    """Whether the file computes in float64: an input, an output or a weight is of that type."""
+    import onnx_ir
+
+    graph = subject.model.model.graph
+    values = (*graph.inputs, *graph.outputs, *graph.initializers.values())
+    return any(value.dtype == onnx_ir.DataType.DOUBLE for value in values)
+
+
 def _run(generator: Generator) -> dict[str, Any]:
     return {
         "backend": generator.backend,
@@ -234,6 +245,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         say(f"{facts['backend']} on {facts['device']} in {facts['precision']}")
         for refusal in facts["refusals"]:
             say(f"  not {refusal}")
+        if "note" in facts:
+            say(f"  note: {facts['note']}")
     if "plan" in facts:
         _show_plan(facts["plan"])
         return

@@ -79,6 +79,11 @@ def finite(low: float) -> Rule:
     return rule
 
 
+def number(value: float) -> str | None:
+    """A finite number."""
+    return None if math.isfinite(value) else "a finite number"
+
+
 def one_of(*words: str) -> Rule:
     """One of a few words."""
     allowed = {word.encode() for word in words}
@@ -165,6 +170,18 @@ OPERATOR_ATTRIBUTES: Mapping[tuple[str, str], Rule] = {
     ("Upsample", "width_scale"): finite(1.0),
     ("Scan", "num_scan_inputs"): whole(1, EXTENT),
     ("ConcatFromSequence", "new_axis"): flag,
+    ("Gelu", "approximate"): one_of("none", "tanh"),
+    # An infinity or NaN in a curve makes NaN of zero, here or there by the runtime.
+    **{
+        (op, name): number
+        for op, names in (
+            *((op, ("alpha",)) for op in ("Celu", "Elu", "LeakyRelu", "Swish", "ThresholdedRelu")),
+            *(("Selu", ("alpha", "gamma")), ("HardSigmoid", ("alpha", "beta"))),
+            *(("Shrink", ("bias", "lambd")), ("LRN", ("alpha", "beta", "bias"))),
+            ("Gemm", ("alpha", "beta")),
+        )
+        for name in names
+    },
     # Pooling and convolution have no cropping, so no negative pads; Pad has.
     **{
         (op, "pads"): each(0, EXTENT, 2 * SPATIAL)

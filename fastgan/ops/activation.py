@@ -47,7 +47,8 @@ def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 
 @register("Celu", since=12, infer=like_first, elementwise=True)
 def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    return F.celu(x, alpha)
+    # Of alpha 0 torch has a division by zero; the curve has a limit.
+    return F.celu(x, alpha) if alpha else torch.relu(x)
 
 
 @register("Selu", since=1, infer=like_first, elementwise=True)

@@ -39,7 +39,7 @@ def gemm(
     broadcast: int = 1,
 ) -> Tensor:
     """alpha * a' @ b' + beta * c, where ' transposes if asked; c broadcasts to the product."""
-    product = (a.t() if transA else a) @ (b.t() if transB else b)
+    product = matmul(a.t() if transA else a, b.t() if transB else b)
     if alpha != 1.0:
         product = product * alpha
     if c is not None:
@@ -59,7 +59,15 @@ def _matmul_shape(a: Tensor, b: Tensor) -> Tensor:
 
 @register("MatMul", since=1, infer=_matmul_shape)
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    return torch.matmul(a, b)
+    if a.is_floating_point() or a.device.type != "cuda":
+        return torch.matmul(a, b)
+    # Integers, which CUDA's libraries do not multiply: exactly, one column with one row at a time.
+    left = a.unsqueeze(0) if a.dim() == 1 else a
+    right = b.unsqueeze(1) if b.dim() == 1 else b
+    y = left.new_zeros(_matmul_shape(left, right).shape)
+    for k in range(left.shape[-1]):
+        y += left[..., k : k + 1] * right[..., k : k + 1, :]
+    return y.reshape(_matmul_shape(a, b).shape)
 
 
 @register("Einsum", since=12)

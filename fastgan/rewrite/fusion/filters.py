@@ -44,6 +44,8 @@ class StuffZeros(RewriteRuleClassBase):
 
     def check(self, context: Any, x: ir.Value, stuffed: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
+        if not nodes.is_float(out):
+            return result.fail("of integers")
         if self._strides(x, stuffed, out) is None:
             return result.fail("not zeros behind every pixel of images")
         return result

@@ -25,6 +25,11 @@ def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     return value.const_value.numpy()
 
 
+def is_float(value: ir.Value) -> bool:
+    """Whether a value is of floating-point numbers, which are what fused operators compute in."""
+    return value.dtype is not None and value.dtype.is_floating_point()
+
+
 def shape(value: ir.Value) -> tuple[int, ...]:
     """The static shape of a value of a specialised graph."""
     assert value.shape is not None

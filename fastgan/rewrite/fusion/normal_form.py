@@ -45,6 +45,8 @@ class NormaliseConv(RewriteRuleClassBase):
 
     def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
+        if not nodes.is_float(out):
+            return result.fail("of integers")
         if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
             return result.fail("the weight or bias depends on data")
         return result
@@ -77,6 +79,8 @@ class NormaliseConvTranspose(RewriteRuleClassBase):
 
     def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
+        if not nodes.is_float(out):
+            return result.fail("of integers")
         if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
             return result.fail("the weight or bias depends on data")
         return result
@@ -135,6 +139,8 @@ class NormaliseGemm(RewriteRuleClassBase):
     def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
         node = nodes.producer(out)
+        if not nodes.is_float(out):
+            return result.fail("of integers")
         if nodes.attributes(node).get("transA", 0):
             return result.fail("the data are transposed")
         if not all(_is_constant(v) for v in node.inputs[1:] if v is not None):
@@ -167,6 +173,8 @@ class NormaliseMatMul(RewriteRuleClassBase):
 
     def check(self, context: Any, x: ir.Value, matrix: ir.Value, out: ir.Value) -> MatchResult:
         result = MatchResult()
+        if not nodes.is_float(out):
+            return result.fail("of integers")
         if not _is_constant(matrix):
             return result.fail("the matrix depends on data")
         if len(nodes.shape(x)) != 2 or len(nodes.shape(matrix)) != 2:

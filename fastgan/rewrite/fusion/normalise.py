@@ -232,7 +232,7 @@ class NormaliseByHand(RewriteRuleClassBase):
 
 
 def _found(a: ir.Value, b: ir.Value, operator: str, out: ir.Value) -> Standardised | None:
-    found = standardised(a, b, operator)
+    found = standardised(a, b, operator) if nodes.is_float(out) else None
     return found if found is not None and nodes.shape(found.x) == nodes.shape(out) else None
 
 
