@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from fastgan import files
 from fastgan.errors import ArgumentError
 from fastgan.images import Pixels
 
@@ -33,6 +34,7 @@ _OPENED = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
 
 #: What Pillow calls each format that is written, and the longest side that it can hold.
 WRITTEN = {"png": ("PNG", 2**31 - 1), "jpg": ("JPEG", 65500), "webp": ("WEBP", 16383)}
+_SUFFIX_OF = {".jpeg": "jpg", **{f".{format}": format for format in WRITTEN}}
 
 _EXIF_ORIENTATION = 0x0112
 _GREY16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -45,10 +47,25 @@ class Picture:
     Attributes:
         pixels: one image, n = 1, on the CPU.
         icc_profile: what its colours mean, where the file says so.
+        bits: of each channel in the file; `pixels` have 8 of them where Pillow reads no more.
     """
 
     pixels: Pixels
     icc_profile: bytes | None = None
+    bits: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of its picture before any pixel.
+
+    Attributes:
+        size: (H, W), as it is stored.
+        alpha: whether it has transparency.
+    """
+
+    size: tuple[int, int]
+    alpha: bool
 
 
 def is_path(value: Any) -> bool:
@@ -76,20 +93,48 @@ def read(
         ArgumentError: there is no such file, it may not be read, it is no picture, a damaged or
             a too large one.
     """
-    from PIL import Image
-
-    file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
-    name = name or (file if isinstance(file, str) else "picture")
-    Image.init()
-    formats = [format for format in _OPENED if format in Image.OPEN]  # AVIF is optional
-    with _named(name), Image.open(file, formats=formats) as image:
+    name = name or ("picture" if isinstance(source, bytes) else os.fspath(source))
+    with _opened(source, name) as image:
         if most_pixels is not None and image.width * image.height > most_pixels:
             found = f"{image.width} x {image.height} pixels"
             raise ArgumentError(name, found, f"at most {most_pixels / 1e6:.3g} million")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # MPO: a photo with its preview behind it
             log.warning("%s: the first of %d frames", name, frames)
-        return decode(image, name)
+        bits = _bits(image)
+        return replace(decode(image, name), bits=bits)
+
+
+def look(source: str | os.PathLike[str]) -> Header:
+    """What a file says of its picture. Raises as `read`, but for damage behind the header."""
+    with _opened(source, os.fspath(source)) as image:
+        return Header((image.height, image.width), _mode(image).endswith("A"))
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Iterator[Image]:
+    """A picture of which the header was read."""
+    from PIL import Image
+
+    Image.init()
+    formats = [format for format in _OPENED if format in Image.OPEN]  # AVIF is optional
+    with _named(name):
+        file = io.BytesIO(source) if isinstance(source, bytes) else files.open_plain(source)
+        with file, Image.open(file, formats=formats) as image:
+            yield image
+
+
+def _bits(image: Image) -> int:
+    """How many bits a channel has in the file, as far as Pillow knows before it decodes them."""
+    if image.format == "TIFF":
+        return max(getattr(image, "tag_v2").get(258, (8,)))  # noqa: B009  BitsPerSample
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if image.format == "PPM" and any(isinstance(a, int) and a > 255 for a in arguments):
+            return 16  # the value of white
+        if any(isinstance(a, str) and ";16" in a for a in arguments):
+            return 16
+    return 8
 
 
 def decode(image: Image, name: str = "images") -> Picture:
@@ -161,11 +206,16 @@ def _named(name: str) -> Iterator[None]:
         raise ArgumentError(name, f"a damaged file ({error})", needed) from None
 
 
+def format_of(path: str | os.PathLike[str]) -> str | None:
+    """The key of `WRITTEN` that a suffix stands for; None for any other."""
+    return _SUFFIX_OF.get(Path(path).suffix.lower())
+
+
 def write(path: Path, image: Image, quality: int = 95, icc_profile: bytes | None = None) -> None:
     """Write a picture, whole or not at all; a file that is there already is replaced.
 
     Args:
-        path: its suffix is the format, one of `WRITTEN`.
+        path: its suffix is the format; see `format_of`.
         quality: 1 to 100, of jpg and webp.
         icc_profile: what its colours mean.
 
@@ -173,7 +223,7 @@ def write(path: Path, image: Image, quality: int = 95, icc_profile: bytes | None
         ArgumentError: the format can't hold so large a picture.
         OSError: it can't be written.
     """
-    name, longest = WRITTEN[path.suffix[1:]]
+    name, longest = WRITTEN[_SUFFIX_OF[path.suffix.lower()]]
     if max(image.size) > longest:
         found = f"{image.width} x {image.height} pixels"
         raise ArgumentError(str(path), found, f"at most {longest} a side in {name}", "take png")
@@ -181,11 +231,5 @@ def write(path: Path, image: Image, quality: int = 95, icc_profile: bytes | None
     options: dict[str, Any] = {"compress_level": 4} if name == "PNG" else {"quality": quality}
     if icc_profile is not None:
         options["icc_profile"] = icc_profile
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            image.save(file, name, **options)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with files.whole(path) as file:
+        image.save(file, name, **options)

@@ -38,7 +38,7 @@ def app() -> typer.Typer:
         video,
         warmup,
     )
-    from fastgan.cli.errors import Commands
+    from fastgan.cli.errors import Command, Commands
     from fastgan.cli.options import root
 
     commands = typer.Typer(
@@ -64,7 +64,7 @@ def app() -> typer.Typer:
         (train.train, train.EXAMPLES),
         (doctor.doctor, doctor.EXAMPLES),
     ):
-        commands.command(epilog=_examples(examples))(function)
+        commands.command(cls=Command, epilog=_examples(examples))(function)
     return commands
 
 

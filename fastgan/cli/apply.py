@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +14,9 @@ from fastgan.cli import console, named, options
 from fastgan.errors import ArgumentError, FastganError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from fastgan.cli.apply_run import Run
     from fastgan.generator import Generator
-    from fastgan.image_files import Picture
-    from fastgan.image_to_image.folders import Job, Read, Writers
+    from fastgan.image_to_image.targets import Job
 
 log = logging.getLogger("fastgan")
 
@@ -35,9 +30,6 @@ EXAMPLES = (
     ("fastgan apply net.onnx -i photo.jpg --range 0:1", "where inspect shows a wrong guess"),
 )
 
-#: Pictures of one size go through the model together up to about so many bytes of floats.
-_GROUP_BYTES = 64 << 20
-_LARGEST_GROUP = 64
 #: How many failures are listed by name.
 _LISTED = 20
 
@@ -127,12 +119,14 @@ def apply(
     stated = options.signature(range, out_range, mean, std)
     source, given = _inputs(input)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
-    from fastgan.image_to_image import folders
+    from fastgan.image_to_image import folders, targets
 
     jobs = folders.find(source, output, suffix, ext, mask)
+    targets.check(jobs, (style, model))
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
     import fastgan
+    from fastgan.cli.apply_run import Run
     from fastgan.image_files import read
     from fastgan.image_to_image import Options
 
@@ -156,7 +150,8 @@ def apply(
     }
     if style is not None:
         arguments["style"] = read(style).pixels
-    run = _Run(generator, arguments, outscale, quality, ext == "auto")
+    run = Run(generator, arguments, outscale, quality)
+    jobs = targets.settle(jobs, run.result, (style, model))
     run.loaded = time.perf_counter() - began
     began = time.perf_counter()
     run.all(jobs)
@@ -199,6 +194,15 @@ def _check_inputs(
         raise ArgumentError("apply", found, "one that does", "fastgan generate is for this one")
     if signature.outputs and all(output.kind != "image" for output in signature.outputs):
         raise ArgumentError("apply", "a model whose result is no picture", "one whose result is")
+    channels = signature.made.shape[1] if len(signature.made.shape) == 4 else None
+    if isinstance(channels, int) and channels not in (1, 3, 4):
+        needed = "1 (grey), 3 (RGB) or 4 (RGBA)"
+        found = f"a model whose result has {channels} channels"
+        raise ArgumentError("apply", found, needed, "in Python, g(images) gives a tensor")
+    if len(images) > 2:
+        names = ", ".join(f"{port.name}=..." for port in images[1:])
+        found = f"a model that takes {len(images)} pictures"
+        raise ArgumentError("apply", found, "one or two", f"in Python: g(images, {names})")
     for option, value, takes in (
         ("--mask", mask, signature.first("mask") is not None),
         ("--style", style, len(images) > 1),
@@ -211,121 +215,10 @@ def _check_inputs(
         raise ArgumentError("--class", "a model without classes", "a model that has them")
 
 
-# Running -----------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Run:
-    """Pictures on their way, and what became of them."""
-
-    generator: Generator
-    arguments: dict[str, Any]
-    outscale: float | None
-    quality: int
-    automatic: bool
-    loaded: float = 0.0
-    computing: float = 0.0
-    failures: list[tuple[Job, Exception]] = field(default_factory=list)
-    written: list[Path] = field(default_factory=list)
-
-    def all(self, jobs: list[Job]) -> None:
-        """Read, compute and write, each while the others go on."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-
-        from fastgan.image_to_image.folders import Writers, alike, read_ahead
-
-        columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
-        with console.progress(*columns) as bar, Writers() as writers:
-            task = bar.add_task("", total=len(jobs))
-            for group in alike(read_ahead(jobs), self._most):
-
-                def tell(done: int, total: int, group: list[Read] = group) -> None:
-                    bar.update(task, completed=group[0].job.index + len(group) * done / total)
-
-                self._group(group, writers, tell)
-                bar.update(task, completed=group[-1].job.index + 1)
-        self.failures += writers.errors
-
-    def _group(self, group: list[Read], writers: Writers, tell: Callable[[int, int], None]) -> None:
-        """Pictures of one size through the model, and on to be written."""
-        first = group[0]
-        if first.picture is None:
-            self.failures.append((first.job, first.error or ValueError("nothing was read")))
-            return
-        each = self._bytes(first.picture)
-        writers.reserve(each * len(group))
-        try:
-            images = self._compute(group, tell)
-        except Exception as error:  # backends fail in ways of their own; all others still count
-            writers.release(each * len(group))
-            if len(group) == 1:
-                self.failures.append((first.job, error))
-                return
-            for read in group:  # which of them was it?
-                self._group([read], writers, tell)
-            return
-        for read, image in zip(group, images, strict=True):
-            writers.submit(read.job, partial(self._write, read, image), each)
-
-    def _compute(self, group: list[Read], tell: Callable[[int, int], None]) -> list[Image]:
-        arguments = dict(self.arguments)
-        masks = [read.mask.pixels for read in group if read.mask is not None]
-        if masks:
-            arguments["mask"] = masks
-        began = time.perf_counter()
-        images = self.generator(
-            [read.picture.pixels for read in group if read.picture is not None],
-            format="pil",
-            start=group[0].job.index,
-            progress=tell,
-            **arguments,
-        )
-        self.computing += time.perf_counter() - began
-        return images
-
-    def _most(self, picture: Picture) -> int:
-        """How many pictures like this one go through the model together."""
-        fits = int(_GROUP_BYTES // max(1, self._bytes(picture)))
-        return max(self.arguments["batch_size"] or 1, min(_LARGEST_GROUP, fits), 1)
-
-    def _bytes(self, picture: Picture) -> int:
-        """What a result takes in Pillow, 4 bytes a pixel."""
-        height, width = picture.pixels.size
-        vertical, horizontal = self.generator.scale or (1.0, 1.0)
-        made = max(1.0, vertical * horizontal)
-        return int(4 * height * width * (made + (self.outscale or 0.0) ** 2))
-
-    def _write(self, read: Read, image: Image) -> None:
-        """On a thread: the result at its final size, in its format, at its place."""
-        from PIL.Image import Resampling
-
-        from fastgan.image_files import WRITTEN, write
-
-        assert read.picture is not None
-        target, size = read.job.target, read.picture.pixels.size
-        if self.outscale is not None:
-            final = (max(1, round(self.outscale * side)) for side in size[::-1])
-            image = image.resize((next(final), next(final)), Resampling.LANCZOS)
-        if image.mode in ("LA", "RGBA") and target.suffix == ".jpg":
-            if self.automatic:
-                target = target.with_suffix(".png")
-            else:
-                log.warning("%s: jpg holds no transparency, so it is dropped", target)
-                image = image.convert(image.mode[:-1])
-        if self.automatic and max(image.size) > WRITTEN[target.suffix[1:]][1]:
-            target = target.with_suffix(".png")
-        # What a profile says of three channels, it does not say of one.
-        colours = len(image.mode.removesuffix("A"))
-        alike = colours == read.picture.pixels.values.shape[1]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(target, image, self.quality, read.picture.icc_profile if alike else None)
-        self.written.append(target)
-
-
 # Reporting ---------------------------------------------------------------------------------------
 
 
-def _report(run: _Run, jobs: list[Job], output: Path, seconds: float) -> None:
+def _report(run: Run, jobs: list[Job], output: Path, seconds: float) -> None:
     """What was done on stdout, what failed on stderr; exit code 1 if anything did.
 
     Raises:
@@ -345,6 +238,13 @@ def _report(run: _Run, jobs: list[Job], output: Path, seconds: float) -> None:
             f"({rate} images/s), {run.computing:.2f} s of that in the model"
         )
         typer.echo(str(run.written[0] if len(jobs) == 1 else output))
+    if run.deep:
+        log.warning(
+            "%d of %d pictures have more than 8 bits a channel: colours are read with 8, grey with "
+            "all of them, and results are written with 8",
+            run.deep,
+            len(jobs),
+        )
     if not failures:
         return
     typer.echo(f"fastgan: {len(failures)} of {len(jobs)} images failed:", err=True)

@@ -1,22 +1,86 @@
 """Every failure of a command is one line on stderr and an exit code.
 
 0: done. 1: a check said no (`fastgan compare`), or a fault of our own. 2: the input, the options or
-the machine do not allow it. 130: interrupted.
+the machine do not allow it. 130: interrupted; 143: ended by SIGTERM, 129 by SIGHUP, as cleanly.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from fastgan import files
 from fastgan.errors import FastganError
 
 log = logging.getLogger("fastgan")
+
+
+class Ended(KeyboardInterrupt):
+    """Somebody ended the process by a signal; whatever cleans up after Ctrl-C does so now."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Meanwhile SIGTERM and SIGHUP raise `Ended`, where they would kill."""
+    with ExitStack() as after:
+        if threading.current_thread() is threading.main_thread():  # only it may set handlers
+            for name in ("SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                # What was told to ignore it, as by nohup, goes on doing so.
+                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                    after.callback(signal.signal, number, signal.signal(number, _end))
+        yield
+
+
+def _end(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice: cleaning up goes on
+    raise Ended(number)
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Say in one line what ended a command, and return the exit code that shells know for it."""
+    number = error.number if isinstance(error, Ended) else signal.SIGINT
+    words = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+    hint = f"; {error.args[0]}" if error.args else ""
+    return fail(words.get(signal.Signals(number), "hung up") + hint, 128 + number)
+
+
+@contextmanager
+def hint(say: Callable[[], str]) -> Iterator[None]:
+    """What is interrupted meanwhile says what to do about it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.args = (say(),)
+        raise
+
+
+class Command(TyperCommand):
+    """One command, whose paths are paths."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, unless "-" or a URL was given for a file or a folder."""
+        for option in self.params:
+            value = ctx.params.get(option.name)
+            standard = str(value) == "-" and "--json" in option.opts  # JSON may go to stdout
+            if (isinstance(value, Path) or option.name == "model") and not standard:
+                long = max(option.opts, key=len)
+                files.check_path(long if long.startswith("-") else long.upper(), value)
+        return super().invoke(ctx)
 
 
 class Commands(TyperGroup):
@@ -26,16 +90,19 @@ class Commands(TyperGroup):
         """Run a command; Typer itself would end an interrupted one without a word."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Exit(fail("interrupted", 130)) from None
+        except KeyboardInterrupt as error:
+            raise typer.Exit(interrupted(error)) from None
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command and exit with its code."""
         options["standalone_mode"] = False  # raise, rather than report in Typer's own way
         try:
-            code = super().main(*args, **options)
+            with signals():
+                code = super().main(*args, **options)
         except typer.Abort:
             code = fail("interrupted", 130)
+        except Ended as error:  # before a command had begun
+            code = interrupted(error)
         except BrokenPipeError:
             # Whoever read our output has gone (`| head`): nobody is left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

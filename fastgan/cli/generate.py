@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgan import files
 from fastgan.cli import console, named, options, saving
+from fastgan.cli.errors import hint
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
 from fastgan.cli.seeds import size as parse_size
@@ -74,6 +78,12 @@ def generate(
             "Default: png; npy for outputs that are no images."
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on after an interruption: files that are there are kept."
+        ),
+    ] = False,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
@@ -83,8 +93,9 @@ def generate(
 ) -> None:
     """Make images, and save each as a file or all as one grid.
 
-    The same seed gives the same image on every machine, whatever the batch size. Files that are
-    there already are replaced.
+    The same seed gives the same image on every machine, whatever the batch size. A file that is
+    there is whole. Files that are there already are replaced; with --resume and the same options
+    they are kept, and those that are missing are made.
     """
     # Whatever is wrong with the options is said before a model is loaded.
     cells = None if grid is None else parse_grid(grid)
@@ -95,6 +106,8 @@ def generate(
         saving.check_format(format)
     if n is not None and wanted is not None:
         raise ArgumentError("--n", "--seeds beside it", "one of the two")
+    if resume and cells is not None:
+        raise ArgumentError("--resume", "--grid beside it", "images as files of their own")
     count = _count(n, wanted, cells)
 
     import fastgan
@@ -107,6 +120,9 @@ def generate(
     named.check(generator, given, class_)
     format = _format(format, generator, cells is not None)
     outdir.mkdir(parents=True, exist_ok=True)
+    files.sweep(outdir)
+    if cells is not None:
+        files.check_target("--outdir", outdir / f"grid.{format}", (model,))
     job = _Job(
         generator,
         count,
@@ -123,6 +139,7 @@ def generate(
             **given,
         },
         seed,
+        _there(outdir, format) if resume else frozenset(),
     )
     began = time.perf_counter()
     if cells is None:
@@ -163,6 +180,16 @@ def _format(format: str | None, generator: Generator, grid: bool) -> str:
     return format
 
 
+def _there(outdir: Path, format: str) -> frozenset[str]:
+    """The names, without suffix, of the files in a folder that hold something."""
+    with os.scandir(outdir) as entries:
+        return frozenset(
+            entry.name.removesuffix(f".{format}")
+            for entry in entries
+            if entry.name.endswith(f".{format}") and entry.is_file() and entry.stat().st_size
+        )
+
+
 def _output(generator: Generator) -> Any:
     """The output that `generate` returns."""
     outputs = generator.signature.outputs
@@ -174,14 +201,22 @@ def _output(generator: Generator) -> Any:
 
 @dataclass
 class _Job:
-    """What to make, and how long it took."""
+    """What to make, and how long it took.
+
+    Attributes:
+        there: names of images that are made already.
+        made, kept: how many images were made, and were there, so far.
+    """
 
     generator: Generator
     count: int
     seeds: Seeds | None
     arguments: dict[str, Any]
     seed: int
+    there: frozenset[str] = frozenset()
     seconds: float = 0.0
+    made: int = 0
+    kept: int = 0
 
     def images(self) -> Iterator[tuple[str, saving.Array]]:
         """(file name without suffix, array) of each image, chunk by chunk."""
@@ -196,18 +231,36 @@ class _Job:
                 self.seconds += time.perf_counter() - began
                 for name, image in zip(names, images, strict=True):
                     yield name, image
-                    bar.advance(task)
+                    self.made += 1
+                    bar.update(task, completed=self.kept + self.made)
 
     def _chunks(self) -> Iterator[tuple[list[str], dict[str, Any]]]:
+        """(names, arguments of `generate`) of the images that are not there, in order."""
         size, first = self._chunk(), self.arguments["start"]
         if self.seeds is not None:
-            for chunk in self.seeds.chunks(size):
-                yield [f"seed{seed:04d}" for seed in chunk], {**self.arguments, "seed": chunk}
+            missing = self._missing((f"seed{seed:04d}", seed) for seed in self.seeds)
+            while chunk := list(islice(missing, size)):
+                names = [name for name, _ in chunk]
+                yield names, {**self.arguments, "seed": [seed for _, seed in chunk]}
             return
-        for index in range(first, first + self.count, size):
-            names = range(index, min(index + size, first + self.count))
-            arguments = {**self.arguments, "seed": self.seed, "start": index}
-            yield [f"sample{i:06d}" for i in names], arguments
+        indices = range(first, first + self.count)
+        ahead = self._missing((f"sample{i:06d}", i) for i in indices)
+        chunk = []
+        for name, index in chain(ahead, [("", -1)]):  # a chunk has no gap
+            if chunk and (not name or len(chunk) == size or index != chunk[-1][1] + 1):
+                yield (
+                    [name for name, _ in chunk],
+                    {**self.arguments, "seed": self.seed, "start": chunk[0][1]},
+                )
+                chunk = []
+            chunk.append((name, index))
+
+    def _missing(self, images: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+        for name, number in images:
+            if name in self.there:
+                self.kept += 1
+            else:
+                yield name, number
 
     def _chunk(self) -> int:
         """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches; or all of
@@ -229,13 +282,22 @@ class _Job:
 
 def _save_files(job: _Job, outdir: Path, format: str) -> str:
     first = last = None
-    with saving.Saver() as saver:
+    saver = saving.Saver()
+
+    def told() -> str:
+        count = console.count(job.count, "image")
+        done = f"{job.kept + saver.written} of {count} are saved"
+        return f"{done}; the same command with --resume goes on"
+
+    with hint(told), saver:
         for name, image in job.images():
             last = outdir / f"{name}.{format}"
             first = first or last
             if format != "npy":
                 saving.check_channels(format, image.shape[-1])
             saver.put(last, image)
+    if last is None:
+        return f"nothing to do: all are in {outdir}"
     return f"{first}" if first == last else f"{first} to {last and last.name}"
 
 
@@ -249,15 +311,18 @@ def _save_grid(job: _Job, path: Path, columns: int, rows: int) -> str:
 
 
 def _summary(job: _Job, loaded: float, seconds: float, where: str) -> None:
-    generator, n = job.generator, job.count
+    generator, n = job.generator, job.made
     say = typer.echo
     say(f"{generator.backend} on {generator.device} in {generator.precision}")
     for refusal in generator.refusals:
         say(f"  not {refusal}")
-    say(
-        f"{console.count(n, 'image')}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
-        f"({_rate(n, job.seconds)}), with saving {seconds:.2f} s ({_rate(n, seconds)})"
-    )
+    if job.kept:
+        say(f"{console.count(job.kept, 'image')} were there already")
+    if n:
+        say(
+            f"{console.count(n, 'image')}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
+            f"({_rate(n, job.seconds)}), with saving {seconds:.2f} s ({_rate(n, seconds)})"
+        )
     say(where)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from fastgan.errors import ArgumentError
+from fastgan.files import whole
 from fastgan.measure import machine
 
 #: What Pillow calls each format, and how it is told to write it.
@@ -49,24 +49,15 @@ def write(path: Path, array: Array) -> None:
     """
     format = path.suffix[1:]
     if format == "npy":
-        _replace(path, lambda file: np.save(file, array))
+        with whole(path) as file:
+            np.save(file, array)
         return
     from PIL import Image
 
     name, options = PICTURES[format]
     picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    _replace(path, lambda file: picture.save(file, name, **options))
-
-
-def _replace(path: Path, save: Callable[[BinaryIO], None]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            save(file)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole(path) as file:
+        picture.save(file, name, **options)
 
 
 class Saver:
@@ -77,12 +68,17 @@ class Saver:
 
     `put` waits while `waiting` files are unwritten, so that memory stays bounded. The first error
     of a thread is raised by the next `put`, or on the way out; files after it are not begun.
+
+    Attributes:
+        written: how many files are whole.
     """
 
     def __init__(self, threads: int | None = None, waiting: int = 64) -> None:
         self._pool = ThreadPoolExecutor(threads or min(8, machine.cores()), "fastgan-save")
         self._room = threading.BoundedSemaphore(waiting)
         self._error: BaseException | None = None
+        self._count = threading.Lock()
+        self.written = 0
 
     def put(self, path: Path, array: Array) -> None:
         """Write `array` to `path` soon; the array must not change from now on."""
@@ -95,6 +91,8 @@ class Saver:
     def _write(self, path: Path, array: Array) -> None:
         if self._error is None:
             write(path, array)
+            with self._count:
+                self.written += 1
 
     def _done(self, future: Future[None]) -> None:
         if future.cancelled():

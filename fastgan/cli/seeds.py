@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 
 from fastgan.errors import ArgumentError
 
@@ -38,12 +38,6 @@ class Seeds:
 
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self.ranges)
-
-    def chunks(self, size: int) -> Iterator[list[int]]:
-        """Lists of `size` seeds, the last one with what is left."""
-        seeds = iter(self)
-        while chunk := list(islice(seeds, size)):
-            yield chunk
 
 
 def _range(part: str, text: str) -> range:

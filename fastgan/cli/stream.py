@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +70,7 @@ def stream(
     """Write frames into a ring in shared memory, which any process can read and steer.
 
     csrc/include/fastgan_frames.h reads it from C and C++, fastgan.realtime.RingReader from Python;
-    docs/frames.md has the layout. Ctrl-C ends it.
+    docs/frames.md has the layout. Ctrl-C or SIGTERM ends it.
     """
     from fastgan.realtime.ring_reader import RingReader
     from fastgan.realtime.ring_writer import check_free
@@ -109,7 +108,6 @@ def stream(
         seed=seed, speed=speed, source=None if source is None else pictures(source), size=pixels,
         **given,
     )  # fmt: skip
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:
         with opened, ExitStack() as inputs:  # these end first
             if source is not None:
@@ -129,10 +127,8 @@ def stream(
                 typer.echo(f"{ring.shape} in {shm}, {generator.backend} on {generator.device}")
                 put(ring, first)
                 serve(opened, ring, None if frames is None else frames - 1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # SIGTERM as well: see errors.signals
         pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
     _summary(opened.stats)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgan import files
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def train(
 ) -> None:
     """Train a generator and export it as ONNX.
 
-    Sample grids, a checkpoint and the model are written to --out. Ctrl-C saves a checkpoint;
-    --resume, with the same options, goes on from it exactly.
+    Sample grids, a checkpoint and the model are written to --out. Ctrl-C and SIGTERM save a
+    checkpoint; --resume, with the same options, goes on from it exactly.
     """
     from fastgan.recipes import trainer
 
@@ -164,6 +165,11 @@ def train(
         raise ArgumentError(f"--{key.replace('_', '-')}", f"the recipe {name}", "another recipe")
     settings = replace(start, **chosen, **_parsed(setting or [], start))
     folder = out or Path("out") / name
+    file = folder / f"{name}.onnx"
+    files.check_target("--out", file)
+    # With a checkpoint beside it, the trainer says what to do.
+    if file.exists() and not resume and not (folder / trainer.CHECKPOINT).exists():
+        raise ArgumentError("--out", f"{file}, a model already", "a folder without one")
 
     found = (
         module.data(settings, data, channels) if name == "dcgan" else module.data(settings, data)
@@ -192,8 +198,7 @@ def train(
         typer.echo(f"Stopped and saved after step {outcome.step} of {settings.steps}. To go on:")
         words = [*sys.argv[1:], *([] if resume else ["--resume"])]
         typer.echo(f"  {shlex.join(['fastgan', *words])}")
-        raise typer.Exit(130)  # as a shell reports an interrupt
-    file = folder / f"{name}.onnx"
+        raise typer.Exit(128 + outcome.interrupted)  # as a shell reports it
     built.export(file)
     typer.echo(f"{file}: trained for {outcome.step} steps")
     typer.echo(f"{folder / 'samples'}: what it makes")

@@ -78,7 +78,7 @@ class PillowCanvas:
 
         if channels not in _MODES:
             found = f"a model whose result has {channels} channels"
-            raise ArgumentError("format='pil'", found, "1, 3 or 4", "take 'float32' or 'uint8'")
+            raise ArgumentError("format='pil'", found, "1, 3 or 4", "in Python take 'uint8'")
         height, width = size
         self._images = [Image.new(_MODES[channels], (width, height)) for _ in range(n)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -11,30 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from fastgan import image_files
+from fastgan import files, image_files
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.image_files import SUFFIXES, WRITTEN, Picture
+from fastgan.image_to_image import targets
+from fastgan.image_to_image.targets import Job
 
-_SAME = {".jpeg": ".jpg", **{f".{format}": f".{format}" for format in WRITTEN}}
+log = logging.getLogger("fastgan")
+
 _THREADS = 2
 #: Decoded pictures that wait for the model, and results that wait to be written, take about this.
 _WAITING_BYTES = 512 << 20
 _MOST_AHEAD = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One picture to make of another.
-
-    Attributes:
-        index: its place among all jobs.
-        mask: the mask that belongs to it.
-    """
-
-    index: int
-    source: Path
-    target: Path
-    mask: Path | None = None
 
 
 # Which -------------------------------------------------------------------------------------------
@@ -52,9 +41,11 @@ def find(source: Path, target: Path, suffix: str, ext: str, mask: Path | None = 
 
     Raises:
         ArgumentError: there is nothing to do, or a result would replace a source or another result.
+            `targets.settle` looks again, once it is known what the results are.
     """
-    if not source.exists():
+    if not os.path.lexists(source):
         raise ArgumentError(str(source), "no such file or folder", "a picture, or a folder of them")
+    to_file = False
     if source.is_dir():
         if target.exists() and not target.is_dir():
             raise ArgumentError(str(target), "a file", "a folder for the results of a folder")
@@ -62,35 +53,50 @@ def find(source: Path, target: Path, suffix: str, ext: str, mask: Path | None = 
         root = source
     else:
         sources, root = [source], source.parent
-    to_file = not source.is_dir() and not target.is_dir() and target.suffix.lower() in _SAME
+        to_file = not target.is_dir() and _names_a_file(target, ext)
     found = []
     for index, path in enumerate(sources):
-        if to_file:
-            place = target.with_suffix(_SAME[target.suffix.lower()])
-            if ext not in ("auto", place.suffix[1:]):
-                raise ArgumentError(f"--ext {ext}", f"an output named {target.name}", "one of them")
-        else:
-            ending = _SAME.get(path.suffix.lower(), ".png") if ext == "auto" else f".{ext}"
+        place = target
+        if not to_file:
+            format = (image_files.format_of(path) or "png") if ext == "auto" else ext
             name = f"{path.stem}_{suffix}" if suffix else path.stem
-            place = target / path.relative_to(root).parent / (name + ending)
-        found.append(Job(index, path, place, _mask(mask, path, root)))
-    _check_targets(found)
+            place = target / path.relative_to(root).parent / f"{name}.{format}"
+        fixed = to_file or ext != "auto"
+        found.append(Job(index, path, place, _mask(mask, path, root), fixed))
+    targets.check(found)
     return found
+
+
+def _names_a_file(target: Path, ext: str) -> bool:
+    """Whether the output of one picture is a file, by its suffix, rather than a folder."""
+    format = image_files.format_of(target)
+    if format is None:
+        if target.suffix.lower() in SUFFIXES:
+            kinds = ", ".join(f".{format}" for format in WRITTEN)
+            raise ArgumentError("--output", target.name, f"a folder, or a file in one of {kinds}")
+        return False
+    if ext not in ("auto", format):
+        raise ArgumentError(f"--ext {ext}", f"an output named {target.name}", "one of them")
+    return True
 
 
 def _pictures(source: Path, target: Path, suffix: str) -> list[Path]:
     """Every picture below `source` but for results, of this run or of an earlier one."""
-    inside, results = source.resolve(), target.resolve()
+    inside, results = os.path.realpath(source), os.path.realpath(target)
     found = []
-    for folder, names, files in os.walk(source):
+
+    def unread(error: OSError) -> None:
+        log.warning("%s: %s, so it is skipped", error.filename, error.strerror)
+
+    for folder, names, names_of_files in os.walk(source, onerror=unread):
         names[:] = [
             name
             for name in names
             if not name.startswith(".")
-            and ((Path(folder) / name).resolve() != results or results == inside)
+            and (results == inside or os.path.realpath(os.path.join(folder, name)) != results)
         ]
-        found += [Path(folder, name) for name in files if not name.startswith(".")]
-    pictures = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+        found += [Path(folder, name) for name in names_of_files if not name.startswith(".")]
+    pictures = sorted(path for path in found if path.suffix.lower() in SUFFIXES and _plain(path))
     if results == inside and suffix:
         stems = {path.with_suffix("") for path in pictures}
         pictures = [path for path in pictures if not _is_result(path, suffix, stems)]
@@ -98,6 +104,17 @@ def _pictures(source: Path, target: Path, suffix: str) -> list[Path]:
         kinds = ", ".join(SUFFIXES)
         raise ArgumentError(str(source), "no pictures", f"files that end in {kinds}")
     return pictures
+
+
+def _plain(path: Path) -> bool:
+    """Whether it may be a picture; a link that leads nowhere may have been one."""
+    try:
+        what = files.kind(os.stat(path).st_mode)
+    except OSError:  # it fails as a picture does
+        return True
+    if what is not None:
+        log.warning("%s: %s, so it is skipped", path, what)
+    return what is None
 
 
 def _is_result(path: Path, suffix: str, stems: set[Path]) -> bool:
@@ -113,20 +130,6 @@ def _mask(mask: Path | None, path: Path, root: Path) -> Path | None:
         if place.with_suffix(ending).exists():
             return place.with_suffix(ending)
     raise ArgumentError(str(mask), f"no mask for {path.name}", f"{place.stem}.png or the like")
-
-
-def _check_targets(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        place = job.target.resolve()
-        if place in sources:
-            found = f"{job.target}, which is one of the pictures to read"
-            raise ArgumentError("output", found, "another folder, or a --suffix")
-        if place in taken:
-            found = f"{taken[place].name} and {job.source.name}, which would both become {place}"
-            raise ArgumentError("output", found, "a name for each", "take --ext auto")
-        taken[place] = job.source
 
 
 # Reading -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from fastgan import image_files
 from fastgan.errors import ArgumentError
 from fastgan.images import Pixels, from_array
 from fastgan.signature import Input
+
+log = logging.getLogger("fastgan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,10 @@ def _one(name: str, value: Any, channels: int | None) -> Pixels:
     if isinstance(value, Pixels):
         return value
     if image_files.is_path(value):
-        return image_files.read(value).pixels
+        picture = image_files.read(value)
+        if picture.bits > 8 and picture.pixels.peak == 255:
+            log.warning("%s: of %d bits a channel Pillow reads 8", value, picture.bits)
+        return picture.pixels
     if image_files.is_pil(value):
         return image_files.decode(value, name).pixels
     return from_array(name, value, channels)

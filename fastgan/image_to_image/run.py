@@ -360,7 +360,9 @@ class _Group:
         options = self._options
         if options.format == "pil":
             found = "a model whose result is not the image at some scale"
-            raise ArgumentError("format='pil'", found, "one that is", "take 'float32' or 'uint8'")
+            raise ArgumentError(
+                "format='pil'", found, "one that is", "in Python take 'float32' or 'uint8'"
+            )
         windows = self._windows(self._pixels)
         batch = self._model.batch(windows.grid.window, options.batch_size, tiled=False)
         inputs = windows.inputs(0, len(windows))

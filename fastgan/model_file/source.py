@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastgan import files
 from fastgan.errors import LimitError, ModelFileError
 from fastgan.limits import Limits, size_text
 
@@ -46,20 +46,16 @@ def open_source(source: str | os.PathLike[str] | bytes, limits: Limits) -> Sourc
 
 
 def _read_file(path: Path, limits: Limits) -> bytes:
-    # Without O_NONBLOCK a named pipe would keep us waiting for a writer.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if path.is_dir():
             inside = sorted(p.name for p in path.glob("*.onnx"))[:3]
             hint = f"the folder holds {', '.join(inside)}" if inside else ""
             raise ModelFileError(str(path), "a folder", NEEDED, hint)
-        with open(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelFileError(str(path), "a device, pipe or socket", NEEDED)
-            _check_size(str(path), status.st_size, limits)
+        with files.open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(str(path), size, limits)
             # One byte more than it said: a file that grows meanwhile is not read for ever.
-            return file.read(status.st_size + 1)
+            return file.read(size + 1)
     except FileNotFoundError:
         raise ModelFileError(str(path), "no such file", NEEDED, _similar(path)) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path

@@ -2,16 +2,15 @@
 
 A run that is interrupted and resumed gives, bit for bit, the weights of one that was not: all
 randomness of a step comes from one generator, whose state is in the checkpoint with everything
-else that changes, and a Ctrl-C waits for the end of the step.
+else that changes, and a Ctrl-C or SIGTERM waits for the end of the step.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from fastgan import files
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.recipes.images import grid
 
@@ -74,10 +74,15 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: after which step, and whether it was interrupted before the last."""
+    """How a run ended.
+
+    Attributes:
+        step: the last one that was trained.
+        interrupted: the signal that ended it before its last step; 0 for none.
+    """
 
     step: int
-    interrupted: bool
+    interrupted: int
     losses: dict[str, float]
 
 
@@ -119,12 +124,13 @@ def train(
         raise ArgumentError("--patience", f"the recipe {recipe.name}", "a recipe with a score")
     log = _writer(out / "tensorboard") if tensorboard else None
     (out / "samples").mkdir(parents=True, exist_ok=True)
+    files.sweep(out)
     draw = torch.Generator().manual_seed(seed)
     first = _load(file, recipe, draw) if resume else 0
 
     losses: dict[str, float] = {}
     scores: list[float] = []
-    with _interrupt() as interrupted, log or nullcontext():
+    with _interrupt() as signals, log or nullcontext():
         for step in range(first + 1, steps + 1):
             losses = recipe.step(draw)
             bad = [name for name, loss in losses.items() if not abs(loss) < float("inf")]
@@ -136,7 +142,7 @@ def train(
             if log is not None:
                 for name, loss in losses.items():
                     log.add_scalar(f"loss/{name}", loss, step)
-            look = step == steps or interrupted.is_set() or step % samples_every == 0
+            look = step == steps or signals or step % samples_every == 0
             if look and patience:
                 scores.append(recipe.score() or 0.0)
                 if log is not None:
@@ -146,16 +152,17 @@ def train(
                 _save(file, recipe, draw, step)
             if look:
                 sheet = grid(recipe.samples(100), scale=2)
-                sheet.save(out / "samples" / f"{step:06}.png")
+                with files.whole(out / "samples" / f"{step:06}.png") as picture:
+                    sheet.save(picture, "PNG")
                 if log is not None:
                     log.add_image(
                         "samples", np.asarray(sheet.convert("RGB")), step, dataformats="HWC"
                     )
-            if interrupted.is_set():
-                return Outcome(step, step < steps, losses)
+            if signals:
+                return Outcome(step, signals[0] if step < steps else 0, losses)
             if stop:
-                return Outcome(step, False, losses)
-    return Outcome(max(first, steps), False, losses)
+                return Outcome(step, 0, losses)
+    return Outcome(max(first, steps), 0, losses)
 
 
 def _writer(folder: Path) -> Any:
@@ -177,9 +184,8 @@ def _save(file: Path, recipe: Recipe, draw: torch.Generator, step: int) -> None:
         "draw": draw.get_state(),
         "state": {name: part.state_dict() for name, part in recipe.state.items()},
     }
-    partial = file.with_suffix(".partial")
-    torch.save(checkpoint, partial)
-    os.replace(partial, file)
+    with files.replacing(file) as part:
+        torch.save(checkpoint, part)
 
 
 def _load(file: Path, recipe: Recipe, draw: torch.Generator) -> int:
@@ -204,20 +210,23 @@ def _load(file: Path, recipe: Recipe, draw: torch.Generator) -> int:
 
 
 @contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is always finished; a second one ends."""
-    event = threading.Event()
+def _interrupt() -> Iterator[list[int]]:
+    """The signals that came, of those that end a process: after one, a step is still finished. A
+    second Ctrl-C ends at once.
+    """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only it may set handlers
-        yield event
+        yield came
         return
 
     def handle(number: int, frame: object) -> None:
-        if event.is_set():
+        if came and number == signal.SIGINT:
             raise KeyboardInterrupt
-        event.set()
+        came.append(number)
 
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with ExitStack() as after:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                after.callback(signal.signal, number, signal.signal(number, handle))
+        yield came

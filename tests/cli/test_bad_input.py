@@ -188,14 +188,10 @@ def test_an_outdir_without_write_permission(fastgan, rgb, tmp_path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk(fastgan, rgb, tmp_path, monkeypatch) -> None:
     """Files that go to a device that is always full."""
-    import fastgan.cli.saving as saving
+    from fastgan import files
 
     real = open
-
-    def to_full(path, mode):
-        return real("/dev/full", mode)
-
-    monkeypatch.setattr(saving, "open", to_full, raising=False)
+    monkeypatch.setattr(files, "open", lambda *_: real("/dev/full", "wb"), raising=False)
     said(fastgan("generate", rgb, "--n", 4, "--outdir", tmp_path), "No space left on device")
 
 
