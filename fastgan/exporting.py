@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from fastgan import arguments
+from fastgan import arguments, files
 from fastgan.errors import ArgumentError, FastganError, UnsupportedError
 from fastgan.export_check import (
     OPEN_SIZE,
@@ -104,6 +104,7 @@ def export(
     target = Path(path).resolve()
     if not target.parent.is_dir():
         raise ArgumentError(str(path), "no such folder", "a folder that exists")
+    files.check_target("path", target)
 
     with _evaluation(module), torch.random.fork_rng(devices=[]), torch.no_grad():
         model = _trace(module, inputs, opset, exporter, optimize)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastgan.cli import console, options, rate_bench
+from fastgan.cli import console, options, rate_bench, records
 from fastgan.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from fastgan.measure.report import Report
 
 EXAMPLES = (
     ("fastgan bench dcgan-digits", "every size, every peer: about a minute and a half"),
@@ -54,7 +56,8 @@ def bench(
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all samples as JSON.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all samples as JSON; - is stdout."),
     ] = None,
     plot_file: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Write a plot, .png or .svg.")
@@ -87,13 +90,12 @@ def bench(
 
     from rich.progress import BarColumn, TimeElapsedColumn
 
-    from fastgan.measure import advice, plot, table
     from fastgan.measure import bench as benchmark
+    from fastgan.measure import plot
 
     if plot_file is not None:
         plot.check(plot_file)
-    for path in filter(None, (json_file, plot_file)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    records.check(model, json_file, plot_file)
     with console.progress("{task.description}", BarColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=1.0)
         report = benchmark.run(
@@ -107,6 +109,15 @@ def bench(
             threads=threads,
             say=lambda text, done: bar.update(task, description=text, completed=done),
         )
+    if not records.on_stdout(json_file):
+        _show(report)
+    records.write(report.as_json(["fastgan", *sys.argv[1:]]), json_file)
+    records.draw(lambda path: plot.write(report, path), plot_file)
+
+
+def _show(report: Report) -> None:
+    from fastgan.measure import advice, table
+
     out = console.out()
     shown = console.table(*table.HEADERS, left=1)
     shown.columns[0].justify, shown.columns[1].justify = "right", "left"
@@ -127,11 +138,6 @@ def bench(
         out.print(line, soft_wrap=True, markup=False)
     for line in advice.advise(report):
         out.print(f"* {line}", soft_wrap=True, markup=False)
-    if json_file is not None:
-        record = report.as_json(["fastgan", *sys.argv[1:]])
-        json_file.write_text(json.dumps(record, indent=1))
-    if plot_file is not None:
-        plot.write(report, plot_file)
 
 
 def _sizes(text: str) -> list[int]:

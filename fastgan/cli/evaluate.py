@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, options, records
 
 if TYPE_CHECKING:
     from fastgan.recipes.evaluation.report import Report
@@ -76,6 +75,7 @@ def evaluate(
         raise ArgumentError("--precision", repr(precision), "such as fp32,bf16")
     if data is None and inception is not None:
         raise ArgumentError("--inception", "no --data", "a folder of real images")
+    records.check(model, json_file)
     if data is not None:
         figures = collection.against(data, n, inception)
     else:
@@ -90,13 +90,8 @@ def evaluate(
             backend=backend,
             say=lambda text: bar.update(task, description=f"{model} in {text}"),
         )
-    text = json.dumps(found.as_json(), indent=1)
-    if json_file is not None and str(json_file) != "-":
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(text + "\n", encoding="utf-8")
-    if str(json_file) == "-":
-        typer.echo(text)
-    else:
+    records.write(found.as_json(), json_file)
+    if not records.on_stdout(json_file):
         _show(found)
     if not found.reached:
         raise typer.Exit(1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastgan.cli import console
+from fastgan.cli import console, records
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ def run(
 
     if plot_file is not None:
         plotting.check(plot_file)
-    for path in filter(None, (json_file, plot_file)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    records.check(model, json_file, plot_file)
     generator = fastgan.load(model, device=device, backend=backend, precision=precision)
     if generator.signature.image is not None:
         raise ArgumentError("bench --fps", "a model that takes pictures", "one with a latent")
@@ -51,19 +49,18 @@ def run(
         )
         bar.update(task, total=None)
         best = rates.highest(generator, batch, say=lambda text: bar.update(task, description=text))
-    _print(model, generator, report, best)
-    if json_file is not None:
-        record: dict[str, Any] = {
-            "command": ["fastgan", *sys.argv[1:]],
-            "machine": machine.describe(),
-            "model": model,
-            "runs": f"{generator.backend} on {generator.device} in {generator.precision}",
-            "run": report.as_json(),
-            "highest": None if best is None else best.as_json(),
-        }
-        json_file.write_text(json.dumps(record, indent=1) + "\n")
-    if plot_file is not None:
-        rates.plot(report, model, plot_file)
+    if not records.on_stdout(json_file):
+        _print(model, generator, report, best)
+    record: dict[str, Any] = {
+        "command": ["fastgan", *sys.argv[1:]],
+        "machine": machine.describe() if json_file is not None else {},
+        "model": model,
+        "runs": f"{generator.backend} on {generator.device} in {generator.precision}",
+        "run": report.as_json(),
+        "highest": None if best is None else best.as_json(),
+    }
+    records.write(record, json_file)
+    records.draw(lambda path: rates.plot(report, model, path), plot_file)
 
 
 def _print(model: str, generator: Any, report: RateReport, best: RateReport | None) -> None:

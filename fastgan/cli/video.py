@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgan import files
 from fastgan.cli import console, named, options
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
@@ -93,6 +94,7 @@ def video(
         raise ArgumentError("--fps", f"{fps:g}", "more than 0, at most 1000")
     given = named.values(input)
     recording.check(output, codec)
+    files.check_target("--output", output, (audio, model))
     walk, count = _walk(
         Seeds(seeds), columns * rows, num_keyframes, w_frames, interpolation, loop, rng
     )
@@ -103,6 +105,7 @@ def video(
         walk, count = Retime(walk, envelope.scaled(0.25, 3.0)), envelope.frames
     count = frames if frames is not None else max(1, count - start)
     output.parent.mkdir(parents=True, exist_ok=True)
+    files.sweep(output.parent)
     sink = recording.VideoWriter(
         output, fps, codec, None if crf is None else {"crf": str(crf)}, scale, audio, start / fps
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,8 +235,7 @@ class LivePage(ABC):
         with self._lock:
             if on and self._recorder is None:
                 self._serving.folder.mkdir(parents=True, exist_ok=True)
-                name = time.strftime("live-%Y%m%d-%H%M%S.mp4")
-                path = self._serving.folder / name
+                path = _free(self._serving.folder / time.strftime("live-%Y%m%d-%H%M%S.mp4"))
                 self._recorder = VideoWriter(path, self._fps or _RECORDED_FPS)
             elif not on and self._recorder is not None:
                 recorder, self._recorder = self._recorder, None
@@ -292,6 +293,12 @@ class LivePage(ABC):
 
     def _state(self) -> dict[str, Any]:
         return {"paused": self._paused, "recording": self._recorder is not None}
+
+
+def _free(path: Path) -> Path:
+    """A path of which there is nothing yet: this one, or with a number behind the name."""
+    taken = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(one for one in chain((path,), taken) if not os.path.lexists(one))
 
 
 def picture_of(data: bytes) -> tuple[tuple[int, float, float, float], Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastgan import files
 from fastgan.errors import ArgumentError, BackendError
 
 Floats = NDArray[np.float64]
@@ -85,6 +86,7 @@ class Envelope:
         except ImportError:
             raise BackendError("audio", "no PyAV", "pip install 'fastgan[video]'") from None
         parts: list[Any] = []
+        files.open_plain(path).close()  # of a pipe FFmpeg would wait for a writer
         try:
             with av.open(str(path)) as container:
                 if not container.streams.audio:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan import arguments
+from fastgan import arguments, files
 from fastgan.errors import ArgumentError, BackendError
 
 #: What a suffix is encoded with, unless another codec is asked for.
@@ -63,7 +63,7 @@ class VideoWriter:
 
     Raises:
         BackendError: PyAV is not installed.
-        ArgumentError: an unknown suffix or codec.
+        ArgumentError: an unknown suffix or codec; no file can be put there, or it is the sound.
         OSError: the folder can't be written.
     """
 
@@ -81,9 +81,8 @@ class VideoWriter:
         fps = arguments.number("fps", fps, above=0, needed="a finite number above 0")
         self.path, self._scale = path, arguments.whole("scale", scale)
         self._codec, self._format = _codec(av, path, codec)
-        self._part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-        with suppress(FileNotFoundError):
-            os.unlink(self._part)
+        files.check_target("video", path, (sound,))
+        self._part = files.part_of(path)
         self._container = av.open(str(self._part), "w")
         self._rate = Fraction(fps).limit_denominator(1001)
         quality = _QUALITY.get(self._codec)

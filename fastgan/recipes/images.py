@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fastgan.errors import ArgumentError
+from fastgan.files import open_plain
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _HELD_OUT = 5  # every fifth digit is held out
@@ -77,7 +78,7 @@ def read(file: Path) -> Image.Image:
         ArgumentError: it can't be read.
     """
     try:
-        with Image.open(file) as opened:
+        with open_plain(file) as data, Image.open(data) as opened:
             return opened.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise ArgumentError(str(file), str(error), "an image", "remove the file") from error

@@ -234,6 +234,65 @@ def test_interrupted_it_leaves_whole_files(rgb, tmp_path) -> None:
         assert read(file).shape == (8, 8, 3)
 
 
+# Going on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", [("--n", 40, "--start", 3), ("--seeds", "5-30,99,40-52")])
+def test_resume_makes_what_is_missing_and_keeps_the_rest(fastgan, rgb, tmp_path, which) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert fastgan("generate", rgb, *which, "--outdir", whole).code == 0
+    parts.mkdir()
+    names = sorted(path.name for path in whole.iterdir())
+    kept = [*names[:7], *names[10:11], *names[30:]]
+    for name in kept:
+        (parts / name).write_bytes(b"whole, as far as anybody knows")
+    (parts / names[8]).write_bytes(b"")  # nothing of ours, and no picture
+    outcome = fastgan("generate", rgb, *which, "--outdir", parts, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert f"{len(kept)} images were there already" in outcome.out
+    assert f"{40 - len(kept)} images: loaded" in outcome.out
+    assert sorted(path.name for path in parts.iterdir()) == names
+    for name in names:
+        if name in kept:
+            assert (parts / name).read_bytes() == b"whole, as far as anybody knows"
+        else:
+            assert np.abs(read(parts / name).astype(int) - read(whole / name)).max() <= 1
+    outcome = fastgan("generate", rgb, *which, "--outdir", parts, "--resume")
+    assert outcome.code == 0
+    assert "nothing to do" in outcome.out
+
+
+def test_a_killed_run_is_gone_on_with(fastgan, rgb, tmp_path) -> None:
+    code = """if True:
+        import itertools, os, sys
+        from PIL import Image
+        from fastgan.cli import main
+        save, count = Image.Image.save, itertools.count()
+        def dies(self, file, *a, **o):
+            if next(count) == 100:
+                file.write(b"half")
+                file.flush()
+                os.kill(os.getpid(), 9)
+            save(self, file, *a, **o)
+        Image.Image.save = dies
+        main()
+    """
+    command = ["generate", str(rgb), "--n", "300", "--outdir", str(tmp_path)]
+    died = subprocess.run([sys.executable, "-c", code, *command], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert fastgan(*command, "--resume").code == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"sample{i:06d}.png" for i in range(300)]
+    assert all(read(tmp_path / name).shape == (8, 8, 3) for name in names)
+
+
+def test_resume_is_for_files(fastgan, rgb, tmp_path) -> None:
+    outcome = fastgan("generate", rgb, "--grid", "2x2", "--resume", "--outdir", tmp_path)
+    assert outcome.code == 2
+    assert "--grid beside it" in outcome.err
+
+
 # Models that are no plain image generators --------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Training: a quick run, exact resume, and what stops or refuses a run."""
 
 import _thread
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,14 +155,17 @@ def test_shifting_moves_images_and_passes_gradients(digits):
     assert pictures.grad.sum() == moved.numel()
 
 
-def test_ctrl_c_finishes_the_step_and_saves(tmp_path, digits):
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_finishes_the_step_and_saves(tmp_path, digits, sign):
     def press(step: int, losses: dict[str, float]) -> None:
         if step == 3:
-            _thread.interrupt_main()
+            _thread.interrupt_main(sign)
+            if sign != signal.SIGINT:  # `timeout` sends it twice
+                _thread.interrupt_main(sign)
 
     recipe, twin = dcgan.build(QUICK, digits), dcgan.build(QUICK, digits)
     outcome = trainer.train(recipe, tmp_path, steps=50, seed=0, on_step=press)
-    assert outcome.interrupted
+    assert outcome.interrupted == sign
     assert 3 <= outcome.step <= 4
     assert (
         trainer.train(twin, tmp_path, steps=outcome.step, seed=0, resume=True).step == outcome.step

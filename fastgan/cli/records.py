@@ -1,0 +1,49 @@
+"""What a command measured, as JSON in a file or on stdout, and as a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fastgan import files
+
+
+def check(model: str, json_file: Path | None, plot_file: Path | None = None) -> None:
+    """Whether both can be written: to be asked before a long run, not after it.
+
+    Raises:
+        ArgumentError: a file can't be put there, or is the model.
+        OSError: its folder can't be made.
+    """
+    for option, path in (("--json", json_file), ("--plot", plot_file)):
+        if path is not None and not on_stdout(path):
+            other = json_file if path is plot_file else None
+            files.check_target(option, path, (model, other))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.sweep(path.parent)
+
+
+def on_stdout(path: Path | None) -> bool:
+    """Whether JSON goes to stdout, and nothing else does."""
+    return str(path) == "-"
+
+
+def write(record: dict[str, Any], json_file: Path | None) -> None:
+    """Write the record where it was asked for, if it was."""
+    text = json.dumps(record, indent=1)
+    if on_stdout(json_file):
+        typer.echo(text)
+    elif json_file is not None:
+        with files.whole(json_file) as file:
+            file.write(f"{text}\n".encode())
+
+
+def draw(plot: Callable[[Path], None], plot_file: Path | None) -> None:
+    """Let `plot` write a picture where it was asked for, if it was."""
+    if plot_file is not None:
+        with files.replacing(plot_file) as part:
+            plot(part)
