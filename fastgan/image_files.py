@@ -195,7 +195,7 @@ def _named(name: str) -> Iterator[None]:
         kinds = ", ".join(_OPENED)
         raise ArgumentError(name, "no picture that can be read", f"one of {kinds}") from None
     except Image.DecompressionBombError as error:
-        instead = "raise PIL.Image.MAX_IMAGE_PIXELS where such a picture is meant to be read"
+        instead = "in Python, PIL.Image.MAX_IMAGE_PIXELS allows larger ones"
         raise ArgumentError(name, str(error), needed, instead) from None
     except OSError as error:  # no such file, no permission; also truncated data
         raise ArgumentError(name, error.strerror or str(error), needed) from None

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run it, unless "-" or a URL was given for a file or a folder."""
+        ctx.find_root().obj = {opt for option in self.params for opt in option.opts}
         for option in self.params:
             value = ctx.params.get(option.name)
             standard = str(value) == "-" and "--json" in option.opts  # JSON may go to stdout
@@ -92,6 +93,10 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise typer.Exit(interrupted(error)) from None
+        except Exception as error:
+            if _out_of_memory(error):
+                raise typer.Exit(fail(f"not enough memory{_less(ctx.obj or ())}")) from None
+            raise
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command and exit with its code."""
@@ -122,8 +127,6 @@ def report(error: Exception) -> int:
         message = error.format_message()
         stop = "" if message.endswith((".", "?")) else "."
         return fail(f"{message}{stop} See '{usage} --help'.")
-    if _out_of_memory(error):
-        return fail("not enough memory: ask for fewer images at once with --batch-size")
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename is not None else ""
         return fail(f"{name}{error.strerror or error}")
@@ -136,6 +139,20 @@ def fail(message: str, code: int = 2) -> int:
     """Print the one line, and return the exit code."""
     typer.echo(f"fastgan: {message}", err=True)
     return code
+
+
+def _less(options: Container[str]) -> str:
+    """What to do about too little memory with the options that a command has."""
+    for option, less in (
+        ("--tile", "run large pictures in tiles with --tile"),
+        ("--batch-size", "ask for fewer images at once with --batch-size"),
+        ("--batch", "ask for fewer images at once with --batch"),
+        ("--n", "ask for fewer images at once with --n"),
+        ("--grid", "ask for fewer images at once with --grid"),
+    ):
+        if option in options:
+            return f": {less}"
+    return ""
 
 
 def _out_of_memory(error: Exception) -> bool:

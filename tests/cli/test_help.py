@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
 import fastgan as library
+from fastgan.cli import app
 
 COMMANDS = (
     *("generate", "stream", "video", "live", "inspect", "compare", "bench", "evaluate"),
@@ -43,6 +47,34 @@ def test_the_examples_use_options_that_exist(fastgan) -> None:
         options, _, examples = text.partition("Examples:")
         for option in re.findall(r"--[a-z-]+", examples):
             assert option in options, f"{command} has no {option}"
+
+
+#: Options of other programs that our messages name, by program.
+OTHERS = {
+    *("--force-reinstall", "--no-deps"),  # pip
+    *("--query-gpu", "--shm-size"),  # nvidia-smi, docker
+}
+
+
+def test_messages_name_options_that_exist() -> None:
+    """Every --option in a string, in a command's own file those of that command."""
+    commands = typer.main.get_command(app()).commands
+    options = {
+        name: {"--help", "--version", "--verbose"}
+        | {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
+        for name, command in commands.items()
+    }
+    every = set().union(*options.values()) | OTHERS
+    files = {"apply_run": "apply", "rate_bench": "bench"}
+    sources = Path(library.__file__).parent
+    for path in sorted(sources.rglob("*.py")):
+        known = every
+        if path.parent.name == "cli":
+            known = options.get(files.get(path.stem, path.stem), every)
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value if isinstance(node, ast.Constant) else None
+            for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", str(text or "")):
+                assert word in known, f"{path}:{node.lineno}: no {word}"
 
 
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
