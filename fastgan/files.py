@@ -97,21 +97,19 @@ def check_target(where: str, path: Path, reads: Iterable[Path | str | None] = ()
         # What is written is moved into place, so that a device itself would be replaced.
         if found := kind(os.stat(path).st_mode):
             raise ArgumentError(where, f"{path}, {found}", "a file, there already or not")
-    taken = identities(path)
     for read in reads:
-        if read is not None and taken & identities(read):
+        if read is not None and identity(path) == identity(read):
             found = f"{path}, which is also read"
             raise ArgumentError(where, found, "another file", f"{read} would be lost")
 
 
-def identities(path: str | os.PathLike[str]) -> set[object]:
-    """By what a file is known, under any name: its real path, and its inode where it is there."""
-    known: set[object] = {os.path.realpath(path)}  # of a link to itself: that link
+def identity(path: str | os.PathLike[str]) -> object:
+    """By what a file is known under any name: its inode; its real path where there is none."""
     with suppress(OSError):
         status = os.stat(path)
         if status.st_ino:
-            known.add((status.st_dev, status.st_ino))
-    return known
+            return status.st_dev, status.st_ino
+    return os.path.realpath(path)  # of a link to itself: that link
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgan import files
 from fastgan.cli import console, named, options
 from fastgan.errors import ArgumentError, FastganError
 
@@ -154,6 +155,9 @@ def apply(
     jobs = targets.settle(jobs, run.result, (style, model))
     run.loaded = time.perf_counter() - began
     began = time.perf_counter()
+    for folder in {job.target.parent for job in jobs}:
+        if folder.is_dir():
+            files.sweep(folder)
     run.all(jobs)
     _report(run, jobs, output, time.perf_counter() - began)
 

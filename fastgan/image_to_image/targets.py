@@ -81,16 +81,16 @@ def check(jobs: Sequence[Job], reads: Iterable[Path | str | None] = ()) -> None:
     """
     others = {Path(read) for read in reads if read is not None}
     others |= {job.mask for job in jobs if job.mask is not None}
-    sources = {identity for job in jobs for identity in files.identities(job.source)}
-    known = {identity for other in others for identity in files.identities(other)}
+    sources = {files.identity(job.source) for job in jobs}
+    known = {files.identity(other) for other in others}
     parent = cache(os.path.realpath)
     taken: dict[tuple[str, str], Job] = {}
     folded: dict[tuple[str, str], Job] = {}
     for job in jobs:
         files.check_target("output", job.target)
-        same = files.identities(job.target)
-        if same & sources or same & known:
-            what = "one of the pictures to read" if same & sources else "also read"
+        same = files.identity(job.target) if os.path.lexists(job.target) else None
+        if same in sources or same in known:
+            what = "one of the pictures to read" if same in sources else "also read"
             found = f"{job.target}, which is {what}"
             needed = "another --output" + ", or another --suffix" * (len(jobs) > 1)
             raise ArgumentError("output", found, needed)

@@ -16,6 +16,7 @@ from PIL import Image
 
 import fastgan as engine
 from fastgan import signature_metadata
+from fastgan.files import whole
 from fastgan.image_to_image import targets
 from fastgan.signature import Input, Output, Signature
 from tests.cli.conftest import Outcome
@@ -200,6 +201,18 @@ def test_links_that_lead_nowhere_are_an_error_each(fastgan: Fastgan, model: Path
         assert f"  in/{name}: found " in outcome.err
     assert files(Path("out")) == ["ok_out.png"]
     said(fastgan("apply", model, "-i", "in/self.png"), "self.png", "symbolic links")
+
+
+def test_what_a_killed_run_left_is_removed(fastgan: Fastgan, model: Path) -> None:
+    picture(Path("in/a.png"), 8, 8, 3)
+    with whole(Path("a.png")):
+        (mine,) = Path().glob(".fastgan-*")
+    for process in (os.getpid(), 2**22 + 1):  # the last one is more than there can be
+        Path("out").mkdir(exist_ok=True)
+        left = mine.name.replace(f"-{os.getpid()}-", f"-{process}-")
+        Path("out", left).write_text("half")
+    assert fastgan("apply", model, "-i", "in").code == 0
+    assert files(Path("out")) == [mine.name, "a_out.png"]
 
 
 # What comes out ----------------------------------------------------------------------------------
