@@ -7,6 +7,7 @@ are in `sample_rules_products`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,17 +24,18 @@ Rule = Callable[[Flow, ir.Node], Said]
 ACROSS = "the samples' axis"
 
 
-def rule_of(node: ir.Node, opset: int) -> Rule | None:
-    """The rule of a node's operator at this opset; None where there is none."""
+@functools.cache
+def rule_of(domain: str, name: str, opset: int) -> Rule | None:
+    """The rule of an operator at this opset; None where there is none."""
     from fastgan.plan.sample_rules_products import RULES as PRODUCTS
 
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    rule = _RULES.get((domain, node.op_type)) or PRODUCTS.get((domain, node.op_type))
+    domain = "" if domain == "ai.onnx" else domain
+    rule = _RULES.get((domain, name)) or PRODUCTS.get((domain, name))
     if rule is not None:
         return rule
-    if not domain and node.op_type in ("Softmax", "LogSoftmax", "Hardmax"):
+    if not domain and name in ("Softmax", "LogSoftmax", "Hardmax"):
         return partial(_along, default=-1) if opset >= 13 else _along_rest
-    op = find(domain, node.op_type, opset)
+    op = find(domain, name, opset)
     return elementwise if op is not None and op.elementwise else None
 
 

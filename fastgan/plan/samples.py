@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -173,7 +173,7 @@ class Flow:
             return
         alike = self._alike and all(lay.alike for lay in before)
         for value, lay in zip(node.outputs, each, strict=False):
-            self.lays[value] = replace(lay, alike=alike and lay.alike)
+            self.lays[value] = Lay(lay.axis, lay.inner, alike and lay.alike, lay.broken)
         self._number(node)
 
     def _meet(self, node: ir.Node, reason: str, before: Sequence[Lay]) -> None:
@@ -344,14 +344,15 @@ def follow(
         flow.begin(value, value.name in inputs)
     opset = model.opset_imports.get("", 1)
     for node in model.graph:
-        flow.visit(node, rule_of(node, opset))
+        flow.visit(node, rule_of(node.domain, node.op_type, opset))
     return flow
 
 
 def sizes(value: ir.Value) -> tuple[int, ...]:
     """The static shape of a value of a specialised graph."""
     assert value.shape is not None
-    return tuple(value.shape.numpy())
+    dims: Any = value.shape.dims  # all of them integers, where it is static
+    return tuple(dims)
 
 
 def constant(value: ir.Value | None) -> Array | None:

@@ -133,8 +133,8 @@ class Maker:
         else:
             for i in opens:
                 target[i] = -1
-        if not target or 0 in target:
-            return x
+        if target[0] == 1 and any(dim.open for dim in dims[1:]):
+            self.traced = True  # as a trace at a batch of one would write it
         return self.add("Reshape", [x.name, self.ints(*target)], dims)
 
     def transpose(self, x: Tensor) -> Tensor:
