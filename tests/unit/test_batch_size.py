@@ -197,3 +197,95 @@ def test_statistics_of_the_batch_are_those_of_the_exported_one(batch, frozen) ->
         for part in x.split(batch)
     ]
     assert torch.allclose(g.run({"x": x})["y"], torch.cat(each), atol=1e-5)
+
+
+X = np.random.default_rng(7).standard_normal((6, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (helper.make_node("ReduceMean", ["x", "first"], ["y"]), X.mean(0, keepdims=True)),
+        (helper.make_node("ReduceMean", ["x", "first"], ["y"], keepdims=0), X.mean(0)),
+        (helper.make_node("ReduceMax", ["x"], ["y"]), X.max(keepdims=True)),
+        (helper.make_node("Transpose", ["x"], ["y"]), X.T),
+        (helper.make_node("Softmax", ["x"], ["y"], axis=0), torch.from_numpy(X).softmax(0).numpy()),
+        (helper.make_node("CumSum", ["x", "axis"], ["y"]), X.cumsum(0)),
+    ],
+    ids=lambda node: getattr(node, "op_type", ""),
+)
+def test_samples_that_meet_run_together(node, expected, backend) -> None:
+    """An open batch, not traced: whatever comes out is of all samples that went in."""
+    weights = {"first": np.array([0]), "axis": np.array(0)}
+    data = graph_model([node], [value("x", ["n", 3])], weights=weights)
+    g = fastgan.load(data, device="cpu", backend=backend, strict=True)
+    assert g.signature.frozen_batch is None
+    assert not g.signature.made.apart
+    made = g.run({"x": X})["y"].numpy()
+    assert made.shape == expected.shape
+    assert np.allclose(made, expected, atol=1e-6)
+    if len(made) == len(X):  # `generate` makes them of all n latents too
+        z = g.latents(40, seed=1)
+        assert torch.allclose(g.generate(40, seed=1), g.run({"x": z})["y"])
+    else:
+        with pytest.raises(ArgumentError, match="a row for each sample"):
+            g.generate(6)
+
+
+def windows(traced: list[int], relus: int = 0) -> bytes:
+    """x [batch, 4] -> a Softmax of each sample, by way of a Reshape that a trace at two left.
+
+    Args:
+        relus: how many come before it.
+    """
+    names = ["x", *(f"r{i}" for i in range(relus))]
+    nodes = [helper.make_node("Relu", names[i : i + 1], [names[i + 1]]) for i in range(relus)]
+    nodes += [
+        helper.make_node("Unsqueeze", [names[-1], "zero"], ["one"]),
+        helper.make_node("Concat", ["one"] * 3, ["three"], axis=0),
+        helper.make_node("Reshape", ["three", "fold"], ["folded"]),  # [3 * batch, 4]
+        helper.make_node("Reshape", ["folded", "unfold"], ["again"]),  # [3, batch, 4]
+        helper.make_node("ReduceMean", ["again", "zero"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "traced"], ["pairs"]),
+        helper.make_node("Softmax", ["pairs"], ["soft"], axis=-1),
+        helper.make_node("Reshape", ["soft", "fold"], ["y"]),
+    ]
+    shapes = {"zero": [0], "fold": [-1, 4], "unfold": [3, -1, 4], "traced": traced}
+    weights = {name: np.array(sizes) for name, sizes in shapes.items()}
+    shape = ["batch", 4]
+    return graph_model(nodes, [value("x", shape)], weights=weights, outputs=[value("y", shape)])
+
+
+@pytest.mark.parametrize("relus", [0, 3100])
+@pytest.mark.parametrize("traced", [[2, -1], [2, 4], [1, -1]])
+def test_the_batch_of_a_trace_is_followed_to(traced, relus) -> None:
+    g = fastgan.load(windows(traced, relus), device="cpu", backend="torch", strict=True)
+    assert g.signature.frozen_batch == traced[0]
+    x = torch.rand(5, 4)
+    assert torch.allclose(g.run({"x": x})["y"], x.softmax(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [["n", 3, 4, 4], [1, 3, 4, 4], [2, 3, 4, 4]])
+@pytest.mark.parametrize("weight", [[3, 2, 3, 3], [3, 1, 3, 3]])
+def test_weights_given_as_an_input_are_no_batch(shape, weight, caplog) -> None:
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"])
+    data = graph_model([node], [value("x", shape), value("w", weight)])
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    assert g.signature.frozen_batch is None
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+    x, w = torch.rand(2, 3, 4, 4), torch.rand(weight)
+    expected = torch.nn.functional.conv_transpose2d(x, w)
+    assert torch.allclose(g.run({"x": x, "w": w})["y"], expected, atol=1e-5)
+
+
+def test_samples_that_meet_in_a_fixed_batch_are_never_filled_up() -> None:
+    node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
+    data = graph_model([node], [value("x", [2, 3])])
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    made = g.run({"x": X[:4]})["y"].numpy()
+    each = [torch.from_numpy(part).softmax(0).numpy() for part in (X[:2], X[2:4])]
+    assert np.allclose(made, np.concatenate(each), atol=1e-6)
+    for refused in (lambda: g.run({"x": X[:3]}), lambda: g.generate(3)):
+        with pytest.raises(ArgumentError, match="a multiple of 2"):
+            refused()
