@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-cpu check evaluate bench clean
+.PHONY: demo test test-cpu check evaluate bench resolve clean
 
 demo: $(VENV)/.demo  ## generate a grid of images with the model that ships, into out/grid.png
 	$(BIN)/fastgan generate dcgan-digits --n 64 --grid 8x8 --outdir out
@@ -50,6 +50,10 @@ $(VENV)/.test: $(VENV)/.created $(SOURCES)
 $(VENV)/.bench: $(VENV)/.created $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test,bench]" --constraint constraints.txt
 	touch $@ $(VENV)/.demo $(VENV)/.test
+
+resolve: $(VENV)/.created  ## see that every promised version of Python finds its packages (network)
+	$(BIN)/python -m pip install --quiet uv
+	PATH="$(abspath $(BIN)):$$PATH" tests/pythons.sh
 
 clean:
 	rm -rf $(VENV) build out *.egg-info
