@@ -217,9 +217,16 @@ class ReluOfLeaky(RewriteRuleClassBase):
         return op.Relu(leaky)
 
 
+#: A skip connection has a few; to look through all of thousands for each of them takes squares.
+_MOST_READERS = 64
+
+
 def _leaky(x: ir.Value, before: ir.Node) -> ir.Value | None:
     """leaky_relu(x), of a positive slope, where it is made before this node."""
-    readers = {node for node, _ in x.uses() if node.op_type == "LeakyRelu"}
+    uses = x.uses()
+    if len(uses) > _MOST_READERS:
+        return None
+    readers = {node for node, _ in uses if node.op_type == "LeakyRelu"}
     if not readers or before.graph is None:
         return None
     for node in before.graph:
