@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments, image_to_image
+from fastgan import arguments, forks, image_to_image
 from fastgan import images as image_formats
 from fastgan.backends import Backend, Target
 from fastgan.errors import ArgumentError, Refusal
@@ -55,7 +55,7 @@ class Generator:
         self._refusals = tuple(refusals)
         self._inputs = Inputs(signature, target.device)
         self._runner = Runner(model, signature, backend, target)
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
         self._images: ImageModel | None = None
         self._image_output = signature.made
 

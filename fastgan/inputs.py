@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments, given
+from fastgan import arguments, forks, given
 from fastgan import labels as class_labels
 from fastgan import latents as latent_space
 from fastgan.backends.base import Draw, Samples
@@ -61,6 +61,7 @@ class Inputs:
         Raises:
             ArgumentError: an argument is out of range, or no seed makes an input that is left.
         """
+        forks.check(self._device)
         inputs: dict[str, Any] = dict(known or {})
         sample = self._draw if lazily and isinstance(seed, int) else self.sample
         first_latent = self._signature.latent

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fastgan import models, processor, signature_file
+from fastgan import forks, models, processor, signature_file
 from fastgan.backends import Backend, Target, choose, get
 from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
 from fastgan.batch_size import as_declared, example, settle
@@ -184,6 +184,7 @@ def _target(device: str | torch.device, precision: str) -> Target:
             raise ArgumentError("device", repr(device), "'auto', 'cpu' or 'cuda'") from None
     if place.type not in ("cpu", "cuda"):
         raise ArgumentError("device", repr(str(place)), "'auto', 'cpu' or 'cuda'")
+    forks.check(place)
     if place.type == "cuda":
         if not torch.cuda.is_available():
             raise BackendError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan import calibration, memory
+from fastgan import calibration, forks, memory
 from fastgan import images as image_formats
 from fastgan.backends import Backend, Executable, Target
 from fastgan.backends.base import ImageFormat
@@ -50,7 +50,7 @@ class Runner:
         self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
         self._executables = {}
         self._held: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
         self._image_output = signature.made
         #: The inputs that a batch takes its rows of; the others go into each batch whole.
@@ -66,6 +66,7 @@ class Runner:
     def executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
         """The executable for these input shapes, made on first use."""
         target = target or self._target
+        forks.check(target.device)
         key = (target.precision, tuple(sorted(shapes.items())))
         with self._lock:
             executable = self._executables.pop(key, None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan import forks
 from fastgan.backends.base import ImageFormat, Target, as_asked
 from fastgan.backends.ort_versions import stamp_down
 from fastgan.errors import BackendError, Refusal
@@ -48,7 +50,7 @@ def compile(
     model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
 ) -> SessionExecutable:
     """A session serves every shape, so it is made once per model and target."""
-    return SessionExecutable(_session(model, target), target.device)
+    return SessionExecutable(lambda: _session(model, target), target.device)
 
 
 class SessionExecutable:
@@ -56,15 +58,15 @@ class SessionExecutable:
 
     plan: Plan | None = None
 
-    def __init__(self, session: Any, device: torch.device) -> None:
-        self.session, self.device = session, device
-        self._names = [output.name for output in session.get_outputs()]
-        self._dtypes = {i.name: _NUMPY_DTYPES.get(i.type) for i in session.get_inputs()}
+    def __init__(self, session: Callable[[], Any], device: torch.device) -> None:
+        self._session, self.device = session, device
+        self._names = [output.name for output in session().get_outputs()]
+        self._dtypes = {i.name: _NUMPY_DTYPES.get(i.type) for i in session().get_inputs()}
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the session; on a CPU neither the inputs nor the outputs are copied."""
         feeds = {key: self._feed(key, tensor) for key, tensor in inputs.items()}
-        results = self.session.run(self._names, feeds)
+        results = self._session().run(self._names, feeds)
         return {
             key: torch.from_numpy(np.asarray(result)).to(self.device)
             for key, result in zip(self._names, results, strict=True)
@@ -115,12 +117,12 @@ def _cuda_provider(runtime: Any) -> bool:
 
 
 def _session(model: ModelFile, target: Target) -> Any:
-    """The session of this model, made once per target.
+    """The session of this model, made once per target and process: it stands on threads.
 
     Raises:
         BackendError: ONNX Runtime is not installed, or refuses the model.
     """
-    key = f"ort.{target.device}"
+    key = f"ort.{target.device}.{os.getpid()}"
     if key not in model.model.meta:
         runtime = _runtime()
         options = runtime.SessionOptions()
@@ -129,7 +131,8 @@ def _session(model: ModelFile, target: Target) -> Any:
         providers: list[Any] = ["CPUExecutionProvider"]
         if target.device.type == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))
-        model.model.meta[key] = _open(runtime, model, options, providers)
+        made = _open(runtime, model, options, providers)
+        model.model.meta[key] = forks.never_freed_in_a_child(made)
     return model.model.meta[key]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fastgan import tiling
+from fastgan import forks, tiling
 from fastgan.backends import Backend, Target
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
 from fastgan.image_to_image import binding, fitting, legal, strides
@@ -79,7 +79,7 @@ class ImageModel:
         self._model, self._backend, self._shapes, self._plan = model, backend, shapes, plan
         self._fit: fitting.Fit | None = None
         self._bytes_per_pixel: float | None = None
-        self._lock = threading.RLock()
+        self._lock = forks.renewed(threading.RLock())
         _tell_guesses(self.name, signature)
 
     @property

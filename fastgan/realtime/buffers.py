@@ -10,6 +10,7 @@ from time import monotonic_ns
 
 from torch import Tensor
 
+from fastgan import forks
 from fastgan.realtime.stats import Histogram, Stats
 
 #: Waits are cut into parts of at most so many seconds.
@@ -69,7 +70,7 @@ class Buffers:
         self._free = deque(frames)
         self._ready: deque[Frame] = deque()
         self._held: Frame | None = None
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(forks.renewed(threading.RLock()))
         self._error: BaseException | None = None
         self._ended = self._closed = False
         self._counts = dict.fromkeys(

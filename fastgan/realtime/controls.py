@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fastgan import arguments
+from fastgan import arguments, forks
 from fastgan import labels as class_labels
 from fastgan.errors import ArgumentError
 from fastgan.realtime.space import Space
@@ -58,7 +58,7 @@ class Controls:
 
     def __init__(self, settings: Settings, signature: Signature) -> None:
         self._settings, self._signature = settings, signature
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
         self._next = settings.base[0]
         self.wake: Callable[[], None] = lambda: None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fastgan import arguments
+from fastgan import arguments, forks
 from fastgan.errors import ArgumentError
 from fastgan.inputs import Inputs
 from fastgan.realtime.controls import Controls, Settings
@@ -163,7 +163,7 @@ class ImageRenderer:
         self._run, self._shape = run, (*size, channels)
         self._waiting, self._newest, self._similarity = waiting, newest, similarity
         self._queue: deque[_Fed] = deque()
-        self._room = threading.Condition()
+        self._room = threading.Condition(forks.renewed(threading.RLock()))
         self._ended = self._closed = False
         self._fed = _Fed(0, 0, torch.zeros(self._shape, dtype=torch.uint8), {})
         self._shown: _Fed | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Iterable
@@ -75,7 +76,7 @@ class Stream:
             self._feeder = threading.Thread(
                 target=renderer.pull, args=(source,), name="fastgan-source", daemon=True
             )
-        self._started = False
+        self._started: int | None = None  # the process whose threads run
         self.fps = fps
         # Neither thread refers to the stream, so one that is forgotten is closed all the same.
         self._close = weakref.finalize(
@@ -91,12 +92,16 @@ class Stream:
 
         Raises:
             StopIteration: there are no more.
+            ArgumentError: its threads run in the process that this one was forked from.
         """
-        if not self._started and not self._buffers.closed:
-            self._started = True
+        if self._started is None and not self._buffers.closed:
+            self._started = os.getpid()
             for thread in (*self._threads, self._feeder):
                 if thread is not None:
                     thread.start()
+        if self._started not in (None, os.getpid()):
+            found = f"one whose threads run in process {self._started}, of which this is a child"
+            raise ArgumentError("stream", found, "a stream that this process has opened")
         return self._buffers.take(timeout)
 
     def __iter__(self) -> Stream:

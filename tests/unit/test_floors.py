@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: From the ground up; the modules of one floor do not import each other's floor from above.
 FLOORS = (
-    {"errors", "limits", "arguments", "files", "processor"},
+    {"errors", "limits", "arguments", "files", "forks", "processor"},
     {
         "model_file",
         "signature",
