@@ -191,7 +191,7 @@ def main() -> None:
     loadPrcFileData("", settings)
     scene = Scene(LiveTexture(reader), options.offscreen)
     end = time.monotonic() + options.seconds
-    while time.monotonic() < end or scene.live.frame is None:
+    while time.monotonic() < end or not scene.rates()[1]:
         scene.task_mgr.step()
     print("scene {:.1f} fps, generator {:.1f} fps".format(*scene.rates()))
     if options.screenshot:

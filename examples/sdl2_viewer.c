@@ -57,7 +57,7 @@ int main(int count, char **arguments) {
   if (window == NULL || renderer == NULL || texture == NULL) return fail("SDL", SDL_GetError());
   unsigned char *pixels = malloc(shape.frame_bytes), *room = malloc(3 * shape.frame_bytes);
 
-  while (running && fg_now() < end) {
+  while (running && (fg_now() < end || frame.sequence == 0)) {
     SDL_Event event;
     while (SDL_PollEvent(&event)) {
       if (event.type == SDL_QUIT) running = 0;

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -192,12 +193,24 @@ def test_an_error_of_the_last_file_is_raised(tmp_path) -> None:
 
 def test_the_queue_is_bounded(tmp_path, monkeypatch) -> None:
     """`put` waits while so many files are unwritten."""
-    monkeypatch.setattr(saving, "write", lambda path, array: time.sleep(0.05))
+    unwritten, most, may_write = 0, [], threading.Semaphore(0)
+
+    def write(path, array) -> None:
+        nonlocal unwritten
+        may_write.acquire()
+        unwritten -= 1
+
+    monkeypatch.setattr(saving, "write", write)
     with saving.Saver(threads=1, waiting=2) as saver:
-        began = time.perf_counter()
-        for _ in range(6):
+        for index in range(6):
+            if index >= 2:
+                threading.Timer(0.02, may_write.release).start()  # `put` waits for this one
             saver.put(tmp_path / "x.npy", np.ones(1))
-        assert time.perf_counter() - began >= 0.15  # four of six must have been written
+            unwritten += 1
+            most.append(unwritten)
+        for _ in range(2):
+            may_write.release()
+    assert max(most) <= 2
 
 
 def test_interrupted_it_leaves_whole_files(rgb, tmp_path) -> None:

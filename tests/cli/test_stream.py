@@ -25,30 +25,48 @@ def name() -> Iterator[str]:
 
 
 class Reading(threading.Thread):
-    """Takes every frame of a ring until it ends."""
+    """Takes every frame of a ring until it ends; no second one is written before it is there."""
 
-    def __init__(self, name: str, **ask: object) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, **ask: object) -> None:
         super().__init__()
         self.name_of_ring, self.ask = name, ask
         self.frames: list[RingFrame] = []
+        self.there, self.ended = threading.Event(), threading.Event()
+        write = RingWriter.write
+
+        def write_then_wait(ring, *arguments, **options) -> None:
+            write(ring, *arguments, **options)
+            if ring.name == name:
+                assert self.there.wait(300)
+
+        monkeypatch.setattr(RingWriter, "write", write_then_wait)
         self.start()
 
     def run(self) -> None:
-        with RingReader(self.name_of_ring, control=True, timeout=60) as reader:
+        with RingReader(self.name_of_ring, control=True, timeout=300) as reader:
             if self.ask:
                 reader.ask(**self.ask)
-            while (frame := reader.next(timeout=1, every=True)) is not None:
-                self.frames.append(frame)
+            self.there.set()
+            over = False
+            while not over:
+                over = self.ended.is_set()  # what was written before that is still to be had
+                while (frame := reader.next(timeout=0.1, every=True)) is not None:
+                    self.frames.append(frame)
+
+    def finish(self) -> None:
+        """The producer has ended."""
+        self.ended.set()
+        self.join()
 
 
 @pytest.mark.parametrize("format", ["uint8", "float32"])
-def test_the_frames_are_the_generators(fastgan, name, format) -> None:
-    reading = Reading(name)
+def test_the_frames_are_the_generators(fastgan, name, format, monkeypatch) -> None:
+    reading = Reading(monkeypatch, name)
     result = fastgan(
         *("stream", "dcgan-digits", "--shm", name, "--frames", 60, "--seed", 3, "--fps", 0),
         *("--format", format, "--slots", 100),
     )
-    reading.join()
+    reading.finish()
     assert result.code == 0, result.err
     assert "60 written" in result.out
     assert reading.frames
@@ -63,10 +81,10 @@ def test_the_frames_are_the_generators(fastgan, name, format) -> None:
         np.testing.assert_array_equal(frame.pixels, wanted)
 
 
-def test_a_reader_steers(fastgan, name) -> None:
-    reading = Reading(name, seed=12345, label=3)
-    result = fastgan("stream", "dcgan-digits", "--shm", name, "--frames", 200, "--fps", 200)
-    reading.join()
+def test_a_reader_steers(fastgan, name, monkeypatch) -> None:
+    reading = Reading(monkeypatch, name, seed=12345, label=3)
+    result = fastgan("stream", "dcgan-digits", "--shm", name, "--frames", 200, "--fps", 0)
+    reading.finish()
     assert result.code == 0, result.err
     assert "without classes" in result.err  # asked for a class: said, and nothing else happened
     frame = reading.frames[-1]
@@ -75,7 +93,7 @@ def test_a_reader_steers(fastgan, name) -> None:
         np.testing.assert_array_equal(frame.pixels, next(stream).images[0].numpy())
 
 
-def test_a_ring_in_and_a_ring_out(fastgan, name) -> None:
+def test_a_ring_in_and_a_ring_out(fastgan, name, monkeypatch) -> None:
     """A game's frames, upscaled, for the game to show."""
     pixels = np.random.default_rng().integers(0, 256, (12, 20, 3), dtype=np.uint8)
     with RingWriter(name, 12, 20, 3) as game:
@@ -87,13 +105,13 @@ def test_a_ring_in_and_a_ring_out(fastgan, name) -> None:
 
         player = threading.Thread(target=play)
         player.start()
-        reading = Reading(f"{name}-out")
+        reading = Reading(monkeypatch, f"{name}-out")
         result = fastgan(
             "stream", "superres-x2", "--from", name, "--shm", f"{name}-out", "--frames", 5
         )
         ended.set()
         player.join()
-        reading.join()
+        reading.finish()
     assert result.code == 0, result.err
     wanted = library.load("superres-x2")(pixels, format="uint8")
     assert wanted.shape == (1, 24, 40, 3)

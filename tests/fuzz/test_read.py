@@ -19,7 +19,8 @@ from fastgan.errors import FastganError
 from fastgan.model_file import ModelFile, read
 from tests.fuzz.mutate import corpus, mutant, mutate_bytes
 
-SECONDS, MEGABYTES = 10.0, 512
+#: Milliseconds on an idle machine: only what hangs takes a minute on a busy one.
+SECONDS, MEGABYTES = 60.0, 512
 
 bounded = settings(
     max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None
@@ -94,7 +95,7 @@ def test_what_is_accepted_does_not_end_a_runtime(tmp_path: Path) -> None:
         accepted.append(str(path))
     assert len(accepted) > 200
     child = subprocess.run(
-        [sys.executable, "-c", LOAD, *accepted], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", LOAD, *accepted], capture_output=True, text=True, timeout=600
     )
     lines = child.stdout.split()
     assert child.returncode == 0, f"status {child.returncode} at {lines[-1:]}"

@@ -17,7 +17,7 @@ from fastgan.realtime.osc import Osc  # noqa: E402
 
 def until(test) -> bool:
     """Wait for a datagram to have come through."""
-    for _ in range(3000):
+    for _ in range(30_000):
         if test():
             return True
         time.sleep(0.01)

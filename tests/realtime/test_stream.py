@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from itertools import islice
 
 import pytest
 import torch
@@ -52,6 +53,14 @@ def stream(fake, *, fps=None, policy="every", buffers=3, frames=None):
     return Stream(fake, ring, fps=fps, policy=policy, first=0, last=frames, source=None)
 
 
+def until(test) -> None:
+    """Wait for what another thread does, however long others have its core."""
+    limit = time.monotonic() + 300
+    while not test():
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+
+
 def threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("fastgan")]
 
@@ -84,17 +93,17 @@ def test_a_late_frame_is_counted_and_the_schedule_stays() -> None:
 
 
 def test_newest_wins_and_what_is_lost_is_counted() -> None:
-    with stream(Fake(), fps=200, policy="newest", frames=100) as frames:
+    fake = Fake()
+    with stream(fake, fps=200, policy="newest") as frames:
         seen = []
-        for frame in frames:
+        for frame in islice(frames, 10):
             seen.append((frame.index, int(frame.images.max())))
-            time.sleep(0.03)
+            until(lambda enough=fake.rendered + 5: fake.rendered >= enough)
     stats = frames.stats
     assert all(index % 256 == value for index, value in seen)
     assert [i for i, _ in seen] == sorted({i for i, _ in seen})
     assert stats.dropped > 0
     assert stats.produced == stats.delivered + stats.dropped + stats.waiting
-    assert stats.produced + stats.skipped == 100
 
 
 def test_newest_never_waits_for_who_takes() -> None:
@@ -102,8 +111,7 @@ def test_newest_never_waits_for_who_takes() -> None:
     with stream(fake, policy="newest") as frames:
         frames.take()
         before = fake.rendered
-        time.sleep(0.05)
-        assert fake.rendered > before + 10
+        until(lambda: fake.rendered > before + 10)
         assert frames.take().index > 10
 
 
@@ -175,7 +183,7 @@ def test_a_full_ring_makes_every_wait() -> None:
     assert buffers.take(1).index == 0
     assert waiting.is_alive()  # the consumer holds that one
     assert buffers.take(1).index == 1
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 

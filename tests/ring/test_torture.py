@@ -28,11 +28,11 @@ THREADS = (
 ADDRESSES = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 
-def run(program: Path, *arguments: object, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [str(program), *map(str, arguments)]
     environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=seconds, check=False, env=environment
+        command, capture_output=True, text=True, timeout=600, check=False, env=environment
     )
 
 
@@ -103,9 +103,9 @@ def test_python_and_c_read_each_other(compile_c: Compile, name: str) -> None:
     program = compile_c(TORTURE, *ADDRESSES)
     producer = subprocess.Popen([program, "produce", name, "16", "0", "500"])
     try:
-        with RingReader(name, timeout=20) as reader:
+        with RingReader(name, timeout=120) as reader:
             for _ in range(20):
-                frame = reader.next(timeout=10)
+                frame = reader.next(timeout=60)
                 assert frame is not None
                 np.testing.assert_array_equal(frame.pixels, expected(frame.index, 16))
     finally:
@@ -137,31 +137,34 @@ def test_either_side_may_be_killed_at_any_moment(compile_c: Compile, name: str) 
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     producer = start("produce", name, "16", "0", "0")
-    steady = [start("consume", name, "16", "3", policy) for policy in ("newest", "every")]
-    doomed = start("consume", name, "16", "60", "newest")
-    kills = 0
-    while any(reader.poll() is None for reader in steady):
-        time.sleep(random.uniform(0.02, 0.15))
+    steady = [start("consume", name, "16", "600", policy) for policy in ("newest", "every")]
+    doomed = start("consume", name, "16", "600", "newest")
+    seen: list[list[int]] = [[], []]
+    for kill in range(8):
+        for reader, generations in zip(steady, seen, strict=True):
+            line = reader.stdout.readline().split()  # once it has the new producer's first frame
+            assert line[:1] == ["attached"], line
+            generations.append(int(line[1]))
+        if kill == 7:
+            break
+        time.sleep(random.uniform(0.02, 0.15))  # whatever they are at
         doomed.send_signal(signal.SIGKILL)
         assert "torn" not in doomed.communicate()[0]
         producer.send_signal(signal.SIGKILL)
         producer.communicate()
-        kills += 1
         producer = start("produce", name, "16", "0", "0")
-        doomed = start("consume", name, "16", "60", "newest")
-    for process in (producer, doomed):
-        process.kill()
-        process.communicate()
-    assert kills > 5
-    for reader in steady:
+        doomed = start("consume", name, "16", "600", "newest")
+    for reader, generations in zip(steady, seen, strict=True):
+        reader.send_signal(signal.SIGTERM)
         output = reader.communicate()[0]
         assert reader.returncode == 0
         ((delivered, _, torn, *_),) = totals(output)
         assert delivered > 0
         assert torn == 0
-        generations = [int(line.split()[1]) for line in output.splitlines() if "attached" in line]
         assert generations == sorted(set(generations))
-        assert len(generations) > kills // 2, "it missed most of the producers"
+    for process in (producer, doomed):
+        process.kill()
+        process.communicate()
     # Dead producers leave one segment at most, which the next one takes over.
     with RingWriter(name, 16, 16, 3) as writer:
         assert writer.took_over
@@ -171,8 +174,8 @@ def test_either_side_may_be_killed_at_any_moment(compile_c: Compile, name: str) 
 def test_another_size_replaces_what_a_dead_producer_left(compile_c: Compile, name: str) -> None:
     program = compile_c(TORTURE)
     producer = subprocess.Popen([program, "produce", name, "16", "0", "500"])
-    reader = RingReader(name, timeout=20)
-    assert reader.next(timeout=10) is not None
+    reader = RingReader(name, timeout=120)
+    assert reader.next(timeout=60) is not None
     assert reader.alive
     producer.kill()
     producer.wait()
@@ -190,15 +193,15 @@ def test_another_size_replaces_what_a_dead_producer_left(compile_c: Compile, nam
 def test_a_ring_whose_name_was_removed(compile_c: Compile, name: str) -> None:
     program = compile_c(TORTURE)
     producer = subprocess.Popen([program, "produce", name, "16", "0", "500"])
-    with RingReader(name, timeout=20) as reader:
-        assert reader.next(timeout=10) is not None
+    with RingReader(name, timeout=120) as reader:
+        assert reader.next(timeout=60) is not None
         Path("/dev/shm", name[1:]).unlink()
-        assert reader.next(timeout=10) is not None  # it goes on while its producer lives
+        assert reader.next(timeout=60) is not None  # it goes on while its producer lives
         producer.kill()
         producer.wait()
         with RingWriter(name, 16, 16, 3) as writer:
             writer.write(expected(5, 16), 5)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             frame = reader.next(timeout=1)
             while (frame is None or frame.index != 5) and time.monotonic() < deadline:
                 frame = reader.next(timeout=1)

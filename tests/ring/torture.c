@@ -10,6 +10,7 @@
 #include "fastgan_frames.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -81,6 +82,13 @@ static uint64_t percentile(const tally *all, double share) {
   return (i + 1) * BUCKET_NS;
 }
 
+static volatile sig_atomic_t ended = 0;
+
+static void end(int number) {
+  (void)number;
+  ended = 1;
+}
+
 static void consume(const char *name, uint32_t width, double seconds, int policy, tally *all) {
   const uint64_t begin = fg_now(), limit = (uint64_t)(seconds * 1e9);
   const struct timespec pause = {0, 1000000};
@@ -91,7 +99,8 @@ static void consume(const char *name, uint32_t width, double seconds, int policy
   fg_frame frame;
   fg_shape_complete(&shape);
   pixels = calloc(shape.frame_bytes / 8 + 1, 8);
-  while (fg_now() - begin < limit) {
+  signal(SIGTERM, end);  // a reader ends, and reports, at once or after its seconds
+  while (!ended && fg_now() - begin < limit) {
     int error;
     if (reader.header == NULL) {
       error = fg_reader_open(&reader, name, &shape, false);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import time
 
 import numpy as np
 import onnx
@@ -16,6 +15,7 @@ from fastgan.errors import ArgumentError, FastganError, LimitError, ModelFileErr
 from fastgan.limits import Limits, size_text
 from fastgan.model_file import read
 from tests.unit.models import graph_model, relu_model, value
+from tests.work import lines
 
 
 def limit_error(data: bytes, **limits: float) -> str:
@@ -212,9 +212,9 @@ def test_constants_that_grow_at_load(bomb: str) -> None:
     outputs = [value("y", None, TensorProto.INT64)]
     data = graph_model(nodes, inputs, weights=weights, outputs=outputs)
     assert len(data) < 4000
-    started = time.process_time()
-    message = limit_error(data)
-    assert time.process_time() - started < 2.0
+    said: list[str] = []
+    assert lines(lambda: said.append(limit_error(data))) < 100_000
+    (message,) = said
     assert "node 'v" in message or "node 'r" in message
     assert "Limits.constant_bytes" in message
 

@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import pickle
-import time
 import zipfile
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from fastgan.errors import ArgumentError, FastganError, LimitError, ModelFileErr
 from fastgan.limits import Limits
 from fastgan.model_file import read
 from tests.unit.models import graph_model, relu_model, value
+from tests.work import lines
 
 
 def refused(source: object, kind: type[FastganError] = ModelFileError, **limits: float) -> str:
@@ -130,9 +130,7 @@ def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # A sparse file: a terabyte that takes no room.
-    started = time.perf_counter()
     message = refused(path, LimitError)
-    assert time.perf_counter() - started < 1.0
     assert "1024 GiB" in message
     assert "Limits.file_bytes" in message
 
@@ -188,15 +186,15 @@ def test_a_reader_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     """The child is replaced by one that crashes, hangs or fails, as a library's bug would."""
     from fastgan.model_file import isolate
 
-    for code, found in (
-        ("import os; os.abort()", "killed by SIGABRT"),
-        ("import sys; sys.exit('no memory left')", "no memory left"),
-        ("import time; time.sleep(60)", "does not end"),
+    for code, found, seconds in (
+        ("import os; os.abort()", "killed by SIGABRT", 300),
+        ("import sys; sys.exit('no memory left')", "no memory left", 300),
+        ("import time; time.sleep(600)", "does not end", 1),
     ):
         monkeypatch.setattr(isolate, "COMMAND", ("-c", code))
-        monkeypatch.setattr(isolate, "START_SECONDS", 1.0)
+        monkeypatch.setattr(isolate, "START_SECONDS", float(seconds))
         with pytest.raises(ModelFileError) as caught:
-            read(relu_model(), Limits(seconds=1), isolate=True)
+            read(relu_model(), Limits(seconds=seconds), isolate=True)
         assert found in str(caught.value)
 
 
@@ -208,9 +206,9 @@ def test_an_isolated_reader_has_a_memory_limit() -> None:
 
 
 def test_reading_is_linear_in_the_graph() -> None:
-    """20,000 nodes of a shape chain, what exporters make of a reshape."""
+    """Of shape chains, what exporters make of a reshape."""
 
-    def seconds(blocks: int) -> float:
+    def work(blocks: int) -> int:
         nodes = []
         for i in range(blocks):
             nodes += [
@@ -222,11 +220,7 @@ def test_reading_is_linear_in_the_graph() -> None:
         weights = {"zero": np.array([0]), "rest": np.array([-1])}
         inputs, outputs = [value("v0", ["n", 4])], [value(f"v{blocks}")]
         data = graph_model(nodes, inputs, weights=weights, outputs=outputs)
-        started = time.process_time()
-        read(data)
-        return time.process_time() - started
+        return lines(lambda: read(data))
 
     read(relu_model())
-    few, many = min(seconds(500) for _ in range(3)), min(seconds(5000) for _ in range(2))
-    assert many < 25 * few  # ten times the nodes; quadratic would be a hundred
-    assert many < 5.0
+    assert work(1000) < 4.2 * work(250)
