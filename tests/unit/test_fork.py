@@ -55,16 +55,18 @@ def test_a_forked_child_runs_what_its_parent_ran(backend: str, threads: int) -> 
     assert done.returncode == 0, done.stderr
 
 
-# A stream's thread renders all the while, and holds locks as it does.
+# Forked while the stream's thread waits: what one that computes holds in C no child can free.
 STREAM = """
-import os, sys
+import os, sys, time
 import fastgan
 from fastgan.errors import ArgumentError
 generator = fastgan.load("dcgan-digits", device="cpu", backend="torch")
 waits = generator.stream()
-with generator.stream() as stream:
+with generator.stream(policy="every") as stream:
     for _ in range(4):
         stream.take()
+        while stream.stats.waiting < 2:
+            time.sleep(0.01)
         child = os.fork()
         if child == 0:
             try:
