@@ -16,7 +16,7 @@ from fastgan.errors import BackendError
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 #: What waits for threads that a child does not have waits for ever: this ends the test then.
-SECONDS = 300
+SECONDS = 900
 
 # The parent's own threads are used before and after. The child ends as multiprocessing's do, since
 # ONNX Runtime's own exit handlers wait for a thread of the parent once it has been imported.
