@@ -3,7 +3,7 @@
 In order: what the graph does to an image first and last (means taken away, bytes made fractions,
 a last activation), a residual that ties the result to the image, and what is usual for the kind
 of network. An input and an output are each judged by themselves.
-Trying the candidates on smooth pictures tells nothing: our own upscalers agree with their input as
+Trying the candidates on smooth pictures tells little: our own upscalers agree with their input as
 well in [0, 1] as in the [-1, 1] that they were trained in (both to 4e-4 of the range).
 """
 
@@ -189,7 +189,8 @@ class _Guess:
             return made.but("likely", "as the result's")
         why = f"as the result: {made.why}"
         # Half and a half of [-1, 1] at last: that may be the image's own range, too.
-        if made.range == UNIT and np.allclose(end.affine.scale, 0.5) and end.source is None:
+        halved = np.allclose(end.affine.scale, 0.5) and np.allclose(end.affine.shift, 0.5)
+        if made.range == UNIT and halved and end.source is None:
             return Found(SYMMETRIC if traits.generative else UNIT, "thin", why)
         return made.but("likely", why)
 

@@ -113,22 +113,29 @@ def _conv(flow: Flow, node: ir.Node) -> Said:
     if any(lay is not None and lay.axis < 0 for lay in (x, weight, bias)):
         return ACROSS_AXES
     made = sizes(node.outputs[0])[1]
-    if x is not None and x.axis == 1:
-        own = shape_of(node)[1] == x.inner * flow.n and groups % flow.n == 0
-        if not own or made % flow.n:
+    # A network that begins with a constant has the same one for each sample (StyleGAN2).
+    shared = x is None and groups > 1 and weight is not None
+    if shared or (x is not None and x.axis == 1):
+        channels = shape_of(node)[1]
+        own = x is None or channels == x.inner * flow.n
+        if not own or groups % flow.n or made % flow.n:
             return "channels of samples that are summed"
         flow.note(groups // flow.n)
         flow.fixed[node] = "samples as groups"
         whole = shape_of(node, 1)[0] // flow.n
+        if x is None:
+            flow.fit(node, 0, 1, channels // flow.n, whole=True)
         if weight is None:
             flow.fit(node, 1, 0, whole, whole=True)
         elif weight.place != (0, whole):
             return "weights of other samples"
+        inner = made // flow.n
     elif x is not None:
         return "weights of samples" if x.axis == 0 else ACROSS
     elif weight is None or groups != 1 or weight.axis != int(transposed):
         return "weights of samples"
-    inner = made // flow.n if x is not None else weight.inner if weight is not None else 1
+    else:
+        inner = weight.inner
     if bias is not None and bias.place != (0, inner):
         return "samples that lie in different axes"
     if bias is None:

@@ -626,7 +626,9 @@ MODES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "hal
     st.sampled_from(["nearest", "linear", "cubic"]),
     st.sampled_from(MODES),
     st.sampled_from(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]),
-    st.sampled_from([0.5, 0.6, 0.75, 1.0, 1.5, 2.0, 2.6, 3.0, 4.0]),
+    # Scales that float32 holds exactly: the reference computes in float64, ONNX Runtime and we in
+    # float32, and "nearest" to a number that only rounding tells from a half is another pixel.
+    st.sampled_from([0.5, 0.625, 0.75, 1.0, 1.5, 2.0, 2.625, 3.0, 4.0]),
     st.sampled_from([0.5, 1.0, 2.0, 3.0]),
     st.booleans(),
     st.booleans(),
