@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastgan import latents, philox
+from fastgan import latents
+from fastgan.latents import philox
 
 SIZES = ((1, 100), (1024, 100), (65536, 512))
 SLICE = 2e-3  # seconds of repeated calls behind one timing

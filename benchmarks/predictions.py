@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmarks.gpu.zoo import ZOO, Entry
 from fastgan.measure.floor import LAUNCH, floor
 from fastgan.measure.published import GPUS
-from fastgan.model_file import read
+from fastgan.model.file import read
 from fastgan.plan import make
-from fastgan.plan.pointwise import merge
+from fastgan.plan.merge import merge
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "kernels.md"
 BEGIN, END = "<!-- begin: predictions -->", "<!-- end: predictions -->"

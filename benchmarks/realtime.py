@@ -23,8 +23,7 @@ import psutil
 import torch
 
 import fastgan
-from fastgan.measure import machine
-from fastgan.realtime import rates
+from fastgan.measure import machine, rates
 
 FPS = 60
 PROMISED = {"missed": 0.005, "uncounted": 0, "memory": 0.02, "overhead_ms": 0.3}

@@ -18,8 +18,8 @@ import torch
 
 import fastgan
 from benchmarks.models import MODELS
-from fastgan import processor
 from fastgan.errors import ArgumentError
+from fastgan.host import processor
 from fastgan.measure import machine
 from fastgan.measure.bench import SIZES, ours
 from fastgan.measure.peers import PEERS, Contender, MissingError, Setting, registry_module

@@ -40,7 +40,7 @@ void fill(int kind, const py::array& out, uint64_t seed, uint64_t start, uint32_
   fastgan::sample(job, threads, path);
 }
 
-// Pointers instead of arrays: NumPy has no bfloat16. The caller, fastgan/backends/onednn.py, owns
+// Pointers instead of arrays: NumPy has no bfloat16. The caller, fastgan/engine/library/onednn.py, owns
 // the tensors and vouches for their sizes; what would loop or overrun by itself is refused here.
 void add_columns(uintptr_t columns, uintptr_t out, uintptr_t bias, bool bfloat16, int activation,
                  float slope, const std::vector<int64_t>& sizes, int64_t threads) {
@@ -135,7 +135,7 @@ void normalise(uintptr_t x, uintptr_t out, uintptr_t residual, uintptr_t gamma, 
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-  module.doc() = "Latent sampling on the CPU (fastgan/philox.py specifies it), col2im, chains of "
+  module.doc() = "Latent sampling on the CPU (fastgan/latents/philox.py specifies it), col2im, chains of "
                  "layers (Program), and frames in shared memory (fastgan/realtime/ring_*.py).";
   module.def("fill", &fill, py::arg("kind"), py::arg("out"), py::arg("seed"), py::arg("start"),
              py::arg("stream"), py::arg("offset"), py::arg("scale"), py::arg("limit"),

@@ -6,7 +6,7 @@
 // output pixels; the channels of the whole patch are its lanes. Most often a patch is one pixel; a
 // stride-s transposed convolution then has s * s phases. A patch of several pixels fills the lanes
 // of a vector where there are few channels, and a linear map into [height, width, channels] is one
-// input pixel with a patch of all output pixels. fastgan/backends/direct.py makes the layers.
+// input pixel with a patch of all output pixels. fastgan/engine/native/chain.py makes the layers.
 //
 // Images lie pixel by pixel (NHWC), with a border of zeros as wide as the next layer's taps reach,
 // so that no loop asks where an image ends. Elements are floats, or bfloat16 as its upper half.

@@ -11,7 +11,7 @@ namespace py = pybind11;
 namespace fastgan {
 namespace {
 
-// Tensors come as addresses: fastgan/backends/direct.py owns them and vouches for their sizes.
+// Tensors come as addresses: fastgan/engine/native/chain.py owns them and vouches for their sizes.
 const float* floats(uintptr_t address) { return reinterpret_cast<const float*>(address); }
 
 Images images(const std::vector<int64_t>& sizes) {

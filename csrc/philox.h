@@ -9,7 +9,7 @@
 // into four 32-bit words; element j is made from word j % 4. A normal takes two neighbouring words
 // for two neighbouring elements (0 with 1, 2 with 3), every other kind one word per element.
 //
-// fastgan/philox.py is the specification. This file repeats it operation for operation, in IEEE
+// fastgan/latents/philox.py is the specification. This file repeats it operation for operation, in IEEE
 // single precision with one rounding each, so it must be compiled without contraction into fused
 // multiply-adds and with correctly rounded division and square root (setup.py has the flags).
 //
@@ -34,10 +34,10 @@
 
 namespace fastgan {
 
-// What is drawn; the numbers are those of fastgan/philox.py.
+// What is drawn; the numbers are those of fastgan/latents/philox.py.
 enum Kind { kBits = 0, kUniform = 1, kNormal = 2, kTruncated = 3, kHypersphere = 4 };
 
-// See Parameters in fastgan/philox.py.
+// See Parameters in fastgan/latents/philox.py.
 struct Parameters {
   float offset, scale, limit;
 };
@@ -111,7 +111,7 @@ FASTGAN_FN void philox(typename L::Wide (&c)[4], const Keys& keys) {
   }
 }
 
-// The constants are explained in fastgan/philox.py.
+// The constants are explained in fastgan/latents/philox.py.
 template <class L>
 struct Draw {
   using Word = typename L::Word;

@@ -13,7 +13,7 @@ Instructions most() {
   for (int i = 0; name != nullptr && i < 4; ++i) {
     if (strcmp(name, kNames[i]) == 0) return static_cast<Instructions>(i);
   }
-  return Instructions::kAvx512Bf16;  // fastgan/processor.py refuses a name that is none
+  return Instructions::kAvx512Bf16;  // fastgan/host/processor.py refuses a name that is none
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Which instruction sets the code of this extension may use: what the processor has, up to the one
-// that the environment variable FASTGAN_CPU names (fastgan/processor.py).
+// that the environment variable FASTGAN_CPU names (fastgan/host/processor.py).
 #pragma once
 
 namespace fastgan {

@@ -20,8 +20,8 @@ from fastgan.errors import (
     RingError,
     UnsupportedError,
 )
+from fastgan.host.processor import restrict as _restrict
 from fastgan.limits import Limits
-from fastgan.processor import restrict as _restrict
 
 _restrict()  # before anything computes
 

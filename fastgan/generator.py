@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments, forks, image_to_image
-from fastgan import images as image_formats
-from fastgan.backends import Backend, Target
+from fastgan import apply as image_to_image
+from fastgan import arguments
+from fastgan.apply import ImageModel
+from fastgan.engine import Backend, Target
+from fastgan.engine.session import Runner
 from fastgan.errors import ArgumentError, Refusal
-from fastgan.fields import sized
-from fastgan.image_to_image import ImageModel
-from fastgan.inputs import Inputs
-from fastgan.model_file import ModelFile
+from fastgan.host import forks
+from fastgan.images import pixels as image_formats
+from fastgan.inputs.fields import sized
+from fastgan.inputs.make import Inputs
+from fastgan.model.file import ModelFile
+from fastgan.model.origin import Origin, State, reopen
+from fastgan.model.signature import Signature
 from fastgan.ops.random import Noise, no_noise, seeded_noise
-from fastgan.origin import Origin, State, reopen
-from fastgan.running import Runner
-from fastgan.signature import Signature
 
 if TYPE_CHECKING:
     from fastgan.plan import Plan
@@ -441,7 +443,7 @@ class Generator:
             ArgumentError: an argument is out of range or does not fit the model.
             BudgetError: a frame takes longer than `budget_ms`.
         """
-        from fastgan.realtime.opening import open_stream
+        from fastgan.realtime.stream.opening import open_stream
 
         if size is not None and self._signature.image is None:
             named, _ = self._inputs.named(inputs, arguments.whole("batch", batch), None)

@@ -10,21 +10,28 @@ from typing import Any
 
 import torch
 
-from fastgan import forks, models, processor, signature_file
-from fastgan.backends import Backend, Target, choose, get
-from fastgan.backends.base import FP8_DEVICE, PRECISIONS, without_fp8
-from fastgan.batch_size import as_declared, example, settle
+from fastgan import models
+from fastgan.apply import legal
+from fastgan.engine import (
+    Backend,
+    Target,
+    choose,
+    get,
+)
+from fastgan.engine.base import FP8_DEVICE, PRECISIONS, without_fp8
 from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.generator import Generator
-from fastgan.image_to_image import legal
-from fastgan.inputs import Shapes, input_shapes
-from fastgan.layout import channels_first, mark
+from fastgan.host import forks, processor
+from fastgan.inputs.make import Shapes, input_shapes
 from fastgan.limits import Limits
-from fastgan.model_file import ModelFile, read
+from fastgan.model import side_file as signature_file
+from fastgan.model.channels_last import channels_first, mark
+from fastgan.model.file import ModelFile, read
+from fastgan.model.origin import Origin
+from fastgan.model.signature import Signature
 from fastgan.ops.random import draws_noise
-from fastgan.origin import Origin
 from fastgan.plan import make
-from fastgan.signature import Signature
+from fastgan.plan.batch import as_declared, example, settle
 
 log = logging.getLogger("fastgan")
 

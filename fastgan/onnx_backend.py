@@ -23,10 +23,12 @@ from onnx.helper import make_graph, make_model, make_opsetid, make_tensor_value_
 from torch import Tensor
 
 from fastgan import ops
-from fastgan.backends import Target, library, torch_backend
-from fastgan.backends.executor import PlanExecutable
+from fastgan.engine import Target
+from fastgan.engine.library import backend as torch_backend
+from fastgan.engine.library import operators as library
+from fastgan.engine.library.executor import PlanExecutable
 from fastgan.errors import ArgumentError, UnsupportedError
-from fastgan.model_file import read
+from fastgan.model.file import read
 from fastgan.ops.nodes import to_onnx, to_torch
 from fastgan.plan import Plan, make
 

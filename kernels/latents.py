@@ -1,4 +1,4 @@
-"""Latents in Triton: the numbers of `fastgan/philox.py`, bit for bit, written in the same order.
+"""Latents in Triton: the numbers of `fastgan/latents/philox.py`, bit for bit, in the same order.
 
 For a GPU user without the compiled CUDA sampler. Launched with `enable_fp_fusion=False`, and with
 the correctly rounded square root and division, since bit equality needs one rounding per operation.
@@ -291,7 +291,7 @@ def fill(
     limit: float,
 ) -> None:
     """Write samples start, start + 1, ... to `out`: contiguous [n, size], int32 for BITS, else
-    float32. The last three are `fastgan.philox.Parameters`."""
+    float32. The last three are `fastgan.latents.philox.Parameters`."""
     n, size = out.shape
     total_blocks = n * ((size + 3) // 4)
     _fill_kernel[(triton.cdiv(total_blocks, BLOCK),)](

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastgan import processor
-from fastgan.backends import direct
+from fastgan.engine.native import chain as direct
+from fastgan.host import processor
 
 #: For a model that oneDNN runs in bf16.
 needs_bfloat16 = pytest.mark.skipif(

@@ -64,7 +64,7 @@ class Setting:
         """Ours; fp8 where the GPU has it."""
         if self.dry:
             return ("fp16", "fp8")
-        from fastgan.backends.base import without_fp8
+        from fastgan.engine.base import without_fp8
 
         return OURS if without_fp8(self.device) is None else OURS[:-1]
 
@@ -337,7 +337,7 @@ REALTIME = ("dcgan64", "stylegan2-256", "cyclegan256")
 
 def measure_realtime(setting: Setting, cells: Cells) -> None:
     """(7) A frame every 11.1 ms: deadlines missed, and how long each frame took."""
-    from fastgan.realtime import rates
+    from fastgan.measure import rates
 
     fps, seconds = 90.0, 0.1 if setting.dry else 10.0
 
@@ -469,7 +469,7 @@ def _port(generator: Any) -> str:
 
 
 def _image(generator: Any) -> Any:
-    from fastgan.backends.base import ImageFormat
+    from fastgan.engine.base import ImageFormat
 
     output = generator.signature.outputs[0]
     return ImageFormat(output.name, "float32", output.range)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan import files
 from fastgan.cli import console, named, options
 from fastgan.errors import ArgumentError, FastganError
+from fastgan.host import files
 
 if TYPE_CHECKING:
+    from fastgan.apply.targets import Job
     from fastgan.cli.apply_run import Run
     from fastgan.generator import Generator
-    from fastgan.image_to_image.targets import Job
 
 log = logging.getLogger("fastgan")
 
@@ -120,16 +120,16 @@ def apply(
     stated = options.signature(range, out_range, mean, std)
     source, given = _inputs(input)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
-    from fastgan.image_to_image import folders, targets
+    from fastgan.apply import folders, targets
 
     jobs = folders.find(source, output, suffix, ext, mask)
     targets.check(jobs, (style, model))
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
     import fastgan
+    from fastgan.apply import Options
     from fastgan.cli.apply_run import Run
-    from fastgan.image_files import read
-    from fastgan.image_to_image import Options
+    from fastgan.images.files import read
 
     Options("pil", tile, tile_pad, alpha, fill, batch_size)  # raises what it would raise later
     jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say at once that it can't be
@@ -175,7 +175,7 @@ def _inputs(texts: list[str]) -> tuple[Path, dict[str, Any]]:
 
 
 def _check_options(ext: str, quality: int, outscale: float | None, suffix: str) -> None:
-    from fastgan.image_files import WRITTEN
+    from fastgan.images.files import WRITTEN
 
     if ext != "auto" and ext not in WRITTEN:
         raise ArgumentError("--ext", repr(ext), f"auto, {', '.join(WRITTEN)}")

@@ -11,19 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastgan import image_files
+from fastgan.apply.folders import (
+    Read,
+    Writers,
+    alike,
+    read_ahead,
+)
 from fastgan.cli import console
 from fastgan.errors import ArgumentError
-from fastgan.image_files import Header
-from fastgan.image_to_image.folders import Read, Writers, alike, read_ahead
-from fastgan.images import to_pil
+from fastgan.images import files as image_files
+from fastgan.images.files import Header
+from fastgan.images.pixels import to_pil
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from fastgan.apply.targets import Job
     from fastgan.generator import Generator
-    from fastgan.image_files import Picture
-    from fastgan.image_to_image.targets import Job
+    from fastgan.images.files import Picture
 
 log = logging.getLogger("fastgan")
 

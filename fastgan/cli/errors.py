@@ -19,8 +19,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fastgan import files
 from fastgan.errors import FastganError
+from fastgan.host import files
 
 log = logging.getLogger("fastgan")
 

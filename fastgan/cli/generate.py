@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan import files
 from fastgan.cli import console, named, options, saving
 from fastgan.cli.errors import hint
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
 from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
+from fastgan.host import files
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator

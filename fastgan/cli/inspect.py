@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, prediction
+from fastgan.cli import console, options
+from fastgan.measure import prediction
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
     from fastgan.measure.subject import Subject
+    from fastgan.model.signature import Input, Output
     from fastgan.plan import Plan, Step
-    from fastgan.signature import Input, Output
 
 EXAMPLES = (
     ("fastgan inspect dcgan-digits", "signature, backend, and each step with its cost"),
@@ -100,7 +101,7 @@ def _write_signature(subject: Subject, quiet: bool) -> None:
     """State what is in force in the file beside the model, and say so."""
     from fastgan import models
     from fastgan.errors import ArgumentError
-    from fastgan.signature_file import beside, write
+    from fastgan.model.side_file import beside, write
 
     path = subject.model.path
     if path is None or path in (models.path(name) for name in models.names()):
@@ -120,7 +121,7 @@ def _write_signature(subject: Subject, quiet: bool) -> None:
 
 
 def _file(subject: Subject) -> dict[str, Any]:
-    from fastgan.signature import shape_text
+    from fastgan.model.signature import shape_text
 
     model = subject.model.model
     producer = " ".join(filter(None, (model.producer_name, model.producer_version)))

@@ -16,7 +16,7 @@ from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
-    from fastgan.realtime.live_page import LivePage, Serving
+    from fastgan.realtime.live.page import LivePage, Serving
 
 EXAMPLES = (
     ("fastgan live dcgan-digits", "open the address that it prints"),
@@ -83,10 +83,10 @@ def live(
     further = named.values(input)
     import fastgan
     from fastgan.realtime import Drift, SeedPath
-    from fastgan.realtime.live import Live
-    from fastgan.realtime.live_page import Serving
-    from fastgan.realtime.osc import Osc
-    from fastgan.realtime.senders import NdiSender, SpoutSender
+    from fastgan.realtime.live.osc import Osc
+    from fastgan.realtime.live.page import Serving
+    from fastgan.realtime.live.session import Live
+    from fastgan.realtime.outputs.senders import NdiSender, SpoutSender
 
     if not (math.isfinite(fps) and fps > 0):
         raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
@@ -141,7 +141,7 @@ def _images(
     further: dict[str, Any],
 ) -> LivePage:
     """The page of a model that takes pictures; `wrong`: options that it has no use for."""
-    from fastgan.realtime.live_images import LiveImages
+    from fastgan.realtime.live.images import LiveImages
 
     for option in wrong:
         found = "a model that takes pictures"

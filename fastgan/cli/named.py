@@ -68,7 +68,7 @@ def check(generator: Generator, values: dict[str, Any], labels: Any = None) -> N
     Raises:
         ArgumentError: a value that the model can't take, or an input without one.
     """
-    from fastgan.inputs import Inputs
+    from fastgan.inputs.make import Inputs
 
     calls = (generator.generate, generator.__call__, generator.stream)
     taken = {name for call in calls for name in inspect.signature(call).parameters}

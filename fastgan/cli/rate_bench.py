@@ -10,7 +10,7 @@ from fastgan.cli import console, records
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from fastgan.realtime.rates import RateReport
+    from fastgan.measure.rates import RateReport
 
 
 def run(
@@ -32,9 +32,8 @@ def run(
     from rich.progress import BarColumn, TimeElapsedColumn
 
     import fastgan
-    from fastgan.measure import machine
+    from fastgan.measure import machine, rates
     from fastgan.measure import plot as plotting
-    from fastgan.realtime import rates
 
     if plot_file is not None:
         plotting.check(plot_file)

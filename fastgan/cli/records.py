@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from fastgan import files
+from fastgan.host import files
 
 
 def check(model: str, json_file: Path | None, plot_file: Path | None = None) -> None:

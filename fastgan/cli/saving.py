@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastgan.errors import ArgumentError
-from fastgan.files import whole
+from fastgan.host.files import whole
 from fastgan.measure import machine
 
 #: What Pillow calls each format, and how it is told to write it.
@@ -128,7 +128,7 @@ class Grid:
         if self._canvas is None:
             import torch  # a command's help does not wait for it
 
-            from fastgan import memory
+            from fastgan.host import memory
 
             needed = self.rows * self.columns * image.nbytes
             cells = f"{self.columns}x{self.rows} images"

@@ -72,8 +72,8 @@ def stream(
     csrc/include/fastgan_frames.h reads it from C and C++, fastgan.realtime.RingReader from Python;
     docs/frames.md has the layout. Ctrl-C or SIGTERM ends it.
     """
-    from fastgan.realtime.ring_reader import RingReader
-    from fastgan.realtime.ring_writer import check_free
+    from fastgan.realtime.ring.reader import RingReader
+    from fastgan.realtime.ring.writer import check_free
 
     if not (math.isfinite(fps) and fps >= 0):
         raise ArgumentError("--fps", f"{fps:g}", "0 or more")
@@ -86,8 +86,8 @@ def stream(
 
     import fastgan
     from fastgan.realtime import CudaRingWriter, RingWriter, SeedPath
-    from fastgan.realtime.osc import Osc
-    from fastgan.realtime.ring_stream import pictures, put, serve
+    from fastgan.realtime.live.osc import Osc
+    from fastgan.realtime.ring.stream import pictures, put, serve
 
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict, signature=stated

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan import files
 from fastgan.errors import ArgumentError
+from fastgan.host import files
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan import files
 from fastgan.cli import console, named, options
 from fastgan.cli.seeds import Seeds
 from fastgan.cli.seeds import grid as parse_grid
 from fastgan.cli.seeds import size as parse_size
 from fastgan.errors import ArgumentError
+from fastgan.host import files
 
 if TYPE_CHECKING:
     from fastgan.realtime import Walk
@@ -86,7 +86,7 @@ def video(
     A seed's frame is what `fastgan generate --seeds` makes of it. The same options give the same
     frames, bit for bit, also where --start begins in the middle. The file appears once it is whole.
     """
-    from fastgan.realtime import video as recording
+    from fastgan.realtime.outputs import video as recording
 
     columns, rows = parse_grid(grid)
     pixels = None if size is None else parse_size(size)
@@ -173,7 +173,7 @@ def _record(
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     import fastgan
-    from fastgan.realtime.video import VideoWriter, tile
+    from fastgan.realtime.outputs.video import VideoWriter, tile
 
     assert isinstance(sink, VideoWriter)
     device, backend, precision, strict = how

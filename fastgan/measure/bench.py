@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 import fastgan
-from fastgan import processor
 from fastgan.errors import ArgumentError, BackendError, FastganError
 from fastgan.generator import Generator
+from fastgan.host import processor
 from fastgan.measure import ceilings, machine
 from fastgan.measure.peers import (
     PEERS,

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from fastgan.backends.base import PRECISIONS
+from fastgan.engine.base import PRECISIONS
 
 _MATRIX = {"cpu": 2048, "cuda": 8192}
 

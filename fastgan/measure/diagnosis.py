@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import fastgan
-from fastgan import processor
-from fastgan.backends.base import without_fp8
+from fastgan.engine.base import without_fp8
 from fastgan.errors import ArgumentError
+from fastgan.host import processor
 from fastgan.measure import machine
 
 #: Packages that overwrite one another's files: at most one may be installed.

@@ -11,15 +11,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fastgan import images
-from fastgan.backends import TABLE, Target, get
-from fastgan.backends.base import PRECISIONS
+from fastgan.engine import TABLE, Target, get
+from fastgan.engine.base import PRECISIONS
 from fastgan.errors import ArgumentError, BackendError, FastganError, UnsupportedError
 from fastgan.generator import Generator
+from fastgan.images import pixels as images
 from fastgan.measure.reference import as_module, run_reference
 from fastgan.measure.subject import Inputs, Subject, batch_of, run_batched
 from fastgan.measure.tolerances import TOLERANCES
-from fastgan.signature import Output
+from fastgan.model.signature import Output
 
 REFERENCES = ("auto", "torch", "ort")
 

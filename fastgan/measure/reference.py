@@ -12,7 +12,7 @@ from fastgan import ops
 from fastgan.measure.subject import Subject
 from fastgan.plan import Plan
 from fastgan.plan.lower import lower
-from fastgan.specialise import specialise
+from fastgan.plan.specialise import specialise
 
 
 def unfused_plan(subject: Subject, n: int) -> Plan:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from fastgan.backends.base import PRECISIONS
+from fastgan.engine.base import PRECISIONS
 from fastgan.measure import machine
 from fastgan.measure.timing import Ratio, Samples
 

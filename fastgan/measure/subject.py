@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import labels, latents, models
-from fastgan.backends import Target
-from fastgan.batching import automatic_batch, split
+from fastgan import latents, models
+from fastgan.apply import legal
+from fastgan.engine import Target
+from fastgan.engine.batches import automatic_batch, split
 from fastgan.generator import Generator
-from fastgan.image_to_image import legal
-from fastgan.inputs import input_shapes
-from fastgan.model_file import ModelFile, read
-from fastgan.signature import Input, Output, Signature
-from fastgan.signature_file import describe
+from fastgan.inputs import labels
+from fastgan.inputs.make import input_shapes
+from fastgan.model.file import ModelFile, read
+from fastgan.model.side_file import describe
+from fastgan.model.signature import Input, Output, Signature
 
 Inputs = dict[str, Tensor]
 

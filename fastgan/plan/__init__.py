@@ -29,8 +29,8 @@ def make(
     # Imported here: the rewriter takes half a second to import, and ONNX Runtime needs no plan.
     from fastgan.plan.lower import lower
     from fastgan.plan.rebatch import rebatch
-    from fastgan.rewrite import rewrite
-    from fastgan.specialise import specialise, without_collection
+    from fastgan.plan.rewrite import rewrite
+    from fastgan.plan.specialise import specialise, without_collection
 
     frozen = _frozen(model, shapes)
     with without_collection():

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fastgan.ops.elementwise import torch_dtype
 from fastgan.plan import cost
+from fastgan.plan.specialise import attribute_value, to_torch
 from fastgan.plan.types import Buffer, Epilogue, Plan, Step
-from fastgan.specialise import attribute_value, to_torch
 
 _EPILOGUE_ATTRIBUTES = {"activation", "slope", "slopes", "origin"}
 

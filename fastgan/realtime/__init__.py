@@ -9,18 +9,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgan.realtime.buffers import Frame
-    from fastgan.realtime.combined import Each, Mix, Nudge, Retime
-    from fastgan.realtime.gl import GLTexture
-    from fastgan.realtime.ring_cuda import CudaRingReader, CudaRingWriter
-    from fastgan.realtime.ring_reader import RingFrame, RingReader
-    from fastgan.realtime.ring_words import RingShape, include_dir
-    from fastgan.realtime.ring_writer import Asked, RingWriter
-    from fastgan.realtime.signals import Envelope
-    from fastgan.realtime.space import Space
-    from fastgan.realtime.stats import Percentiles, Stats
-    from fastgan.realtime.stream import Sink, Stream
-    from fastgan.realtime.walks import Drift, Orbit, Rows, SeedPath, Walk
+    from fastgan.realtime.outputs.gl import GLTexture
+    from fastgan.realtime.ring.cuda import CudaRingReader, CudaRingWriter
+    from fastgan.realtime.ring.reader import RingFrame, RingReader
+    from fastgan.realtime.ring.words import RingShape, include_dir
+    from fastgan.realtime.ring.writer import Asked, RingWriter
+    from fastgan.realtime.stream.buffers import Frame
+    from fastgan.realtime.stream.stats import Percentiles, Stats
+    from fastgan.realtime.stream.stream import Sink, Stream
+    from fastgan.realtime.walks.combined import (
+        Each,
+        Mix,
+        Nudge,
+        Retime,
+    )
+    from fastgan.realtime.walks.signals import Envelope
+    from fastgan.realtime.walks.space import Space
+    from fastgan.realtime.walks.walks import (
+        Drift,
+        Orbit,
+        Rows,
+        SeedPath,
+        Walk,
+    )
 
 __all__ = [
     "Asked",
@@ -52,18 +63,18 @@ __all__ = [
 
 # A game that reads frames out of a ring is to get by without torch.
 _MODULES = {
-    "buffers": ("Frame",),
-    "combined": ("Each", "Mix", "Nudge", "Retime"),
-    "gl": ("GLTexture",),
-    "ring_cuda": ("CudaRingReader", "CudaRingWriter"),
-    "ring_reader": ("RingFrame", "RingReader"),
-    "ring_words": ("RingShape", "include_dir"),
-    "ring_writer": ("Asked", "RingWriter"),
-    "signals": ("Envelope",),
-    "space": ("Space",),
-    "stats": ("Percentiles", "Stats"),
-    "stream": ("Sink", "Stream"),
-    "walks": ("Drift", "Orbit", "Rows", "SeedPath", "Walk"),
+    "stream.buffers": ("Frame",),
+    "walks.combined": ("Each", "Mix", "Nudge", "Retime"),
+    "outputs.gl": ("GLTexture",),
+    "ring.cuda": ("CudaRingReader", "CudaRingWriter"),
+    "ring.reader": ("RingFrame", "RingReader"),
+    "ring.words": ("RingShape", "include_dir"),
+    "ring.writer": ("Asked", "RingWriter"),
+    "walks.signals": ("Envelope",),
+    "walks.space": ("Space",),
+    "stream.stats": ("Percentiles", "Stats"),
+    "stream.stream": ("Sink", "Stream"),
+    "walks.walks": ("Drift", "Orbit", "Rows", "SeedPath", "Walk"),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fastgan.errors import ArgumentError
-from fastgan.files import open_plain
+from fastgan.host.files import open_plain
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _HELD_OUT = 5  # every fifth digit is held out

@@ -22,12 +22,12 @@ from torch import nn
 from torch.nn import functional
 
 from fastgan.exporting import export
+from fastgan.model.signature import Input
 from fastgan.recipes import restoration
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import Restoration, UNetSettings
 from fastgan.recipes.system import built
-from fastgan.signature import Input
 
 NAME = "inpaint"
 _LEVELS = 5  # the smooth filling's: holes up to 2 ** _LEVELS across are always seen around

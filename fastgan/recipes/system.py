@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from fastgan import processor
 from fastgan.errors import ArgumentError
+from fastgan.host import processor
 from fastgan.recipes.settings import Settings
 from fastgan.recipes.trainer import Stateful
 

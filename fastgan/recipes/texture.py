@@ -197,7 +197,7 @@ class Texture(gan.Adversarial):
 
     def export(self, path: Path) -> None:
         from fastgan.exporting import export
-        from fastgan.signature import Input
+        from fastgan.model.signature import Input
 
         shape = ("batch", self.options.latent, "height", "width")
         field = Input("latent", "latent", shape, distribution="normal")

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from fastgan import files
 from fastgan.errors import ArgumentError, FastganError
+from fastgan.host import files
 from fastgan.recipes.images import grid
 
 CHECKPOINT = "checkpoint.pt"

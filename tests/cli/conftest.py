@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from fastgan import signature_metadata
 from fastgan.cli import app
-from fastgan.signature import Input, Output, Signature
+from fastgan.model import stated as signature_metadata
+from fastgan.model.signature import Input, Output, Signature
 
 LATENT, CLASSES = 6, 4
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

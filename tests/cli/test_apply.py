@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 import fastgan as engine
+from fastgan.apply.folders import find
 from fastgan.errors import ArgumentError
-from fastgan.image_to_image.folders import find
-from fastgan.signature import Input
+from fastgan.model.signature import Input
 from tests import image_networks as networks
 from tests.cli.conftest import Outcome
 
@@ -402,7 +402,7 @@ def test_jobs_come_in_order_of_names(tmp_path: Path) -> None:
 
 
 def test_reading_runs_ahead_but_not_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastgan.image_to_image import folders
+    from fastgan.apply import folders
 
     for index in range(40):
         picture(tmp_path / "in" / f"{index:02d}.png", 8, 8, 3)
@@ -419,7 +419,7 @@ def test_reading_runs_ahead_but_not_away(tmp_path: Path, monkeypatch: pytest.Mon
 def test_writers_wait_for_room() -> None:
     import threading
 
-    from fastgan.image_to_image import folders
+    from fastgan.apply import folders
 
     held, most, lock = 0, 0, threading.Lock()
     size = folders._WAITING_BYTES // 3

@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import fastgan as engine
-from fastgan import signature_metadata
-from fastgan.files import whole
-from fastgan.image_to_image import targets
-from fastgan.signature import Input, Output, Signature
+from fastgan.apply import targets
+from fastgan.host.files import whole
+from fastgan.model import stated as signature_metadata
+from fastgan.model.signature import Input, Output, Signature
 from tests.cli.conftest import Outcome
 from tests.cli.test_apply import files, picture, pixels, said
 

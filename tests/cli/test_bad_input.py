@@ -188,7 +188,7 @@ def test_an_outdir_without_write_permission(fastgan, rgb, tmp_path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk(fastgan, rgb, tmp_path, monkeypatch) -> None:
     """Files that go to a device that is always full."""
-    from fastgan import files
+    from fastgan.host import files
 
     real = open
     monkeypatch.setattr(files, "open", lambda *_: real("/dev/full", "wb"), raising=False)

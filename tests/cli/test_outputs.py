@@ -14,7 +14,7 @@ from torch import nn
 import fastgan as engine
 from fastgan.cli import records
 from fastgan.errors import ArgumentError
-from fastgan.realtime.live_page import _free
+from fastgan.realtime.live.page import _free
 from tests.cli.conftest import Outcome
 from tests.cli.test_apply import said
 

@@ -9,7 +9,7 @@ import pytest
 
 
 def test_bench_at_a_rate_accounts_for_every_frame(fastgan, rgb, tmp_path, monkeypatch) -> None:
-    from fastgan.realtime import rates
+    from fastgan.measure import rates
 
     monkeypatch.setattr(rates, "_TRIAL_SECONDS", 0.1)
     monkeypatch.setattr(rates, "_MOST_TRIALS", 3)

@@ -80,7 +80,7 @@ def test_generate(
 def test_apply(
     fastgan: Fastgan, monkeypatch: pytest.MonkeyPatch, sign: int, code: int, word: str
 ) -> None:
-    from fastgan import image_files
+    from fastgan.images import files as image_files
 
     Path("in").mkdir()
     for index in range(12):
@@ -98,7 +98,7 @@ def test_apply(
 def test_video(
     fastgan: Fastgan, rgb: Path, monkeypatch: pytest.MonkeyPatch, sign: int, code: int, word: str
 ) -> None:
-    from fastgan.realtime.video import VideoWriter
+    from fastgan.realtime.outputs.video import VideoWriter
 
     Path("out").mkdir()
     Path("out/video.mp4").write_bytes(b"an older one")
@@ -121,8 +121,8 @@ def test_bench(
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_stream(fastgan: Fastgan, monkeypatch: pytest.MonkeyPatch, sign: int) -> None:
     from fastgan.errors import RingError
-    from fastgan.realtime import ring_stream
-    from fastgan.realtime.ring_reader import RingReader
+    from fastgan.realtime.ring import stream as ring_stream
+    from fastgan.realtime.ring.reader import RingReader
 
     name = f"/fastgan-signal-{os.getpid()}"
     ending(monkeypatch, ring_stream, "put", sign, at=3)

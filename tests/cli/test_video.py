@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fastgan as library
-from fastgan.realtime.video import read
+from fastgan.realtime.outputs.video import read
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'fastgan[video]'")
 
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_nothing_behind(fastgan, tmp_path) -> None:
 
 
 def test_a_model_that_breaks_leaves_nothing_behind(fastgan, rgb, tmp_path, monkeypatch) -> None:
-    from fastgan.realtime.renderers import LatentRenderer
+    from fastgan.realtime.stream.renderers import LatentRenderer
 
     render, count = LatentRenderer.render, iter(range(1000))
 

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of `fastgan.model_file.read`, for long runs by hand.
+"""Coverage-guided fuzzing of `fastgan.model.file.read`, for long runs by hand.
 
     pip install atheris                       # Linux; not among the tests' dependencies
     python -m tests.fuzz.atheris_read --seeds out/corpus            # the models to begin with
@@ -38,8 +38,8 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is not installed: pip install atheris (Linux); nothing was fuzzed")
 
-    with atheris.instrument_imports(include=["fastgan.model_file"]):
-        from fastgan.model_file import parse, read  # noqa: F401  (parse: instrumented as well)
+    with atheris.instrument_imports(include=["fastgan.model.file"]):
+        from fastgan.model.file import parse, read  # noqa: F401  (parse: instrumented as well)
 
     from fastgan.errors import FastganError
 

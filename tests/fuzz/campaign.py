@@ -33,7 +33,7 @@ def worker(seed: int, first: int, last: int, runtime: bool, keep: Path) -> None:
 
     import fastgan
     from fastgan.errors import FastganError
-    from fastgan.model_file import read
+    from fastgan.model.file import read
     from tests.fuzz.mutate import mutant
 
     logging.getLogger("fastgan").setLevel(logging.CRITICAL)

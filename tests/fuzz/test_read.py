@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastgan.errors import FastganError
-from fastgan.model_file import ModelFile, read
+from fastgan.model.file import ModelFile, read
 from tests.fuzz.mutate import corpus, mutant, mutate_bytes
 
 #: Milliseconds on an idle machine: only what hangs takes a minute on a busy one.

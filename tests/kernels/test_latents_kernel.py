@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastgan import latents, philox
-from fastgan.philox import Parameters
+from fastgan import latents
+from fastgan.latents import philox
+from fastgan.latents.philox import Parameters
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 from fastgan.kernels import latents as kernels  # noqa: E402

@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 import fastgan
+from fastgan.apply import model, run
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
-from fastgan.image_to_image import model, run
-from fastgan.images import to_floats
-from fastgan.signature import Input
+from fastgan.images.pixels import to_floats
+from fastgan.model.signature import Input
 from tests import image_networks as networks
 
 OPEN = (3, "h", "w")

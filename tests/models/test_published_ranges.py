@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import fastgan
-from fastgan import signature
 from fastgan.errors import ArgumentError
-from fastgan.model_file import read
+from fastgan.model import signature
+from fastgan.model.file import read
 from tests.networks.published_ranges import IMAGENET, MEAN, PUBLISHED, STD, UNIT, Published, row
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -219,7 +219,7 @@ def test_a_file_beside_the_model(tmp_path):
     file, beside = tmp_path / "net.v2.onnx", tmp_path / "net.v2.fastgan.json"
     model = onnx.load_model_from_string(exported("real-esrgan-compact"))
     entry = model.metadata_props.add()
-    entry.key = "fastgan.signature"
+    entry.key = "fastgan.model.signature"
     entry.value = '{"version": 1, "inputs": [{"name": "input", "kind": "image", "range": [0, 2]}]}'
     onnx.save(model, file)
     assert fastgan.load(file, device="cpu").signature.image.range == (0, 2)

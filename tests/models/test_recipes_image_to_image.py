@@ -12,8 +12,8 @@ from PIL import Image
 from torch.nn import functional
 
 import fastgan
-from fastgan import processor
 from fastgan.errors import ArgumentError
+from fastgan.host import processor
 from fastgan.recipes import (
     damage,
     denoise,

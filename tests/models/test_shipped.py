@@ -10,14 +10,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fastgan
-from fastgan import models, signature
+from fastgan import models
 from fastgan.cli import app
 from fastgan.errors import ArgumentError
 from fastgan.measure import parity
 from fastgan.measure.subject import open_subject
+from fastgan.model import signature
+from fastgan.model.signature import Input, Output
 from fastgan.recipes import images
 from fastgan.recipes.evaluation import digits, table
-from fastgan.signature import Input, Output
 
 
 def test_names_and_paths():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastgan.signature import Input
+from fastgan.model.signature import Input
 from tests.networks.adain import AdaInDecoder
 from tests.networks.biggan import BigGAN
 from tests.networks.context_encoder import ContextEncoder

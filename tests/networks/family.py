@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.signature import Input, Range
+from fastgan.model.signature import Input, Range
 
 
 @dataclass(frozen=True, slots=True)

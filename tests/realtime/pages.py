@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from fastgan.realtime.live_page import LivePage, picture_of
+from fastgan.realtime.live.page import LivePage, picture_of
 
 aiohttp = pytest.importorskip("aiohttp", reason="no aiohttp: pip install 'fastgan[live]'")
 

@@ -13,9 +13,9 @@ import pytest
 
 from fastgan.errors import ArgumentError
 from fastgan.realtime import Drift, Orbit, RingReader, RingWriter, Rows, SeedPath, Space
-from fastgan.realtime.live import Live
-from fastgan.realtime.live_page import Serving
-from fastgan.realtime.ring_stream import serve
+from fastgan.realtime.live.page import Serving
+from fastgan.realtime.live.session import Live
+from fastgan.realtime.ring.stream import serve
 from tests.realtime.pages import Served, frame, hear, note
 from tests.ring.conftest import name  # noqa: F401 - a fixture
 

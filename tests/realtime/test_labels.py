@@ -9,12 +9,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import fastgan
-from fastgan import signature_metadata
 from fastgan.errors import ArgumentError
+from fastgan.model import stated as signature_metadata
+from fastgan.model.signature import Input, Output, Signature
 from fastgan.realtime import Rows
-from fastgan.realtime.live import Live
-from fastgan.realtime.live_page import Serving
-from fastgan.signature import Input, Output, Signature
+from fastgan.realtime.live.page import Serving
+from fastgan.realtime.live.session import Live
 
 CLASSES, FLOAT = 4, TensorProto.FLOAT
 

@@ -16,8 +16,8 @@ import torch
 
 from fastgan.errors import ArgumentError
 from fastgan.realtime import Drift, Nudge
-from fastgan.realtime.live import Live
-from fastgan.realtime.live_page import HEADER, Serving
+from fastgan.realtime.live.page import HEADER, Serving
+from fastgan.realtime.live.session import Live
 from tests.realtime import pages
 from tests.realtime.pages import frame, hear, note, open_browser, state
 

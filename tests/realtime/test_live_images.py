@@ -19,9 +19,17 @@ from PIL import Image
 
 import fastgan
 from fastgan.errors import ArgumentError
-from fastgan.realtime import live_images
-from fastgan.realtime.live_images import CAMERA, MASK, MOST_BYTES, PICTURE, SENT, STYLE, LiveImages
-from fastgan.realtime.live_page import Serving
+from fastgan.realtime.live import images as live_images
+from fastgan.realtime.live.images import (
+    CAMERA,
+    MASK,
+    MOST_BYTES,
+    PICTURE,
+    SENT,
+    STYLE,
+    LiveImages,
+)
+from fastgan.realtime.live.page import Serving
 from tests.realtime.pages import Served, aiohttp, frame, hear, note, open_browser, state
 
 BROWSER_SECONDS = 600  # other work may stop this one for long

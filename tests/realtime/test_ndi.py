@@ -20,7 +20,7 @@ SECONDS = 240
 SENDS = """
 import sys, time
 import torch
-from fastgan.realtime.senders import NdiSender
+from fastgan.realtime.outputs.senders import NdiSender
 name, source = sys.argv[1:]
 pictures = torch.load(source)
 with NdiSender(name, 30) as sender:

@@ -12,7 +12,7 @@ from fastgan.realtime import Drift, Mix, Orbit, Retime
 
 udp_client = pytest.importorskip("pythonosc.udp_client", reason="no python-osc")
 
-from fastgan.realtime.osc import Osc  # noqa: E402
+from fastgan.realtime.live.osc import Osc  # noqa: E402
 
 
 def until(test) -> bool:

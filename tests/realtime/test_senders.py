@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastgan.errors import ArgumentError, BackendError
-from fastgan.realtime.senders import NdiSender, SpoutSender, rgba
+from fastgan.realtime.outputs.senders import NdiSender, SpoutSender, rgba
 
 
 class Calls:

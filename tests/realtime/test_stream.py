@@ -12,11 +12,12 @@ import torch
 
 import fastgan
 from fastgan.errors import ArgumentError, BudgetError
-from fastgan.realtime import Drift, Rows, SeedPath, budget
-from fastgan.realtime.buffers import Buffers, Frame
-from fastgan.realtime.controls import Controls, Settings
-from fastgan.realtime.stream import Stream
-from fastgan.signature import Signature
+from fastgan.model.signature import Signature
+from fastgan.realtime import Drift, Rows, SeedPath
+from fastgan.realtime.stream import budget
+from fastgan.realtime.stream.buffers import Buffers, Frame
+from fastgan.realtime.stream.controls import Controls, Settings
+from fastgan.realtime.stream.stream import Stream
 from tests.instructions import needs_bfloat16_chain
 
 

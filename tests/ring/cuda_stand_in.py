@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 import torch
 
-from fastgan.realtime import cuda_memory
+from fastgan.realtime.ring import cuda_memory
 
 STREAM = 77
 UUIDS = [bytes(range(16)), bytes(range(16, 32))]

@@ -15,7 +15,8 @@ import torch
 
 import fastgan
 from fastgan import ArgumentError
-from fastgan.realtime import GLTexture, gl
+from fastgan.realtime import GLTexture
+from fastgan.realtime.outputs import gl
 from tests.ring import cuda_stand_in
 
 moderngl = pytest.importorskip("moderngl", reason="moderngl is not installed")

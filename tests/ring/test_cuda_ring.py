@@ -20,8 +20,8 @@ from fastgan.realtime import (
     RingReader,
     RingShape,
     RingWriter,
-    cuda_memory,
 )
+from fastgan.realtime.ring import cuda_memory
 from tests.ring import cuda_stand_in
 from tests.ring.conftest import Compile
 from tests.ring.cuda_programs import ON_STAND_IN, READS, check_followed, start
@@ -123,7 +123,7 @@ def test_memory_is_freed_when_no_reader_has_it_open(gpu: Gpu, name: str, caplog,
     assert gpu.calls == ["cudaFree"]
     assert not gpu.memory
 
-    monkeypatch.setattr("fastgan.realtime.ring_cuda._GRACE_SECONDS", 0.02)
+    monkeypatch.setattr("fastgan.realtime.ring.cuda._GRACE_SECONDS", 0.02)
     ring = CudaRingWriter(name, 9, 14, 3)
     ring.write(drawn(), 0)
     with CudaRingReader(name) as reader:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import fastgan
-from fastgan import ArgumentError, arguments, latents, signature_metadata
+from fastgan import ArgumentError, arguments, latents
+from fastgan.model import stated as signature_metadata
+from fastgan.model.signature import Input, Output, Signature
 from fastgan.realtime import Drift, Mix, Nudge, Orbit, Retime, SeedPath
-from fastgan.realtime.space import Space
-from fastgan.signature import Input, Output, Signature
+from fastgan.realtime.walks.space import Space
 from tests.unit.test_generator import Conditional
 from tests.unit.test_named_inputs import psi_model, scaled
 

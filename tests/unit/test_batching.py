@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastgan.batching import split
+from fastgan.engine.batches import split
 
 
 @given(n=st.integers(1, 5000), batch=st.one_of(st.none(), st.integers(1, 700)))

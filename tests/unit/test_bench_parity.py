@@ -12,7 +12,7 @@ import fastgan
 from fastgan.measure import parity
 from fastgan.measure.reference import as_module, run_reference
 from fastgan.measure.subject import Subject, batch_of, open_subject, run_batched
-from fastgan.signature import Output
+from fastgan.model.signature import Output
 from tests import networks
 
 IMAGE = Output("image", "image", ("n", 1, 2, 2), range=(-1.0, 1.0))

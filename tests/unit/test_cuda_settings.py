@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from fastgan.backends.cuda_settings import library
+from fastgan.engine.cuda_settings import library
 
 
 def _now() -> tuple[bool, bool, bool]:
@@ -65,7 +65,7 @@ def test_threads_do_not_mix_them_up() -> None:
 def test_a_process_that_uses_the_newer_names() -> None:
     code = """
 import torch
-from fastgan.backends.cuda_settings import library
+from fastgan.engine.cuda_settings import library
 conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
 conv.fp32_precision, matmul.fp32_precision = "tf32", "tf32"
 with library("fp32", benchmark=True):

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.backends import addressing, direct
-from fastgan.backends.base import Executable, ImageFormat
-from fastgan.backends.direct_packing import Path
-from fastgan.images import to_uint8
+from fastgan.engine.base import Executable, ImageFormat
+from fastgan.engine.library import addressing
+from fastgan.engine.native import chain as direct
+from fastgan.engine.native.packing import Path
+from fastgan.images.pixels import to_uint8
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 
 PATHS = [path for dtype in (torch.float32, torch.bfloat16) for path in direct.paths(dtype)]
@@ -229,8 +230,8 @@ def test_calls_from_several_threads_do_not_meet(threads: int) -> None:
 
 FORK = """
 import os, random, torch
-from fastgan.backends import addressing, direct
-from fastgan.backends.base import Executable, ImageFormat
+from fastgan.engine import addressing, direct
+from fastgan.engine.base import Executable, ImageFormat
 from tests.unit.test_direct import PATHS, Chain, other
 torch.set_num_threads(2)
 chain = Chain(random.Random(2), images=3, layers=3)

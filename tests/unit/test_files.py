@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fastgan import files
 from fastgan.errors import ArgumentError
+from fastgan.host import files
 
 
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:

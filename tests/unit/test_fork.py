@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import fastgan
-from fastgan import forks
 from fastgan.errors import BackendError
+from fastgan.host import forks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan import calibration
-from fastgan.backends import torch_backend, triton_backend, triton_scales
-from fastgan.backends.base import Target
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.backends.triton_steps import Binding
+from fastgan.engine.base import Target
+from fastgan.engine.library import backend as torch_backend
+from fastgan.engine.triton import backend as triton_backend
+from fastgan.engine.triton import scales as triton_scales
+from fastgan.engine.triton.binding import Binding
+from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.errors import ArgumentError, BackendError
+from fastgan.inputs import examples as calibration
 from fastgan.measure.tolerances import TOLERANCES
-from fastgan.model_file import read
+from fastgan.model.file import read
+from fastgan.model.signature import Input, Output, Signature
 from fastgan.plan import eight_bits
-from fastgan.signature import Input, Output, Signature
 from tests.networks.cyclegan import cyclegan
 from tests.networks.weights import randomise_batch_norms
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import fastgan
 from fastgan import ArgumentError, BackendError
-from fastgan.signature import Input
+from fastgan.model.signature import Input
 from tests import networks
 
 

@@ -10,9 +10,9 @@ import torch
 
 import fastgan
 from benchmarks.gpu.zoo import SMALL, Entry
-from fastgan.backends.base import Target
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.model_file import read
+from fastgan.engine.base import Target
+from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.model.file import read
 from fastgan.plan import Step, cost
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "kernels.md"

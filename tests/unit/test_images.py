@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fastgan import image_files, images
 from fastgan.errors import ArgumentError
+from fastgan.images import files as image_files
+from fastgan.images import pixels as images
 
 Array = np.ndarray[Any, Any]
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import special
 
-from fastgan import latents, philox
-from fastgan.philox import Parameters
+from fastgan import latents
+from fastgan.latents import philox
+from fastgan.latents.philox import Parameters
 
 pytestmark = pytest.mark.cpu
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 import fastgan
 from fastgan.errors import ArgumentError, FastganError, LimitError, ModelFileError
 from fastgan.limits import Limits, size_text
-from fastgan.model_file import read
+from fastgan.model.file import read
 from tests.unit.models import graph_model, relu_model, value
 from tests.work import lines
 

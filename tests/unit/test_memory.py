@@ -10,7 +10,8 @@ import torch
 from onnx import helper
 
 import fastgan
-from fastgan import ArgumentError, latents, memory
+from fastgan import ArgumentError, latents
+from fastgan.host import memory
 from tests.unit.models import graph_model, value
 from tests.unit.test_named_inputs import psi_model
 

@@ -15,7 +15,7 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 
 import fastgan
-from fastgan.model_file import read
+from fastgan.model.file import read
 
 BACKENDS = ("torch", "ort")
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from fastgan.errors import ArgumentError, FastganError, LimitError, ModelFileError
 from fastgan.limits import Limits
-from fastgan.model_file import read
+from fastgan.model.file import read
 from tests.unit.models import graph_model, relu_model, value
 from tests.work import lines
 
@@ -184,7 +184,7 @@ def test_isolated_reading_gives_the_same_model_and_the_same_error(tmp_path: Path
 
 def test_a_reader_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child is replaced by one that crashes, hangs or fails, as a library's bug would."""
-    from fastgan.model_file import isolate
+    from fastgan.model.file import isolate
 
     for code, found, seconds in (
         ("import os; os.abort()", "killed by SIGABRT", 300),

@@ -12,7 +12,7 @@ import pytest
 from onnx import AttributeProto, TensorProto, helper
 
 from fastgan.errors import FastganError, ModelFileError, UnsupportedError
-from fastgan.model_file import read
+from fastgan.model.file import read
 from tests.unit.models import graph_model, value
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastgan.backends import modulated
+from fastgan.engine.library import modulated
 from fastgan.plan import Epilogue
 
 pytestmark = pytest.mark.cpu

@@ -12,8 +12,9 @@ import torch
 from onnx import TensorProto, helper
 
 import fastgan
-from fastgan import ArgumentError, signature_metadata
-from fastgan.signature import Input, Output, Signature
+from fastgan import ArgumentError
+from fastgan.model import stated as signature_metadata
+from fastgan.model.signature import Input, Output, Signature
 from tests.unit.models import graph_model, value
 
 BACKENDS = ["torch", "ort"]

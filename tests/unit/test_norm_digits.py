@@ -12,7 +12,7 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 
 import fastgan
-from fastgan.backends import space_norm
+from fastgan.engine.library import space_norm
 from fastgan.plan import Epilogue
 
 RATIOS = (0, 10, 100, 1000)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from fastgan import onnx_backend, ops
 from fastgan.errors import ArgumentError, UnsupportedError
-from fastgan.onnx_conformance import (
+from fastgan.measure.conformance import (
     PLAIN_TYPES,
     Case,
     Outcome,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.errors import UnsupportedError
-from fastgan.onnx_conformance import RANDOM, Case, node_cases
+from fastgan.measure.conformance import RANDOM, Case, node_cases
 from fastgan.ops.nodes import bind_host_inputs, resolve, to_meta, to_onnx, to_torch
 from fastgan.ops.registry import Op, register
 

@@ -39,7 +39,7 @@ def test_newer_versions_are_stamped_down(opset: int, ir_version: int) -> None:
 
 
 def test_an_op_that_changed_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastgan.backends import ort_versions
+    from fastgan.engine.ort import versions as ort_versions
 
     since = {NEWEST: NEWEST}
     monkeypatch.setattr(ort_versions, "_since", lambda op, opset: since.get(opset, 13))
@@ -51,7 +51,7 @@ def test_an_op_that_changed_is_explained(monkeypatch: pytest.MonkeyPatch) -> Non
 
     session.InferenceSession = refuse
     session.SessionOptions = types.SimpleNamespace
-    monkeypatch.setattr("fastgan.backends.ort._runtime", lambda: session)
+    monkeypatch.setattr("fastgan.engine.ort.backend._runtime", lambda: session)
     with pytest.raises(BackendError) as caught:
         fastgan.load(model(NEWEST, 10), backend="ort", device="cpu")
     for part in ("only", "Tanh", str(NEWEST - 1), "newer onnxruntime"):

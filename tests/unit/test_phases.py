@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastgan import processor
-from fastgan.backends import phases
+from fastgan.engine.library import phases
+from fastgan.host import processor
 from fastgan.plan import Buffer, Step
 
 pytestmark = pytest.mark.cpu

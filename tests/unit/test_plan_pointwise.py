@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.backends import library
-from fastgan.backends.executor import PlanExecutable
+from fastgan.engine.library import operators as library
+from fastgan.engine.library.executor import PlanExecutable
 from fastgan.plan import Buffer, Plan, Step
-from fastgan.plan.pointwise import MOST_KEPT, MOST_TENSORS, merge
+from fastgan.plan.merge import MOST_KEPT, MOST_TENSORS, merge
 
 CPU = torch.device("cpu")
 SHAPE = (2, 3, 4, 5)

@@ -13,14 +13,16 @@ import torch
 from typer.testing import CliRunner
 
 import fastgan
-from fastgan import processor
-from fastgan.backends import Target, direct, get, torch_backend
 from fastgan.cli import app
+from fastgan.engine import Target, get
+from fastgan.engine.library import backend as torch_backend
+from fastgan.engine.native import chain as direct
 from fastgan.errors import ArgumentError, BackendError, BudgetError
+from fastgan.host import processor
 from fastgan.measure import bench, diagnosis, parity
-from fastgan.model_file import read
+from fastgan.model.file import read
 from fastgan.models import path
-from fastgan.realtime import budget
+from fastgan.realtime.stream import budget
 from fastgan.recipes.evaluation import Figure, table
 
 pytestmark = pytest.mark.cpu

@@ -9,9 +9,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from fastgan import signature, signature_metadata
 from fastgan.errors import ModelFileError
-from fastgan.signature import Input, Output, Signature
+from fastgan.model import signature
+from fastgan.model import stated as signature_metadata
+from fastgan.model.signature import Input, Output, Signature
 
 
 def graph_of(nodes, inputs, outputs, initializers=()) -> ir.Model:

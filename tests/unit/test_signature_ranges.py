@@ -4,7 +4,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from fastgan import signature
+from fastgan.model import signature
 
 UNIT, SYMMETRIC, BYTES = (0, 1), (-1, 1), (0, 255)
 CONSTANTS = """

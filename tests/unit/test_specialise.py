@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastgan import onnx_backend, ops
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
-from fastgan.specialise import specialise
+from fastgan.plan.specialise import specialise
 from tests.work import lines
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -475,7 +475,7 @@ import sys
 import numpy as np
 import onnx_ir as ir
 from onnx import helper, numpy_helper, TensorProto
-from fastgan.specialise import specialise
+from fastgan.plan.specialise import specialise
 
 def array(*shape):
     return np.ones(shape, np.float32)

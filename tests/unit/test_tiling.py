@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgan import tiling
+from fastgan.apply import fitting
 from fastgan.errors import LimitError
-from fastgan.image_to_image import fitting
+from fastgan.images import tiling
 
 settings.register_profile("patient", deadline=None)  # the machine may be busy
 settings.load_profile("patient")

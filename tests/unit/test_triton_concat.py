@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.backends.base import Target
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.backends.triton_tuning import LIBRARY
-from fastgan.model_file import read
+from fastgan.engine.base import Target
+from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.engine.triton.tuning import LIBRARY
+from fastgan.model.file import read
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"

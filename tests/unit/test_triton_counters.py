@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.backends.base import ImageFormat
-from fastgan.backends.triton_counters import Counter
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.backends.triton_program import LaunchError, Program
-from fastgan.signature import Input
+from fastgan.engine.base import ImageFormat
+from fastgan.engine.triton.counters import Counter
+from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.engine.triton.program import LaunchError, Program
+from fastgan.model.signature import Input
 from tests.networks.weights import build
 
 pytestmark = pytest.mark.skipif(
@@ -87,7 +87,7 @@ Model = tuple[nn.Module, Path]
 def test_images_are_those_of_the_seed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     module, path = model
     generator = _load(path)
-    monkeypatch.setattr("fastgan.backends.base.Draw.into", lambda *_: pytest.fail("drawn before"))
+    monkeypatch.setattr("fastgan.engine.base.Draw.into", lambda *_: pytest.fail("drawn before"))
     for seed, start, n in ((0, 0, 3), (2**64 - 1, 2**32 - 2, 5), (7, 2**63, 1), (0, 1, 2)):
         images = generator.generate(n, seed=seed, start=start, batch_size=2)
         every = generator._inputs.make(n, seed, start, None, None, "philox")
@@ -260,7 +260,7 @@ def test_a_sampler_that_fails_gives_way(
         return launch
 
     monkeypatch.setattr(Counter, "drawing", broken)
-    monkeypatch.setattr("fastgan.backends.triton_executable.forgives", lambda device: True)
+    monkeypatch.setattr("fastgan.engine.triton.executable.forgives", lambda device: True)
     generator = _load(path)
     assert torch.equal(generator.generate(2, seed=1), expected)
     assert "the kernel of the latents failed, going on without" in caplog.text

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.backends.base import Target
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.model_file import read
+from fastgan.engine.base import Target
+from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.model.file import read
 from tests.networks.modulated_forms import channels_as_images, depthwise
 from tests.networks.weights import build
 

@@ -15,12 +15,12 @@ from fastgan.kernels.types import Prepared
 from torch import nn
 
 import fastgan
-from fastgan.backends import triton_executable
-from fastgan.backends.base import Draw, ImageFormat, Target
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.backends.triton_program import Program
-from fastgan.batching import Batches
-from fastgan.model_file import ModelFile, read
+from fastgan.engine.base import Draw, ImageFormat, Target
+from fastgan.engine.batches import Batches
+from fastgan.engine.triton import executable as triton_executable
+from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.engine.triton.program import Program
+from fastgan.model.file import ModelFile, read
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
@@ -401,7 +401,7 @@ def test_a_failing_kernel_gives_way_to_the_library(
 
 
 def test_the_workspace_goes_with_the_model(latent_model: tuple[nn.Module, Path]) -> None:
-    from fastgan.backends import triton_workspace
+    from fastgan.engine.triton import workspace as triton_workspace
 
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
     generator.generate(1)

@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgan.backends.triton_arena import ALIGNMENT, Lifetime, aligned, lifetimes, place
+from fastgan.engine.triton.arena import (
+    ALIGNMENT,
+    Lifetime,
+    aligned,
+    lifetimes,
+    place,
+)
 from fastgan.plan import Buffer, Plan, Step
 
 

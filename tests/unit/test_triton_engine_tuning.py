@@ -15,12 +15,13 @@ from fastgan.kernels.types import Config
 from torch import nn
 
 import fastgan
-from fastgan.backends import triton_executable, triton_tuning
-from fastgan.backends.base import ImageFormat, Target
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.backends.triton_steps import Binding
-from fastgan.backends.triton_tuning import LIBRARY, Cache
-from fastgan.model_file import ModelFile, read
+from fastgan.engine.base import ImageFormat, Target
+from fastgan.engine.triton import executable as triton_executable
+from fastgan.engine.triton import tuning as triton_tuning
+from fastgan.engine.triton.binding import Binding
+from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.engine.triton.tuning import LIBRARY, Cache
+from fastgan.model.file import ModelFile, read
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"

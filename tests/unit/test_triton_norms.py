@@ -12,12 +12,12 @@ from fastgan.kernels.types import Call, Config
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.backends import triton_norms
-from fastgan.backends.base import Target
-from fastgan.backends.triton_executable import TritonExecutable
-from fastgan.backends.triton_tuning import LIBRARY
+from fastgan.engine.base import Target
+from fastgan.engine.triton import norms as triton_norms
+from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.engine.triton.tuning import LIBRARY
 from fastgan.measure.tolerances import TOLERANCES
-from fastgan.model_file import ModelFile, read
+from fastgan.model.file import ModelFile, read
 from tests.networks.cyclegan import cyclegan
 
 pytestmark = pytest.mark.skipif(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import fastgan
-from fastgan.backends.base import PRECISIONS
+from fastgan.engine.base import PRECISIONS
 from fastgan.errors import BackendError
 from fastgan.generator import Generator
 from fastgan.recipes.evaluation.figure import Figure

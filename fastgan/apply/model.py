@@ -1,0 +1,294 @@
+"""What a model asks of images: their size, their number at a time, and when to cut them up."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from fastgan.apply import (
+    binding,
+    fitting,
+    legal,
+    strides,
+)
+from fastgan.engine import Backend, Target
+from fastgan.errors import ArgumentError, LimitError, UnsupportedError
+from fastgan.host import forks
+from fastgan.images import tiling
+from fastgan.model.file import ModelFile
+from fastgan.model.signature import (
+    Input,
+    Output,
+    Signature,
+    range_text,
+)
+from fastgan.plan import Plan
+from fastgan.plan.specialise import MisfitError
+
+log = logging.getLogger("fastgan")
+
+Shapes = dict[str, tuple[int, ...]]
+
+#: Whole images whose activations would take more than this are run in tiles.
+TILE_ABOVE_BYTES = 1 << 30
+#: Tile sizes to choose from, and how far each looks beyond its border unless told otherwise.
+TILES = (1024, 512, 256, 128)
+TILE_PAD = 32
+
+#: What a batch of windows may take: a CPU's outer caches, or a part of a GPU's memory.
+_BATCH_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
+_LARGEST_BATCH = {"cpu": 64, "cuda": 256}
+#: Activations of one input pixel where no plan tells: two buffers of 64 channels, at full scale.
+_GUESSED_BYTES = 2 * 64 * 4
+#: Ops that look at the whole image, so that a tile sees other statistics than the image.
+_GLOBAL_OPS = frozenset(
+    {
+        *("InstanceNormalization", "GroupNormalization", "LayerNormalization", "Softmax"),
+        *("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax"),
+    }
+)
+
+
+class ImageModel:
+    """A model with an image input; made by `Generator`.
+
+    Args:
+        output: the image output.
+        shapes: input shapes for a batch of 1, open sizes filled in.
+        plan: the plan for them, where the backend makes one.
+
+    Attributes:
+        name: what the log calls it.
+        port: the image input that decides on sizes: the first.
+
+    Raises:
+        ArgumentError: it takes no image.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        signature: Signature,
+        output: Output,
+        backend: Backend,
+        target: Target,
+        shapes: Callable[[], Shapes],
+        plan: Callable[[], Plan | None],
+    ) -> None:
+        port = signature.image
+        if port is None:
+            raise ArgumentError(
+                "images", "a model that takes no image", "generate(n), or a model that takes one"
+            )
+        self.name, self.port = model.name, port
+        self.signature, self.output, self.target = signature, output, target
+        self._model, self._backend, self._shapes, self._plan = model, backend, shapes, plan
+        self._fit: fitting.Fit | None = None
+        self._bytes_per_pixel: float | None = None
+        self._lock = forks.renewed(threading.RLock())
+        _tell_guesses(self.name, signature)
+
+    @property
+    def guides(self) -> tuple[Input, ...]:
+        """The other image and mask inputs."""
+        ports = self.signature.inputs
+        return tuple(p for p in ports if p.kind in ("image", "mask") and p is not self.port)
+
+    @property
+    def mask(self) -> Input | None:
+        """The mask input, where there is one."""
+        return next((port for port in self.guides if port.kind == "mask"), None)
+
+    def has_rows(self, name: str) -> bool:
+        """Whether an input has a row for each image; else it is the same for every window."""
+        ports = self.signature.inputs
+        return any(self.signature.has_rows(port) for port in ports if port.name == name)
+
+    def follows(self, guide: Input) -> bool:
+        """Whether a guide lies pixel by pixel on the image: a mask, or a port of the same size."""
+        return guide.kind == "mask" or guide.shape[2:] == self.port.shape[2:]
+
+    # Arguments ----------------------------------------------------------------------------------
+
+    def arguments(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What was given for the other image inputs, and for inputs that are no images, by name.
+
+        Args:
+            given: by input name; also "mask" for the mask input and "style" for the second image,
+                whatever they are called. None counts as not given.
+
+        Raises:
+            ArgumentError: a name that no input has, or an image input without a value.
+        """
+        images = [port.name for port in self.guides if port.kind == "image"]
+        aliases = {"mask": self.mask.name if self.mask else None, "style": (*images, None)[0]}
+        names = {port.name for port in self.signature.inputs if port is not self.port}
+        found = {}
+        for name, value in given.items():
+            if value is None:
+                continue
+            target = name if name in names else aliases.get(name)
+            if target is None:
+                known = ", ".join(sorted(names)) or "none beside the image"
+                raise ArgumentError(name, "no such input", f"an input of this model: {known}")
+            found[target] = value
+        for port in self.guides:
+            if port.name not in found:
+                raise ArgumentError(
+                    port.name, f"no value for this {port.kind}", f"g(images, {port.name}=...)"
+                )
+        guides = {port.name: found.pop(port.name) for port in self.guides}
+        return guides, found
+
+    # Sizes --------------------------------------------------------------------------------------
+
+    @property
+    def fit(self) -> fitting.Fit:
+        """Which sizes it takes, and how large its results are; found on first use."""
+        with self._lock:
+            if self._fit is None:
+                sizes = declared(self.port, 2), declared(self.port, 3)
+                ports = (self.port, *self.guides)
+                steps = strides.steps(self._model.model, [port.name for port in ports])[1]
+                bases = legal.multiple_of(steps), self.port.example
+                self._fit = fitting.find(sizes, self._probe, steps, bases)
+                log.info("%s: %s", self.name, self._fit)
+            return self._fit
+
+    def _probe(self, height: int, width: int) -> tuple[int, int] | None:
+        """The size of the result for an image of this size; None where it does not run."""
+        shapes = self._shapes()
+        for port in (self.port, *filter(self.follows, self.guides)):
+            sizes = (declared(port, 2) or height, declared(port, 3) or width)
+            shapes[port.name] = (*shapes[port.name][:2], *sizes)
+        try:
+            shape = self._output_shape(shapes)
+        except LimitError:
+            raise
+        except Exception:  # backends fail in ways of their own; whichever it is, it fails
+            return None
+        alike = len(shape) == 4 and shape[0] == shapes[self.port.name][0]
+        return (shape[2], shape[3]) if alike else None
+
+    def _output_shape(self, shapes: Shapes) -> tuple[int, ...]:
+        """The shape of the result: bound where the graph can be, or else of a run."""
+        try:
+            return binding.result_shape(self._model.model, shapes, self.output.name)
+        except MisfitError:
+            raise
+        except UnsupportedError:
+            if self._backend.name != "ort":  # all others plan by the same binding
+                raise
+        zeros = {
+            port.name: torch.zeros(
+                shapes[port.name], dtype=getattr(torch, port.dtype), device=self.target.device
+            )
+            for port in self.signature.inputs
+        }
+        results = self._backend.compile(self._model, self.target, shapes)(zeros)
+        return tuple(results[self.output.name].shape)
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """What activations take for a pixel of the image: of the plan, or guessed without one."""
+        with self._lock:
+            if self._bytes_per_pixel is None:
+                self._bytes_per_pixel = self._measure()
+            return self._bytes_per_pixel
+
+    def _measure(self) -> float:
+        plan = self._plan()
+        if plan is not None and self.port.name in plan.buffers:
+            batch, _, height, width = plan.buffers[self.port.name].shape
+            # Buffers are planned in the model's own dtype, fp32.
+            scale = self.target.dtype.itemsize / 4
+            return max(1.0, fitting.activation_bytes(plan) * scale / (batch * height * width))
+        vertical, horizontal = self.fit.scale or (1, 1)
+        return _GUESSED_BYTES * max(1.0, float(vertical * horizontal))
+
+    def batch(self, window: tuple[int, int], wanted: int | None, tiled: bool) -> int:
+        """How many windows of this size to run at a time.
+
+        Images that may meet in the model run all together, unless they are cut into tiles.
+        """
+        device = self.target.device.type
+        if self.signature.frozen_batch or wanted:
+            return self.signature.frozen_batch or wanted or 1
+        if not self.signature.made.apart:
+            return 1 if tiled else sys.maxsize
+        fits = int(_BATCH_BYTES[device] // (self.bytes_per_pixel * window[0] * window[1]))
+        return min(_LARGEST_BATCH[device], 1 << (max(1, fits).bit_length() - 1))
+
+    def grid(
+        self, size: tuple[int, int], tile: int | None = None, pad: int | None = None
+    ) -> tiling.Grid | None:
+        """The windows to cut an image into; None where it is to be resized to a fixed size.
+
+        Args:
+            size: (H, W) of the image.
+            tile: how many pixels a side each tile makes; 0 for the whole image; None to decide by
+                the memory that the whole image would take.
+            pad: how far each looks beyond; `TILE_PAD` if None.
+        """
+        fit, pad = self.fit, TILE_PAD if pad is None else pad
+        if fit.fixed != (None, None):
+            # An upscaler that got a smaller copy of the image could only win back what that lost.
+            grows = fit.scale is not None and max(fit.scale) > 1
+            if fit.scale is None or not (grows if tile is None else tile > 0):
+                return None
+        elif fit.scale is None:
+            tile = 0
+        elif tile is None:
+            tile = self._automatic_tile(size, pad)
+        return tiling.grid(
+            size, tile or None, pad, fit.multiple, fit.minimum, fit.fixed, fit.remainder
+        )
+
+    def _automatic_tile(self, size: tuple[int, int], pad: int) -> int | None:
+        per_pixel = self.bytes_per_pixel
+        needed = per_pixel * size[0] * size[1]
+        if needed <= TILE_ABOVE_BYTES:
+            return None
+        fits = (t for t in TILES if per_pixel * (t + 2 * pad) ** 2 <= TILE_ABOVE_BYTES)
+        tile = next(fits, TILES[-1])
+        ops = {node.op_type for node in self._model.model.graph.all_nodes()}
+        seen = sorted(ops & _GLOBAL_OPS)
+        note = "; tiles may differ in tone, since it has " + ", ".join(seen) if seen else ""
+        log.log(
+            logging.WARNING if seen else logging.INFO,
+            "%s: %d x %d pixels would take %.1f GiB whole, so they are run in tiles of %d%s",
+            self.name,
+            size[1],
+            size[0],
+            needed / 2**30,
+            tile,
+            note,
+        )
+        return tile
+
+
+def declared(port: Input, axis: int) -> int | None:
+    """The size that an input states for an axis; None where it is open."""
+    size = port.shape[axis] if axis < len(port.shape) else None
+    return size if isinstance(size, int) else None
+
+
+def _tell_guesses(name: str, signature: Signature) -> None:
+    """Log the ranges of images that nothing states: a warning where the evidence is thin."""
+    ports: list[tuple[str, Input | Output]] = [
+        *(("in", port) for port in signature.inputs if port.kind == "image"),
+        *(("out", port) for port in (signature.made,) if port.kind == "image"),
+    ]
+    told = [(way, port, port.basis) for way, port in ports if port.basis is not None]
+    if not told:
+        return
+    thin = any(basis.confidence == "thin" for *_, basis in told)
+    texts = "; ".join(f"{way} {range_text(port)} ({basis})" for way, port, basis in told)
+    level = logging.WARNING if thin else logging.INFO
+    text = "%s: images go %s. Where that is wrong, state it: --range and --out-range, or signature="
+    log.log(level, text, name, texts)

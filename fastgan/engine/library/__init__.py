@@ -1,0 +1,1 @@
+"""torch's operators: the reference, and what the other engines leave."""

@@ -1,0 +1,111 @@
+"""The `torch` backend: a plan on PyTorch's library ops; on a CPU on oneDNN's fused ones.
+
+A chain of dense layers on a CPU is one native call instead (`direct.py`), at every batch size: on
+two cores with AVX-512 it took less time than oneDNN for any number of images, in fp32 and bf16. Not
+so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that code does not. A CPU without any
+instructions for bf16 runs such chains in it all the same, with the same results, and nothing else:
+on torch's own operators bf16 would take many times longer than fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fastgan.engine import cuda_settings
+from fastgan.engine.base import Executable, Target
+from fastgan.engine.library import onednn
+from fastgan.engine.library import operators as library
+from fastgan.engine.library.executor import BoundStep, PlanExecutable
+from fastgan.engine.native import chain as direct
+from fastgan.errors import Refusal, UnsupportedError
+from fastgan.host import processor
+from fastgan.model.file import ModelFile
+from fastgan.plan import Plan, make
+
+name = "torch"
+devices = ("cpu", "cuda")
+
+#: Under this name a model holds (target, shapes, executable) between `accepts` and `compile`.
+_KEPT = "fastgan.engine.torch"
+
+
+def accepts(
+    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+) -> Refusal | None:
+    """Takes every model that can be planned, in a precision that the device has."""
+    if target.device.type == "cpu" and target.precision in ("fp16", "tf32"):
+        return Refusal(name, "precision", f"{target.precision} on a CPU", "fp32 or bf16")
+    if target.precision == "fp8":
+        return Refusal(name, "precision", "fp8", "the triton backend")
+    if target.device.type == "cuda" and not torch.cuda.is_available():
+        return Refusal(name, "device", "no usable NVIDIA GPU", "a CUDA build of torch and a GPU")
+    try:
+        # Kept for the call of `compile` that follows, since all this takes a second or more.
+        model.model.meta[_KEPT] = (target, dict(shapes), _compile(model, target, shapes))
+    except UnsupportedError as error:
+        return Refusal(name, error.where, error.found, error.needed)
+    return None
+
+
+def compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Executable:
+    """Plan the model for these shapes and bind each step to the best there is for it."""
+    *asked, made = model.model.meta.pop(_KEPT, (None, None, None))
+    return made if asked == [target, dict(shapes)] else _compile(model, target, shapes)
+
+
+def _compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Executable:
+    plan = make(model.model, shapes, model.limits)
+
+    def by_library() -> Executable:
+        opset = model.model.opset_imports.get("", 1)
+        steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
+        if target.device.type == "cuda":
+            return CudaPlanExecutable(plan, steps, target)
+        return PlanExecutable(plan, steps, target.device, target.dtype)
+
+    if target.device.type != "cpu":
+        return by_library()
+    bf16 = target.precision == "bf16"
+    alone = bf16 and not _on_onednn(target)  # nothing else computes in this type
+    tiles = bf16 and processor.has_tiles()
+    if not tiles and direct.covers(plan, target.dtype, any_size=alone):
+        return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
+    if alone and processor.has_onednn():
+        raise UnsupportedError("precision", processor.WITHOUT_BFLOAT16, processor.BFLOAT16_NEEDS)
+    return by_library()
+
+
+def _on_onednn(target: Target) -> bool:
+    """Whether oneDNN computes in the target's type on this CPU."""
+    has = processor.has_bfloat16 if target.dtype == torch.bfloat16 else processor.has_onednn
+    return has()
+
+
+class CudaPlanExecutable(PlanExecutable):
+    """A plan on a GPU: fp32 is fp32, and tf32 only where that was asked for."""
+
+    def __init__(self, plan: Plan, steps: Sequence[BoundStep], target: Target) -> None:
+        super().__init__(plan, steps, target.device, target.dtype)
+        self._precision = target.precision
+
+    def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
+        with cuda_settings.library(self._precision):
+            return super()._run(inputs, stop)
+
+    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
+        """See `PlanExecutable.first_nonfinite`."""
+        with cuda_settings.library(self._precision):
+            return super().first_nonfinite(inputs)
+
+
+def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:
+    """Step `index` of the plan on oneDNN where it covers it, else on torch's op."""
+    step = plan.steps[index]
+    if target.device.type == "cpu" and _on_onednn(target):
+        bound = onednn.bind(step, plan.weights, plan.buffers, target.dtype)
+        if bound is not None:
+            return bound
+    return library.bind(step, plan.weights, opset, target.device, target.dtype)

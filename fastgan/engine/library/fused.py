@@ -1,0 +1,171 @@
+"""The fused operators that are no products, on torch's ops: Normalise, Activate, Pointwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastgan.engine.library import space_norm
+from fastgan.engine.library.executor import BoundStep, place
+from fastgan.ops.normalisation import group_norm
+from fastgan.plan import Instruction, Step
+
+Function = Callable[[Tensor], Tensor]
+Weights = Mapping[str, Tensor]
+
+
+def _operands(
+    step: Step, weights: Weights, device: torch.device, dtype: torch.dtype | None
+) -> tuple[tuple[str, ...], Callable[..., list[Tensor | None]]]:
+    """The buffers that a step reads, and what makes all its operands of them; "" is None."""
+    placed = {n: place(weights[n], device, dtype) for n in step.inputs if n in weights}
+    reads = tuple(name for name in step.inputs if name and name not in placed)
+
+    def operands(*tensors: Tensor) -> list[Tensor | None]:
+        given = iter(tensors)
+        return [(placed[n] if n in placed else next(given)) if n else None for n in step.inputs]
+
+    return reads, operands
+
+
+def bind_normalise(
+    step: Step,
+    weights: Weights,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    act: Function | None,
+) -> BoundStep:
+    """fastgan.Normalise: see plan/rewrite/rules/normalise.py for its attributes."""
+    reads, operands = _operands(step, weights, device, dtype)
+    given = step.attributes
+    over, epsilon, centre = given["over"], given["epsilon"], given["centre"]
+
+    def standardise(x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+        if over == "space" and centre:
+            plain = all(p is None or p.dim() == 1 for p in (gamma, beta))
+            if plain:
+                return group_norm(x, given["groups"], gamma, beta, epsilon)
+            x = group_norm(x, given["groups"], None, None, epsilon)
+        elif over == "space":
+            groups = x.unflatten(1, (given["groups"], -1)).flatten(2)
+            square = groups.float().square().mean(2, keepdim=True)
+            x = (groups * torch.rsqrt(square + epsilon).to(x.dtype)).view(x.shape)
+        elif over == "last" and centre:
+            return F.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+        elif over == "last":
+            x = F.rms_norm(x, x.shape[-1:], gamma, epsilon)
+            return x if beta is None else x + beta
+        else:
+            wide = x.float() if x.element_size() < 4 else x
+            if centre:
+                wide = wide - wide.mean(1, keepdim=True)
+            inverse = torch.rsqrt(wide.square().mean(1, keepdim=True) + epsilon)
+            x = (wide * inverse).to(x.dtype)
+        if gamma is not None:
+            x = x * _per_channel(gamma, x)
+        return x if beta is None else x + _per_channel(beta, x)
+
+    def call(*tensors: Tensor) -> Tensor:
+        x, gamma, beta, residual = [*operands(*tensors), None, None, None][:4]
+        assert x is not None
+        if over == "space" and centre:
+            made = space_norm.native(
+                x, given["groups"], gamma, beta, epsilon, residual, step.epilogue, act
+            )
+            if made is not None:
+                return made
+        y = standardise(x, gamma, beta)
+        y = y if residual is None else y + residual
+        return y if act is None else act(y)
+
+    return BoundStep(step, call, reads)
+
+
+def _per_channel(parameter: Tensor, x: Tensor) -> Tensor:
+    """[C] or [N, C] as it broadcasts to x."""
+    return parameter.reshape(-1, x.shape[1], *[1] * (x.dim() - 2))
+
+
+def bind_activate(
+    step: Step,
+    weights: Weights,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    act: Function | None,
+) -> BoundStep:
+    """fastgan.Activate: an activation by itself."""
+    assert act is not None
+    return BoundStep(step, act, (step.inputs[0],))
+
+
+def bind_pointwise(
+    step: Step,
+    weights: Weights,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    act: Function | None,
+) -> BoundStep:
+    """fastgan.Pointwise: its program, one instruction after the other."""
+    reads, operands = _operands(step, weights, device, dtype)
+    program: tuple[Instruction, ...] = step.attributes["program"]
+
+    def call(*tensors: Tensor) -> Tensor:
+        given = operands(*tensors)
+        kept: dict[int, Tensor] = {}
+        value: Tensor | None = None
+        for each in program:
+            operand: Tensor | float | None = each.number
+            if each.tensor >= 0:
+                operand = given[each.tensor]
+            elif each.kept >= 0:
+                operand = kept[each.kept]
+            value = _apply(each.operation, value, operand)
+            if each.keep >= 0:
+                kept[each.keep] = value
+        assert value is not None
+        return value
+
+    return BoundStep(step, call, reads)
+
+
+def _apply(operation: str, value: Tensor | None, operand: Tensor | float | None) -> Tensor:
+    if operation == "load":
+        assert isinstance(operand, Tensor)
+        return operand
+    assert value is not None
+    assert operand is not None
+    match operation:
+        case "rsub":
+            return operand - value
+        case "rdiv":
+            return operand / value
+        case "minimum" | "maximum":
+            bound = torch.as_tensor(operand, dtype=value.dtype, device=value.device)
+            return torch.minimum(value, bound) if operation == "minimum" else value.maximum(bound)
+        case "leaky_relu":
+            return torch.where(value < 0, value * operand, value)
+        case "elu":
+            return torch.where(value < 0, operand * torch.expm1(value), value)
+        case "add" | "sub" | "mul" | "div":
+            two: Tensor = getattr(torch, operation)(value, operand)
+            return two
+        case "gelu_tanh":
+            return F.gelu(value, approximate="tanh")
+        case "hard_swish":
+            return F.hardswish(value)
+        case "silu" | "gelu" | "mish" | "softplus":
+            curve: Tensor = getattr(F, operation)(value)
+            return curve
+    one: Tensor = getattr(torch, operation)(value)
+    return one
+
+
+Bind = Callable[[Step, Weights, torch.device, "torch.dtype | None", "Function | None"], BoundStep]
+BIND: dict[str, Bind] = {
+    "fastgan.Normalise": bind_normalise,
+    "fastgan.Activate": bind_activate,
+    "fastgan.Pointwise": bind_pointwise,
+}

@@ -1,0 +1,1 @@
+"""The C++ runtime: a chain of dense layers as one native call."""

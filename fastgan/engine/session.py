@@ -1,0 +1,387 @@
+"""How a loaded model is run: its executables, its batches, and those made again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fastgan.apply.fitting import activation_bytes
+from fastgan.engine import Backend, Executable, Target
+from fastgan.engine.base import ImageFormat
+from fastgan.engine.batches import Batches, automatic_batch
+from fastgan.errors import ArgumentError
+from fastgan.host import forks, memory
+from fastgan.images import pixels as image_formats
+from fastgan.inputs import examples as calibration
+from fastgan.inputs.make import Shapes, input_shapes
+from fastgan.model.file import ModelFile
+from fastgan.model.signature import Signature
+from fastgan.ops.random import Noise, default_noise, draws_noise, using_noise
+
+if TYPE_CHECKING:
+    from fastgan.plan import Plan
+
+log = logging.getLogger("fastgan")
+
+#: Precisions whose results are checked for NaN and Inf, and redone in fp32 where there are any.
+_GUARDED = ("fp16", "bf16", "fp8")
+
+#: Executables kept, each with its weights packed: a folder of photos may come in any size.
+_MOST_EXECUTABLES = 32
+
+
+class Runner:
+    """A model on a backend: one executable for each set of input shapes, made on first use.
+
+    Calls from several threads are safe.
+    """
+
+    def __init__(
+        self, model: ModelFile, signature: Signature, backend: Backend, target: Target
+    ) -> None:
+        self._model, self._signature = model, signature
+        self._backend, self._target = backend, target
+        self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
+        self._executables = {}
+        self._held: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
+        self._lock = forks.renewed(threading.Lock())
+        self._largest_batch: int | None = None  # once memory did not suffice for a larger one
+        self._image_output = signature.made
+        #: The inputs that a batch takes its rows of; the others go into each batch whole.
+        self._rows = {port.name for port in signature.inputs if signature.has_rows(port)}
+        #: Whether samples may be drawn where the backend needs them, rather than beforehand.
+        self.draws = getattr(backend, "draws", False) and signature.frozen_batch is None
+
+    @cached_property
+    def draws_apart(self) -> bool:
+        """Whether a runtime of its own draws the noise inside the graph: not from the seed."""
+        return self._backend.name == "ort" and draws_noise(self._model.model)
+
+    def executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
+        """The executable for these input shapes, made on first use."""
+        target = target or self._target
+        forks.check(target.device)
+        key = (target.precision, tuple(sorted(shapes.items())))
+        with self._lock:
+            executable = self._executables.pop(key, None)
+            if executable is None:
+                executable = self._backend.compile(self._model, target, shapes)
+                self._calibrate(executable, shapes)
+            self._executables[key] = executable  # the last used is the last to go
+            while len(self._executables) > _MOST_EXECUTABLES:
+                self._executables.pop(next(iter(self._executables)))
+            return executable
+
+    def _calibrate(self, executable: Executable, shapes: Shapes) -> None:
+        """Give an executable that asks for it samples of its inputs, one at a time."""
+        calibrate = getattr(executable, "calibrate", None)
+        if calibrate is not None:
+            one = {name: (*shape[:1], *shapes[name][1:]) for name, shape in self.shapes(1).items()}
+            place = self._target.device
+            calibrate(one, lambda: calibration.samples(self._signature, one, place))
+
+    def shapes(self, batch: int) -> Shapes:
+        """The input shapes of a batch of this size."""
+        return input_shapes(self._signature, batch)
+
+    def plan(self, batch: int = 1) -> Plan | None:
+        """The plan for a batch of this size; None where a runtime plans for itself."""
+        return self.executable(self.shapes(batch)).plan
+
+    @cached_property
+    def automatic_batch(self) -> int:
+        """The batch that suits the device's caches, or that its kernels were measured best at."""
+        measured: int | None = getattr(self.executable(self.shapes(1)), "best_batch", None)
+        return measured or automatic_batch(self.plan(1), self._target)
+
+    def require(self, n: int, format: str, size: Sequence[int] | None, out: object) -> None:
+        """Refuse more images than memory holds, before one is made.
+
+        Args:
+            size: height and width, where they are not the model's.
+            out: where they go instead of new memory; None for that.
+
+        Raises:
+            ArgumentError: they and their latents are more than there is.
+        """
+        sizes = self._image_output.shape[1:]
+        if size is not None and len(sizes) == 3:
+            sizes = (sizes[0], *size)
+        values = math.prod(side for side in sizes if isinstance(side, int))  # at the least
+        image = 0 if out is not None else values * (1 if format == "uint8" else 4)
+        drawn = () if self.draws else self._signature.inputs
+        latents = sum(4 * math.prod(p.sample_shape) for p in drawn if p.kind in ("latent", "noise"))
+        instead = "make them in parts, with start=, or write them to files: fastgan generate"
+        memory.require("n", n * (image + latents), f"{n} images", self._target.device, instead)
+
+    def _ready(self, shapes: Shapes) -> Executable:
+        """The executable for these shapes, where there is memory for what it holds in a run.
+
+        A GPU's is left to the driver, since a batch that it refuses is made again in halves.
+
+        Raises:
+            ArgumentError: there is less.
+        """
+        executable = self.executable(shapes)
+        if self._target.device.type == "cpu" and executable.plan is not None:
+            key = tuple(sorted(shapes.items()))
+            if key not in self._held:
+                scale = self._target.dtype.itemsize / 4  # buffers are planned in fp32
+                self._held[key] = int(activation_bytes(executable.plan) * scale)
+            images = shapes[next(iter(self._rows), "")][:1] if self._rows else ()
+            memory.require(
+                "batch_size", self._held[key], f"a run of {images[0] if images else 1}",
+                self._target.device, "take a smaller batch_size, or smaller images or tiles",
+            )  # fmt: skip
+        return executable
+
+    def produce(
+        self,
+        inputs: Mapping[str, Any],
+        n: int,
+        batch_size: int | None,
+        format: str,
+        out: Tensor | None,
+        progress: bool,
+        noise: Callable[[int, int], Noise] = lambda first, rows: default_noise,
+    ) -> Tensor:
+        """Run all n samples in batches, and collect the image output in the format asked for.
+
+        noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
+        """
+        image_formats.check_out(out, *inputs.values())
+        frozen, output = self._signature.frozen_batch, self._image_output
+        if frozen is not None and not output.apart:
+            self._check_whole(n, "n")
+        if frozen is None and batch_size is None:
+            batch_size = self.automatic_batch if output.apart else n
+        if batch_size is not None and self._largest_batch is not None and output.apart:
+            batch_size = min(batch_size, self._largest_batch)
+        image = image_formats.of(output, format)
+        result: Tensor | None = None
+        place: Tensor | None = None
+        doubtful: list[tuple[int, int, dict[str, Any], Tensor]] = []
+        batches = Batches(n, batch_size, frozen or (None if output.apart else batch_size))
+        with torch.inference_mode():
+            for first, count in _bar(batches, n, progress):
+                batch = dict(inputs)
+                if count < n:
+                    batch |= {key: batch[key][first : first + count] for key in self._rows}
+                if frozen is not None and count < frozen:
+                    # The model runs at no other size: fill up with copies, drop their images.
+                    batch |= {key: _fill(batch[key], frozen) for key in self._rows}
+                if result is None and out is None:
+                    result = self._planned_result(n, frozen or count, batch, format)
+                if result is not None:
+                    place = result if count == n else result[first : first + count]
+                else:
+                    # `allocate` will say whether it fits; where it doesn't, it is left alone.
+                    place = out if count == n and isinstance(out, Tensor) else None
+                # What is still to be converted is not written to its place at once.
+                at_once = place if image.asked is image else None
+                with using_noise(noise(first, frozen or count)):
+                    made = self._attempt(batches, first, count, batch, image.asked, at_once)
+                if made is None:
+                    continue
+                images, nonfinite = made
+                self._check_rows(images.shape, frozen or count)
+                if result is None:
+                    if self.draws and out is None and count == n and _is_final(images, image):
+                        result = place = images
+                    else:
+                        result = image_formats.allocate(n, images, format, out, self._target.device)
+                if images is not place:
+                    image_formats.store(images[:count], image, result[first : first + count])
+                if nonfinite is not None:
+                    doubtful.append((first, count, batch, nonfinite))
+            assert result is not None
+            flags = [flag for *_, flag in doubtful]
+            if flags and bool(flags[0] if len(flags) == 1 else torch.stack(flags).any()):
+                self._redo(doubtful, image, result, noise)
+        return result
+
+    def _planned_result(
+        self, n: int, rows: int, batch: Mapping[str, Any], format: str
+    ) -> Tensor | None:
+        """Room for n images, which an executable may write them to; None where it has its own."""
+        plan = None if self.draws else self.executable(_shapes_of(batch)).plan
+        if plan is None:
+            return None
+        shape = plan.buffers[self._image_output.name].shape
+        self._check_rows(shape, rows)
+        sizes = shape[1:]
+        if format == "float32":
+            return torch.empty((n, *sizes), device=self._target.device)
+        if len(sizes) == 3:
+            sizes = (*sizes[1:], sizes[0])
+        return torch.empty((n, *sizes), dtype=torch.uint8, device=self._target.device)
+
+    def _check_rows(self, shape: Sequence[int], rows: int) -> None:
+        """Raises ArgumentError where what was made of `rows` samples is not a row for each."""
+        if tuple(shape[:1]) != (rows,):
+            raise ArgumentError(
+                f"output {self._image_output.name!r}",
+                f"shape {tuple(shape)} for {rows} samples",
+                "a row for each sample",
+                "take it from `run`, which returns every output as it is",
+            )
+
+    def _check_whole(self, rows: int, where: str) -> None:
+        """Raises ArgumentError where rows would have to be made up for others to meet."""
+        frozen = self._signature.frozen_batch or 1
+        if rows % frozen:
+            raise ArgumentError(
+                where,
+                f"{rows} samples for {self._model.name}, which runs {frozen} at a time"
+                " and may make each of all of them",
+                f"a multiple of {frozen}",
+            )
+
+    def _attempt(
+        self,
+        batches: Batches,
+        first: int,
+        count: int,
+        batch: Mapping[str, Any],
+        image: ImageFormat,
+        place: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """One batch; or None where memory did not suffice: its halves are then still to come."""
+        shapes = _shapes_of(batch)
+        try:
+            return self._ready(shapes).images(batch, image, place)
+        except torch.cuda.OutOfMemoryError:
+            most = batches.halve(first, count)
+            if most is None:
+                raise
+        # Outside of the handler, so that the exception holds nothing any more.
+        with self._lock:
+            self._executables = {
+                key: made
+                for key, made in self._executables.items()
+                if key[1] != tuple(sorted(shapes.items()))
+            }
+        torch.cuda.empty_cache()
+        log.log(
+            logging.WARNING if self._largest_batch is None else logging.INFO,
+            "%s: not enough memory on %s for %d images at once: going on with %d",
+            self._model.name,
+            self._target.device,
+            count,
+            most,
+        )
+        self._largest_batch = most
+        return None
+
+    def _redo(
+        self,
+        doubtful: list[tuple[int, int, dict[str, Any], Tensor]],
+        image: ImageFormat,
+        result: Tensor,
+        noise: Callable[[int, int], Noise],
+    ) -> None:
+        """Make the batches that hold a NaN or Inf again in fp32, with one warning."""
+        redone = 0
+        for first, count, batch, nonfinite in doubtful:
+            if not bool(nonfinite):
+                continue
+            if not redone:
+                node = self.executable(_shapes_of(batch)).first_nonfinite(batch)
+                log.warning(
+                    "%s: NaN or Inf in %s, first at %s: what it touched is made again in fp32",
+                    self._model.name,
+                    self._target.precision,
+                    node or "a node that could not be named",
+                )
+            exact = self.executable(_shapes_of(batch), Target(self._target.device, "fp32"))
+            with using_noise(noise(first, self._signature.frozen_batch or count)):
+                images, _ = exact.images(batch, image.asked)
+            image_formats.store(images[:count], image, result[first : first + count])
+            redone += 1
+
+    def outputs(self, inputs: dict[str, Tensor], rows: int | None) -> dict[str, Tensor]:
+        """All outputs for so many rows; where the batch is frozen, one run after another."""
+        if rows == self._signature.frozen_batch:
+            return self._guarded(inputs)
+        return self._in_turns(inputs, rows or 1)
+
+    def _in_turns(self, inputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """All outputs of so many rows; at a frozen batch, one run after another."""
+        frozen = self._signature.frozen_batch
+        if frozen is None:
+            return self._guarded(inputs)
+        apart = all(output.apart for output in self._signature.outputs)
+        if not apart:
+            self._check_whole(rows, "inputs")
+        ports = (i for i in self._signature.inputs if i.shape[:1] == (frozen,))
+        batched = {port.name for port in ports if port.name in self._rows}
+        made: list[dict[str, Tensor]] = []
+        for first, count in Batches(rows, None, frozen):
+            part = {
+                name: _fill(t[first : first + count], frozen) if name in batched else t
+                for name, t in inputs.items()
+            }
+            results = self._guarded(part)
+            for name, t in results.items():
+                if t.shape[:1] != (frozen,):
+                    raise ArgumentError(
+                        "inputs",
+                        f"{rows} samples, and an output {name!r} of shape {tuple(t.shape)}",
+                        f"{frozen}, the batch of the file: it has no row for each sample",
+                    )
+            made.append({name: t[:count] for name, t in results.items()})
+        return {name: torch.cat([part[name] for part in made]) for name in made[0]}
+
+    def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""
+        executable = self._ready(_shapes_of(inputs))
+        with torch.inference_mode():
+            results = executable(inputs)
+            floats = [t for t in results.values() if t.is_floating_point()]
+            if self._target.precision not in _GUARDED or all(
+                bool(t.isfinite().all()) for t in floats
+            ):
+                return results
+            log.warning(
+                "%s: NaN or Inf in %s, first at %s: run again in fp32",
+                self._model.name,
+                self._target.precision,
+                executable.first_nonfinite(inputs) or "a node that could not be named",
+            )
+            return self.executable(_shapes_of(inputs), Target(self._target.device, "fp32"))(inputs)
+
+
+def _shapes_of(tensors: Mapping[str, Any]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _is_final(images: Tensor, image: ImageFormat) -> bool:
+    """Whether these images are already what `generate` returns."""
+    wanted = torch.uint8 if image.format == "uint8" else torch.float32
+    return images.dtype == wanted and images.is_contiguous()
+
+
+def _fill(tensor: Tensor, rows: int) -> Tensor:
+    return torch.cat([tensor, tensor[-1:].expand(rows - tensor.shape[0], *tensor.shape[1:])])
+
+
+def _bar(batches: Iterable[tuple[int, int]], n: int, show: bool) -> Iterator[tuple[int, int]]:
+    """The batches, with a progress bar that counts images if asked for."""
+    if not show:
+        yield from batches
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("images", total=n)
+        for first, count in batches:
+            yield first, count
+            bar.update(task, completed=first + count)

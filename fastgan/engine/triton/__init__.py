@@ -1,0 +1,1 @@
+"""Kernels on CUDA: a plan's steps bound to launches."""

@@ -1,0 +1,77 @@
+"""Samples that the launches of a model draw themselves, from counters in device memory.
+
+A counter says which sample of which seed comes next, and drawing moves it on. So a captured graph
+makes the next images each time that it is replayed, and nothing is launched before it, batch after
+batch or frame after frame. The host knows where each counter stands, and sets it when something
+else is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.engine.base import Draw, Samples
+
+#: The names and kinds of the inputs that a work draws itself.
+Drawn = tuple[tuple[str, int], ...]
+
+
+class Counter:
+    """Where an input's samples come from next; to be used within the workspace's turn alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        from fastgan.kernels import latents
+
+        self._state = torch.zeros(latents.WORDS, dtype=torch.int32, device=device)
+        # The samples that it stands at; None while a run may have moved it.
+        self._at: Samples | None = None
+
+    def set(self, samples: Samples) -> None:
+        """Let the next samples be these. What comes of a run from here on, `drew` has to say."""
+        known, self._at = self._at, None
+        if known == samples:
+            return
+        from fastgan.kernels import latents
+
+        words = latents.words(samples.seed, samples.start, samples.stream, *samples.parameters)
+        host = torch.tensor(words, dtype=torch.int32)
+        if self._state.device.type == "cuda":
+            host = host.pin_memory()  # else the host would wait for the device
+        self._state.copy_(host, non_blocking=True)
+
+    def drew(self, samples: Samples, rows: int) -> None:
+        """So many rows, from these samples on, have been drawn: a run went well."""
+        self._at = replace(samples, start=(samples.start + rows) % (1 << 64))
+
+    def drawing(self, kind: int, out: Tensor) -> Callable[[], None]:
+        """The launches that draw into `out` [n, ...], contiguous, and move the counter on."""
+        from fastgan.kernels import latents
+
+        rows = out.view(out.shape[0], -1)
+        return lambda: latents.fill_next(kind, rows, self._state)
+
+
+def drawn(inputs: Mapping[str, Any], places: Iterable[str]) -> Drawn:
+    """Which inputs the launches can draw themselves.
+
+    Args:
+        inputs: tensors, and `Draw`s.
+        places: the inputs that have a place for float32 samples.
+    """
+    found = ((name, inputs[name]) for name in places)
+    return tuple(
+        (name, value.samples.kind)
+        for name, value in found
+        if isinstance(value, Draw) and value.samples is not None
+    )
+
+
+def next_samples(draw: Draw) -> Samples:
+    """Those of the first row of a draw that has `samples`."""
+    assert draw.samples is not None
+    return replace(draw.samples, start=draw.samples.start + draw.first)

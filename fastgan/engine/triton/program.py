@@ -1,0 +1,433 @@
+"""A plan laid out in memory once: every buffer has its place and every launch its arguments.
+
+What a kernel writes lies in the workspace's one block of memory, where buffers that live at
+different times share a place. What a library op writes is wherever that op put it; a kernel that
+reads such a tensor is prepared when it runs, which a CUDA graph does but once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastgan.engine.base import Draw, ImageFormat, Target
+from fastgan.engine.library.executor import BoundStep
+from fastgan.engine.triton import arena
+from fastgan.engine.triton import concat as triton_concat
+from fastgan.engine.triton import counters as triton_counters
+from fastgan.engine.triton.binding import Binding, channels_last, image_of
+from fastgan.engine.triton.counters import Drawn
+from fastgan.engine.triton.norms import SharedNorms
+from fastgan.engine.triton.passes import NormaliseBinding
+from fastgan.engine.triton.workspace import Launch, Workspace
+from fastgan.kernels.e4m3 import E4M3
+from fastgan.kernels.types import Config
+from fastgan.plan import Plan, Step, cost
+
+#: Library ops whose result is always memory of its own; any other may return a view of its input.
+_FRESH = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Concat", "BatchNormalization"}
+_FRESH |= {"Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Tanh", "Sigmoid", "Softmax"}
+_FRESH |= {"fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose"}
+_FRESH |= {"fastgan.Normalise", "fastgan.Activate"}
+
+#: Up to this many elements per sample an input waits in float32 and is converted by the launches
+#: themselves: latents. A larger one is converted on its way in, which saves a pass over it.
+_SMALL_INPUT = 4096
+
+#: Stands for the sampler where a `LaunchError` names a step.
+SAMPLER = -1
+
+#: Library ops that may only rename, or take apart, what is already in memory.
+_VIEWS = cost.FREE | {"Split", "Slice", "Transpose", "Expand"}
+
+
+class LaunchError(Exception):
+    """A step's kernel could not be compiled or launched."""
+
+    def __init__(self, index: int, reason: Exception) -> None:
+        super().__init__(f"step {index}: {reason}")
+        self.index, self.reason = index, reason
+
+
+@dataclass(slots=True)
+class Work:
+    """What one run does, for one kind of result.
+
+    Attributes:
+        launches: in order.
+        result: the images, or None where all outputs are wanted.
+        flag: int32 [1], not 0 where the images hold a NaN or Inf; None where nobody asks.
+        replay: all launches as one CUDA graph, once captured.
+        plain: whether they can't be captured.
+        kept: outputs that library ops made within the graph.
+        drawn: the inputs that the launches draw themselves.
+    """
+
+    launches: list[Launch]
+    result: Tensor | None = None
+    flag: Tensor | None = None
+    replay: Launch | None = None
+    plain: bool = False
+    kept: dict[str, Tensor] | None = None
+    drawn: Drawn = ()
+
+    def launch(self) -> None:
+        """Everything, one launch after the other."""
+        for launch in self.launches:
+            launch()
+
+
+class Program:
+    """See above. All methods are to be called within the workspace's turn.
+
+    Args:
+        plan: what to run.
+        steps: its steps in order, on a kernel or on the library.
+        configs: how kernels are tiled, by step; the default where there is none.
+        target, workspace: where.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        steps: Sequence[Binding | BoundStep],
+        configs: Mapping[int, Config],
+        target: Target,
+        workspace: Workspace,
+    ) -> None:
+        self.plan, self.steps, self.configs, self.target = plan, steps, configs, target
+        self._workspace = workspace
+        bindings = [bound for bound in steps if isinstance(bound, Binding)]
+        self._eight = {b.step.outputs[0] for b in bindings if b.output_high is not None}
+        self._slots: dict[str, Tensor] = {}
+        self._static: set[str] = set()
+        self._staged: dict[str, Tensor] = {}
+        self._norms = SharedNorms(plan, steps, configs)
+        self._memory = self._lay_out(workspace)
+        converts = [launch for name in plan.inputs for launch in self._place_input(name)]
+        self._launches = [converts, *(self._bind(i) for i in range(len(steps)))]
+        self.work: dict[tuple[ImageFormat | None, Drawn], Work] = {}
+
+    # Layout --------------------------------------------------------------------------------------
+
+    @property
+    def bytes(self) -> int:
+        """The size of the buffers' block."""
+        return self._size
+
+    def _lay_out(self, workspace: Workspace) -> Tensor:
+        plan = self.plan
+        # A norm that another step applies makes no image: whoever reads that reads its input.
+        aliases = {self.steps[norm].step.outputs for norm in self._norms.applied_by}
+        own = [
+            name
+            for bound in self.steps
+            if isinstance(bound, Binding) and bound.step.outputs not in aliases
+            for name in bound.step.outputs
+        ]
+        self._homes = triton_concat.homes(plan, self.steps)
+        sizes = {name: self._bytes(name) for name in (*plan.inputs, *own)}
+        bound = {s.step.outputs: s for s in self.steps}
+
+        def may_alias(step: Step) -> bool:
+            if step.outputs in aliases:
+                return True
+            return not isinstance(bound[step.outputs], Binding) and step.op not in _FRESH
+
+        lives = arena.lifetimes(plan, sizes, may_alias)
+        together = arena.joined(lives, {name: home.root for name, home in self._homes.items()})
+        self._offsets, self._size = arena.place([*together, *self._norms.lifetimes])
+        memory = workspace.memory(self._size)
+        self._norms.place(self._offsets, memory)
+        return memory
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The type that a buffer has here: the computing precision for floating-point ones."""
+        if name in self._eight:
+            return E4M3
+        planned = self.plan.buffers[name].dtype
+        return self.target.dtype if planned.is_floating_point else planned
+
+    def _bytes(self, name: str) -> int:
+        size = torch.Size(self.plan.buffers[name].shape).numel()
+        return size * self.dtype(name).itemsize
+
+    def _place(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A buffer in its place: channels last if it has four axes, else contiguous."""
+        home = self._homes.get(name)
+        if home is not None:
+            whole = self._place(home.root, home.shape)
+            return whole[:, home.channel : home.channel + shape[1]]
+        begin = self._offsets[name]
+        flat = self._memory[begin : begin + self._bytes(name)].view(self.dtype(name))
+        if len(shape) == 4:
+            return flat.as_strided(shape, channels_last(shape))
+        return flat.view(shape)
+
+    # Binding -------------------------------------------------------------------------------------
+
+    def _place_input(self, name: str) -> Iterator[Launch]:
+        shape = self.plan.buffers[name].shape
+        buffer = self._slots[name] = self._place(name, shape)
+        self._static.add(name)
+        if buffer.numel() > _SMALL_INPUT * max(1, shape[0] if shape else 1):
+            return
+        if not self.plan.buffers[name].dtype.is_floating_point:
+            return
+        if buffer.dtype == torch.float32 and buffer.is_contiguous():
+            # Contiguous for torch, though axes of length 1 may have other strides.
+            self._staged[name] = buffer.view(shape)
+            return
+        staged = torch.empty(shape, dtype=torch.float32, device=self.target.device)
+        self._staged[name] = staged
+        yield lambda: void(buffer.copy_(staged))
+
+    def _bind(self, index: int) -> list[Launch]:
+        """The launches of a step, those that make room after it included."""
+        bound = self.steps[index]
+        if index in self._norms.applied_by:
+            launches = [self._norm(index)]
+        elif isinstance(bound, Binding):
+            out = self._place(bound.step.outputs[0], bound.shape)
+            launches = [self.kernel(index, out)]
+            self._slots[bound.step.outputs[0]] = bound.present(out)
+            self._static.add(bound.step.outputs[0])
+        else:
+            launches = self._bind_library(bound)
+        dynamic = [n for n in self.plan.steps[index].releases if n not in self._static]
+
+        def release() -> None:
+            for name in dynamic:
+                self._slots.pop(name, None)
+
+        return [*launches, release] if dynamic else launches
+
+    def _bind_library(self, bound: BoundStep) -> list[Launch]:
+        names = bound.step.outputs
+        if bound.step.op in _VIEWS and self._static.issuperset(bound.reads):
+            source = [self._slots[name] for name in bound.reads]
+            made = bound.call(*source)
+            made = made if isinstance(made, tuple) else (made,)
+            if all(any(same_memory(result, s) for s in source) for result in made):
+                self._slots.update(zip(names, made, strict=False))
+                self._static.update(names)
+                return []
+
+        def launch() -> None:
+            result = bound.call(*[self._slots[name] for name in bound.reads])
+            results = result if isinstance(result, tuple) else (result,)
+            self._slots.update(zip(names, results, strict=False))
+
+        return [launch]
+
+    def kernel(
+        self,
+        index: int,
+        out: Tensor,
+        image: ImageFormat | None = None,
+        flag: Tensor | None = None,
+    ) -> Launch:
+        """A step's kernel: prepared now if what it reads has its place, else whenever it runs."""
+        bound, config = self.steps[index], self.configs.get(index)
+        assert isinstance(bound, Binding)
+
+        def prepare(tensors: list[Tensor], static: bool) -> Launch:
+            shared = self._norms.taken(index, static)
+            prepared = bound.prepare(tensors, out, config, image, flag, **shared)
+            self._norms.statistics[index] = prepared.statistics
+            return lambda: void(prepared.run())
+
+        return self._prepared(index, prepare)
+
+    def _norm(self, index: int) -> Launch:
+        """All of a norm but its application, which another step does on the norm's input."""
+        bound, config = self.steps[index], self.configs.get(index)
+        assert isinstance(bound, NormaliseBinding)
+        source, name = bound.reads[0], bound.step.outputs[0]
+
+        def prepare(tensors: list[Tensor], static: bool) -> Launch:
+            shared = self._norms.taken(index, static)
+            self._norms.normalised[index], calls = bound.unapplied(tensors, config, **shared)
+            self._slots[name] = self._slots[source]
+            if static:
+                self._static.add(name)
+
+            def launch() -> None:
+                for call in calls:
+                    call.run()
+
+            return launch
+
+        return self._prepared(index, prepare)
+
+    def _prepared(self, index: int, prepare: Callable[[list[Tensor], bool], Launch]) -> Launch:
+        """A step's launches: prepared now if what it reads has its place, else whenever they run.
+
+        Args:
+            index: of the step.
+            prepare: from what it reads, and whether that has its place, to the launches.
+        """
+        bound = self.steps[index]
+        assert isinstance(bound, Binding)
+
+        def views() -> list[Tensor]:
+            return bound.views([self._slots[name] for name in bound.reads])
+
+        if self._static.issuperset(bound.reads):
+            tensors = views()
+            sources = [self._slots[name] for name in bound.reads]
+            if all(map(same_memory, tensors, sources)):
+                with launching(index):
+                    run = prepare(tensors, True)
+
+                def launch_prepared() -> None:
+                    with launching(index):
+                        run()
+
+                return launch_prepared
+
+        def launch() -> None:
+            with launching(index):
+                prepare(views(), False)()
+
+        return launch
+
+    # Work ----------------------------------------------------------------------------------------
+
+    def work_for(self, image: ImageFormat | None, drawn: Drawn = ()) -> Work:
+        """What a run does that ends in these images; None: in all outputs.
+
+        drawn: the inputs that it draws itself, of `drawable`.
+        """
+        key = (image, drawn)
+        if key not in self.work and drawn:
+            plain = self.work_for(image)
+            draws = [self._drawing(name, kind) for name, kind in drawn]
+            launches = [*draws, *plain.launches]
+            self.work[key] = Work(launches, plain.result, plain.flag, drawn=drawn)
+        elif key not in self.work:
+            self.work[key] = self._outputs() if image is None else self._images(image)
+        return self.work[key]
+
+    def drawable(self, inputs: Mapping[str, Tensor | Draw]) -> Drawn:
+        """The inputs that launches can draw themselves: small ones, not given."""
+        return triton_counters.drawn(inputs, self._staged)
+
+    def _drawing(self, name: str, kind: int) -> Launch:
+        draw = self._workspace.counter(name).drawing(kind, self._staged[name])
+
+        def launch() -> None:
+            with launching(SAMPLER):
+                draw()
+
+        return launch
+
+    def _outputs(self) -> Work:
+        return Work([launch for launches in self._launches for launch in launches])
+
+    def _images(self, image: ImageFormat) -> Work:
+        """The same with the step that makes the images writing their format, where it can."""
+        buffer = self.plan.buffers[image.name]
+        if len(buffer.shape) != 4 or not buffer.dtype.is_floating_point:
+            return self._outputs()
+        device = self.target.device
+        n, c, h, w = buffer.shape
+        if image.format == "uint8":
+            out = torch.empty((n, h, w, c), dtype=torch.uint8, device=device)
+        else:
+            out = torch.empty((n, c, h, w), dtype=torch.float32, device=device)
+        # fp32 is the model's own precision: what is not finite in it is the model's own result.
+        guarded = self.target.dtype != torch.float32
+        flag = torch.zeros(1, dtype=torch.int32, device=device) if guarded else None
+        launches = [list(one) for one in self._launches]
+        maker = self._maker(image.name)
+        if maker is not None:
+            launches[maker + 1][0] = self.kernel(maker, out, image, flag)
+        else:
+            name = image.name
+
+            def convert() -> None:
+                with launching(len(self.steps)):
+                    image_of(self._slots[name], out, image, flag).run()
+
+            launches.append([convert])
+        if flag is not None:
+            launches.insert(0, [lambda: void(flag.zero_())])
+        return Work([launch for one in launches for launch in one], out, flag)
+
+    def _maker(self, name: str) -> int | None:
+        """The step that can write this output as images, since nobody else reads it."""
+        if any(name in bound.step.inputs for bound in self.steps):
+            return None
+        for index, bound in enumerate(self.steps):
+            if name in bound.step.outputs:
+                return index if isinstance(bound, Binding) and bound.formats else None
+        return None
+
+    # Running -------------------------------------------------------------------------------------
+
+    def load(self, inputs: Mapping[str, Tensor | Draw], drawn: Drawn = ()) -> None:
+        """Put the inputs in their places, converted; set the counters of those to be drawn."""
+        counted = {name for name, _ in drawn}
+        for name in self.plan.inputs:
+            value, staged = inputs[name], self._staged.get(name)
+            if isinstance(value, Draw):
+                if name in counted:
+                    self._workspace.counter(name).set(triton_counters.next_samples(value))
+                    continue
+                if staged is not None:
+                    value.into(staged)
+                    continue
+                value = value.tensor(self.target.device)
+            (self._slots[name] if staged is None else staged).copy_(value)
+
+    def drew(self, inputs: Mapping[str, Tensor | Draw], drawn: Drawn) -> None:
+        """A run that began with `load(inputs, drawn)` went well."""
+        for name, _ in drawn:
+            draw = inputs[name]
+            assert isinstance(draw, Draw)
+            samples = triton_counters.next_samples(draw)
+            self._workspace.counter(name).drew(samples, draw.shape[0])
+
+    def outputs(self) -> dict[str, Tensor]:
+        """The plan's outputs where they lie now: the next run overwrites them."""
+        return {name: self._slots[name] for name in self.plan.outputs}
+
+    def first_nonfinite(self) -> str | None:
+        """Run step by step on the inputs in place: the origin of the first NaN or Inf, or None."""
+        for index, launches in enumerate(self._launches):
+            for launch in launches:
+                launch()
+            step = self.plan.steps[index - 1] if index else None
+            for name in step.outputs if step else ():
+                tensor = self._slots.get(name)
+                if tensor is None or not tensor.is_floating_point():
+                    continue
+                if not bool(tensor.float().isfinite().all()):  # torch has no isfinite of e4m3
+                    assert step is not None
+                    return " + ".join(step.origin)
+        return None
+
+
+@contextlib.contextmanager
+def launching(index: int) -> Iterator[None]:
+    """Says of which step a failure is; lack of memory is no fault of a kernel."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise LaunchError(index, error) from error
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether one is a view of the other."""
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def void(_: object) -> None:
+    """Drop a result."""

@@ -1,0 +1,328 @@
+"""What was measured to be fastest on this GPU, kept on disk: a tiling, or the library op, per step.
+
+One file for each GPU, driver, Triton version and state of the kernels' sources, so that nothing
+measured under other conditions is ever used. Without a file the kernels' default tilings serve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from fastgan.engine.library import operators as library
+from fastgan.engine.triton.binding import Binding, channels_last, image_of
+from fastgan.engine.triton.trials import ALONE, Sharing, Trials
+from fastgan.kernels.e4m3 import E4M3, values_of
+from fastgan.kernels.types import Config, capability_of
+
+if TYPE_CHECKING:
+    from fastgan.engine.base import ImageFormat
+
+log = logging.getLogger("fastgan")
+
+#: How far a candidate's result may be from the library's, as a share of its norm.
+_TOLERANCE = {torch.float32: 2e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2, E4M3: 6e-2}
+
+#: The library op is one launch more for whoever reads its result, so it has to be clearly faster.
+_CLEARLY = 0.97
+
+LIBRARY = "library"
+Choice: TypeAlias = "Config | str"
+Measure = Callable[[Callable[[], object]], float]
+
+
+# On disk ------------------------------------------------------------------------------------------
+
+
+class Cache:
+    """Choices by a step's key, and seconds per image by a model's key and batch size.
+
+    Args:
+        path: the file; a missing one is empty, a damaged one too, with one warning.
+        environment: what was measured on; it is written beside the choices and has to be the same.
+    """
+
+    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+        self.path, self.environment = path, environment
+        self._data = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        empty: dict[str, dict[str, Any]] = {"steps": {}, "batches": {}}
+        try:
+            data = json.loads(self.path.read_text())
+            if data["environment"] != self.environment:
+                raise ValueError("it is of another environment")
+            for choice in data["steps"].values():
+                _choice(choice)
+            for times in data["batches"].values():
+                for batch, seconds in times.items():
+                    if not (int(batch) > 0 and float(seconds) > 0):
+                        raise ValueError("a time is not positive")
+            return {name: dict(data[name]) for name in empty}
+        except FileNotFoundError:
+            return empty
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s: ignored, since it is damaged: %s", self.path, error)
+            return empty
+
+    def step(self, key: str) -> Choice | None:
+        """What is fastest for a step, or None if that was not measured."""
+        found = self._data["steps"].get(key)
+        return None if found is None else _choice(found)
+
+    def put_step(self, key: str, choice: Choice, seconds: dict[str, float]) -> None:
+        """Keep a choice and the seconds of each candidate."""
+        value = choice if isinstance(choice, str) else asdict(choice)
+        self._data["steps"][key] = {"choice": value, "seconds": seconds}
+        self._write()
+
+    def batch(self, key: str) -> int | None:
+        """The batch size that took the least time per image, or None if none was measured."""
+        times = self._data["batches"].get(key)
+        return int(min(times, key=lambda batch: times[batch])) if times else None
+
+    def put_batch(self, key: str, batch: int, seconds: float) -> None:
+        """Keep the seconds per image of a batch size."""
+        self._data["batches"].setdefault(key, {})[str(batch)] = seconds
+        self._write()
+
+    def _write(self) -> None:
+        """Whole or not at all: others may read and write at the same time; the last one wins."""
+        text = json.dumps({"environment": self.environment, **self._data}, indent=1)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                "w", dir=self.path.parent, prefix=self.path.stem, delete=False
+            ) as file:
+                file.write(text)
+            os.replace(file.name, self.path)
+        except OSError as error:
+            log.warning("%s: not written: %s", self.path, error)
+
+
+def _choice(found: dict[str, Any]) -> Choice:
+    choice = found["choice"]
+    if choice == LIBRARY:
+        return LIBRARY
+    config = Config(**choice)
+    if not all(isinstance(value, int) and value >= 0 for value in choice.values()):
+        raise ValueError("a tiling is not of whole numbers")
+    return config
+
+
+def folder() -> Path:
+    """Where the files lie: FASTGAN_CACHE, else `fastgan` in the user's cache folder."""
+    if "FASTGAN_CACHE" in os.environ:
+        return Path(os.environ["FASTGAN_CACHE"]) / "tuning"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "fastgan" / "tuning"
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What a measurement depends on beside the step itself."""
+    import triton
+
+    try:
+        driver = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    except (OSError, IndexError):
+        driver = f"CUDA {torch.version.cuda}"
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+    return {
+        "gpu": gpu,
+        "driver": driver,
+        "triton": triton.__version__,
+        "torch": torch.__version__,
+        "kernels": _sources(),
+    }
+
+
+@lru_cache
+def _sources() -> str:
+    from fastgan.kernels import types
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(types.__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def open_cache(device: torch.device) -> Cache:
+    """The cache for this device, read anew where the file has changed."""
+    found = environment(device)
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder() / f"{digest}.json"
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    return _open(path, tuple(found.items()), changed)
+
+
+@lru_cache(maxsize=8)
+def _open(path: Path, found: tuple[tuple[str, str], ...], changed: int) -> Cache:
+    return Cache(path, dict(found))
+
+
+def step_key(binding: Binding, shared: Sharing = ALONE) -> str:
+    """A step's problem, with its part in others': the same for every model that has it."""
+    step = binding.step
+    weight = tuple(binding.weight_shape)
+    precision = binding.target.precision
+    if precision == "fp8":
+        # Its other layers are those of fp16. A scale changes no time.
+        eight = (binding.input_high is not None, binding.output_high is not None, binding.rounds)
+        precision = f"fp8{eight}" if binding.eight_bit else "fp16"
+    parts = [step.op, precision, binding.input, binding.output, weight]
+    parts += [sorted(step.attributes.items()), str(step.epilogue)]
+    parts += [binding.places, binding.read_shapes, sorted(binding.constants)]
+    parts += [shared.key] if shared.key else []
+    return " ".join(str(part).replace(" ", "") for part in parts)
+
+
+def model_key(bindings: Iterable[Binding | str], precision: str) -> str:
+    """A model, whatever its batch size: the steps' problems for one image."""
+    digest = hashlib.sha256(precision.encode())
+    for bound in bindings:
+        if not isinstance(bound, str):
+            parts = (bound.step.op, bound.input[1:], bound.output[1:], tuple(bound.weight_shape))
+            digest.update(str(parts).encode())
+    return digest.hexdigest()[:16]
+
+
+# Measuring ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step's candidates took, in seconds by name, and the fastest."""
+
+    choice: Choice
+    seconds: dict[str, float]
+
+
+def on_gpu(run: Callable[[], object]) -> float:
+    """Seconds of one run, launch gaps excluded: many of them as one CUDA graph."""
+    from triton.testing import do_bench_cudagraph
+
+    return float(do_bench_cudagraph(run, rep=10, return_mode="median")) / 1e3
+
+
+def fastest(
+    binding: Binding,
+    weights: dict[str, Tensor],
+    opset: int,
+    image: ImageFormat | None,
+    measure: Measure,
+    deadline: float = math.inf,
+    shared: Sharing = ALONE,
+) -> Outcome | None:
+    """Measure a step's kernel in all its tilings, and the library op.
+
+    A candidate that fails, or whose result is not the library's within the precision, is out.
+
+    Args:
+        image: the format that the step writes, where it is the last.
+        measure: seconds of a run.
+        deadline: of `time.monotonic()`; candidates not begun by then are left out.
+        shared: what it does for a norm, or has done for it.
+
+    Returns:
+        None if the default tiling could not be measured.
+    """
+    target = binding.target
+    trials = Trials(binding, shared)
+    plain = torch.empty(
+        binding.shape,
+        dtype=target.dtype if binding.output_high is None else E4M3,
+        device=target.device,
+    )
+    plain = plain.as_strided(binding.shape, channels_last(binding.shape))
+    written = None if image is None else _destination(binding, image)
+    op = library.bind(binding.step, weights, opset, target.device, target.dtype)
+
+    def by_library() -> object:
+        result = trials.library(op.call)
+        if written is not None and image is not None:
+            image_of(result, written, image, None).run()
+        return result
+
+    seconds: dict[str, float] = {}
+    expected: Tensor | None = None
+    try:
+        made = op.call(*trials.inputs)
+        assert isinstance(made, Tensor)
+        expected = made.float()
+        if not binding.eight_bit:  # another precision, for another batch size, is no choice
+            seconds[LIBRARY] = measure(by_library)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        log.debug("%s: the library op can't be measured: %s", binding.step.op, error)
+    best: Config | None = None
+    for config in shared.candidates(binding.configs(capability_of(target.device))):
+        if best is not None and time.monotonic() > deadline:
+            break
+        try:
+            plain.fill_(torch.nan)
+            trials.kernel(plain, config)()
+            if not _agrees(*_compared(binding, plain, expected)):
+                log.warning("%s: %s gives wrong results here", binding.step.op, config.label)
+                continue
+            out = plain if written is None else written
+            seconds[config.label] = measure(trials.kernel(out, config, image))
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:
+            log.debug("%s: %s can't be measured: %s", binding.step.op, config.label, error)
+            continue
+        if best is None or seconds[config.label] < seconds[best.label]:
+            best = config
+    if best is None:
+        return Outcome(LIBRARY, seconds) if LIBRARY in seconds else None
+    if seconds.get(LIBRARY, math.inf) < _CLEARLY * seconds[best.label]:
+        return Outcome(LIBRARY, seconds)
+    return Outcome(best, seconds)
+
+
+def _destination(binding: Binding, image: ImageFormat) -> Tensor:
+    n, c, h, w = binding.shape
+    if image.format == "uint8":
+        return torch.empty((n, h, w, c), dtype=torch.uint8, device=binding.target.device)
+    return torch.empty((n, c, h, w), dtype=torch.float32, device=binding.target.device)
+
+
+def _compared(
+    binding: Binding, out: Tensor, expected: Tensor | None
+) -> tuple[Tensor, Tensor | None, torch.dtype]:
+    """A result and what it must be close to, by how much."""
+    high, dtype = binding.output_high, E4M3 if binding.eight_bit else binding.target.dtype
+    if high is None:
+        return binding.present(out), expected, dtype
+    if expected is not None:
+        expected = expected.clamp(-high, high)
+    return binding.present(values_of(out, high)), expected, dtype
+
+
+def _agrees(out: Tensor, expected: Tensor | None, dtype: torch.dtype) -> bool:
+    if expected is None:
+        return bool(out.isfinite().all())
+    # Random numbers need not lie where a root or a logarithm is defined: there neither is.
+    finite = expected.isfinite()
+    if not torch.equal(out.isfinite(), finite):
+        return False
+    expected = expected[finite]
+    error = (out.float()[finite] - expected).norm() / expected.norm().clamp(min=1e-20)
+    return bool(error <= _TOLERANCE[dtype])

@@ -1,0 +1,1 @@
+"""What the machine gives: its processor, its memory, its files."""

@@ -1,0 +1,1 @@
+"""Tensors to pictures and back: pixels, files, tiles."""

@@ -1,0 +1,1 @@
+"""Ports to tensors: latents, labels, noise and examples of every input."""

@@ -1,0 +1,297 @@
+"""A model's inputs: those given, checked; and the rest made from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import arguments
+from fastgan import latents as latent_space
+from fastgan.engine.base import Draw, Samples
+from fastgan.errors import ArgumentError
+from fastgan.host import forks
+from fastgan.inputs import given
+from fastgan.inputs import labels as class_labels
+from fastgan.model.signature import FLOATS, Input, Signature
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def input_shapes(signature: Signature, batch: int) -> Shapes:
+    """A shape for each input at this batch size.
+
+    A frozen batch stays; an open height and width are the `example` of an image or a mask, its
+    open channels 64; an open size is 1 for anything else.
+    """
+    shapes: Shapes = {}
+    for port in signature.inputs:
+        spatial = 64 if port.kind in ("image", "mask") else 1
+        sizes = [size if isinstance(size, int) else spatial for size in port.shape]
+        if port.kind in ("image", "mask"):
+            for axis, size in enumerate(port.example[: len(sizes) - 2], 2):
+                sizes[axis] = sizes[axis] if isinstance(port.shape[axis], int) else size
+        if sizes and not isinstance(port.shape[0], int):
+            sizes[0] = batch
+        shapes[port.name] = tuple(sizes)
+    return shapes
+
+
+class Inputs:
+    """Makes and checks the inputs of one model on one device."""
+
+    def __init__(self, signature: Signature, device: torch.device) -> None:
+        self._signature, self._device = signature, device
+
+    def make(
+        self,
+        n: int,
+        seed: int | Sequence[int],
+        start: int,
+        labels: Any,
+        truncation: float | None,
+        rng: str,
+        known: Mapping[str, Tensor] | None = None,
+        lazily: bool = False,
+    ) -> dict[str, Any]:
+        """Every input of the model for n samples: those known, and the rest from the seed.
+
+        With `lazily` what comes from one seed is a `Draw`.
+
+        Raises:
+            ArgumentError: an argument is out of range, or no seed makes an input that is left.
+        """
+        forks.check(self._device)
+        inputs: dict[str, Any] = dict(known or {})
+        sample = self._draw if lazily and isinstance(seed, int) else self.sample
+        first_latent = self._signature.latent
+        for index, port in enumerate(self._signature.inputs):
+            if port.name in inputs:
+                continue
+            if port.kind == "latent":
+                # The first latent is stream 0; labels are stream 1; each further input has its own.
+                stream = 0 if port is first_latent else 2 + index
+                inputs[port.name] = sample(port, n, stream, seed, start, truncation, rng)
+            elif port.kind == "noise":
+                inputs[port.name] = sample(port, n, 2 + index, seed, start, None, rng)
+            elif port.kind == "label":
+                names = self._signature.class_names
+                inputs[port.name] = class_labels.resolve(
+                    labels, n, port, names, seed, start, self._device
+                )
+            else:
+                inputs[port.name] = self._settled(port, n)
+        if labels is not None and self._signature.label is None:
+            raise ArgumentError("labels", "a model without classes", "labels=None")
+        return inputs
+
+    def _settled(self, port: Input, n: int) -> Tensor:
+        """An input that no seed makes, where there is one thing alone that it can be."""
+        if port.default is not None:
+            has_rows = self._signature.has_rows(port)
+            return given.for_samples(port, port.default, n, has_rows, self._device)
+        if port.is_empty:
+            first = port.shape[0]
+            rows = first if isinstance(first, int) and not self._signature.has_rows(port) else n
+            shape = (rows, *port.sample_shape)
+            return torch.zeros(shape, dtype=getattr(torch, port.dtype), device=self._device)
+        name = port.name
+        if port.kind in ("image", "mask"):
+            needed = "g(images) for an image, or g.run({name: array}) for anything"
+        else:
+            number = "0.7" if port.kind == "scalar" else "array"
+            call = "g(images" if self._signature.image is not None else "generate(n"
+            needed = f"{call}, {name}={number}), or --input {name}=... on the command line"
+        raise ArgumentError(f"input {name!r}", f"no value for this {port.kind}", needed)
+
+    def named(
+        self, values: Mapping[str, Any], n: int, truncation: float | None, labels: Any = None
+    ) -> tuple[dict[str, Tensor], float | None]:
+        """Inputs of n samples that a caller gives by name, and the truncation that is left.
+
+        A truncation goes where the model has an input for it (psi); its latents are whole then.
+
+        Args:
+            values: by input name; None counts as not given.
+
+        Raises:
+            ArgumentError: a name that no input has, or a value that it can't take.
+        """
+        ports = {port.name: port for port in self._signature.inputs}
+        found = {}
+        for name, value in values.items():
+            if value is None:
+                continue
+            if name not in ports:
+                known = ", ".join(ports) or "none"
+                raise ArgumentError(name, "no such input", f"an input of this model: {known}")
+            found[name] = self._named(ports[name], value, n, labels)
+        psi = self._signature.truncation
+        if psi is None or truncation is None:
+            return found, truncation
+        if psi.name in found:
+            raise ArgumentError("truncation", f"{psi.name} beside it", "one of the two")
+        number = arguments.number("truncation", truncation)
+        rows = self._signature.has_rows(psi)
+        found[psi.name] = given.for_samples(psi, number, n, rows, self._device)
+        return found, None
+
+    def _named(self, port: Input, value: Any, n: int, labels: Any) -> Tensor:
+        if port.kind in ("image", "mask"):
+            needed = "g(images) for an image, or g.run({name: array}) for anything"
+            raise ArgumentError(f"input {port.name!r}", f"a value for this {port.kind}", needed)
+        if port.kind == "label" and labels is not None:
+            raise ArgumentError("labels", f"{port.name} beside it", "one of the two")
+        rows = self._signature.has_rows(port)
+        if port.kind == "label" and not _is_one_hot(port, value):
+            names = self._signature.class_names
+            return class_labels.resolve(value, n, port, names, 0, 0, self._device)
+        return given.for_samples(port, value, n, rows, self._device)
+
+    def silence(self, n: int) -> dict[str, Tensor]:
+        """Zeros for every noise input of n samples."""
+        ports = [port for port in self._signature.inputs if port.kind == "noise"]
+        return {p.name: torch.zeros(n, *p.sample_shape, device=self._device) for p in ports}
+
+    def sample(
+        self,
+        port: Input,
+        n: int,
+        stream: int,
+        seed: int | Sequence[int],
+        start: int,
+        truncation: float | None,
+        rng: str,
+    ) -> Tensor:
+        """A latent or noise input: sample `start` on of one seed, or `start` of n seeds."""
+        shape = port.sample_shape
+        sample = latent_space.sample
+        distribution = port.distribution or "normal"
+        if isinstance(seed, int):
+            return sample(
+                distribution,
+                n,
+                shape,
+                seed=seed,
+                start=start,
+                truncation=truncation,
+                rng=rng,
+                device=self._device,
+                stream=stream,
+            )
+        if len(seed) != n:
+            raise ArgumentError("seed", f"{len(seed)} seeds", f"one for each of {n} images")
+        return torch.cat(
+            [
+                sample(
+                    distribution,
+                    1,
+                    shape,
+                    seed=one,
+                    start=start,
+                    truncation=truncation,
+                    rng=rng,
+                    device=self._device,
+                    stream=stream,
+                )
+                for one in seed
+            ]
+        )
+
+    def _draw(
+        self,
+        port: Input,
+        n: int,
+        stream: int,
+        seed: Any,
+        start: int,
+        truncation: float | None,
+        rng: str,
+    ) -> Draw:
+        shape, distribution = port.sample_shape, port.distribution or "normal"
+
+        def fill(first: int, out: Tensor) -> Tensor:
+            return latent_space.sample(
+                distribution,
+                out.shape[0],
+                shape,
+                seed=seed,
+                start=start + first,
+                truncation=truncation,
+                rng=rng,
+                out=out,
+                stream=stream,
+            )
+
+        samples = None
+        if rng == "philox":
+            samples = Samples(
+                *latent_space.recipe(
+                    distribution, n, seed=seed, start=start, stream=stream, truncation=truncation
+                )
+            )
+        return Draw((n, *shape), fill, samples=samples)
+
+    def check(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Arrays by name as tensors on the device.
+
+        Raises:
+            ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
+        """
+        ports = {port.name: port for port in self._signature.inputs}
+        for name in inputs:
+            if name not in ports:
+                raise ArgumentError("inputs", f"unknown name {name!r}", ", ".join(ports))
+        tensors = {}
+        for name, port in ports.items():
+            if name not in inputs:
+                raise ArgumentError("inputs", f"no {name!r}", f"an array of shape {port.shape}")
+            tensor = given.typed(port, inputs[name]).to(self._device)
+            if port.kind == "scalar" and tensor.numel() == 1:
+                tensor = tensor.reshape((1,) * len(port.shape))
+            if port.channels_last and tensor.dim() == 4:
+                tensor = tensor.permute(0, 3, 1, 2)
+            # Rows there may be more or fewer of than the frozen batch: they are run in turns.
+            rows = self._signature.has_rows(port)
+            first = 1 if rows and port.shape[:1] == (self._signature.frozen_batch,) else 0
+            unknown = not port.shape and port.kind != "scalar"
+            fits = unknown or (
+                tensor.dim() == len(port.shape)
+                and all(
+                    want == size
+                    for want, size in zip(port.shape[first:], tensor.shape[first:], strict=True)
+                    if isinstance(want, int)
+                )
+            )
+            if not fits:
+                raise ArgumentError(
+                    f"input {name!r}", f"shape {tuple(tensor.shape)}", f"shape {port.shape}"
+                )
+            tensors[name] = tensor
+        return tensors
+
+    def rows(self, tensors: Mapping[str, Tensor]) -> int | None:
+        """How many samples checked inputs hold, where the batch is frozen; else None.
+
+        Raises:
+            ArgumentError: one has more than another, or none.
+        """
+        frozen = self._signature.frozen_batch
+        # Inputs whose first axes have one name have one batch.
+        ports = [i for i in self._signature.inputs if i.shape and self._signature.has_rows(i)]
+        batch = frozen or next((i.shape[0] for i in ports), None)
+        batched = [i for i in ports if i.shape[0] == batch and batch != "?"]
+        counts = {port.name: tensors[port.name].shape[0] for port in batched}
+        if len(set(counts.values())) > 1 or 0 in counts.values():
+            found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+            raise ArgumentError("inputs", f"rows that differ: {found}", "as many of each")
+        return None if frozen is None else next(iter(counts.values()))
+
+
+def _is_one_hot(port: Input, value: Any) -> bool:
+    """Whether a label is given as the model takes it, one-hot, rather than as a class."""
+    axes = getattr(value, "ndim", 0)
+    floats = "float" in str(getattr(value, "dtype", ""))
+    return port.dtype in FLOATS and (axes == 2 or (axes == 1 and floats))

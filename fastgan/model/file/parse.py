@@ -1,0 +1,88 @@
+"""From bytes to a checked protobuf message, and from that to the IR."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from fastgan.errors import FastganError, LimitError, UnsupportedError
+from fastgan.limits import Limits
+from fastgan.model.file.functions import inline
+from fastgan.model.file.graph import Checker
+from fastgan.model.file.mending import mend
+from fastgan.model.file.sizes import check_folding
+from fastgan.model.file.source import Source
+from fastgan.model.file.text import check_text
+
+
+def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
+    """The model in `source`, the bytes that stand for it, and whether it has external data."""
+    try:
+        return _parse(source, limits)
+    except FastganError:
+        raise
+    except MemoryError:
+        needed = "one that fits the memory there is"
+        raise LimitError(source.name, "a file that takes more memory to read", needed) from None
+    except Exception as error:
+        # A gap in the checks; the cause is kept, which is how fuzzing finds it.
+        found = f"something that stops its reader ({type(error).__name__}: {str(error)[:200]})"
+        raise source.error(found, "a model that keeps to ONNX's rules") from error
+
+
+def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
+    message = _message(source, limits)
+    proto = inline(message, source, limits)
+    mended = mend(proto, source.name)
+    checker = Checker(source, limits)
+    checker.check(proto)
+    if checker.rewritten and checker.tensors.external:
+        found, needed = "its last input given as an empty name", "that input left out"
+        raise source.error(found, needed, at=checker.rewritten)
+    as_given = proto is message and not (mended or checker.rewritten)
+    data = source.data if as_given else proto.SerializeToString()
+    if checker.folds:
+        check_folding(proto, checker.tensors.total, source, limits)
+    model = _to_ir(proto, source)
+    if checker.tensors.external:
+        onnx_ir.external_data.set_base_dir(model.graph, checker.tensors.root)
+    return model, data, checker.tensors.external
+
+
+def _message(source: Source, limits: Limits) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(source.data)
+    except DecodeError as error:
+        reason = str(error).split(": ", 1)[-1]
+        if "alloc" in reason.lower():
+            raise MemoryError from None
+        if "depth" in reason.lower():
+            found, needed = "messages nested deeper than protobuf reads", f"{limits.depth} at most"
+            raise LimitError(source.name, found, f"{needed} (Limits.depth)") from None
+        raise source.error(
+            f"data that is not ONNX, or is damaged or cut short ({reason})",
+            instead="download or export it again",
+        ) from None
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise source.error("no graph and no IR version in it")
+    check_text(proto, source)
+    return proto
+
+
+def _to_ir(proto: onnx.ModelProto, source: Source) -> onnx_ir.Model:
+    try:
+        model = onnx_ir.serde.deserialize_model(proto)
+    except onnx_ir.serde.SerdeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        where = f"{source.name}: the graph"
+        found = f"{type(cause).__name__}: {str(cause)[:200]}"
+        raise UnsupportedError(where, found, "a model that onnx_ir can hold") from error
+    if "ai.onnx" in model.opset_imports:  # The long name of ONNX's own operators.
+        model.opset_imports[""] = model.opset_imports.pop("ai.onnx")
+    elif not model.opset_imports:
+        model.opset_imports[""] = 1
+    return model

@@ -1,0 +1,139 @@
+"""Where the bytes come from, and what they are when they are not ONNX."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastgan.errors import LimitError, ModelFileError
+from fastgan.host import files
+from fastgan.limits import Limits, size_text
+
+EXPORT = "export the generator with fastgan.export(module, path)"
+NEEDED = "an ONNX model file"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The bytes of a model file, and where they came from."""
+
+    data: bytes
+    name: str
+    path: Path | None
+
+    def error(
+        self, found: str, needed: str = NEEDED, instead: str = "", *, at: str = ""
+    ) -> ModelFileError:
+        """The error to raise, at a place in the file or about all of it."""
+        where = f"{self.name}: {at}" if at else self.name
+        return ModelFileError(where, found, needed, instead)
+
+
+def open_source(source: str | os.PathLike[str] | bytes, limits: Limits) -> Source:
+    """The bytes of `source`, at most `limits.file_bytes` of them, that are not plainly another
+    format.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        opened = Source(_read_file(path, limits), path.name, path)
+    else:
+        opened = Source(bytes(source), "model bytes", None)
+        _check_size(opened.name, len(opened.data), limits)
+    if other := other_format(opened.data, opened.name):
+        raise opened.error(other[0], NEEDED, other[1])
+    return opened
+
+
+def _read_file(path: Path, limits: Limits) -> bytes:
+    try:
+        if path.is_dir():
+            inside = sorted(p.name for p in path.glob("*.onnx"))[:3]
+            hint = f"the folder holds {', '.join(inside)}" if inside else ""
+            raise ModelFileError(str(path), "a folder", NEEDED, hint)
+        with files.open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(str(path), size, limits)
+            # One byte more than it said: a file that grows meanwhile is not read for ever.
+            return file.read(size + 1)
+    except FileNotFoundError:
+        raise ModelFileError(str(path), "no such file", NEEDED, _similar(path)) from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelFileError(str(path), reason.lower(), "a file that can be read") from None
+
+
+def _check_size(name: str, size: int, limits: Limits) -> None:
+    if size > limits.file_bytes:
+        raise LimitError(
+            name,
+            size_text(size),
+            f"at most {size_text(limits.file_bytes)} (Limits.file_bytes)",
+            "keep large weights in external data" if size >= 1 << 31 else "",
+        )
+
+
+def _similar(path: Path) -> str:
+    """A file beside the missing one that may have been meant."""
+    import difflib
+
+    try:
+        names = [entry.name for entry in os.scandir(path.parent or ".") if entry.is_file()]
+    except OSError:
+        return ""
+    match = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return f"did you mean {match[0]}?" if match else ""
+
+
+# (offset, magic bytes, what it is, what to do)
+_MAGIC = (
+    (0, b"\x89PNG", "a PNG image", ""),
+    (0, b"\xff\xd8\xff", "a JPEG image", ""),
+    (0, b"GIF8", "a GIF image", ""),
+    (0, b"%PDF", "a PDF document", ""),
+    (0, b"\x7fELF", "a program", ""),
+    (0, b"MZ", "a program", ""),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it first"),
+    (0, b"BZh", "a bzip2 archive", "unpack it first"),
+    (257, b"ustar", "a tar archive", "unpack it first"),
+    (0, b"\x89HDF", "an HDF5 (Keras) model", "convert it with tf2onnx or keras's model.export"),
+    (0, b"\x93NUMPY", "a NumPy array", ""),
+    (0, b"GGUF", "a GGUF model", ""),
+    (4, b"TFL3", "a TensorFlow Lite model", "convert it with tf2onnx"),
+    (4, b"ORTM", "a model in ONNX Runtime's own .ort format", "give the .onnx it was made from"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file", "run: git lfs pull"),
+)
+
+
+def other_format(data: bytes, name: str) -> tuple[str, str] | None:
+    """(what `data` is, what to do about it) where it is plainly not ONNX, else None."""
+    if not data:
+        return "an empty file", "download or export it again"
+    for offset, magic, what, advice in _MAGIC:
+        if data.startswith(magic, offset):
+            return what, advice
+    if data.startswith(b"PK\x03\x04"):
+        return _in_zip(data)
+    if data.startswith(b"\x80") and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a pickle (a PyTorch checkpoint of the old kind, or another Python object)", EXPORT
+    if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") < len(data):
+        return "a safetensors file, which has weights and no graph", EXPORT
+    head = data[:512]
+    if head.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
+        page = head.lstrip()[:1] == b"<"
+        return ("a web page or XML", "download the file itself") if page else ("a text file", "")
+    return None
+
+
+def _in_zip(data: bytes) -> tuple[str, str]:
+    # The names stand in the archive's directory, at its end; they need no unpacking.
+    tail = data[-(1 << 16) :]
+    if b"data.pkl" in tail or b"constants.pkl" in tail:
+        return "a PyTorch checkpoint", EXPORT
+    if b"model.weights.h5" in tail:
+        return "a Keras model", "convert it with tf2onnx or keras's model.export"
+    if b".npy" in tail:
+        return "a NumPy archive", ""
+    return "a zip archive", "unpack it first" if b".onnx" in tail else ""

@@ -1,0 +1,140 @@
+"""Where a generator came from, so that a pickle can be opened again, of the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fastgan import models
+from fastgan.errors import ModelFileError, Refusal
+from fastgan.model.file import ModelFile
+from fastgan.model.signature import Signature
+
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
+
+#: A file as it was: path, bytes, and when it was written, in nanoseconds.
+Stamp = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What `load` was given, and the files that it read.
+
+    Attributes:
+        source: bytes, the name of a shipped model, or an absolute path.
+        options: those of `load` that are not the generator's own to tell.
+        files: the model's, and those that its weights lie in; none where the source was bytes.
+    """
+
+    source: str | bytes
+    options: Mapping[str, Any]
+    files: tuple[Stamp, ...]
+
+    @staticmethod
+    def of(source: Any, resolved: Any, options: Mapping[str, Any]) -> Origin:
+        """Of a model that is about to be read.
+
+        Args:
+            source: as `load` was given it.
+            resolved: bytes, or the path of the file.
+        """
+        if not isinstance(resolved, (str, os.PathLike)):
+            return Origin(bytes(resolved), options, ())
+        path = os.path.abspath(resolved)
+        shipped = os.fspath(source) != os.fspath(resolved)
+        return Origin(source if shipped else path, options, (_stamp(path),))
+
+    def beside(self, model: ModelFile) -> Origin:
+        """The same, with the files that the weights of the model lie in."""
+        return replace(self, files=(*self.files, *map(_stamp, _external(model))))
+
+    def digests(self) -> tuple[tuple[str, str], ...]:
+        """(path, SHA-256) of each file.
+
+        Raises:
+            ModelFileError: one is not what it was when the model was loaded.
+        """
+        for stamp in self.files:
+            if _stamp(stamp[0]) != stamp:
+                found = "a file that was changed since it was loaded"
+                raise ModelFileError(stamp[0], found, "the same", "load it again")
+        return tuple((path, digest(path)) for path, *_ in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A generator as a pickle holds it: what it was made from, and what it is."""
+
+    origin: Origin
+    digests: tuple[tuple[str, str], ...]
+    device: str
+    precision: str
+    backend: str
+    signature: Signature
+    refusals: tuple[Refusal, ...]
+
+
+def reopen(state: State) -> Generator:
+    """The generator of a pickle, from the files that it was made from.
+
+    Raises:
+        ModelFileError: one of them is missing, or another one by now.
+        BackendError: this machine lacks its device or its backend.
+    """
+    from fastgan.loading import load
+
+    source = state.origin.source
+    for path, known in state.digests:
+        if isinstance(source, str) and source != path and source in models.names():
+            path = str(models.path(source))  # where it lies on this machine
+        if digest(path) != known:
+            found = "another file than the one that was pickled, by its SHA-256"
+            raise ModelFileError(path, found, "the same bytes", "load it anew")
+    loaded = load(
+        source,
+        device=state.device,
+        precision=state.precision,
+        backend=state.backend,
+        **state.origin.options,
+    )
+    return loaded.restored(state.signature, state.refusals)
+
+
+def digest(path: str) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        ModelFileError: it can't be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            made = hashlib.sha256()
+            while part := file.read(1 << 20):
+                made.update(part)
+            return made.hexdigest()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFileError(path, reason.lower(), "the file that it was") from None
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path, -1, -1
+    return path, status.st_size, status.st_mtime_ns
+
+
+def _external(model: ModelFile) -> Iterable[str]:
+    """The files that weights lie in."""
+    if not model.external:
+        return ()
+    import onnx_ir as ir
+
+    tensors = (value.const_value for value in model.model.graph.initializers.values())
+    found = {os.path.abspath(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}
+    return sorted(found)

@@ -1,5 +1,0 @@
-"""The child process of `read(..., isolate=True)`."""
-
-from fastgan.model_file.isolate import main
-
-main()

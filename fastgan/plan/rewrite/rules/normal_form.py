@@ -1,0 +1,197 @@
+"""ONNX's ways to write a product -> three fused operators with one form each.
+
+- fastgan.Linear(x [N, K], weight [K, M], bias [M]) -> [N, M], or [N, *shape] with `shape` given
+- fastgan.Conv(x [N, C, *size], weight [O, C / group, *kernel], bias [O], residual)
+- fastgan.ConvTranspose(x [N, C, *size], weight [C, O / group, *kernel], bias [O])
+
+with `strides`, `pads` (begins, then ends), `dilations`, `group` and `output_padding` always
+explicit, and the epilogue (`activation`, `slope`) and `origin` as attributes. Later rules add to
+the epilogue.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
+
+from fastgan.ops.convolution import conv_pads, conv_transpose_geometry
+from fastgan.plan.rewrite.rules import helpers as nodes
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    return nodes.constant(value) is not None
+
+
+def _geometry(node: ir.Node) -> tuple[dict[str, Any], list[int], list[int], list[int], list[int]]:
+    """A convolution's attributes, and its input size, kernel, strides and dilations."""
+    given = nodes.attributes(node)
+    x, weight = node.inputs[0], node.inputs[1]
+    assert x is not None
+    assert weight is not None
+    size, kernel = list(nodes.shape(x)[2:]), list(nodes.shape(weight)[2:])
+    strides = list(given.get("strides") or [1] * len(kernel))
+    dilations = list(given.get("dilations") or [1] * len(kernel))
+    return given, size, kernel, strides, dilations
+
+
+class NormaliseConv(RewriteRuleClassBase):
+    """Conv with a constant weight -> fastgan.Conv."""
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        return op.Conv(x, _allow_other_inputs=True, _outputs=["out"])
+
+    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
+        result = MatchResult()
+        if not nodes.is_float(out):
+            return result.fail("of integers")
+        if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
+            return result.fail("the weight or bias depends on data")
+        return result
+
+    def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(out)
+        given, size, kernel, strides, dilations = _geometry(node)
+        pads = conv_pads(
+            given.get("auto_pad", "NOTSET"), given.get("pads"), size, kernel, strides, dilations
+        )
+        explicit = nodes.typed(
+            strides=strides,
+            pads=pads,
+            dilations=dilations,
+            group=given.get("group", 1),
+            origin=nodes.origin(node),
+        )
+        return op.Conv(*node.inputs, _domain=nodes.DOMAIN, **explicit)
+
+
+class NormaliseConvTranspose(RewriteRuleClassBase):
+    """ConvTranspose with a constant weight -> fastgan.ConvTranspose.
+
+    On a 1x1 input without pads every output pixel is a product of its own: that is a Linear, as
+    in the first layer of DCGAN.
+    """
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        return op.ConvTranspose(x, _allow_other_inputs=True, _outputs=["out"])
+
+    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
+        result = MatchResult()
+        if not nodes.is_float(out):
+            return result.fail("of integers")
+        if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
+            return result.fail("the weight or bias depends on data")
+        return result
+
+    def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(out)
+        given, size, kernel, strides, dilations = _geometry(node)
+        pads, extra = conv_transpose_geometry(
+            given.get("auto_pad", "NOTSET"),
+            given.get("pads"),
+            given.get("output_padding"),
+            given.get("output_shape"),
+            size,
+            kernel,
+            strides,
+            dilations,
+        )
+        weight, bias = nodes.constant(node.inputs[1]), nodes.constant([*node.inputs, None][2])
+        assert weight is not None
+        group = given.get("group", 1)
+        batch, channels = nodes.shape(x)[:2]
+        one_pixel = all(s == 1 for s in size) and not any(pads) and not any(extra)
+        if one_pixel and group == 1 and all(d == 1 for d in dilations):
+            pixels = int(np.prod(kernel))
+            target = op.initializer(ir.tensor([batch, channels]), name=f"{out.name}.row")
+            row = op.Reshape(x, target)
+            row.shape, row.type = ir.Shape((batch, channels)), x.type
+            matrix = ir.tensor(weight.reshape(channels, -1))
+            inputs = [row, op.initializer(matrix, name=f"{out.name}.weight")]
+            if bias is not None:
+                repeated = ir.tensor(np.repeat(bias, pixels))
+                inputs.append(op.initializer(repeated, name=f"{out.name}.bias"))
+            return op.Linear(
+                *inputs,
+                _domain=nodes.DOMAIN,
+                shape=[weight.shape[1], *kernel],
+                origin=nodes.origin(node),
+            )
+        explicit = nodes.typed(
+            strides=strides,
+            pads=pads,
+            dilations=dilations,
+            output_padding=extra,
+            group=group,
+            origin=nodes.origin(node),
+        )
+        return op.ConvTranspose(*node.inputs, _domain=nodes.DOMAIN, **explicit)
+
+
+class NormaliseGemm(RewriteRuleClassBase):
+    """Gemm with a constant matrix -> fastgan.Linear, alpha and beta folded."""
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        return op.Gemm(x, _allow_other_inputs=True, _outputs=["out"])
+
+    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
+        result = MatchResult()
+        node = nodes.producer(out)
+        if not nodes.is_float(out):
+            return result.fail("of integers")
+        if nodes.attributes(node).get("transA", 0):
+            return result.fail("the data are transposed")
+        if not all(_is_constant(v) for v in node.inputs[1:] if v is not None):
+            return result.fail("the matrix or the bias depends on data")
+        bias = nodes.constant([*node.inputs, None][2])
+        if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
+            return result.fail("the bias differs from row to row")
+        return result
+
+    def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(out)
+        given = nodes.attributes(node)
+        matrix, bias = nodes.constant(node.inputs[1]), nodes.constant([*node.inputs, None][2])
+        assert matrix is not None
+        matrix = matrix.T if given.get("transB", 0) else matrix
+        matrix = matrix * matrix.dtype.type(given.get("alpha", 1.0))
+        inputs = [x, op.initializer(ir.tensor(np.ascontiguousarray(matrix)), name=f"{out.name}.w")]
+        if bias is not None:
+            scaled = bias * bias.dtype.type(given.get("beta", 1.0))
+            row = np.ascontiguousarray(np.broadcast_to(scaled.reshape(-1), matrix.shape[1]))
+            inputs.append(op.initializer(ir.tensor(row), name=f"{out.name}.b"))
+        return op.Linear(*inputs, _domain=nodes.DOMAIN, origin=nodes.origin(node))
+
+
+class NormaliseMatMul(RewriteRuleClassBase):
+    """MatMul of rows with a constant matrix -> fastgan.Linear."""
+
+    def pattern(self, op: Any, x: Any, matrix: Any) -> Any:
+        return op.MatMul(x, matrix, _outputs=["out"])
+
+    def check(self, context: Any, x: ir.Value, matrix: ir.Value, out: ir.Value) -> MatchResult:
+        result = MatchResult()
+        if not nodes.is_float(out):
+            return result.fail("of integers")
+        if not _is_constant(matrix):
+            return result.fail("the matrix depends on data")
+        if len(nodes.shape(x)) != 2 or len(nodes.shape(matrix)) != 2:
+            return result.fail("not two matrices")
+        return result
+
+    def rewrite(self, op: Any, x: ir.Value, matrix: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(out)
+        return op.Linear(x, matrix, _domain=nodes.DOMAIN, origin=nodes.origin(node))
+
+
+RULES = tuple(
+    rule.rule()
+    for rule in (
+        NormaliseConv,
+        NormaliseConvTranspose,
+        NormaliseGemm,
+        NormaliseMatMul,
+    )
+)

@@ -1,0 +1,69 @@
+"""A product times a constant -> the product with scaled weights and bias.
+
+Equalised learning rates, residual scaling and a last layer's gain are written like this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
+
+from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.batch_norm import scale_outputs
+
+
+class FoldScale(RewriteRuleClassBase):
+    """Mul or Div of a product by a constant per output channel -> the product."""
+
+    def __init__(self, product: str, operator: str) -> None:
+        super().__init__(f"FoldScale({product}, {operator})")
+        self.product, self.operator = product, operator
+
+    def pattern(self, op: Any, factor: Any) -> Any:
+        product = nodes.any_product(op, self.product, "product")
+        return getattr(op, self.operator)(product, factor, _outputs=["out"])
+
+    def check(
+        self, context: Any, factor: ir.Value, product: ir.Value, out: ir.Value
+    ) -> MatchResult:
+        result = MatchResult()
+        node, constant = nodes.producer(product), nodes.constant(factor)
+        if constant is None:
+            return result.fail("the factor depends on data")
+        if "activation" in node.attributes or nodes.fused_inputs(node)[3] is not None:
+            return result.fail("an activation or a residual comes between")
+        if nodes.shape(out) != nodes.shape(product):
+            return result.fail("the factor broadcasts the product")
+        if not nodes.per_channel(constant, nodes.shape(product)):
+            return result.fail("the factor differs from pixel to pixel")
+        if not np.isfinite(constant).all() or (self.operator == "Div" and not constant.all()):
+            return result.fail("the factor is not finite")
+        return result
+
+    def rewrite(self, op: Any, factor: ir.Value, product: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(product)
+        x, weight, bias, *others = nodes.all_inputs(node)
+        old, old_bias, constant = (nodes.constant(v) for v in (weight, bias, factor))
+        assert old is not None
+        assert constant is not None
+        channels = nodes.shape(product)[1]
+        row = np.broadcast_to(constant.astype(np.float64).reshape(-1), channels)
+        row = 1 / row if self.operator == "Div" else row
+        if self.product == "Linear":  # columns of rows that become images: [C, *size]
+            row = np.repeat(row, old.shape[1] // channels)
+        group = nodes.attributes(node).get("group", 1)
+        new = scale_outputs(self.product, old, row, group).astype(old.dtype)
+        array = ir.tensor(np.ascontiguousarray(new))
+        inputs = [x, op.initializer(array, name=f"{out.name}.w"), None, *others]
+        if old_bias is not None:
+            scaled = ir.tensor((old_bias * row).astype(old_bias.dtype))
+            inputs[2] = op.initializer(scaled, name=f"{out.name}.b")
+        return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
+
+
+RULES = tuple(
+    FoldScale.rule(product, operator) for product in nodes.PRODUCTS for operator in ("Mul", "Div")
+)

@@ -1,0 +1,143 @@
+"""Transposes move down the graph until they meet their inverse, or the output.
+
+An exporter of a channels-last framework puts every convolution and norm between two Transposes.
+Behind an elementwise operator a Transpose meets the next one, and both vanish; one behind rows that
+become images is a permutation of the Linear's columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
+
+from fastgan.plan.rewrite.rules import helpers as nodes
+
+_UNARY = (
+    *("Abs", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log"),
+    *("Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh"),
+)
+_BINARY = ("Add", "Sub", "Mul", "Div", "PRelu")
+
+
+def _permutation(node: ir.Node) -> list[int]:
+    """Which axis of the input each axis of the output is."""
+    perm = nodes.attributes(node).get("perm")
+    source = node.inputs[0]
+    assert source is not None
+    return list(perm) if perm else list(range(len(nodes.shape(source))))[::-1]
+
+
+def _transposed(op: Any, bound_to: str, of: Any) -> Any:
+    return op.Transpose(of, _allow_other_attributes=True, _outputs=[bound_to])
+
+
+class MergeTransposes(RewriteRuleClassBase):
+    """Transpose(Transpose(x)) -> one Transpose; or nothing, as an Identity."""
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        return _transposed(op, "out", _transposed(op, "inner", x))
+
+    def rewrite(self, op: Any, x: ir.Value, inner: ir.Value, out: ir.Value) -> Any:
+        first, second = (_permutation(nodes.producer(value)) for value in (inner, out))
+        perm = [first[axis] for axis in second]
+        if perm == sorted(perm):
+            return op.Identity(x)
+        return op.Transpose(x, perm=perm)
+
+
+class SinkBelowUnary(RewriteRuleClassBase):
+    """f(Transpose(x)) -> Transpose(f(x))."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__(f"SinkBelowUnary({operator})")
+        self.operator = operator
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        moved = _transposed(op, "moved", x)
+        return getattr(op, self.operator)(
+            moved, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
+        )
+
+    def rewrite(self, op: Any, x: ir.Value, moved: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(out)
+        y = getattr(op, self.operator)(x, *node.inputs[1:], **nodes.attributes(node))
+        y.shape, y.type = x.shape, x.type
+        return op.Transpose(y, perm=_permutation(nodes.producer(moved)))
+
+
+class SinkBelowBinary(RewriteRuleClassBase):
+    """f(Transpose(x), constant) -> Transpose(f(x, constant moved the other way))."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__(f"SinkBelowBinary({operator})")
+        self.operator = operator
+
+    def pattern(self, op: Any, x: Any, constant: Any) -> Any:
+        return getattr(op, self.operator)(_transposed(op, "moved", x), constant, _outputs=["out"])
+
+    def check(
+        self, context: Any, x: ir.Value, constant: ir.Value, moved: ir.Value, out: ir.Value
+    ) -> MatchResult:
+        result = MatchResult()
+        if nodes.constant(constant) is None:
+            return result.fail("the other operand depends on data")
+        if nodes.shape(out) != nodes.shape(moved):
+            return result.fail("the constant broadcasts the data")
+        return result
+
+    def rewrite(
+        self, op: Any, x: ir.Value, constant: ir.Value, moved: ir.Value, out: ir.Value
+    ) -> Any:
+        perm, array = _permutation(nodes.producer(moved)), nodes.constant(constant)
+        assert array is not None
+        full = array.reshape((1,) * (len(perm) - array.ndim) + array.shape)
+        back = np.ascontiguousarray(full.transpose(np.argsort(perm)))
+        other = op.initializer(ir.tensor(back), name=f"{out.name}.constant")
+        y = getattr(op, self.operator)(x, other)
+        y.shape, y.type = x.shape, x.type
+        return op.Transpose(y, perm=perm)
+
+
+class PermuteColumns(RewriteRuleClassBase):
+    """Transpose(Linear with `shape`) -> Linear with another `shape`, its columns permuted."""
+
+    def pattern(self, op: Any) -> Any:
+        return _transposed(op, "out", nodes.any_product(op, "Linear", "linear"))
+
+    def check(self, context: Any, linear: ir.Value, out: ir.Value) -> MatchResult:
+        result = MatchResult()
+        if "shape" not in nodes.producer(linear).attributes:
+            return result.fail("the rows are no images")
+        if nodes.fused_inputs(nodes.producer(linear))[3] is not None:
+            return result.fail("a residual lies in the order before")
+        if "slopes" in nodes.producer(linear).attributes:
+            return result.fail("it has a slope for each channel")
+        if _permutation(nodes.producer(out))[0] != 0:
+            return result.fail("the samples move")
+        return result
+
+    def rewrite(self, op: Any, linear: ir.Value, out: ir.Value) -> Any:
+        node = nodes.producer(linear)
+        perm = _permutation(nodes.producer(out))
+        shape = list(nodes.attributes(node)["shape"])
+        moved = np.arange(int(np.prod(shape))).reshape(1, *shape).transpose(perm).reshape(-1)
+        inputs: list[ir.Value | None] = [node.inputs[0]]
+        for value in node.inputs[1:3]:
+            array = nodes.constant(value)
+            assert array is not None
+            columns = ir.tensor(np.ascontiguousarray(array[..., moved]))
+            inputs.append(op.initializer(columns, name=f"{out.name}.{len(inputs)}"))
+        new = [shape[axis - 1] for axis in perm[1:]]
+        origin = nodes.origin(node, nodes.producer(out))
+        return nodes.rebuild(op, node, inputs, shape=new, origin=origin)
+
+
+SINK_RULES = (
+    MergeTransposes.rule(),
+    *[SinkBelowUnary.rule(operator) for operator in _UNARY],
+    *[SinkBelowBinary.rule(operator) for operator in _BINARY],
+)
+COLUMN_RULES = (PermuteColumns.rule(),)

@@ -1,0 +1,1 @@
+"""Frames in shared memory, for another process (csrc/include/fastgan_frames.h)."""

@@ -1,0 +1,190 @@
+"""Opens a stream: checks what was asked for, prepares everything, and measures it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fastgan import arguments
+from fastgan.errors import ArgumentError
+from fastgan.images import pixels as image_formats
+from fastgan.realtime.stream import budget
+from fastgan.realtime.stream.buffers import Frame
+from fastgan.realtime.stream.controls import Controls, Settings
+from fastgan.realtime.stream.renderers import (
+    ImageRenderer,
+    Renderer,
+    Run,
+    latent_renderer,
+)
+from fastgan.realtime.stream.stream import POLICIES, Stream
+
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
+
+#: Frames that are made before the first, and for how long at most.
+_WARM_UP_FRAMES = 10
+_WARM_UP_SECONDS = 2.0
+
+
+def open_stream(
+    generator: Generator,
+    make: Callable[..., dict[str, Any]],
+    run: Run,
+    *,
+    fps: float | None,
+    batch: int,
+    latents: Any,
+    labels: Any,
+    format: str,
+    buffers: int,
+    similarity: float | None,
+    budget_ms: float | None,
+    policy: str,
+    truncation: float | None,
+    seed: int,
+    speed: float,
+    start: int,
+    frames: int | None,
+    source: Iterable[Any] | None,
+    size: tuple[int, ...] | None,
+    inputs: dict[str, Any],
+) -> Stream:
+    """See `Generator.stream`.
+
+    Args:
+        make: makes every input of a batch, as `Inputs.make`.
+        run: runs the model on a batch.
+    """
+    newest = policy == "newest"
+    image_formats.check_format(format)
+    if policy not in POLICIES:
+        raise ArgumentError("policy", repr(policy), " or ".join(map(repr, POLICIES)))
+    needed = "a number above 0"
+    if fps is not None:
+        fps = arguments.number("fps", fps, most=1e5, above=0, needed=needed)
+    if budget_ms is not None:
+        budget_ms = arguments.number("budget_ms", budget_ms, above=0, finite=False, needed=needed)
+    if similarity is not None:
+        similarity = arguments.number("similarity", similarity, -1, 1, needed="a cosine, as 0.999")
+    batch = arguments.whole("batch", batch)
+    # One is being written, one is the consumer's; the newest needs one of its own.
+    buffers = arguments.whole("buffers", buffers, 3 if newest else 2)
+    start = arguments.whole("start", start, 0)
+    if frames is not None:
+        frames = arguments.whole("frames", frames)
+    seed = arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
+
+    renderer: Renderer
+    signature = generator.signature
+    if signature.image is not None:
+        if latents is not None:
+            raise ArgumentError("latents", "a model that takes images", "none: feed it images")
+        given = {"seed": seed, "labels": labels, "truncation": truncation, **inputs}
+        renderer, source = _image_renderer(
+            generator, given, batch, size, source, format, buffers, newest, similarity
+        )
+    else:
+        for name, found in (("source", source), ("size", size)):
+            if found is not None:
+                raise ArgumentError(name, "a model that takes no images", "none")
+        if signature.latent is None:
+            raise ArgumentError("stream", "a model without a latent", "one with a latent or image")
+        renderer = latent_renderer(
+            generator, make, run, latents=latents, batch=batch, labels=labels,
+            truncation=truncation, seed=seed, speed=speed, start=start, format=format,
+            similarity=similarity, inputs=inputs,
+        )  # fmt: skip
+    with torch.inference_mode():
+        made = renderer.example()
+    ring = [Frame(torch.empty_like(made)) for _ in range(buffers)]
+    seconds = _prepare(renderer, ring)
+    if budget_ms is not None:
+        sides = None if size is None else (size[0], size[1])
+        budget.check(generator, seconds * 1e3, budget_ms, batch, format, sides)
+    return Stream(
+        renderer,
+        ring,
+        fps=fps,
+        policy=policy,
+        first=start,
+        last=None if frames is None else start + frames,
+        source=source,
+    )
+
+
+def _prepare(renderer: Renderer, ring: list[Frame]) -> float:
+    """Run into every buffer until all is warm; the median seconds of a frame."""
+    taken: list[float] = []
+    began = perf_counter()
+    while len(taken) < max(len(ring), _WARM_UP_FRAMES):
+        frame = ring[len(taken) % len(ring)]
+        at = perf_counter()
+        renderer.render(frame.images)
+        if frame.images.is_cuda:
+            torch.cuda.synchronize(frame.images.device)
+        taken.append(perf_counter() - at)
+        if len(taken) >= len(ring) and perf_counter() - began > _WARM_UP_SECONDS:
+            break
+    return sorted(taken)[len(taken) // 2]
+
+
+def _image_renderer(
+    generator: Generator,
+    given: dict[str, Any],
+    batch: int,
+    size: tuple[int, ...] | None,
+    source: Iterable[Any] | None,
+    format: str,
+    buffers: int,
+    newest: bool,
+    similarity: float | None,
+) -> tuple[ImageRenderer, Iterable[Any] | None]:
+    """The renderer of an image-to-image model, and its source."""
+    port = generator.signature.image
+    assert port is not None
+    if batch != 1:
+        raise ArgumentError("batch", f"{batch} for a model that takes images", "1")
+    channels = port.shape[1] if len(port.shape) == 4 and isinstance(port.shape[1], int) else 3
+    if source is not None:
+        frames = iter(source)
+        try:
+            first = next(frames)
+        except StopIteration:
+            raise ArgumentError("source", "no frames", "at least one") from None
+        first = first if isinstance(first, Tensor) else torch.as_tensor(first)
+        if first.dtype != torch.uint8 or first.dim() != 3:
+            raise ArgumentError("source", f"{first.dtype} {tuple(first.shape)}", "uint8 [H, W, C]")
+        size, channels = (first.shape[0], first.shape[1]), first.shape[2]
+        source = chain(_one(first), frames)
+    if size is None:
+        fixed = tuple(side for side in port.shape[2:] if isinstance(side, int))
+        if len(fixed) != 2:
+            raise ArgumentError("size", "none", "(height, width) of the frames that will come")
+        size = (fixed[0], fixed[1])
+    needed = "(height, width) in pixels, or with the channels"
+    sides = [
+        arguments.whole("size", side, needed=needed)
+        for side in arguments.several("size", size, needed)
+    ]
+    if len(sides) not in (2, 3):
+        raise ArgumentError("size", repr(size), needed)
+    height, width, channels = (*sides, channels)[:3]
+
+    def run(image: Tensor, fed: Mapping[str, Any], out: Tensor | None) -> Tensor:
+        return generator(image[None], format=format, out=out, **{**given, **fed})
+
+    controls = Controls(Settings(None, None, 1), generator.signature)
+    return (
+        ImageRenderer(run, controls, (height, width), channels, buffers, newest, similarity),
+        source,
+    )
+
+
+def _one(first: Any) -> Iterator[Any]:
+    yield first
