@@ -25,7 +25,7 @@ from fastgan.images import pixels as image_formats
 from fastgan.inputs.fields import sized
 from fastgan.inputs.make import Inputs
 from fastgan.model.file import ModelFile
-from fastgan.model.origin import Origin, State, reopen
+from fastgan.model.origin import Origin, State
 from fastgan.model.signature import Signature
 from fastgan.ops.random import Noise, no_noise, seeded_noise
 
@@ -109,6 +109,17 @@ class Generator:
         """The plan for a batch of this size; None where a runtime plans for itself."""
         return self._runner.plan(arguments.whole("batch", batch))
 
+    def at(self, precision: str) -> Generator | None:
+        """The same model on the same backend in another precision, None where that has none here.
+
+        Args:
+            precision: as in `load`.
+        """
+        target = Target(self.device, precision)
+        if self._backend.accepts(self._model, target, self._runner.shapes(1)) is not None:
+            return None
+        return Generator(self._model, self._signature, self._backend, target, self._refusals)
+
     # Copies -------------------------------------------------------------------------------------
 
     def __copy__(self) -> Generator:
@@ -125,7 +136,7 @@ class Generator:
             self._model, signature, self._backend, self._target, refusals, self._origin
         )
 
-    def __reduce__(self) -> tuple[Callable[[State], Generator], tuple[State]]:
+    def __reduce__(self) -> tuple[Callable[[State], Any], tuple[State]]:
         """A pickle holds the bytes, or the path with the file's digest, and how it was loaded.
 
         Raises:
@@ -138,7 +149,7 @@ class Generator:
             self._origin, self._origin.digests(), str(self.device), self.precision, self.backend,
             self._signature, self._refusals,
         )  # fmt: skip
-        return reopen, (state,)
+        return self._origin.reopen, (state,)
 
     def __repr__(self) -> str:
         return (

@@ -19,16 +19,22 @@ from fastgan.engine import (
     get,
 )
 from fastgan.engine.base import FP8_DEVICE, PRECISIONS, without_fp8
-from fastgan.errors import ArgumentError, BackendError, LimitError, Refusal, UnsupportedError
+from fastgan.errors import (
+    ArgumentError,
+    BackendError,
+    LimitError,
+    ModelFileError,
+    Refusal,
+    UnsupportedError,
+)
 from fastgan.generator import Generator
 from fastgan.host import forks, processor
-from fastgan.inputs.make import Shapes, input_shapes
 from fastgan.limits import Limits
 from fastgan.model import side_file as signature_file
 from fastgan.model.channels_last import channels_first, mark
 from fastgan.model.file import ModelFile, read
-from fastgan.model.origin import Origin
-from fastgan.model.signature import Signature
+from fastgan.model.origin import Origin, State, digest
+from fastgan.model.signature import Shapes, Signature, input_shapes
 from fastgan.ops.random import draws_noise
 from fastgan.plan import make
 from fastgan.plan.batch import as_declared, example, settle
@@ -84,7 +90,7 @@ def load(
     if not isinstance(resolved, (str, bytes, bytearray, memoryview, os.PathLike)):
         raise ArgumentError("source", type(resolved).__name__, "a path or bytes")
     options = {"strict": strict, "limits": limits, "signature": signature, "isolate": isolate}
-    origin = Origin.of(source, resolved, options)
+    origin = Origin.of(source, resolved, options, reopen)
     model, turned = channels_first(read(resolved, limits, isolate=isolate))
     described = mark(signature_file.describe(model, signature), turned)
     settled, chosen, refusals = _choose(model, described, target, backend)
@@ -111,6 +117,30 @@ def load(
     else:
         log.info(message, model.name, chosen.name, target)
     return Generator(model, settled, chosen, target, refusals, origin.beside(model))
+
+
+def reopen(state: State) -> Generator:
+    """The generator of a pickle, from the files that it was made from.
+
+    Raises:
+        ModelFileError: one of them is missing, or another one by now.
+        BackendError: this machine lacks its device or its backend.
+    """
+    source = state.origin.source
+    for path, known in state.digests:
+        if isinstance(source, str) and source != path and source in models.names():
+            path = str(models.path(source))  # where it lies on this machine
+        if digest(path) != known:
+            found = "another file than the one that was pickled, by its SHA-256"
+            raise ModelFileError(path, found, "the same bytes", "load it anew")
+    loaded = load(
+        source,
+        device=state.device,
+        precision=state.precision,
+        backend=state.backend,
+        **state.origin.options,
+    )
+    return loaded.restored(state.signature, state.refusals)
 
 
 def _choose(

@@ -469,7 +469,7 @@ def _port(generator: Any) -> str:
 
 
 def _image(generator: Any) -> Any:
-    from fastgan.engine.base import ImageFormat
+    from fastgan.images.format import ImageFormat
 
     output = generator.signature.outputs[0]
     return ImageFormat(output.name, "float32", output.range)

@@ -9,7 +9,6 @@ from fractions import Fraction
 
 from fastgan.errors import LimitError
 from fastgan.images.tiling import Scale
-from fastgan.plan import Plan
 
 Pair = tuple[int, int]
 #: Of height and of width: (slope, offset) of the result's size over the image's.
@@ -304,14 +303,3 @@ def _primes(number: int) -> list[int]:
                 number //= prime
         prime += 1
     return found
-
-
-def activation_bytes(plan: Plan) -> int:
-    """The most bytes that a plan's buffers take at any time, in the types that it was made in."""
-    live = sum(plan.buffers[name].bytes for name in plan.inputs)
-    most = live
-    for step in plan.steps:
-        live += sum(plan.buffers[name].bytes for name in step.outputs if name in plan.buffers)
-        most = max(most, live)
-        live -= sum(plan.buffers[name].bytes for name in step.releases)
-    return most

@@ -20,8 +20,7 @@ from torch import Tensor
 from fastgan.apply.binding import result_shape
 from fastgan.apply.strides import Pair, stated, steps
 from fastgan.errors import ArgumentError, FastganError, LimitError, UnsupportedError
-from fastgan.inputs.make import input_shapes
-from fastgan.model.signature import Signature
+from fastgan.model.signature import Signature, input_shapes
 from fastgan.plan.specialise import MisfitError
 
 #: Nearly every model that runs at several sizes runs at one of at least this many pixels.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, options, predicted
 from fastgan.measure import prediction
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         _show_plan(facts["plan"])
         return
     if "prediction" in facts:
-        prediction.show(facts["prediction"])
+        predicted.show(facts["prediction"])
         return
     if "backend" in facts:
         say(f"no plan: {facts['backend']} plans for itself")

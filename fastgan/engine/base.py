@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fastgan.errors import Refusal
+from fastgan.images.format import ImageFormat
 from fastgan.model.file import ModelFile
 from fastgan.plan import Plan
 
@@ -59,82 +60,6 @@ class Target:
         return f"{self.device} in {self.precision}"
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFormat:
-    """Which output is wanted as images, and how.
-
-    Attributes:
-        name: the output's name.
-        format: "float32" for NCHW in the model's own range, "uint8" for NHWC in 0..255.
-        range: the output values that stand for black and white.
-        mean, std: where each channel has constants of its own, as in `signature.Output`.
-    """
-
-    name: str
-    format: str
-    range: tuple[float, float]
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-    @property
-    def asked(self) -> ImageFormat:
-        """What an executable is asked for: floats, where bytes are of constants for each channel.
-
-        No kernel writes those; `images.store` makes them.
-        """
-        return replace(self, format="float32") if self.mean else self
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Which samples of the counter-based generator these are (`fastgan.latents.philox`).
-
-    Attributes:
-        kind: of the numbers, as `philox` counts them.
-        seed, start, stream: of the first sample.
-        parameters: of this kind.
-    """
-
-    kind: int
-    seed: int
-    start: int
-    stream: int
-    parameters: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """Samples that are made where they are needed: rows of an input, not yet drawn.
-
-    Attributes:
-        shape: of all rows, as a tensor's.
-        fill: `fill(first, out)` writes rows first, first + 1, ... to float32, contiguous `out`.
-        first: the index of the first row.
-        samples: which ones row 0 and those after it are; None where another generator makes them.
-    """
-
-    shape: tuple[int, ...]
-    fill: Callable[[int, Tensor], object]
-    first: int = 0
-    samples: Samples | None = None
-
-    def __getitem__(self, rows: slice) -> Draw:
-        """These rows, as of a tensor."""
-        begin, end, _ = rows.indices(self.shape[0])
-        shape = (end - begin, *self.shape[1:])
-        return replace(self, shape=shape, first=self.first + begin)
-
-    def into(self, out: Tensor) -> None:
-        """Draw them, into a tensor of this shape."""
-        self.fill(self.first, out)
-
-    def tensor(self, device: torch.device) -> Tensor:
-        """Draw them, into a new tensor."""
-        out = torch.empty(self.shape, dtype=torch.float32, device=device)
-        self.into(out)
-        return out
-
-
 class Executable(Protocol):
     """A model ready to run for one set of input shapes."""
 
@@ -163,12 +88,6 @@ class Executable(Protocol):
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """The name of the first node that makes a NaN or Inf of these inputs, or None."""
-
-
-def as_asked(made: Tensor, image: ImageFormat) -> Tensor:
-    """An output as `Executable.images` returns it: pixels of a model that makes uint8 as NHWC."""
-    pixels = image.format == "uint8" and made.dtype == torch.uint8 and made.dim() == 4
-    return made.permute(0, 2, 3, 1) if pixels else made
 
 
 class Backend(Protocol):

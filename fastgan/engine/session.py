@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan.apply.fitting import activation_bytes
 from fastgan.engine import Backend, Executable, Target
-from fastgan.engine.base import ImageFormat
 from fastgan.engine.batches import Batches, automatic_batch
 from fastgan.errors import ArgumentError
 from fastgan.host import forks, memory
 from fastgan.images import pixels as image_formats
+from fastgan.images.format import ImageFormat
 from fastgan.inputs import examples as calibration
-from fastgan.inputs.make import Shapes, input_shapes
 from fastgan.model.file import ModelFile
-from fastgan.model.signature import Signature
+from fastgan.model.signature import Shapes, Signature, input_shapes
 from fastgan.ops.random import Noise, default_noise, draws_noise, using_noise
+from fastgan.plan.cost import activation_bytes
 
 if TYPE_CHECKING:
     from fastgan.plan import Plan

@@ -289,9 +289,9 @@ def _open_axes(shape: Shape) -> dict[int, str]:
 def _signature(
     model: ir.Model, inputs: Sequence[Input], range: Range | None, class_names: tuple[str, ...]
 ) -> Signature:
-    from fastgan.model import signature
+    from fastgan.model.described import of
 
-    graph = signature.of(model)
+    graph = of(model)
     output = graph.outputs[0]
     if range is None and output.kind == "image" and output.guessed:
         found = "a last layer that does not bound it, and no range="
@@ -316,7 +316,7 @@ def _signature(
 
 def _state(model: ir.Model, signature: Signature) -> None:
     from fastgan.model import stated as signature_metadata
-    from fastgan.model.signature import of
+    from fastgan.model.described import of
 
     model.metadata_props[signature_metadata.KEY] = signature_metadata.dump(signature)
     try:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import ImageFormat
 from fastgan.errors import ArgumentError
 from fastgan.host import memory
+from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Input, Output, Range
 
 if TYPE_CHECKING:

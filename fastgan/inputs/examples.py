@@ -15,8 +15,7 @@ from torch import Tensor
 
 from fastgan import latents
 from fastgan.inputs import labels
-from fastgan.inputs.make import Shapes
-from fastgan.model.signature import Input, Signature
+from fastgan.model.signature import Input, Shapes, Signature
 
 #: How many runs are looked at, of one sample each (or of the batch that a file is frozen at).
 SAMPLES = 8

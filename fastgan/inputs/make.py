@@ -10,33 +10,12 @@ from torch import Tensor
 
 from fastgan import arguments
 from fastgan import latents as latent_space
-from fastgan.engine.base import Draw, Samples
 from fastgan.errors import ArgumentError
 from fastgan.host import forks
 from fastgan.inputs import given
 from fastgan.inputs import labels as class_labels
+from fastgan.inputs.draws import Draw, Samples
 from fastgan.model.signature import FLOATS, Input, Signature
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def input_shapes(signature: Signature, batch: int) -> Shapes:
-    """A shape for each input at this batch size.
-
-    A frozen batch stays; an open height and width are the `example` of an image or a mask, its
-    open channels 64; an open size is 1 for anything else.
-    """
-    shapes: Shapes = {}
-    for port in signature.inputs:
-        spatial = 64 if port.kind in ("image", "mask") else 1
-        sizes = [size if isinstance(size, int) else spatial for size in port.shape]
-        if port.kind in ("image", "mask"):
-            for axis, size in enumerate(port.example[: len(sizes) - 2], 2):
-                sizes[axis] = sizes[axis] if isinstance(port.shape[axis], int) else size
-        if sizes and not isinstance(port.shape[0], int):
-            sizes[0] = batch
-        shapes[port.name] = tuple(sizes)
-    return shapes
 
 
 class Inputs:

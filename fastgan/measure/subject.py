@@ -16,10 +16,9 @@ from fastgan.engine import Target
 from fastgan.engine.batches import automatic_batch, split
 from fastgan.generator import Generator
 from fastgan.inputs import labels
-from fastgan.inputs.make import input_shapes
 from fastgan.model.file import ModelFile, read
 from fastgan.model.side_file import describe
-from fastgan.model.signature import Input, Output, Signature
+from fastgan.model.signature import Input, Output, Signature, input_shapes
 
 Inputs = dict[str, Tensor]
 

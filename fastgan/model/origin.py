@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastgan import models
 from fastgan.errors import ModelFileError, Refusal
 from fastgan.model.file import ModelFile
 from fastgan.model.signature import Signature
-
-if TYPE_CHECKING:
-    from fastgan.generator import Generator
 
 #: A file as it was: path, bytes, and when it was written, in nanoseconds.
 Stamp = tuple[str, int, int]
@@ -28,25 +24,33 @@ class Origin:
         source: bytes, the name of a shipped model, or an absolute path.
         options: those of `load` that are not the generator's own to tell.
         files: the model's, and those that its weights lie in; none where the source was bytes.
+        reopen: makes a generator of a pickle's `State`; a function of a module.
     """
 
     source: str | bytes
     options: Mapping[str, Any]
     files: tuple[Stamp, ...]
+    reopen: Callable[[State], Any]
 
     @staticmethod
-    def of(source: Any, resolved: Any, options: Mapping[str, Any]) -> Origin:
+    def of(
+        source: Any,
+        resolved: Any,
+        options: Mapping[str, Any],
+        reopen: Callable[[State], Any],
+    ) -> Origin:
         """Of a model that is about to be read.
 
         Args:
             source: as `load` was given it.
             resolved: bytes, or the path of the file.
+            options, reopen: as the attributes.
         """
         if not isinstance(resolved, (str, os.PathLike)):
-            return Origin(bytes(resolved), options, ())
+            return Origin(bytes(resolved), options, (), reopen)
         path = os.path.abspath(resolved)
         shipped = os.fspath(source) != os.fspath(resolved)
-        return Origin(source if shipped else path, options, (_stamp(path),))
+        return Origin(source if shipped else path, options, (_stamp(path),), reopen)
 
     def beside(self, model: ModelFile) -> Origin:
         """The same, with the files that the weights of the model lie in."""
@@ -76,32 +80,6 @@ class State:
     backend: str
     signature: Signature
     refusals: tuple[Refusal, ...]
-
-
-def reopen(state: State) -> Generator:
-    """The generator of a pickle, from the files that it was made from.
-
-    Raises:
-        ModelFileError: one of them is missing, or another one by now.
-        BackendError: this machine lacks its device or its backend.
-    """
-    from fastgan.loading import load
-
-    source = state.origin.source
-    for path, known in state.digests:
-        if isinstance(source, str) and source != path and source in models.names():
-            path = str(models.path(source))  # where it lies on this machine
-        if digest(path) != known:
-            found = "another file than the one that was pickled, by its SHA-256"
-            raise ModelFileError(path, found, "the same bytes", "load it anew")
-    loaded = load(
-        source,
-        device=state.device,
-        precision=state.precision,
-        backend=state.backend,
-        **state.origin.options,
-    )
-    return loaded.restored(state.signature, state.refusals)
 
 
 def digest(path: str) -> str:

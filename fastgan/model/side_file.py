@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.errors import ModelFileError
-from fastgan.model import signature as signatures
 from fastgan.model import stated as signature_metadata
+from fastgan.model.described import of
 from fastgan.model.file import ModelFile
 from fastgan.model.guess import ranges as signature_ranges
 from fastgan.model.signature import Signature
@@ -32,7 +32,7 @@ def describe(model: ModelFile, stated: Mapping[str, Any] | None = None) -> Signa
         ModelFileError: the metadata or the file beside it is malformed or contradicts the graph.
         ArgumentError: so does what the caller states.
     """
-    described = signatures.of(model.model)
+    described = of(model.model)
     path = None if model.path is None else beside(model.path)
     if path is not None and path.exists():
         described = signature_metadata.from_text(described, _read(path), str(path))

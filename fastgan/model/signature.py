@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 if TYPE_CHECKING:  # onnx_ir takes 0.4 s to import, and `fastgan.export` needs only the types here
     from collections.abc import Sequence
 
-    import onnx_ir as ir
 
 InputKind = Literal["latent", "label", "image", "mask", "noise", "scalar", "tensor"]
 OutputKind = Literal["image", "tensor"]
@@ -22,6 +21,8 @@ Distribution = Literal["normal", "uniform", "uniform_symmetric", "hypersphere"]
 Shape = tuple[int | str | None, ...]
 Port = TypeVar("Port", "Input", "Output")
 Range = tuple[float, float]
+#: Of each input, by name.
+Shapes = dict[str, tuple[int, ...]]
 Confidence = Literal["certain", "likely", "thin"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -241,23 +242,6 @@ def _opened(port: Port) -> Port:
     return replace(port, shape=("batch", *port.shape[1:]))
 
 
-def of(model: ir.Model) -> Signature:
-    """What the inputs and outputs of `model` are: what its metadata says, and else a guess.
-
-    A graph input that is also an initializer has a value already, and is not an input here.
-
-    Raises:
-        ModelFileError: the metadata is malformed, contradicts the graph, or is of a later version;
-            or an input or output is not a tensor.
-    """
-    from fastgan.model import guess as signature_guess
-    from fastgan.model import stated as signature_metadata
-    from fastgan.model.guess import ranges as signature_ranges
-
-    described = signature_metadata.correct(signature_guess.guess(model.graph), model)
-    return signature_ranges.complete(model.graph, described)
-
-
 def normalised_range(mean: Sequence[float], std: Sequence[float]) -> Range:
     """The lowest and the highest value that (picture - mean) / std has for pictures in [0, 1]."""
     pairs = list(zip(mean, std, strict=True))
@@ -292,3 +276,22 @@ def _row(numbers: tuple[float, ...]) -> str:
 
 def shape_text(shape: Shape) -> str:
     return "[" + ", ".join(str(size) for size in shape) + "]" if shape else "of unknown shape"
+
+
+def input_shapes(signature: Signature, batch: int) -> Shapes:
+    """A shape for each input at this batch size.
+
+    A frozen batch stays; an open height and width are the `example` of an image or a mask, its
+    open channels 64; an open size is 1 for anything else.
+    """
+    shapes: Shapes = {}
+    for port in signature.inputs:
+        spatial = 64 if port.kind in ("image", "mask") else 1
+        sizes = [size if isinstance(size, int) else spatial for size in port.shape]
+        if port.kind in ("image", "mask"):
+            for axis, size in enumerate(port.example[: len(sizes) - 2], 2):
+                sizes[axis] = sizes[axis] if isinstance(port.shape[axis], int) else size
+        if sizes and not isinstance(port.shape[0], int):
+            sizes[0] = batch
+        shapes[port.name] = tuple(sizes)
+    return shapes

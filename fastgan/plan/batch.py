@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from fastgan.errors import FastganError
-from fastgan.inputs.make import input_shapes
 from fastgan.model.guess import parameters
-from fastgan.model.signature import Signature
+from fastgan.model.signature import Signature, input_shapes
 from fastgan.plan.samples import Flow, Names, follow, sizes
 from fastgan.plan.specialise import specialise
 

@@ -10,7 +10,7 @@ import torch
 
 import fastgan
 from fastgan.errors import ArgumentError
-from fastgan.model import signature
+from fastgan.model.described import of as described_by
 from fastgan.model.file import read
 from tests.networks.published_ranges import IMAGENET, MEAN, PUBLISHED, STD, UNIT, Published, row
 
@@ -60,12 +60,12 @@ def check_signature(found, case: Published) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_guessed_as_published(name):
-    check_signature(signature.of(read(exported(name)).model), PUBLISHED[name])
+    check_signature(described_by(read(exported(name)).model), PUBLISHED[name])
 
 
 @pytest.mark.parametrize("name", ["real-esrgan-compact", "swinir", "edsr", "lama", "srgan", "rvm"])
 def test_guessed_with_open_sizes(name):
-    found = signature.of(read(exported(name, open_sizes=True)).model)
+    found = described_by(read(exported(name, open_sizes=True)).model)
     check_signature(found, PUBLISHED[name])
 
 

@@ -15,7 +15,7 @@ from fastgan.cli import app
 from fastgan.errors import ArgumentError
 from fastgan.measure import parity
 from fastgan.measure.subject import open_subject
-from fastgan.model import signature
+from fastgan.model.described import of as described_by
 from fastgan.model.signature import Input, Output
 from fastgan.recipes import images
 from fastgan.recipes.evaluation import digits, table
@@ -40,7 +40,7 @@ def test_an_unknown_name_lists_the_known_ones(name):
 
 
 def test_what_the_digits_file_says_of_itself():
-    found = signature.of(ir.load(models.path("dcgan-digits")))
+    found = described_by(ir.load(models.path("dcgan-digits")))
     assert found.inputs == (Input("latent", "latent", ("batch", 100), distribution="normal"),)
     assert found.outputs == (Output("output", "image", ("batch", 1, 32, 32)),)
 

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.engine.base import Executable, ImageFormat
+from fastgan.engine.base import Executable
 from fastgan.engine.library import addressing
 from fastgan.engine.native import chain as direct
 from fastgan.engine.native.packing import Path
+from fastgan.images.format import ImageFormat
 from fastgan.images.pixels import to_uint8
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.exporting import export
-from fastgan.model import signature
+from fastgan.model.described import of as described_by
 from fastgan.model.signature import Input, Output
 
 EXPORTERS = ("dynamo", "torchscript")
@@ -67,7 +67,7 @@ def test_round_trip(tmp_path, exporter):
     stated = export(module, file, latent=16, exporter=exporter)
     assert stated.inputs == (Input("latent", "latent", ("batch", 16), distribution="normal"),)
     assert stated.outputs == (Output("output", "image", ("batch", 3, 16, 16)),)
-    assert signature.of(ir.load(file)) == stated
+    assert described_by(ir.load(file)) == stated
     latents = torch.randn(5, 16)
     needed = module.eval()(latents).detach().numpy()
     np.testing.assert_allclose(run(file, latent=latents), needed, atol=1e-5)
@@ -78,7 +78,7 @@ def test_labels_and_their_names(tmp_path, exporter):
     module, file = Conditional().eval(), tmp_path / "g.onnx"
     names = ["cat", "dog", "eel", "fox", "gnu"]
     export(module, file, latent=16, labels=5, class_names=names, exporter=exporter)
-    found = signature.of(ir.load(file))
+    found = described_by(ir.load(file))
     assert found.class_names == tuple(names)
     assert found.label == Input("label", "label", ("batch",), "int64", classes=5)
     assert found.outputs[0].range == (0, 1)
@@ -92,7 +92,7 @@ def test_image_and_mask_of_any_size(tmp_path, exporter):
     module, file = Inpainting().eval(), tmp_path / "g.onnx"
     shapes = {"image": (3, "height", "width"), "mask": (1, "height", "width")}
     export(module, file, **shapes, range=(0, 1), exporter=exporter)
-    found = signature.of(ir.load(file))
+    found = described_by(ir.load(file))
     assert [(i.kind, i.shape[1:], i.range) for i in found.inputs] == [
         ("image", (3, "height", "width"), (0, 1)),
         ("mask", (1, "height", "width"), (0, 1)),
@@ -110,8 +110,8 @@ def test_inputs_of_any_kind(tmp_path):
     w = Input("w", "latent", ("n", 3, 16), distribution="hypersphere")
     noise = Input("noise", "noise", ("n", 1, 16, 16))
     found = export(Synthesis(), tmp_path / "g.onnx", inputs=[w, noise], range=(-1, 1))
-    assert signature.of(ir.load(tmp_path / "g.onnx")).latent == w == found.latent
-    assert signature.of(ir.load(tmp_path / "g.onnx")).first("noise").distribution == "normal"
+    assert described_by(ir.load(tmp_path / "g.onnx")).latent == w == found.latent
+    assert described_by(ir.load(tmp_path / "g.onnx")).first("noise").distribution == "normal"
 
 
 def test_half_precision(tmp_path):

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from fastgan.errors import ModelFileError
-from fastgan.model import signature
 from fastgan.model import stated as signature_metadata
+from fastgan.model.described import of as described_by
 from fastgan.model.signature import Input, Output, Signature
 
 
@@ -31,7 +31,7 @@ def through(name, type_, shape) -> Input:
         [(name, type_, shape)],
         [("out", type_, shape)],
     )
-    (found,) = signature.of(model).inputs
+    (found,) = described_by(model).inputs
     assert found.guessed
     return found
 
@@ -107,16 +107,16 @@ def test_output_range_from_the_last_activation(tail, bounds):
         [("out", FLOAT, port)],
         [constant(name, value) for name, value in numbers.items()],
     )
-    (output,) = signature.of(model).outputs
+    (output,) = described_by(model).outputs
     assert output.range == (bounds or (0, 1))  # as networks of images without one mostly have it
     assert output.guessed is (bounds is None)
-    assert signature.of(model).image.range == output.range
+    assert described_by(model).image.range == output.range
 
 
 def test_clip_bounds_of_old_opsets_are_attributes():
     node = helper.make_node("Clip", ["x"], ["out"], min=0.0, max=6.0)
     model = graph_of([node], [("x", FLOAT, [1, 3, 8, 8])], [("out", FLOAT, [1, 3, 8, 8])])
-    assert signature.of(model).outputs[0].range == (0, 6)
+    assert described_by(model).outputs[0].range == (0, 6)
 
 
 class Conditional(nn.Module):
@@ -144,7 +144,7 @@ def exported(module, *examples, names) -> ir.Model:
 @pytest.mark.filterwarnings("ignore:.*legacy TorchScript-based.*:DeprecationWarning")
 def test_classes_are_the_rows_of_the_embedding():
     examples = torch.randn(2, 16), torch.tensor([0, 1])
-    found = signature.of(exported(Conditional(7), *examples, names=["z", "label"]))
+    found = described_by(exported(Conditional(7), *examples, names=["z", "label"]))
     assert [(i.name, i.kind) for i in found.inputs] == [("z", "latent"), ("label", "label")]
     assert found.label.classes == 7
     assert found.latent.shape == ("batch", 16)
@@ -159,7 +159,7 @@ def test_an_input_with_a_value_is_not_an_input():
     for tensor in proto.graph.initializer:  # as IR version 3 had every weight
         info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         proto.graph.input.append(info)
-    assert [i.name for i in signature.of(ir.from_proto(proto)).inputs] == ["z"]
+    assert [i.name for i in described_by(ir.from_proto(proto)).inputs] == ["z"]
 
 
 def test_frozen_batch():
@@ -195,21 +195,21 @@ def test_metadata_round_trip():
         ),
         ("cat", "dog", "eel"),
     )
-    assert signature.of(labelled(signature_metadata.dump(stated))) == stated
+    assert described_by(labelled(signature_metadata.dump(stated))) == stated
     assert "3 classes" in str(stated)
     assert "hypersphere" in stated.describe()
 
 
 def test_what_is_not_stated_is_guessed():
     text = '{"version": 1, "inputs": [{"name": "c", "kind": "label", "classes": 5, "later": 1}]}'
-    found = signature.of(labelled(text))
+    found = described_by(labelled(text))
     assert found.label == Input("c", "label", ("n",), "int64", classes=5)
     assert found.latent.guessed
 
 
 def test_a_one_hot_label_has_as_many_classes_as_it_is_wide():
     text = '{"version": 1, "inputs": [{"name": "z", "kind": "label"}]}'
-    assert signature.of(labelled(text)).first("label") == Input("z", "label", ("n", 10), classes=10)
+    assert described_by(labelled(text)).first("label") == Input("z", "label", ("n", 10), classes=10)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_one_hot_label_has_as_many_classes_as_it_is_wide():
 )
 def test_malformed_metadata_names_the_field(text, named):
     with pytest.raises(ModelFileError) as caught:
-        signature.of(labelled(text))
+        described_by(labelled(text))
     assert named in str(caught.value)
     assert len(str(caught.value)) < 1000
 
@@ -269,19 +269,19 @@ def test_malformed_metadata_names_the_field(text, named):
 def test_malformed_values_name_the_field(key, value):
     text = f'{{"version": 1, "inputs": [{{"name": "c", "kind": "label", "{key}": {value}}}]}}'
     with pytest.raises(ModelFileError, match=rf"inputs\[0\].{key}"):
-        signature.of(labelled(text))
+        described_by(labelled(text))
 
 
 def test_two_entries_of_one_name():
     entry = '{"name": "z", "kind": "latent"}'
     with pytest.raises(ModelFileError, match=r"inputs\[1\].name"):
-        signature.of(labelled(f'{{"version": 1, "inputs": [{entry}, {entry}]}}'))
+        described_by(labelled(f'{{"version": 1, "inputs": [{entry}, {entry}]}}'))
 
 
 def test_as_many_class_names_as_classes():
     text = '{"version": 1, "inputs": [{"name": "c", "kind": "label", "classes": 3}],'
     with pytest.raises(ModelFileError, match="class_names"):
-        signature.of(labelled(text + '"class_names": ["a", "b"]}'))
+        described_by(labelled(text + '"class_names": ["a", "b"]}'))
 
 
 def test_a_sequence_is_not_an_input():
@@ -290,4 +290,4 @@ def test_a_sequence_is_not_an_input():
     node = helper.make_node("ConcatFromSequence", ["s"], ["out"], axis=0)
     model = helper.make_model(helper.make_graph([node], "g", [info], [out]))
     with pytest.raises(ModelFileError, match="'s'"):
-        signature.of(ir.from_proto(model))
+        described_by(ir.from_proto(model))

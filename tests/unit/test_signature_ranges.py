@@ -4,7 +4,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from fastgan.model import signature
+from fastgan.model.described import of as described_by
 
 UNIT, SYMMETRIC, BYTES = (0, 1), (-1, 1), (0, 255)
 CONSTANTS = """
@@ -22,7 +22,7 @@ float[1] numbers = {0.5}"""
 def described(body: str, takes: str = "float[n, 3, h, w] x", makes: str = "float[n, 3, h, w] y"):
     head = f'<ir_version: 9, opset_import: ["" : 18]> g ({takes}) => ({makes})'
     text = f"{head} <{CONSTANTS}> {{{body}}}"
-    return signature.of(ir.from_proto(onnx.parser.parse_model(text)))
+    return described_by(ir.from_proto(onnx.parser.parse_model(text)))
 
 
 @pytest.mark.parametrize(
@@ -167,5 +167,5 @@ def test_extreme_constants_tell_nothing(value):
         model = onnx.parser.parse_model(text)
     except onnx.parser.ParseError:
         pytest.skip("the parser has no such number")
-    found = signature.of(ir.from_proto(model))
+    found = described_by(ir.from_proto(model))
     assert found.outputs[0].range[0] < found.outputs[0].range[1]

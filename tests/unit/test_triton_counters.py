@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.engine.base import ImageFormat
 from fastgan.engine.triton.counters import Counter
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.program import LaunchError, Program
+from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Input
 from tests.networks.weights import build
 

@@ -15,11 +15,13 @@ from fastgan.kernels.types import Prepared
 from torch import nn
 
 import fastgan
-from fastgan.engine.base import Draw, ImageFormat, Target
+from fastgan.engine.base import Target
 from fastgan.engine.batches import Batches
 from fastgan.engine.triton import executable as triton_executable
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.program import Program
+from fastgan.images.format import ImageFormat
+from fastgan.inputs.draws import Draw
 from fastgan.model.file import ModelFile, read
 
 pytestmark = pytest.mark.skipif(

@@ -15,12 +15,13 @@ from fastgan.kernels.types import Config
 from torch import nn
 
 import fastgan
-from fastgan.engine.base import ImageFormat, Target
+from fastgan.engine.base import Target
 from fastgan.engine.triton import executable as triton_executable
 from fastgan.engine.triton import tuning as triton_tuning
 from fastgan.engine.triton.binding import Binding
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.tuning import LIBRARY, Cache
+from fastgan.images.format import ImageFormat
 from fastgan.model.file import ModelFile, read
 
 pytestmark = pytest.mark.skipif(

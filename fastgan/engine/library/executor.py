@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import ImageFormat, as_asked
 from fastgan.errors import ArgumentError
+from fastgan.images.format import ImageFormat, as_asked
 from fastgan.plan import Plan, Step
 
 #: A bound step: its tensors that depend on data go in by position, its outputs come out.

@@ -13,9 +13,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import Executable, ImageFormat
+from fastgan.engine.base import Executable
 from fastgan.engine.native import packing as direct_packing
 from fastgan.engine.native.packing import Path
+from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Range
 from fastgan.plan import Plan, Step
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import ImageFormat, Target, as_asked
+from fastgan.engine.base import Target
 from fastgan.engine.ort.versions import stamp_down
 from fastgan.errors import BackendError, Refusal
 from fastgan.host import forks
+from fastgan.images.format import ImageFormat, as_asked
 from fastgan.model.file import ModelFile
 from fastgan.plan import Plan
 

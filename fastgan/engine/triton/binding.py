@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import ImageFormat, Target
+from fastgan.engine.base import Target
 from fastgan.engine.triton.workspace import Workspace
+from fastgan.images.format import ImageFormat
 from fastgan.kernels import to_image
 from fastgan.kernels.layout import is_pitched, pitch
 from fastgan.kernels.types import Config, Prepared, capability_of

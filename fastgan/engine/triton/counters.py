@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import Draw, Samples
+from fastgan.inputs.draws import Draw, Samples
 
 #: The names and kinds of the inputs that a work draws itself.
 Drawn = tuple[tuple[str, int], ...]

@@ -15,15 +15,12 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.engine import cuda_settings
-from fastgan.engine.base import (
-    Draw,
-    ImageFormat,
-    Target,
-    as_asked,
-)
+from fastgan.engine.base import Target
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.triton import workspace as triton_workspace
+from fastgan.images.format import ImageFormat, as_asked
+from fastgan.inputs.draws import Draw
 from fastgan.model.file import ModelFile
 from fastgan.plan import Plan
 

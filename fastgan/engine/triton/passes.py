@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.engine.base import ImageFormat
 from fastgan.engine.triton.binding import (
     Binding,
     Shape4,
     as_four,
     as_image,
 )
+from fastgan.images.format import ImageFormat
 from fastgan.kernels import normalise, pointwise
 from fastgan.kernels.layout import pitch
 from fastgan.kernels.prologue import Normalised

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import Draw, ImageFormat, Target
+from fastgan.engine.base import Target
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.triton import arena
 from fastgan.engine.triton import concat as triton_concat
@@ -24,6 +24,8 @@ from fastgan.engine.triton.counters import Drawn
 from fastgan.engine.triton.norms import SharedNorms
 from fastgan.engine.triton.passes import NormaliseBinding
 from fastgan.engine.triton.workspace import Launch, Workspace
+from fastgan.images.format import ImageFormat
+from fastgan.inputs.draws import Draw
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config
 from fastgan.plan import Plan, Step, cost

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import ImageFormat, Target
+from fastgan.engine.base import Target
 from fastgan.engine.triton import norms as triton_norms
 from fastgan.engine.triton.binding import Binding, as_image
 from fastgan.engine.triton.passes import NormaliseBinding
 from fastgan.engine.triton.products import ConvolutionBinding
+from fastgan.images.format import ImageFormat
 from fastgan.kernels import statistics
 from fastgan.kernels.e4m3 import as_codes, values_of
 from fastgan.kernels.normalise import configs

@@ -29,7 +29,7 @@ from fastgan.kernels.e4m3 import E4M3, values_of
 from fastgan.kernels.types import Config, capability_of
 
 if TYPE_CHECKING:
-    from fastgan.engine.base import ImageFormat
+    from fastgan.images.format import ImageFormat
 
 log = logging.getLogger("fastgan")
 

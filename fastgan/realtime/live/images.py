@@ -18,7 +18,7 @@ from fastgan.realtime.stream.buffers import Frame
 from fastgan.realtime.stream.stream import Stream
 
 if TYPE_CHECKING:
-    from fastgan.generator import Generator
+    from fastgan.realtime.source import Source
 
 #: Before each picture that a page sends, little-endian: what it is, a number of the page's, and
 #: its own time of day in ms; both come back with the result. `page/images.js` writes the same.
@@ -56,7 +56,7 @@ class LiveImages(LivePage):
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Source,
         name: str,
         serving: Serving | None = None,
         *,

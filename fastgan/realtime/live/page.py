@@ -24,7 +24,7 @@ from fastgan.realtime.stream.buffers import Frame
 from fastgan.realtime.stream.stream import Sink
 
 if TYPE_CHECKING:
-    from fastgan.generator import Generator
+    from fastgan.realtime.source import Source
 
 #: What a frame is sent as, and what Pillow calls it.
 FORMATS = {"jpeg": ("JPEG", {}), "png": ("PNG", {"compress_level": 1}), "webp": ("WEBP", {})}
@@ -78,7 +78,7 @@ class LivePage(ABC):
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Source,
         name: str,
         serving: Serving,
         fps: float | None,

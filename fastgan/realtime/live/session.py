@@ -11,7 +11,7 @@ from fastgan.realtime.walks.combined import Nudge
 from fastgan.realtime.walks.walks import Drift, Orbit, Walk
 
 if TYPE_CHECKING:
-    from fastgan.generator import Generator
+    from fastgan.realtime.source import Source
 
 #: What a page may ask for, beside a recording.
 _ASKED = {"walk", "drag", "seed", "speed", "position", "truncation", "labels", "pause", "step"}
@@ -45,7 +45,7 @@ class Live(LivePage):
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Source,
         name: str,
         stream: Stream,
         serving: Serving | None = None,

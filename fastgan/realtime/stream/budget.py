@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fastgan.engine import Target
 from fastgan.errors import BudgetError, FastganError
-from fastgan.inputs.make import input_shapes
 
 if TYPE_CHECKING:
-    from fastgan.generator import Generator
+    from fastgan.realtime.source import Source
 
 #: What is measured for an alternative.
 _RUNS = 5
 
 
 def check(
-    generator: Generator,
+    generator: Source,
     measured_ms: float,
     budget_ms: float,
     batch: int,
@@ -51,11 +49,11 @@ def check(
 
 
 def _alternatives(
-    generator: Generator, batch: int, format: str, size: tuple[int, int] | None
+    generator: Source, batch: int, format: str, size: tuple[int, int] | None
 ) -> Iterator[tuple[str, float]]:
     """(what, milliseconds) of cheaper ways to run."""
     lower = "bf16" if generator.device.type == "cpu" else "fp16"
-    makers = [generator]
+    makers: list[Source] = [generator]
     if generator.precision not in ("bf16", "fp16", "fp8"):
         makers += _with_precision(generator, lower)
     if generator.signature.image is not None:
@@ -76,17 +74,14 @@ def _alternatives(
                 yield from _timed(made, f"batch {n} in {made.precision}", n, format, None)
 
 
-def _with_precision(generator: Generator, precision: str) -> list[Generator]:
+def _with_precision(generator: Source, precision: str) -> list[Source]:
     """The same on its backend in another precision; none where that does not take it here."""
-    model, signature, backend = generator._model, generator.signature, generator._backend
-    target = Target(generator.device, precision)
-    if backend.accepts(model, target, input_shapes(signature, 1)) is not None:
-        return []
-    return [type(generator)(model, signature, backend, target, generator.refusals)]
+    made = generator.at(precision)
+    return [] if made is None else [made]
 
 
 def _timed(
-    generator: Generator, name: str, n: int, format: str, size: tuple[int, int] | None
+    generator: Source, name: str, n: int, format: str, size: tuple[int, int] | None
 ) -> Iterator[tuple[str, float]]:
     try:
         taken = []

@@ -25,7 +25,7 @@ from fastgan.realtime.stream.renderers import (
 from fastgan.realtime.stream.stream import POLICIES, Stream
 
 if TYPE_CHECKING:
-    from fastgan.generator import Generator
+    from fastgan.realtime.source import Source
 
 #: Frames that are made before the first, and for how long at most.
 _WARM_UP_FRAMES = 10
@@ -33,7 +33,7 @@ _WARM_UP_SECONDS = 2.0
 
 
 def open_stream(
-    generator: Generator,
+    generator: Source,
     make: Callable[..., dict[str, Any]],
     run: Run,
     *,
@@ -135,7 +135,7 @@ def _prepare(renderer: Renderer, ring: list[Frame]) -> float:
 
 
 def _image_renderer(
-    generator: Generator,
+    generator: Source,
     given: dict[str, Any],
     batch: int,
     size: tuple[int, ...] | None,

@@ -21,7 +21,7 @@ from fastgan.realtime.walks.space import Space
 from fastgan.realtime.walks.walks import Walk, walk_of
 
 if TYPE_CHECKING:
-    from fastgan.generator import Generator
+    from fastgan.realtime.source import Source
 
 
 class Renderer(Protocol):
@@ -66,7 +66,7 @@ class LatentRenderer:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Source,
         make: Callable[[dict[str, Tensor]], dict[str, Any]],
         run: Run,
         controls: Controls,
@@ -258,7 +258,7 @@ class ImageRenderer:
 
 
 def latent_renderer(
-    generator: Generator,
+    generator: Source,
     make: Callable[..., dict[str, Any]],
     run: Run,
     *,
