@@ -7,15 +7,27 @@ here, before any test module: without a GPU the kernels are interpreted on the C
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from tests.drawing import new_seed
 from tests.networks import dcgan
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Each test draws from a seed of its own (`tests.drawing`)."""
+    seed = new_seed()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import fastgan as engine
 from fastgan.apply.folders import find
 from fastgan.errors import ArgumentError
 from fastgan.model.signature import Input
+from tests import drawing
 from tests import image_networks as networks
 from tests.cli.conftest import Outcome
 
@@ -57,7 +58,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def picture(path: Path, *shape: int, **options: Any) -> Array:
     """A random picture, written to `path`; as it is read again."""
-    array = np.random.default_rng().integers(0, 256, shape, dtype=np.uint8)
+    array = drawing.new_numpy().integers(0, 256, shape, dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)
     with Image.open(path) as image:

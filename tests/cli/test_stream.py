@@ -13,6 +13,7 @@ import pytest
 
 import fastgan as library
 from fastgan.realtime import RingFrame, RingReader, RingWriter
+from tests import drawing
 
 pytest.importorskip("fastgan._native", reason="the native part is not built")
 
@@ -95,7 +96,7 @@ def test_a_reader_steers(fastgan, name, monkeypatch) -> None:
 
 def test_a_ring_in_and_a_ring_out(fastgan, name, monkeypatch) -> None:
     """A game's frames, upscaled, for the game to show."""
-    pixels = np.random.default_rng().integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    pixels = drawing.new_numpy().integers(0, 256, (12, 20, 3), dtype=np.uint8)
     with RingWriter(name, 12, 20, 3) as game:
         ended = threading.Event()
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, new_random, poison
 from fastgan.kernels import conv
 from fastgan.kernels.conv_cases import KERNEL, Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated, Modulation
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator, new_random, poison
+from tests.kernels.tolerances import assert_close
 
 HALF = torch.float16
 LEAKY = Epilogue("leaky_relu", slope=0.2)

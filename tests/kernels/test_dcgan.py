@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 import torch
-from drawing import new_generator
 from fastgan.kernels import conv_transpose, linear
 from torch import nn
+
+from tests.drawing import new_generator
 
 
 def generator_network(generator: torch.Generator, nz: int = 100, ngf: int = 64) -> nn.Sequential:

@@ -3,13 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, new_random, poison
 from fastgan.kernels import depthwise
 from fastgan.kernels.depthwise_cases import KERNEL, Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator, new_random, poison
+from tests.kernels.tolerances import assert_close
 
 HALF = torch.float16
 CONFIGS = (None, Config(16, 32, 1), Config(8, 16, 3), Config(32, 16, 4))

@@ -3,14 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, poison
 from fastgan.kernels import conv, conv_cases, conv_transpose_cases, to_image
 from fastgan.kernels.e4m3 import E4M3, LARGEST, quantise, rounded
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator, poison
+from tests.kernels.tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 9),

@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator
 from fastgan.kernels import conv, conv_transpose, linear, normalise, to_image
 from fastgan.kernels.epilogue import ACTIVATIONS
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator
+from tests.kernels.tolerances import assert_close
 
 EAGER = {
     "none": lambda x: x,

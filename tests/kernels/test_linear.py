@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, poison
 from fastgan.kernels import linear
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator, poison
+from tests.kernels.tolerances import assert_close
 
 CONFIGS = (None, Config(16, 16, 16), Config(16, 32, 16, split_k=3))
 

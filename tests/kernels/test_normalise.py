@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, poison
 from fastgan.kernels import normalise
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator, poison
+from tests.kernels.tolerances import assert_close
 
 # Several tiles per chunk, several chunks per image, several tiles of channels.
 CONFIGS = (None, Config(4, 16, 1), Config(8, 64, 1))

@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, poison
 from fastgan.kernels import pointwise
 from fastgan.kernels.pointwise import Step
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator, poison
+from tests.kernels.tolerances import assert_close
 
 LOAD = Step("load", tensor=0)
 CHAIN = (LOAD, Step("mul", tensor=1), Step("add", tensor=2), Step("relu"), Step("mul", 0.5))

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, poison
 from fastgan.kernels import conv, normalise, prologue_cost
 from fastgan.kernels.conv_cases import KERNEL, Case
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.merge import Norm
 from fastgan.kernels.prologue import Normalised
 from fastgan.kernels.types import Config
-from tolerances import assert_close
+
+from tests.drawing import new_generator, poison
+from tests.kernels.tolerances import assert_close
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 # Runs and boxes of pixels, the input as either factor, whole and split reductions, channels that

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import new_generator, poison
 from fastgan.kernels import conv_cases, conv_transpose_cases, merge, normalise
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.statistics import Statistics
 from fastgan.kernels.types import Config, Kernel, Prepared
-from tolerances import assert_close
+
+from tests.drawing import new_generator, poison
+from tests.kernels.tolerances import assert_close
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 RELU = Epilogue("relu", residual_last=True)

@@ -1,11 +1,12 @@
 """Every kernel, every case, against its own reference in float64."""
 
 import pytest
-from drawing import new_generator, poison
 from fastgan.kernels import e4m3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import capability_of
-from tolerances import assert_close
+
+from tests.drawing import new_generator, poison
+from tests.kernels.tolerances import assert_close
 
 CASES = [
     pytest.param(kernel, case, id=f"{kernel.name}-{number}")

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from drawing import new_generator, poison
 from fastgan.kernels import to_image
+
+from tests.drawing import new_generator, poison
 
 
 def levels(x: torch.Tensor, low: float, high: float) -> np.ndarray:

@@ -20,6 +20,7 @@ from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
 from fastgan.images.pixels import to_floats
 from fastgan.model.signature import Input
+from tests import drawing
 from tests import image_networks as networks
 
 OPEN = (3, "h", "w")
@@ -96,7 +97,7 @@ def floats(generator: Generator, *shape: int) -> Tensor:
 
 
 def pixels(*shape: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng().integers(0, 256, shape, dtype=np.uint8)
+    return drawing.new_numpy().integers(0, 256, shape, dtype=np.uint8)
 
 
 def as_input(generator: Generator, array: np.ndarray[Any, Any]) -> Tensor:
@@ -273,7 +274,7 @@ def test_grey_and_colour_are_converted(loaded: Loaded) -> None:
 
 def test_deep_grey_keeps_its_depth(loaded: Loaded) -> None:
     module, generator = loaded("grey")
-    deep = np.random.default_rng().integers(0, 65536, (12, 10), dtype=np.uint16)
+    deep = drawing.new_numpy().integers(0, 65536, (12, 10), dtype=np.uint16)
     expected = eager(module, as_input(generator, (deep / 257.0)[:, :, None]))
     for form in (deep, Image.fromarray(deep)):
         assert (generator(form) - expected).abs().max() <= TOLERANCE

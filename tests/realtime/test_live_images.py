@@ -30,6 +30,7 @@ from fastgan.realtime.live.images import (
     LiveImages,
 )
 from fastgan.realtime.live.page import Serving
+from tests import drawing
 from tests.realtime.pages import Served, aiohttp, frame, hear, note, open_browser, state
 
 BROWSER_SECONDS = 600  # other work may stop this one for long
@@ -46,7 +47,7 @@ def inpainter():
 
 
 def drawn(*shape: int) -> np.ndarray:
-    return np.random.default_rng().integers(0, 256, shape, np.uint8)
+    return drawing.new_numpy().integers(0, 256, shape, np.uint8)
 
 
 def encoded(picture: np.ndarray | Image.Image, format: str = "PNG", **options) -> bytes:

@@ -17,10 +17,11 @@ import fastgan
 from fastgan import ArgumentError
 from fastgan.realtime import GLTexture
 from fastgan.realtime.outputs import gl
+from tests import drawing
 from tests.ring import cuda_stand_in
 
 moderngl = pytest.importorskip("moderngl", reason="moderngl is not installed")
-rng = np.random.default_rng()
+rng = drawing.new_numpy()
 
 
 @pytest.fixture(scope="module")

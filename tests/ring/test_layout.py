@@ -11,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from fastgan.realtime import RingWriter
+from tests import drawing
 from tests.ring.conftest import ROOT, Compile
 
 ROW = re.compile(r"^\| (\d+) \| (\d+) \| `([\w.]+)` \|", re.MULTILINE)
@@ -46,7 +47,7 @@ def test_a_reader_that_knows_the_documentation_alone() -> None:
     places = {name: (int(at), int(size)) for at, size, name in ROW.findall(header)}
     in_slot = {name: (int(at), int(size)) for at, size, name in ROW.findall(slot)}
     name = f"fastgan-test-{uuid4().hex[:12]}"
-    rng = np.random.default_rng()
+    rng = drawing.new_numpy()
     with RingWriter(f"/{name}", 9, 14, 3, slots=3, fps=50, seed=77, speed=0.5) as writer:
         with Path("/dev/shm", name).open("rb") as file:
             memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)

@@ -15,9 +15,10 @@ import torch
 import fastgan
 from fastgan import ArgumentError, RingError
 from fastgan.realtime import RingReader, RingShape, RingWriter
+from tests import drawing
 
 pytest.importorskip("fastgan._native", reason="the native part is not built")
-rng = np.random.default_rng()
+rng = drawing.new_numpy()
 
 
 def picture(height: int = 5, width: int = 7, channels: int = 3) -> np.ndarray:
