@@ -24,6 +24,10 @@ test-cpu: $(VENV)/.test  ## run the tests that depend on the CPU's instructions 
 
 # What one runs before a commit, in a minute and a half on two cores: no kernels in the interpreter,
 # no trained networks, no processes of their own.
+QUICK := $(addprefix tests/unit/test_, arguments.py batching.py files.py floors.py images.py integers.py \
+	layout.py memory.py mending.py model_file_checks.py plan_pointwise.py rewrite.py rewrite_norms.py \
+	selections.py signature.py signature_ranges.py tiling.py)
+
 quick: check  ## style, types, and the unit tests that take no more than a blink
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(QUICK)
 

@@ -10,6 +10,7 @@ import os
 import random
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,13 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from tests.drawing import new_seed
+from tests.drawing import FRESH, new_seed
 from tests.networks import dcgan
+
+# Hypothesis' examples follow the same rule as `tests.drawing`.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("fresh")
+hypothesis.settings.load_profile("fixed" if FRESH == "0" else "fresh")
 
 
 @pytest.fixture(autouse=True)

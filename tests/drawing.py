@@ -16,15 +16,17 @@ import zlib
 import numpy as np
 import torch
 
+#: "0" for the same inputs in every run, "1" for fresh ones, or the seed of one run.
+FRESH = os.environ.get("FASTGAN_FRESH", "0")
+
 
 def new_seed() -> int:
     """The seed of the test that runs: 32 bits."""
-    fresh = os.environ.get("FASTGAN_FRESH", "0")
     name = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" (")[0]
-    if fresh == "0":
+    if FRESH == "0":
         seed = zlib.crc32(name.encode())
     else:
-        seed = secrets.randbits(32) if fresh == "1" else int(fresh)
+        seed = secrets.randbits(32) if FRESH == "1" else int(FRESH)
     print(f"FASTGAN_FRESH={seed}")  # pytest shows it when the test fails
     return seed
 

@@ -16,12 +16,13 @@ from PIL import Image
 from fastgan.errors import ArgumentError
 from fastgan.images import files as image_files
 from fastgan.images import pixels as images
+from tests import drawing
 
 Array = np.ndarray[Any, Any]
 
 
 def random(*shape: int) -> Array:
-    return np.random.default_rng().integers(0, 256, shape, dtype=np.uint8)
+    return drawing.new_numpy().integers(0, 256, shape, dtype=np.uint8)
 
 
 def array(picture: image_files.Picture) -> Array:
@@ -163,7 +164,7 @@ def test_alpha_palettes_and_bits(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_of_grey_are_kept(tmp_path: Path) -> None:
-    deep = np.random.default_rng().integers(0, 65536, (7, 5), dtype=np.uint16)
+    deep = drawing.new_numpy().integers(0, 65536, (7, 5), dtype=np.uint16)
     for suffix in ("png", "tif"):
         Image.fromarray(deep).save(tmp_path / f"deep.{suffix}")
         pixels = image_files.read(tmp_path / f"deep.{suffix}").pixels
@@ -215,7 +216,7 @@ def test_broken_files_are_one_error_that_names_them(
 
 
 def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
-    draw = np.random.default_rng()
+    draw = drawing.new_numpy()
     sources = []
     for suffix in ("png", "jpg", "webp", "bmp", "tif", "gif", "ppm"):
         Image.fromarray(random(12, 12, 3)).save(tmp_path / f"good.{suffix}")

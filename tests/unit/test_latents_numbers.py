@@ -8,9 +8,9 @@ from scipy import special
 from fastgan import latents
 from fastgan.latents import philox
 from fastgan.latents.philox import Parameters
+from tests import drawing
 
 pytestmark = pytest.mark.cpu
-from tests import drawing
 
 native = latents._native
 needs_native = pytest.mark.skipif(native is None, reason="fastgan._native was not built")

@@ -20,8 +20,9 @@ from onnx.reference import ReferenceEvaluator
 from fastgan import latents, onnx_backend
 from fastgan.errors import FastganError, UnsupportedError
 from fastgan.ops import random as noise_ops
+from tests import drawing
 
-RNG = np.random.default_rng()
+RNG = drawing.new_numpy()
 
 
 @pytest.fixture(scope="module", autouse=True)
