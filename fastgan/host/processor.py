@@ -8,6 +8,7 @@ oneDNN, PyTorch's own operators and MKL. ONNX Runtime has no such cap.
 from __future__ import annotations
 
 import os
+import platform
 
 from fastgan.errors import ArgumentError
 
@@ -77,3 +78,15 @@ def has_tiles() -> bool:
 
     # What torch says of AMX is the processor's alone; oneDNN's own cap may lie below it.
     return cap() is None and has_bfloat16() and bool(torch.cpu._is_amx_tile_supported())
+
+
+def has_wide_blocks() -> bool:
+    """Whether ONNX Runtime keeps 16 channels in a block here, not 8: with AVX-512, and on Arm.
+
+    It has no cap, so that this is what the processor has, not what this process may use.
+    """
+    import torch
+
+    return platform.machine().lower() in ("aarch64", "arm64") or bool(
+        torch.cpu._is_avx512_supported()
+    )

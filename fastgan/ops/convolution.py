@@ -79,7 +79,7 @@ def _check(x: Tensor, channels: int, kernel: Sequence[int]) -> None:
         raise ValueError(f"{x.shape[1]} channels meet a weight for {channels}")
 
 
-def _conv_shape(
+def conv_shape(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -104,7 +104,7 @@ def _conv_shape(
     return meta((x.shape[0], weight.shape[0], *output), x.dtype)
 
 
-@register("Conv", since=1, infer=_conv_shape)
+@register("Conv", since=1, infer=conv_shape)
 def conv(
     x: Tensor,
     weight: Tensor,

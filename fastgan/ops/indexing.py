@@ -69,14 +69,14 @@ def _sliced_attributes(
     return _sliced(x, starts, ends, axes)
 
 
-@register("Slice", since=1, infer=_sliced_attributes)
+@register("Slice", since=1, infer=_sliced_attributes, unsigned=True)
 def slice_attributes(
     x: Tensor, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None
 ) -> Tensor:
     return _slice(x, _cuts(x, starts, ends, axes, None))
 
 
-@register("Slice", since=10, host=(1, 2, 3, 4), infer=_sliced)
+@register("Slice", since=10, host=(1, 2, 3, 4), infer=_sliced, unsigned=True)
 def slice_inputs(
     x: Tensor,
     starts: list[int],
@@ -98,7 +98,7 @@ def _gathered(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     return meta((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
-@register("Gather", since=1, infer=_gathered)
+@register("Gather", since=1, infer=_gathered, unsigned=True)
 def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     axis = axis_of(axis, x.dim())
     flat = _from_start(indices, x.shape[axis]).reshape(-1)

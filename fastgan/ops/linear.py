@@ -47,7 +47,7 @@ def gemm(
     return product.to(a.dtype)  # integers times alpha
 
 
-def _matmul_shape(a: Tensor, b: Tensor) -> Tensor:
+def matmul_shape(a: Tensor, b: Tensor) -> Tensor:
     left, right = list(a.shape), list(b.shape)
     row, column = len(left) == 1, len(right) == 1
     left, right = ([1, *left] if row else left), ([*right, 1] if column else right)
@@ -57,17 +57,17 @@ def _matmul_shape(a: Tensor, b: Tensor) -> Tensor:
     return meta([*shape, *left[-2:-1][row:], *right[-1:][column:]], a.dtype)
 
 
-@register("MatMul", since=1, infer=_matmul_shape)
+@register("MatMul", since=1, infer=matmul_shape)
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     if a.is_floating_point() or a.device.type != "cuda":
         return torch.matmul(a, b)
     # Integers, which CUDA's libraries do not multiply: exactly, one column with one row at a time.
     left = a.unsqueeze(0) if a.dim() == 1 else a
     right = b.unsqueeze(1) if b.dim() == 1 else b
-    y = left.new_zeros(_matmul_shape(left, right).shape)
+    y = left.new_zeros(matmul_shape(left, right).shape)
     for k in range(left.shape[-1]):
         y += left[..., k : k + 1] * right[..., k : k + 1, :]
-    return y.reshape(_matmul_shape(a, b).shape)
+    return y.reshape(matmul_shape(a, b).shape)
 
 
 @register("Einsum", since=12)

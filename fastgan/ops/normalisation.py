@@ -190,7 +190,9 @@ def _layer_norm_outputs(
     return y, meta(rows, wide), meta(rows, wide)
 
 
-@register("LayerNormalization", since=17, infer=_layer_norm_outputs)
+# Norms that `fastgan.model.plain` makes of ONNX Runtime's own, in files of any opset: ONNX has the first
+# from opset 17 on, the second from 23.
+@register("LayerNormalization", since=1, infer=_layer_norm_outputs)
 def layer_normalization(
     x: Tensor,
     scale: Tensor,
@@ -212,7 +214,7 @@ def layer_normalization(
     return y if num_outputs == 1 else (y, mean, inverse)
 
 
-@register("RMSNormalization", since=23, infer=like_first)
+@register("RMSNormalization", since=1, infer=like_first)
 def rms_normalization(
     x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:

@@ -35,6 +35,7 @@ FAMILIES = (
     "normalisation",
     "padding",
     "pooling",
+    "quantisation",
     "random",
     "recurrent",
     "reduction",

@@ -22,7 +22,8 @@ def _sampled(x: Tensor, grid: Tensor, **_: Any) -> Tensor:
     return meta((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
 
 
-@register("GridSample", since=16, infer=_sampled)
+# ONNX has it from opset 16 on; `fastgan.model.plain` makes it of ONNX Runtime's own in older files.
+@register("GridSample", since=1, infer=_sampled)
 def grid_sample(
     x: Tensor,
     grid: Tensor,

@@ -104,7 +104,7 @@ def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     return x.permute(*(perm if perm is not None else reversed(range(x.dim()))))
 
 
-@register("Concat", since=1, infer=concatenate)
+@register("Concat", since=1, infer=concatenate, unsigned=True)
 def concat(*parts: Tensor, axis: int = 1) -> Tensor:
     return torch.cat(parts, axis)
 
@@ -161,7 +161,7 @@ def _tiled(x: Tensor, repeats: list[int]) -> Tensor:
     return meta([extent * n for extent, n in zip(x.shape, repeats, strict=True)], x.dtype)
 
 
-@register("Tile", since=6, host=(1,), infer=_tiled)
+@register("Tile", since=6, host=(1,), infer=_tiled, unsigned=True)
 def tile(x: Tensor, repeats: list[int]) -> Tensor:
     return x.repeat(*repeats) if repeats else x
 
@@ -187,21 +187,21 @@ def _split(
     return torch.split(x, sizes, axis)
 
 
-@register("Split", since=1)
+@register("Split", since=1, unsigned=True)
 def split_attribute(
     x: Tensor, *, axis: int = 0, split: Sequence[int] | None = None, num_outputs: int = 1
 ) -> tuple[Tensor, ...]:
     return _split(x, split, axis=axis, num_outputs=num_outputs)
 
 
-@register("Split", since=13, host=(1,))
+@register("Split", since=13, host=(1,), unsigned=True)
 def split_inputs(
     x: Tensor, split: list[int] | None = None, *, axis: int = 0, num_outputs: int = 1
 ) -> tuple[Tensor, ...]:
     return _split(x, split, axis=axis, num_outputs=num_outputs)
 
 
-@register("DepthToSpace", since=1)
+@register("DepthToSpace", since=1, unsigned=True)
 def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     """x [N, C, H, W] -> [N, C / b^2, H * b, W * b]; the block comes first in C with mode DCR."""
     n, c, h, w = x.shape
@@ -215,7 +215,7 @@ def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     return blocks.reshape(n, depth, h * b, w * b)
 
 
-@register("SpaceToDepth", since=1)
+@register("SpaceToDepth", since=1, unsigned=True)
 def space_to_depth(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     """x [N, C, H, W] -> [N, C * b^2, H / b, W / b], the inverse of DepthToSpace in that mode."""
     n, c, h, w = x.shape

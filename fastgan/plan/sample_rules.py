@@ -128,6 +128,15 @@ def _known(flow: Flow, node: ir.Node) -> Said:
     return "parameters of samples" if lay is None else lay
 
 
+def _quantised(flow: Flow, node: ir.Node) -> Said:
+    """Each element by its own, by one scale or those of another axis."""
+    lay, rank = first_alone(flow, node), len(shape_of(node))
+    if isinstance(lay, str) or math.prod(shape_of(node, 1)) == 1:
+        return lay
+    alone = len(shape_of(node, 1)) == 1 and given(node, "axis", 1) % rank != lay.axis
+    return lay if alone else "scales along the samples' axis"
+
+
 # Views --------------------------------------------------------------------------------------------
 
 
@@ -319,6 +328,7 @@ _ONNX: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_slice, ("Slice",)),
     (_pad, ("Pad",)),
     (_same_size, ("CenterCropPad", "Resize", "Upsample")),
+    (_quantised, ("QuantizeLinear", "DequantizeLinear")),
 )
 _RULES: dict[tuple[str, str], Rule] = {
     **{("", name): rule for rule, names in _ONNX for name in names},

@@ -1,4 +1,4 @@
-"""The fused operators that are no products, on torch's ops: Normalise, Activate, Pointwise."""
+"""Operators that are bound in a way of their own, on torch's ops: fused ones, and quantisers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from fastgan.engine.library import space_norm
 from fastgan.engine.library.executor import BoundStep, place
 from fastgan.ops.normalisation import group_norm
+from fastgan.ops.quantisation import dequantize, quantize
 from fastgan.plan import Instruction, Step
 
 Function = Callable[[Tensor], Tensor]
@@ -131,6 +132,27 @@ def bind_pointwise(
     return BoundStep(step, call, reads)
 
 
+def bind_quantiser(
+    step: Step,
+    weights: Weights,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    act: Function | None,
+) -> BoundStep:
+    """QuantizeLinear and DequantizeLinear: scales keep their digits in every precision, since a
+    scale that is rounded moves all that it scales; what comes out is of the plan's type.
+    """
+    function = quantize if step.op == "QuantizeLinear" else dequantize
+    reads, operands = _operands(step, weights, device, None)
+    attributes = step.attributes
+
+    def call(*tensors: Tensor) -> Tensor:
+        y = function(*operands(*tensors), **attributes)
+        return y.to(dtype) if dtype is not None and y.is_floating_point() else y
+
+    return BoundStep(step, call, reads)
+
+
 def _apply(operation: str, value: Tensor | None, operand: Tensor | float | None) -> Tensor:
     if operation == "load":
         assert isinstance(operand, Tensor)
@@ -168,4 +190,6 @@ BIND: dict[str, Bind] = {
     "fastgan.Normalise": bind_normalise,
     "fastgan.Activate": bind_activate,
     "fastgan.Pointwise": bind_pointwise,
+    "QuantizeLinear": bind_quantiser,
+    "DequantizeLinear": bind_quantiser,
 }

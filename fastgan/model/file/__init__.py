@@ -26,8 +26,9 @@ class ModelFile:
     """A model that has passed every check.
 
     Attributes:
-        model: the graph with its opset imports, local functions inlined. Weights stay in the
-            parsed message or in their external file and are copied out on `.numpy()`.
+        model: the graph with its opset imports, local functions inlined, ONNX Runtime's own
+            operators as plain ones (`fastgan.model.plain`). Weights stay in the parsed message or in
+            their external file and are copied out on `.numpy()`.
         name: what messages call it: the file's name, or "model bytes".
         path: the file, or None where the source was bytes.
         external: whether weights lie in files beside it.
@@ -82,6 +83,7 @@ def read(
 
         check_in_child(opened, limits)
     from fastgan.model.file.parse import parse  # Imports onnx and onnx_ir.
+    from fastgan.model.plain import plain
 
     model, data, external = parse(opened, limits)
-    return ModelFile(model, opened.name, opened.path, external, limits, data)
+    return ModelFile(plain(model), opened.name, opened.path, external, limits, data)

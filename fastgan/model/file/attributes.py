@@ -117,7 +117,7 @@ ATTRIBUTES: Mapping[str, Rule] = {
     "num_groups": whole(1, COUNT),
     "offset_group": whole(1, COUNT),
     "blocksize": whole(1, EXTENT),
-    "block_size": whole(1, EXTENT),
+    "block_size": whole(0, EXTENT),  # 0 is for none: ONNX Runtime writes out what is default
     "axis": axis,
     "batch_axis": axis,
     "time_axis": axis,

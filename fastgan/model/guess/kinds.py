@@ -77,7 +77,7 @@ def growth(source: ir.Value, output: ir.Value) -> Fraction | None:
 def _change(node: ir.Node) -> Fraction | None:
     """The height of a node's output by that of its input; None where that is not told."""
     op, attributes = node.op_type, node.attributes
-    if op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"):
+    if op in ("Conv", "ConvInteger", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"):
         stride = (list(attributes.get_ints("strides", ())) or [1])[0]
         return None if stride < 1 else Fraction(stride) ** (1 if op == "ConvTranspose" else -1)
     if op in ("DepthToSpace", "SpaceToDepth"):

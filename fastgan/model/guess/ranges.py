@@ -17,6 +17,7 @@ import numpy as np
 
 from fastgan.model.guess import arithmetic
 from fastgan.model.guess.kinds import Traits, growth
+from fastgan.model.guess.quantised import without_quantisers
 from fastgan.model.signature import (
     Basis,
     Confidence,
@@ -78,7 +79,7 @@ def complete(graph: ir.Graph, signature: Signature) -> Signature:
     open_ = [port for port in signature.inputs if _is_open(port)]
     if not open_ and not any(map(_is_open, signature.outputs)):
         return signature
-    return _Guess(graph, signature).completed()
+    return _Guess(without_quantisers(graph), signature).completed()
 
 
 def _is_open(port: Input | Output) -> bool:
