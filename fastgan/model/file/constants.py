@@ -1,5 +1,6 @@
 """Small constants computed at check time: the shapes, scales and ranges that decide how large other
-tensors are. NumPy does the computing; nothing here makes a tensor of more than `SMALL` elements.
+tensors are. NumPy does the computing, or ONNX's reference of an operator whose results can't be
+much larger than what goes in; nothing here keeps a tensor of more than `SMALL` elements.
 """
 
 from __future__ import annotations
@@ -39,39 +40,99 @@ _REDUCE = {"ReduceSum": np.sum, "ReduceProd": np.prod, "ReduceMax": np.max, "Red
 
 
 # Operators that only move elements, so that those known stay known beside those that are not.
-PARTIAL = frozenset(("Concat", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Identity"))
+PARTIAL = frozenset(
+    (
+        *("Concat", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Identity"),
+        *("Transpose", "Flatten", "Split"),
+    )
+)
+# Operators that make at most SMALL * SMALL elements of inputs of SMALL.
+BOUNDED = frozenset(
+    (
+        *("ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
+        *("CastLike", "Clip", "Compress", "CumSum", "Erf", "GatherElements", "GatherND", "IsInf"),
+        *("IsNaN", "MatMul", "Mean", "NonZero", "PRelu", "ReduceL1", "ReduceL2", "ReduceLogSum"),
+        *("ReduceLogSumExp", "ReduceMean", "ReduceSumSquare", "Relu", "Scatter", "ScatterElements"),
+        *("ScatterND", "Sigmoid", "Softplus", "Sum", "Tan", "Tanh", "TopK", "Trilu", "Unique"),
+    )
+)
 _ENTRIES = (int, np.int64, np.int32, type(None))
 
 
-def evaluate(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | None:
-    """What `node` computes from small constants, or None where it is not small or not known here.
+def evaluate(
+    node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int
+) -> list[Array | None]:
+    """What `node` computes from small constants: for each output its value, or None where it is not
+    small or not known here.
 
     Args:
-        node: a node whose first output is asked for.
         inputs: the values of its inputs, None where one is left out; an object array has None for
             each element that is not known, and so has the result.
+        opset: the version of ONNX's operators that the file imports.
     """
     given = {
         a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g")
     }
+    nothing: list[Array | None] = [None] * len(node.output)
     try:
         if node.op_type not in PARTIAL and any(i is not None and i.dtype == object for i in inputs):
-            return None
+            return nothing
         with np.errstate(all="ignore"):
-            value = _evaluate(node.op_type, inputs, given)
+            values: Sequence[Any]
+            if node.op_type in BOUNDED:
+                values = _reference(node, inputs, opset)
+            elif node.op_type == "Split":
+                values = _split(inputs, given, len(node.output))
+            else:
+                values = [_evaluate(node.op_type, inputs, given)]
     except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, MemoryError):
-        return None  # The node is wrong in itself; whoever runs it says so.
+        return nothing  # The node is wrong in itself; whoever runs it says so.
+    if len(values) != len(node.output):
+        return nothing
+    return [_kept(node.op_type, value) for value in values]
+
+
+def _kept(op: str, value: Any) -> Array | None:
+    """A result as an array, if it is small and of numbers."""
     if value is None:
         return None
     value = np.asarray(value)
     if value.size > SMALL or value.dtype.kind not in "biufO":
         return None
     if value.dtype == object:
-        if node.op_type not in PARTIAL or any(type(size) not in _ENTRIES for size in value.flat):
+        if op not in PARTIAL or any(type(size) not in _ENTRIES for size in value.flat):
             return None
         known = None not in value
         return np.asarray(value, np.int64 if known else object)
     return value
+
+
+def _reference(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int) -> Sequence[Any]:
+    """What ONNX's own reference makes of it."""
+    from onnx.reference import ReferenceEvaluator
+
+    names = {name: value for name, value in zip(node.input, inputs, strict=True) if name}
+    graph = onnx.GraphProto(name="node", node=[node])
+    for name in names:
+        graph.input.add(name=name)
+    for name in node.output:
+        graph.output.add(name=name)
+    try:
+        made: Any = ReferenceEvaluator(graph, opsets={"": opset}).run(None, names)
+    except Exception as error:  # it raises whatever comes, for a node that is wrong in itself
+        raise ValueError from error
+    return list(made)
+
+
+def _split(inputs: Sequence[Any], given: Mapping[str, Any], count: int) -> Sequence[Any]:
+    x, sizes = inputs[0], inputs[1] if len(inputs) > 1 else given.get("split")
+    axis = given.get("axis", 0)
+    if sizes is None:
+        each = -(-x.shape[axis] // count)
+        sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
+    if len(sizes) != count or min(sizes) < 0 or sum(sizes) != x.shape[axis]:
+        raise ValueError("sizes that do not add up")
+    return np.split(x, np.cumsum(sizes)[:-1], axis=axis)
 
 
 def _evaluate(op: str, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
@@ -198,6 +259,40 @@ def _reshape(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
     return x.reshape(sizes)
 
 
+def _transpose(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    return np.transpose(x, given.get("perm"))
+
+
+def _flatten(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    axis = given.get("axis", 1)
+    if not -x.ndim <= axis <= x.ndim:
+        return None
+    rows = math.prod(x.shape[: axis + x.ndim if axis < 0 else axis])
+    return x.reshape(rows, -1) if rows else None
+
+
+def _tile(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    repeats = [int(times) for times in inputs[1]]
+    if len(repeats) != x.ndim or min(repeats, default=1) < 0 or len(inputs) > 2:
+        return None
+    return np.tile(x, repeats) if x.size * math.prod(repeats) <= SMALL else None
+
+
+def _pad(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    """Constants around it, alone: what shapes are padded with."""
+    if given.get("mode", b"constant") != b"constant" or len(inputs) < 2:
+        return None
+    amounts = [int(amount) for amount in inputs[1]]
+    ends = len(amounts) // 2
+    if len(inputs) > 3 or ends != x.ndim or min(amounts, default=0) < 0:
+        return None
+    widths = list(zip(amounts[:ends], amounts[ends:], strict=True))
+    if math.prod(n + sum(width) for n, width in zip(x.shape, widths, strict=True)) > SMALL:
+        return None
+    value = inputs[2] if len(inputs) > 2 and inputs[2] is not None else 0
+    return np.pad(x, widths, constant_values=np.asarray(value).reshape(()))
+
+
 def _filled(x: Array, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
     shape = tuple(int(size) for size in np.ravel(x))
     if math.prod(shape) > SMALL:
@@ -230,6 +325,10 @@ _MOVE: Mapping[str, Callable[[Array, Sequence[Any], Mapping[str, Any]], Any]] = 
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Flatten": _flatten,
+    "Tile": _tile,
+    "Pad": _pad,
     "ConstantOfShape": _filled,
     "Expand": _expand,
     "Range": _range,

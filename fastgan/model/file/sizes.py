@@ -100,6 +100,8 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
     light = onnx.ModelProto(ir_version=proto.ir_version)
     light.opset_import.extend(proto.opset_import)
     _copy_graph(proto.graph, light.graph)
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    opset = versions.get("", versions.get("ai.onnx", 1))
     for _ in range(ROUNDS):
         try:
             _hide(light.graph)
@@ -108,7 +110,7 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
         except Exception as error:
             found = f"shapes that do not fit together ({str(error)[:200]})"
             raise source.error(found, "shapes that can be inferred") from None
-        walk = _Folding(limits.constant_bytes + 16 * weights, source)
+        walk = _Folding(limits.constant_bytes + 16 * weights, source, opset)
         walk.graph(light.graph, ChainMap())
         if not (walk.unknown and walk.progress):
             break
@@ -167,8 +169,8 @@ class _Folding:
         progress: whether the next inference can know more than the last.
     """
 
-    def __init__(self, allowed: int, source: Source) -> None:
-        self.allowed, self.source = allowed, source
+    def __init__(self, allowed: int, source: Source, opset: int) -> None:
+        self.allowed, self.source, self.opset = allowed, source, opset
         self.unknown = ""
         self.progress = False
         self.folded = 0
@@ -201,14 +203,16 @@ class _Folding:
             self.graph(inner, scope)
         if node.op_type in ("Div", "Mod"):
             self._check_division(node, inputs)
-        value = _value(node, inputs)
+        values = _values(node, inputs, self.opset)
         source = node.op_type in _SOURCES
         folds = node.op_type not in _NEVER_FOLDED and any(inputs)
         constant = node.op_type == "Constant" or (
             folds and all(known.constant for known in inputs if known)
         )
         derived = source or (folds and all(known.derived for known in inputs if known))
-        for name in filter(None, node.output):
+        for name, value in zip(node.output, values, strict=True):
+            if not name:
+                continue
             known = scope.get(name, _UNKNOWN)
             scope[name] = known = _Known(constant, derived, known.shape, known.bits, known.integer)
             if value is not None:
@@ -217,7 +221,9 @@ class _Folding:
                 scope[name] = _Known(complete, True, value.shape, known.bits, integer, value)
             elif derived and node.op_type != "Constant":
                 self._count(node, known)
-        if value is not None and value.dtype != object and node.op_type != "Constant":
+        # Of several outputs none becomes a node, but the nodes that read them do.
+        value = values[0] if len(values) == 1 and node.op_type != "Constant" else None
+        if value is not None and value.dtype != object:
             _make_constant(node, value)
             self.progress = True
 
@@ -284,22 +290,23 @@ def _make_constant(node: onnx.NodeProto, value: Array) -> None:
     node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=tensor)
 
 
-def _value(node: onnx.NodeProto, inputs: list[_Known | None]) -> Array | None:
-    """The value of a node's one output where it is small and, at least in part, known."""
-    if len(node.output) != 1 or node.domain not in ("", "ai.onnx"):
-        return None
-    if node.op_type in ("Shape", "Size"):
+def _values(node: onnx.NodeProto, inputs: list[_Known | None], opset: int) -> list[Array | None]:
+    """The value of each output that is small and, at least in part, known; else None."""
+    nothing: list[Array | None] = [None] * len(node.output)
+    if node.domain not in ("", "ai.onnx"):
+        return nothing
+    if node.op_type in ("Shape", "Size") and len(node.output) == 1:
         of = inputs[0] if inputs else None
         if of is None or of.shape is None:
-            return None
+            return nothing
         if node.op_type == "Size":
-            return None if (count := of.count()) is None else np.asarray(count, np.int64)
+            return [None if (count := of.count()) is None else np.asarray(count, np.int64)]
         given = {attribute.name: attribute.i for attribute in node.attribute}
         sizes = of.shape[given.get("start", 0) : given.get("end", len(of.shape))]
-        return np.asarray(sizes, object if None in sizes else np.int64)
+        return [np.asarray(sizes, object if None in sizes else np.int64)]
     if any(known is not None and known.value is None for known in inputs):
-        return None
-    return evaluate(node, [known.value if known else None for known in inputs])
+        return nothing
+    return evaluate(node, [known.value if known else None for known in inputs], opset)
 
 
 def _declared(kind: onnx.TypeProto) -> _Known:
