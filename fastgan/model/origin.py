@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,7 +54,10 @@ class Origin:
 
     def beside(self, model: ModelFile) -> Origin:
         """The same, with the files that the weights of the model lie in."""
-        return replace(self, files=(*self.files, *map(_stamp, _external(model))))
+        files = {
+            file.path: (file.path, file.size, file.written) for file in model.external.values()
+        }
+        return replace(self, files=(*self.files, *(files[path] for path in sorted(files))))
 
     def digests(self) -> tuple[tuple[str, str], ...]:
         """(path, SHA-256) of each file.
@@ -105,14 +108,3 @@ def _stamp(path: str) -> Stamp:
     except OSError:
         return path, -1, -1
     return path, status.st_size, status.st_mtime_ns
-
-
-def _external(model: ModelFile) -> Iterable[str]:
-    """The files that weights lie in."""
-    if not model.external:
-        return ()
-    import onnx_ir as ir
-
-    tensors = (value.const_value for value in model.model.graph.initializers.values())
-    found = {os.path.abspath(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}
-    return sorted(found)

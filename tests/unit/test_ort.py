@@ -71,3 +71,46 @@ def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         fastgan.load(model(18, 8), backend="ort", device="cpu")
     # Nothing else needs it.
     assert fastgan.load(model(18, 8), device="cpu").generate(2).shape == (2, 4)
+
+
+def fixed_rows(**attributes: object) -> bytes:
+    """A Reshape to rows of 3, whatever comes; ONNX Runtime sees only when it runs."""
+    shape = helper.make_tensor("rows", TensorProto.INT64, [2], [-1, 3])
+    ports = [
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", "m"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["k", 3])],
+    ]
+    node = helper.make_node("Reshape", ["z", "rows"], ["y"], name="to_rows")
+    graph = helper.make_graph([node], "g", *ports, [shape])
+    opsets = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def test_a_run_that_fails_is_one_line_of_ours(capfd: pytest.CaptureFixture[str]) -> None:
+    generator = fastgan.load(fixed_rows(), backend="ort", device="cpu")
+    with pytest.raises(BackendError, match=r"node 'to_rows' \(Reshape\), run by ONNX.* z \[2, 4\]"):
+        generator.run({"z": torch.zeros(2, 4)})
+    assert generator.run({"z": torch.zeros(2, 6)})["y"].shape == (4, 3)  # goes on afterwards
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2,), (2, 4, 1)])
+def test_sizes_that_a_session_refuses_are_the_arguments(shape: tuple[int, ...]) -> None:
+    generator = fastgan.load(model(18, 8), backend="ort", device="cpu")
+    executable = generator._runner.executable({"z": (2, 4)})
+    with pytest.raises(fastgan.ArgumentError, match="ONNX Runtime on z"):
+        executable({"z": torch.zeros(shape)})
+
+
+def test_an_output_that_is_no_numbers() -> None:
+    ports = [
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.STRING, ["n", 4])],
+    ]
+    node = helper.make_node("Cast", ["z"], ["y"], to=TensorProto.STRING)
+    graph = helper.make_graph([node], "g", *ports)
+    opsets = [helper.make_opsetid("", 18)]
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    with pytest.raises(FastganError, match="output 'y'"):
+        fastgan.load(made, backend="ort", device="cpu").run({"z": torch.zeros(1, 4)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fastgan.engine.base import Target
 from fastgan.engine.ort.versions import stamp_down
-from fastgan.errors import BackendError, Refusal
+from fastgan.errors import ArgumentError, BackendError, FastganError, Refusal, UnsupportedError
 from fastgan.host import forks
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.model.file import ModelFile
@@ -65,11 +66,23 @@ class SessionExecutable:
         self._dtypes = {i.name: _NUMPY_DTYPES.get(i.type) for i in session().get_inputs()}
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run the session; on a CPU neither the inputs nor the outputs are copied."""
+        """Run the session; on a CPU neither the inputs nor the outputs are copied.
+
+        Raises:
+            ArgumentError: ONNX Runtime refuses the inputs, by their sizes or their values.
+            BackendError: it fails at anything else.
+            UnsupportedError: an output is not numbers.
+        """
+        runtime = _runtime()
         feeds = {key: self._feed(key, tensor) for key, tensor in inputs.items()}
-        results = self._session().run(self._names, feeds)
+        options = runtime.RunOptions()
+        options.log_severity_level = _SILENT
+        try:
+            results = self._session().run(self._names, feeds, options)
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise _failure(error, f"ONNX Runtime on {_shapes_text(inputs)}") from error
         return {
-            key: torch.from_numpy(np.asarray(result)).to(self.device)
+            key: _numbers(key, result).to(self.device)
             for key, result in zip(self._names, results, strict=True)
         }
 
@@ -97,6 +110,42 @@ _NUMPY_DTYPES = {
     "tensor(int32)": np.int32,
     "tensor(bool)": np.bool_,
 }
+
+
+#: Of ONNX Runtime's log, "fatal": what it has to say of a failure is in what it raises.
+_SILENT = 4
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ")
+_AT_NODE = re.compile(
+    r"Non-zero status code returned while running (\S+) node\. Name:'(.*?)' Status Message: "
+)
+#: What stands before a failed check's own words: where in its source that check is.
+_IN_SOURCE = re.compile(r"/\S+:\d+ .*? was false\. ")
+
+
+def _failure(error: Exception, where: str) -> FastganError:
+    """What ONNX Runtime raised in a run, as ours: its node is the place, where it names one."""
+    text = " ".join(str(error).split())
+    code = _CODE.match(text)
+    text = _CODE.sub("", text, 1)
+    if at := _AT_NODE.match(text):
+        where = f"node {at[2]!r} ({at[1]}), run by {where}"
+        text = _IN_SOURCE.sub("", text[at.end() :])
+    kind = ArgumentError if code and code[1] == "INVALID_ARGUMENT" else BackendError
+    found = text[:300] or type(error).__name__
+    return kind(where, found, "inputs that the model takes, and a model that fits together")
+
+
+def _shapes_text(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
+
+
+def _numbers(name: str, result: Any) -> Tensor:
+    """An output of ONNX Runtime as a tensor."""
+    try:
+        return torch.from_numpy(np.asarray(result))
+    except (TypeError, ValueError):  # text, a sequence, an optional that is none
+        kind = getattr(result, "dtype", type(result).__name__)
+        raise UnsupportedError(f"output {name!r}", f"{kind}", "a tensor of numbers") from None
 
 
 def _runtime() -> Any:
@@ -128,7 +177,7 @@ def _session(model: ModelFile, target: Target) -> Any:
         runtime = _runtime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # its warnings are about its own fallbacks, not ours
+        options.log_severity_level = _SILENT
         providers: list[Any] = ["CPUExecutionProvider"]
         if target.device.type == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))
@@ -139,7 +188,7 @@ def _session(model: ModelFile, target: Target) -> Any:
 
 def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) -> Any:
     """A session; where the runtime knows only older versions, of the model stamped down."""
-    source: str | bytes | None = model.to_runtime()
+    source: str | bytes | None = _source(model, options)
     refusals = ""
     while source is not None:
         try:
@@ -154,5 +203,15 @@ def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) ->
     raise BackendError("ONNX Runtime", _one_line(last), "a model that it accepts") from last
 
 
+def _source(model: ModelFile, options: Any) -> str | bytes:
+    """What a session is made of: never of files that may be others by now, where it knows how."""
+    give = getattr(options, "add_external_initializers_from_files_in_memory", None)
+    if give is None or not model.external:
+        return model.to_runtime()
+    data, files = model.in_memory()
+    give(list(files), [file.data for file in files.values()], [f.data.size for f in files.values()])
+    return data
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -8,6 +8,7 @@ built, and nothing later (a runtime, a planner) sees a file that has not passed.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from fastgan.limits import Limits
 if TYPE_CHECKING:
     import onnx_ir
 
+    from fastgan.model.file.beside import Beside
+
 __all__ = ["Limits", "ModelFile", "read"]
 
 
@@ -27,18 +30,19 @@ class ModelFile:
 
     Attributes:
         model: the graph with its opset imports, local functions inlined, ONNX Runtime's own
-            operators as plain ones (`fastgan.model.plain`). Weights stay in the parsed message or in
-            their external file and are copied out on `.numpy()`.
+            operators as plain ones (`fastgan.model.plain`). Weights stay in the parsed message, or in
+            the memory that the files beside it were read to.
         name: what messages call it: the file's name, or "model bytes".
         path: the file, or None where the source was bytes.
-        external: whether weights lie in files beside it.
+        external: the files beside it that weights lie in, by the locations that it gives them, as
+            they were when they were read.
         limits: what it was checked against; a plan of it is held to them as well.
     """
 
     model: onnx_ir.Model
     name: str
     path: Path | None
-    external: bool
+    external: Mapping[str, Beside]
     limits: Limits
     _data: bytes
 
@@ -46,8 +50,19 @@ class ModelFile:
         """The checked model for `onnxruntime.InferenceSession`: its bytes, so that nobody can
         change it in between; its path where it has external data, which ONNX Runtime finds
         relative to the file.
+
+        Raises:
+            ModelFileError: a file with external data is not what it was when it was read.
         """
-        return str(self.path) if self.external else self._data
+        if not self.external:
+            return self._data
+        for file in self.external.values():
+            file.check()
+        return str(self.path)
+
+    def in_memory(self) -> tuple[bytes, Mapping[str, Beside]]:
+        """The same in memory: its bytes, and the files beside it by their locations."""
+        return self._data, self.external
 
     def __repr__(self) -> str:
         return f"ModelFile({self.name!r}, {len(self.model.graph)} nodes)"
@@ -85,5 +100,10 @@ def read(
     from fastgan.model.file.parse import parse  # Imports onnx and onnx_ir.
     from fastgan.model.plain import plain
 
-    model, data, external = parse(opened, limits)
+    model, data, used = parse(opened, limits)
+    external: Mapping[str, Beside] = {}
+    if used:
+        from fastgan.model.file.beside import hold
+
+        external = hold(model, used, opened)
     return ModelFile(plain(model), opened.name, opened.path, external, limits, data)

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fastgan.errors import FastganError, LimitError, UnsupportedError
 from fastgan.limits import Limits
+from fastgan.model.file.beside import Range
 from fastgan.model.file.functions import inline
 from fastgan.model.file.graph import Checker
 from fastgan.model.file.mending import mend
@@ -15,9 +16,12 @@ from fastgan.model.file.sizes import check_folding
 from fastgan.model.file.source import Source
 from fastgan.model.file.text import check_text
 
+#: For each location of external data: where that is, and which bytes of it are used.
+Used = dict[str, tuple[str, list[Range]]]
 
-def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
-    """The model in `source`, the bytes that stand for it, and whether it has external data."""
+
+def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, Used]:
+    """The model in `source`, the bytes that stand for it, and what it uses of files beside it."""
     try:
         return _parse(source, limits)
     except FastganError:
@@ -31,23 +35,24 @@ def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
         raise source.error(found, "a model that keeps to ONNX's rules") from error
 
 
-def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, bool]:
+def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, Used]:
     message = _message(source, limits)
     proto = inline(message, source, limits)
     mended = mend(proto, source.name)
     checker = Checker(source, limits)
     checker.check(proto)
-    if checker.rewritten and checker.tensors.external:
+    if checker.rewritten and checker.tensors.used:
         found, needed = "its last input given as an empty name", "that input left out"
         raise source.error(found, needed, at=checker.rewritten)
-    as_given = proto is message and not (mended or checker.rewritten)
+    changed = mended or checker.rewritten or checker.tensors.inlined
+    as_given = proto is message and not changed
     data = source.data if as_given else proto.SerializeToString()
     if checker.folds:
         check_folding(proto, checker.tensors.total, source, limits)
     model = _to_ir(proto, source)
-    if checker.tensors.external:
+    if checker.tensors.used:
         onnx_ir.external_data.set_base_dir(model.graph, checker.tensors.root)
-    return model, data, checker.tensors.external
+    return model, data, checker.tensors.used
 
 
 def _message(source: Source, limits: Limits) -> onnx.ModelProto:

@@ -12,6 +12,8 @@ from onnx import TensorProto
 from fastgan.errors import FastganError, LimitError
 from fastgan.limits import Limits, size_text
 from fastgan.model.file.attributes import RANK
+from fastgan.model.file.beside import Range, read_range
+from fastgan.model.file.constants import SMALL
 from fastgan.model.file.source import Source
 
 # Bits of one element; a string's 8 stand for at least a byte of text. By name, since the oldest
@@ -55,13 +57,16 @@ class Tensors:
     Attributes:
         total: bytes of all tensors so far.
         root: the folder that external tensors' locations are relative to once they are checked.
-        external: whether any tensor was external.
+        inlined: whether external data was read into the message: a runtime, too, wants the shape of
+            a Reshape there.
+        used: for each location of external data: where that is, and which bytes of it are used.
     """
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self.source, self.limits = source, limits
         self.total = 0
-        self.external = False
+        self.inlined = False
+        self.used: dict[str, tuple[str, list[Range]]] = {}
         self._sizes: dict[str, tuple[str, int]] = {}
         self._folders: tuple[Path, ...] = ()
         if source.path is not None:
@@ -91,7 +96,7 @@ class Tensors:
         if tensor.HasField("segment"):
             raise self._error(what, "a segmented tensor", "one with its data in one place")
         if tensor.data_location == TensorProto.EXTERNAL:
-            self._check_external(tensor, what, size)
+            self._check_external(tensor, what, count, size)
         else:
             self._check_inside(tensor, what, count, size)
         return shape
@@ -123,8 +128,11 @@ class Tensors:
         if entries != needed:
             raise self._error(what, f"{entries} values in {filled[0]}", f"{needed} for {shape}")
 
-    def _check_external(self, tensor: TensorProto, what: str, size: int) -> None:
-        """Whether the data is inside a regular file below the model's own folder."""
+    def _check_external(self, tensor: TensorProto, what: str, count: int, size: int) -> None:
+        """Whether the data is inside a regular file below the model's own folder.
+
+        A few elements are read into the message at once: they may be the size of another tensor.
+        """
         needed = "a file below the model's own folder"
         if not self._folders:
             raise self._error(
@@ -158,10 +166,21 @@ class Tensors:
                 "download it again",
             )
         self._sizes[location] = (real, length)
-        self.external = True
+        path = os.path.abspath(os.path.join(self.root, real))
+        for name in (location, real):  # a runtime may be given either
+            self.used.setdefault(name, (path, []))[1].append((offset, size))
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = real
+        if count <= SMALL:
+            try:
+                tensor.raw_data = read_range(path, offset, size)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise self._error(what, f"{found}, {reason}", needed) from None
+            self.inlined = True
+            tensor.data_location = TensorProto.DEFAULT
+            del tensor.external_data[:]
 
     def _locate(self, location: str) -> tuple[str, int]:
         """Where a location really is, relative to the root, and how long the file is."""
