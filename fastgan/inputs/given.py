@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from fastgan import arguments
-from fastgan.errors import ArgumentError
+from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.model.signature import Input, shape_text
+
+_NARROW = re.compile(r"u?int[1-7]")
 
 
 def for_samples(port: Input, value: Any, n: int, rows: bool, device: torch.device) -> Tensor:
@@ -45,6 +48,19 @@ def for_samples(port: Input, value: Any, n: int, rows: bool, device: torch.devic
     return tensor.to(device)
 
 
+def element_type(port: Input) -> torch.dtype:
+    """What an input holds.
+
+    Raises:
+        UnsupportedError: text, or numbers of less than a byte, which PyTorch can't fill or copy.
+    """
+    dtype = getattr(torch, port.dtype, None)
+    if not isinstance(dtype, torch.dtype) or _NARROW.fullmatch(port.dtype):
+        where, needed = f"input {port.name!r}", "numbers of a byte or more, or booleans"
+        raise UnsupportedError(where, f"elements of type {port.dtype}", needed)
+    return dtype
+
+
 def typed(port: Input, value: Any) -> Tensor:
     """A value as a tensor of the input's type.
 
@@ -53,8 +69,8 @@ def typed(port: Input, value: Any) -> Tensor:
     """
     where = f"input {port.name!r}"
     tensor = _tensor(where, value)
-    dtype: torch.dtype | None = getattr(torch, port.dtype, None)
-    if dtype is None or tensor.dtype == dtype:
+    dtype = element_type(port)
+    if tensor.dtype == dtype:
         return tensor
     if tensor.is_complex():
         raise ArgumentError(where, arguments.text(value), f"{port.dtype} numbers")

@@ -75,7 +75,7 @@ class Inputs:
             first = port.shape[0]
             rows = first if isinstance(first, int) and not self._signature.has_rows(port) else n
             shape = (rows, *port.sample_shape)
-            return torch.zeros(shape, dtype=getattr(torch, port.dtype), device=self._device)
+            return torch.zeros(shape, dtype=given.element_type(port), device=self._device)
         name = port.name
         if port.kind in ("image", "mask"):
             needed = "g(images) for an image, or g.run({name: array}) for anything"

@@ -15,7 +15,7 @@ from fastgan.apply import legal
 from fastgan.engine import Target
 from fastgan.engine.batches import automatic_batch, split
 from fastgan.generator import Generator
-from fastgan.inputs import labels
+from fastgan.inputs import given, labels
 from fastgan.model.file import ModelFile, read
 from fastgan.model.side_file import describe
 from fastgan.model.signature import Input, Output, Signature, input_shapes
@@ -96,16 +96,16 @@ def _draw(port: Input, shape: tuple[int, ...], seed: int, stream: int) -> Tensor
     if port.kind == "label":
         return labels.resolve(None, n, port, (), seed, 0, torch.device("cpu"))
     if port.default is not None:
-        return torch.full(shape, port.default, dtype=getattr(torch, port.dtype))
+        return torch.full(shape, port.default, dtype=given.element_type(port))
     if port.is_empty:
-        return torch.zeros(shape, dtype=getattr(torch, port.dtype))
+        return torch.zeros(shape, dtype=given.element_type(port))
     if port.kind in ("latent", "noise"):
         drawn = latents.sample(
             port.distribution or "normal", n, rest or (1,), seed=seed, stream=stream
         )
-        return drawn.reshape(shape).to(getattr(torch, port.dtype))
+        return drawn.reshape(shape).to(given.element_type(port))
     drawn = latents.sample("uniform", n, rest or (1,), seed=seed, stream=stream).reshape(shape)
     if port.kind == "mask":
         drawn = (drawn > 0.5).float()
     low, high = port.range or (-1.0, 1.0)
-    return (drawn * (high - low) + low).to(getattr(torch, port.dtype))
+    return (drawn * (high - low) + low).to(given.element_type(port))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastgan.engine import cuda_settings
 from fastgan.engine.base import Executable, Target
+from fastgan.engine.faults import faults_of
 from fastgan.engine.library import onednn
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
@@ -104,8 +105,9 @@ class CudaPlanExecutable(PlanExecutable):
 def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:
     """Step `index` of the plan on oneDNN where it covers it, else on torch's op."""
     step = plan.steps[index]
-    if target.device.type == "cpu" and _on_onednn(target):
-        bound = onednn.bind(step, plan.weights, plan.buffers, target.dtype)
-        if bound is not None:
-            return bound
-    return library.bind(step, plan.weights, opset, target.device, target.dtype)
+    with faults_of(step.origin):
+        if target.device.type == "cpu" and _on_onednn(target):
+            bound = onednn.bind(step, plan.weights, plan.buffers, target.dtype)
+            if bound is not None:
+                return bound
+        return library.bind(step, plan.weights, opset, target.device, target.dtype)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastgan.errors import ArgumentError
+from fastgan.engine.faults import FAULTS, fault, faults_of
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.plan import Plan, Step
 
@@ -86,9 +86,8 @@ class PlanExecutable:
         for number, (call, reads, writes, releases) in enumerate(self._steps[:stop]):
             try:
                 result = call(*[slots[index] for index in reads])
-            except IndexError as error:  # a label or a code that the model's table has no row for
-                where = " + ".join(self.plan.steps[number].origin)
-                raise ArgumentError(where, str(error), "indices inside its table") from None
+            except FAULTS as error:
+                raise fault(self.plan.steps[number].origin, error) from error
             if isinstance(result, tuple):
                 for index, tensor in zip(writes, result, strict=False):
                     slots[index] = tensor
@@ -102,7 +101,8 @@ class PlanExecutable:
         """The origin of the first step that makes a NaN or Inf of these inputs, or None."""
         slots = self._load(inputs)
         for (call, reads, writes, _), step in zip(self._steps, self.plan.steps, strict=True):
-            result = call(*[slots[index] for index in reads])
+            with faults_of(step.origin):
+                result = call(*[slots[index] for index in reads])
             results = result if isinstance(result, tuple) else (result,)
             for index, tensor in zip(writes, results, strict=False):
                 slots[index] = tensor

@@ -391,7 +391,8 @@ def _made_channels(value: ir.Value | None) -> int | None:
             return None
         if node.op_type == "Conv" and len(node.inputs) > 1 and node.inputs[1] is not None:
             shape = _itself(node.inputs[1]).shape
-            return shape[0] if shape is not None and isinstance(shape[0], int) else None
+            first = shape[0] if shape is not None and shape.rank() else None
+            return first if isinstance(first, int) else None
         passes = node.op_type in _RESIZES or node.op_type in ("Slice", "Pad", "Identity", "Cast")
         if not passes:
             return None

@@ -1,0 +1,86 @@
+"""What torch raises in a step is an error of ours that names the step; our own faults stay seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from onnx import helper
+
+import fastgan
+from fastgan import ArgumentError, BackendError, UnsupportedError
+from fastgan.engine.faults import FAULTS
+from fastgan.engine.library import backend as torch_backend
+from fastgan.engine.library.executor import BoundStep, PlanExecutable
+from fastgan.inputs import given
+from fastgan.model.signature import Input
+from fastgan.plan import Buffer, Plan, Step
+from tests.unit.models import graph_model, value
+
+CPU = torch.device("cpu")
+
+
+def failing(error: Exception) -> PlanExecutable:
+    """A plan of one step, which raises."""
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    step = Step("Tanh", ("x",), ("y",), origin=("first", "second"))
+    buffers = {name: Buffer(name, (2,), torch.float32) for name in "xy"}
+    plan = Plan(("x",), ("y",), (step,), buffers, {})
+    return PlanExecutable(plan, [BoundStep(step, call, ("x",))], CPU, torch.float32)
+
+
+KINDS = [
+    (RuntimeError("sizes differ\nat a place"), UnsupportedError),
+    (ValueError("of no use"), UnsupportedError),
+    (TypeError("not that"), UnsupportedError),
+    (NotImplementedError('"fill_cpu" not implemented'), UnsupportedError),
+    (ZeroDivisionError("division by zero"), UnsupportedError),
+    (OverflowError(), UnsupportedError),
+    (IndexError("index 7 is out of range"), ArgumentError),
+    (MemoryError(), BackendError),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), BackendError),
+]
+
+
+@pytest.mark.parametrize("first_nonfinite", [False, True])
+@pytest.mark.parametrize(("error", "kind"), KINDS, ids=[repr(error) for error, _ in KINDS])
+def test_a_step_that_fails(error: Exception, kind: type, first_nonfinite: bool) -> None:
+    executable = failing(error)
+    run = executable.first_nonfinite if first_nonfinite else executable
+    with pytest.raises(kind, match=r"^first \+ second: ") as caught:
+        run({"x": torch.zeros(2)})
+    assert caught.value.__cause__ is error
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [AttributeError("x"), AssertionError("x"), NameError("x")])
+def test_a_fault_of_our_own_is_not_masked(error: Exception) -> None:
+    assert not isinstance(error, FAULTS)
+    with pytest.raises(type(error)):
+        failing(error)({"x": torch.zeros(2)})
+
+
+def test_what_is_ours_already_and_a_gpus_memory_pass() -> None:
+    for error in (ArgumentError("a", "b", "c"), torch.cuda.OutOfMemoryError("full")):
+        with pytest.raises(type(error)) as caught:
+            failing(error)({"x": torch.zeros(2)})
+        assert caught.value is error
+
+
+def test_a_step_that_cannot_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(*arguments: object) -> None:
+        raise RuntimeError("no primitive for that")
+
+    monkeypatch.setattr(torch_backend.onednn, "bind", bind)
+    monkeypatch.setattr(torch_backend.library, "bind", bind)
+    data = graph_model([helper.make_node("Sin", ["x"], ["y"], name="wave")], [value("x", ["n", 2])])
+    with pytest.raises(BackendError, match="wave: found no primitive for that"):
+        fastgan.load(data, device="cpu", backend="torch")
+
+
+@pytest.mark.parametrize("dtype", ["int4", "uint4", "uint2", "object"])
+def test_elements_that_torch_does_not_fill(dtype: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"input 'x': found elements of type {dtype}"):
+        given.element_type(Input("x", "tensor", (0,), dtype))
