@@ -208,7 +208,7 @@ class ImageModel:
             batch, _, height, width = plan.buffers[self.port.name].shape
             # Buffers are planned in the model's own dtype, fp32.
             scale = self.target.dtype.itemsize / 4
-            return max(1.0, activation_bytes(plan) * scale / (batch * height * width))
+            return max(1.0, plan.memory_bytes * scale / (batch * height * width))
         vertical, horizontal = self.fit.scale or (1, 1)
         return _GUESSED_BYTES * max(1.0, float(vertical * horizontal))
 

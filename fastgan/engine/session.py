@@ -133,7 +133,7 @@ class Runner:
             key = tuple(sorted(shapes.items()))
             if key not in self._held:
                 scale = self._target.dtype.itemsize / 4  # buffers are planned in fp32
-                self._held[key] = int(activation_bytes(executable.plan) * scale)
+                self._held[key] = int(executable.plan.memory_bytes * scale)
             images = shapes[next(iter(self._rows), "")][:1] if self._rows else ()
             memory.require(
                 "batch_size", self._held[key], f"a run of {images[0] if images else 1}",

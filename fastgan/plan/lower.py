@@ -53,7 +53,7 @@ def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor])
         residual=fused and len(inputs) > 3 and inputs[3] != "",
     )
     read = [buffers[name] for name in inputs if name in buffers]
-    second = inputs[1] if len(inputs) > 1 else ""
+    first, second = (*inputs, "", "")[:2]
     weight = tuple(weights[second].shape) if second in weights else None
     if weight is None and second in buffers:
         weight = buffers[second].shape
@@ -68,6 +68,9 @@ def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor])
         origin=tuple(attributes.get("origin", (node.name or outputs[0],))),
         flops=cost.flops(op, weight, read, written[0]) if read else 0,
         bytes=0 if op in cost.FREE else sum(b.bytes for b in (*read, *written)) + constant,
+        workspace=cost.workspace(op, attributes, weight, buffers[first], written[0])
+        if first in buffers
+        else 0,
     )
 
 

@@ -83,6 +83,7 @@ class Step:
         origin: the names of the ONNX nodes that went into it.
         flops: floating-point operations, a multiply and an add counting as two.
         bytes: the fewest bytes it must move: each input read once, each output written once.
+        workspace: the bytes that it takes beside its outputs, while it runs.
         kernel: what runs it; "library" is the torch op.
         note: why no better kernel was taken; may be empty.
         releases: buffers that no later step reads.
@@ -96,6 +97,7 @@ class Step:
     origin: tuple[str, ...] = ()
     flops: int = 0
     bytes: int = 0
+    workspace: int = 0
     kernel: str = "library"
     note: str = ""
     releases: tuple[str, ...] = ()
@@ -130,11 +132,14 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """The most that one run holds at once, if each tensor goes after its last use."""
+        """The most that one run holds at once, if each tensor goes after its last use.
+
+        In the types that the plan was made in.
+        """
         held = most = sum(self.buffers[name].bytes for name in self.inputs)
         for step in self.steps:
             held += sum(self.buffers[name].bytes for name in step.outputs)
-            most = max(most, held)
+            most = max(most, held + step.workspace)
             held -= sum(self.buffers[name].bytes for name in step.releases)
         return most
 

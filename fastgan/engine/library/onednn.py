@@ -7,6 +7,7 @@ run inside the product. It serves fp32 and, where
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -29,6 +30,8 @@ from fastgan.plan import Buffer, Epilogue, Step
 #: Up to this many output channels a transposed convolution runs as one convolution of all phases:
 #: oneDNN's own one leaves its vector units mostly idle on the last layer of a generator.
 _FEW_CHANNELS = 4
+#: Phases of a transposed convolution, its strides multiplied, that are made one convolution.
+_MOST_PHASES = 1024
 
 _PRODUCTS = ("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose")
 
@@ -226,7 +229,8 @@ def _bind_conv_transpose(
     dilations, group = list(a["dilations"]), a["group"]
     if any(e >= s for e, s in zip(extra, strides, strict=True)):
         return None
-    if weight.shape[1] <= _FEW_CHANNELS and max(strides) > 1 and group == max(dilations) == 1:
+    few = weight.shape[1] <= _FEW_CHANNELS and 1 < math.prod(strides) <= _MOST_PHASES
+    if few and group == max(dilations) == 1:
         return _bind_phases(step, weight, bias, x)
     if columns.pays(step, weight):
         return columns.bind(step, weight, bias, x)
