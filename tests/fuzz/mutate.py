@@ -56,6 +56,13 @@ def node_cases(folder: Path) -> tuple[bytes, ...]:
     return tuple(path.read_bytes() for path in sorted(folder.glob("*.onnx")))
 
 
+def shipped() -> tuple[bytes, ...]:
+    """The models that ship with fastgan: generators, encoders, and networks from image to image."""
+    from fastgan import models
+
+    return tuple(models.path(name).read_bytes() for name in sorted(models.names()))
+
+
 def graphs(model: ModelProto) -> Iterator[onnx.GraphProto]:
     todo = [model.graph]
     while todo:
