@@ -28,7 +28,6 @@ from fastgan.model.signature import (
     range_text,
 )
 from fastgan.plan import Plan
-from fastgan.plan.cost import activation_bytes
 from fastgan.plan.specialise import MisfitError
 
 log = logging.getLogger("fastgan")

@@ -22,7 +22,6 @@ from fastgan.inputs import examples as calibration
 from fastgan.model.file import ModelFile
 from fastgan.model.signature import Shapes, Signature, input_shapes
 from fastgan.ops.random import Noise, default_noise, draws_noise, using_noise
-from fastgan.plan.cost import activation_bytes
 
 if TYPE_CHECKING:
     from fastgan.plan import Plan

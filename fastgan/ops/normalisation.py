@@ -190,8 +190,8 @@ def _layer_norm_outputs(
     return y, meta(rows, wide), meta(rows, wide)
 
 
-# Norms that `fastgan.model.plain` makes of ONNX Runtime's own, in files of any opset: ONNX has the first
-# from opset 17 on, the second from 23.
+# Norms that `fastgan.model.plain` makes of ONNX Runtime's own, in files of any opset: ONNX has the
+# first from opset 17 on, the second from 23.
 @register("LayerNormalization", since=1, infer=_layer_norm_outputs)
 def layer_normalization(
     x: Tensor,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from fastgan.plan.types import Buffer, Plan
+from fastgan.plan.types import Buffer
 
 #: Ops that only rename what is already in memory.
 FREE = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
@@ -83,14 +83,3 @@ def is_depthwise(op: str, weight: tuple[int, ...], group: int) -> bool:
         group: its groups.
     """
     return op in _CONVOLUTIONS and group > 1 and tuple(weight[:2]) == (group, 1)
-
-
-def activation_bytes(plan: Plan) -> int:
-    """The most bytes that a plan's buffers take at any time, in the types that it was made in."""
-    live = sum(plan.buffers[name].bytes for name in plan.inputs)
-    most = live
-    for step in plan.steps:
-        live += sum(plan.buffers[name].bytes for name in step.outputs if name in plan.buffers)
-        most = max(most, live)
-        live -= sum(plan.buffers[name].bytes for name in step.releases)
-    return most

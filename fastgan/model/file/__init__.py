@@ -30,8 +30,8 @@ class ModelFile:
 
     Attributes:
         model: the graph with its opset imports, local functions inlined, ONNX Runtime's own
-            operators as plain ones (`fastgan.model.plain`). Weights stay in the parsed message, or in
-            the memory that the files beside it were read to.
+            operators as plain ones (`fastgan.model.plain`). Weights stay in the parsed message, or
+            in the memory that the files beside it were read to.
         name: what messages call it: the file's name, or "model bytes".
         path: the file, or None where the source was bytes.
         external: the files beside it that weights lie in, by the locations that it gives them, as
