@@ -69,19 +69,36 @@ MULTIPLIES = r"\bUTC\w*MMA|\b[HQI]G?MMA|\bFFMA"
 WIDTHS = {"": 4, ".64": 8, ".128": 16, ".U8": 1, ".S8": 1, ".U16": 2, ".S16": 2}
 
 
-def signature_of(call: Call) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], Any]]:
-    """The types, constants and alignments that Triton's launcher would specialise on."""
-    signature: dict[str, str] = {}
-    constants: dict[str, Any] = {}
-    attributes: dict[tuple[int], Any] = {}
-    for parameter in call.function.params:
-        value = call.arguments[parameter.name]
-        if parameter.is_constexpr or (type(value) is int and value == 1):
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-            continue
-        signature[parameter.name] = mangle_type(value)
+Constants = dict[tuple[int, ...], Any]
+
+
+def signature_of(call: Call) -> tuple[dict[str, Any], Constants, Constants]:
+    """The types, constants and alignments that Triton's launcher would specialise on.
+
+    Constants and alignments are found by where they stand: the number of a parameter and, in a
+    record, that of a field.
+    """
+    signature: dict[str, Any] = {}
+    constants: Constants = {}
+    attributes: Constants = {}
+
+    def describe(value: Any, place: tuple[int, ...]) -> Any:
+        if isinstance(value, tuple):
+            fields = [describe(field, (*place, i)) for i, field in enumerate(value)]
+            return type(value)(*fields) if hasattr(value, "_fields") else tuple(fields)
+        if value is None or (type(value) is int and value == 1):
+            constants[place] = value
+            return "constexpr"
         if isinstance(value, torch.Tensor) or (type(value) is int and value % 16 == 0):
-            attributes[(parameter.num,)] = [["tt.divisibility", 16]]
+            attributes[place] = [["tt.divisibility", 16]]
+        return mangle_type(value)
+
+    for parameter in call.function.params:
+        value, place = call.arguments[parameter.name], (parameter.num,)
+        if parameter.is_constexpr:
+            signature[parameter.name], constants[place] = "constexpr", value
+        else:
+            signature[parameter.name] = describe(value, place)
     return signature, constants, attributes
 
 

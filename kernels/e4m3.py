@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 
 from .modulation import UNMODULATED, Modulation
+from .types import IS_INTERPRETED
 
 # What a stored 1 of the input stands for, in the cases of the kernels' table.
 CASE_SCALE = 0.07
@@ -82,13 +83,13 @@ def dequantising(
 
 
 @triton.jit
-def to_e4m3(x, high, INTERPRETED: tl.constexpr):
+def to_e4m3(x, high):
     """float32 values -> e4m3, `high` as 448: saturated, but infinity becomes NaN as NaN does."""
     x = x * tl.div_rn(448.0, high)
     # A zero, or NaN: so that what is not finite is found at the end, as it is in 16 bits.
     lost = x * 0.0
     x = tl.minimum(tl.maximum(x, -448.0), 448.0) + lost
-    if INTERPRETED:
+    if IS_INTERPRETED:
         # The interpreter's own conversion does not round, and knows no NaN.
         bits = x.to(tl.uint32, bitcast=True)
         size = bits & 0x7FFFFFFF
@@ -102,12 +103,12 @@ def to_e4m3(x, high, INTERPRETED: tl.constexpr):
 
 
 @triton.jit
-def as_factor(a, INTERPRETED: tl.constexpr):
+def as_factor(a):
     """A block as `tl.dot` takes it. The interpreter multiplies bfloat16 as integers, and reads
     e4m3's NaN as 480: there they become float32, exactly."""
-    if INTERPRETED and a.dtype == tl.bfloat16:
+    if IS_INTERPRETED and a.dtype == tl.bfloat16:
         a = a.to(tl.float32)
-    elif INTERPRETED and a.dtype == tl.float8e4nv:
+    elif IS_INTERPRETED and a.dtype == tl.float8e4nv:
         code = a.to(tl.uint8, bitcast=True).to(tl.uint32)
         size = code & 0x7F
         value = ((size << 20) + 0x3C000000).to(tl.float32, bitcast=True)

@@ -20,7 +20,8 @@ import triton.language as tl
 
 from .e4m3 import E4M3, LARGEST, stored, to_e4m3
 from .layout import alike, is_pitched, pitch
-from .types import INTERPRETED
+from .records import End, Output
+from .types import IS_INTERPRETED
 
 ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "tanh", "sigmoid", "silu", "gelu")
 ACTIVATIONS += ("gelu_tanh", "mish", "hard_swish", "softplus", "elu")
@@ -51,14 +52,13 @@ class Epilogue:
 
     def arguments(
         self,
-        like: torch.Tensor,
         out: torch.Tensor,
-        bias: torch.Tensor | None,
-        residual: torch.Tensor | None,
-        flag: torch.Tensor | None,
+        bias: torch.Tensor | None = None,
+        residual: torch.Tensor | None = None,
+        flag: torch.Tensor | None = None,
         slopes: torch.Tensor | None = None,
     ) -> dict[str, Any]:
-        """The arguments of `finish`, which every kernel has. `like` stands for absent pointers."""
+        """What `finish` is told, of which every kernel has the arguments."""
         if residual is not None:
             if self.out_format not in BUFFERS:
                 raise ValueError(f"residual: found out_format {self.out_format}, needed nhwc")
@@ -68,25 +68,16 @@ class Epilogue:
                 )
         if (slopes is not None) != (self.activation == "prelu"):
             raise ValueError(f"slopes: found {slopes} with {self.activation}, needed for a prelu")
-        place = "last" if self.residual_last else "first"
-        return {
-            "out": out,
-            "bias": like if bias is None else bias,
-            "residual": like if residual is None else residual,
-            "slopes": like if slopes is None else slopes,
-            "flag": like if flag is None else flag,
-            "low": float(self.low),
-            "high": float(self.high),
-            "HAS_BIAS": bias is not None,
-            "RESIDUAL": "none" if residual is None else place,
-            "HAS_FLAG": flag is not None,
-            "ACTIVATION": self.activation,
-            "SLOPE": self.slope,
-            "OUT_FORMAT": self.out_format,
-            "OUT_PITCH": pitch(out, "out") if self.out_format in BUFFERS else out.shape[-1],
-            "RESIDUAL_PITCH": 0 if residual is None else pitch(residual, "residual"),
-            "INTERPRETED": INTERPRETED,
-        }
+        end = End(
+            activation=self.activation,
+            slope=self.slope,
+            out_format=self.out_format,
+            out_pitch=pitch(out, "out") if self.out_format in BUFFERS else out.shape[-1],
+            residual_pitch=0 if residual is None else pitch(residual, "residual"),
+            residual_last=self.residual_last,
+        )
+        to = Output(out, residual, bias, slopes, flag, float(self.low), float(self.high))
+        return {"to": to, "end": end}
 
     def output(self, like: torch.Tensor, shape: Shape, out: torch.Tensor | None) -> torch.Tensor:
         """`out` if a kernel may write into it (ValueError if not), or a new tensor.
@@ -202,9 +193,7 @@ def activate(x, ACTIVATION: tl.constexpr, SLOPE: tl.constexpr):
 
 
 @triton.jit
-def to_stored(
-    x, low, high, OUT_FORMAT: tl.constexpr, DTYPE: tl.constexpr, INTERPRETED: tl.constexpr
-):
+def to_stored(x, low, high, OUT_FORMAT: tl.constexpr, DTYPE: tl.constexpr):
     """float32 values -> what is stored: DTYPE, e4m3, float32 or uint8 levels."""
     if OUT_FORMAT == "uint8_nhwc":
         x = tl.where(x == x, x, low)
@@ -214,8 +203,8 @@ def to_stored(
         # ties to even.
         x = ((x + 12582912.0) - 12582912.0).to(tl.uint8)
     elif OUT_FORMAT == "e4m3_nhwc":
-        x = to_e4m3(x, high, INTERPRETED)
-    elif OUT_FORMAT == "nhwc" and tl.bfloat16 == DTYPE and INTERPRETED:
+        x = to_e4m3(x, high)
+    elif OUT_FORMAT == "nhwc" and tl.bfloat16 == DTYPE and IS_INTERPRETED:
         # The interpreter truncates to bfloat16 where the hardware rounds to nearest even.
         bits = x.to(tl.uint32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
@@ -249,35 +238,23 @@ def finish(
     offset,  # [ROWS, COLUMNS]: where each value goes
     residual_offset,  # the same in the residual
     mask,  # [ROWS, COLUMNS]
-    out,
-    bias,
-    residual,
-    slopes,
-    flag,
-    low,
-    high,
-    HAS_BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    HAS_FLAG: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    OUT_FORMAT: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    to,  # Output
+    end: tl.constexpr,  # End
 ):
     """The whole epilogue of a tile, down to its store; returns what it stored."""
-    if HAS_BIAS:
-        value += tl.load(bias + channel, mask=channel_exists, other=0.0)
-    if RESIDUAL == "first":
-        value += tl.load(residual + residual_offset, mask=mask, other=0.0).to(tl.float32)
-    if ACTIVATION == "prelu":
-        slope = tl.load(slopes + channel, mask=channel_exists, other=0.0)
+    if to.bias is not None:
+        value += tl.load(to.bias + channel, mask=channel_exists, other=0.0)
+    if to.residual is not None and not end.residual_last:
+        value += tl.load(to.residual + residual_offset, mask=mask, other=0.0).to(tl.float32)
+    if end.activation == "prelu":
+        slope = tl.load(to.slopes + channel, mask=channel_exists, other=0.0)
         result = tl.where(value < 0, value * slope, value)
     else:
-        result = activate(value, ACTIVATION, SLOPE)
-    if RESIDUAL == "last":
-        result += tl.load(residual + residual_offset, mask=mask, other=0.0).to(tl.float32)
-    result = to_stored(result, low, high, OUT_FORMAT, out.dtype.element_ty, INTERPRETED)
-    tl.store(out + offset, result, mask=mask)
-    if HAS_FLAG:
-        raise_flag(flag, value, result)
+        result = activate(value, end.activation, end.slope)
+    if to.residual is not None and end.residual_last:
+        result += tl.load(to.residual + residual_offset, mask=mask, other=0.0).to(tl.float32)
+    result = to_stored(result, to.low, to.high, end.out_format, to.out.dtype.element_ty)
+    tl.store(to.out + offset, result, mask=mask)
+    if to.flag is not None:
+        raise_flag(to.flag, value, result)
     return result

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .statistics import Statistics
+from .statistics import Statistics, record
 from .types import INTERPRETED, Call, Config, ceil_div, next_power_of_two
 
 # Channels of a program, where groups are smaller than that: whole lines of memory, many programs.
@@ -31,10 +31,8 @@ class Norm:
 
 @triton.jit
 def merge_kernel(
-    means,  # [images, chunks, CHANNELS] float32
-    deviations,  # [images, chunks, CHANNELS] float32: sums of squares
-    counts,  # [images, chunks] float32: pixels
-    gamma,  # [images, CHANNELS], gamma_pitch from image to image; 0 where all share one
+    stats,  # Measuring: [images, chunks, CHANNELS] and [images, chunks]
+    gamma,  # [images, CHANNELS], gamma_pitch from image to image, 0 where all share one; or None
     centre,  # [images, CHANNELS] float32: y = (x - centre) * scale
     scale,
     chunks,
@@ -42,7 +40,6 @@ def merge_kernel(
     epsilon,
     CHANNELS: tl.constexpr,
     GROUPS: tl.constexpr,
-    HAS_GAMMA: tl.constexpr,
     BLOCK_CHUNKS: tl.constexpr,
     BLOCK_GROUPS: tl.constexpr,
     BLOCK_IN_GROUP: tl.constexpr,
@@ -60,11 +57,11 @@ def merge_kernel(
     for start in range(0, chunks, BLOCK_CHUNKS):
         chunk = start + tl.arange(0, BLOCK_CHUNKS)
         row = image.to(tl.int64) * chunks + chunk
-        pixels = tl.load(counts + row, mask=chunk < chunks, other=0.0)[:, None]
+        pixels = tl.load(stats.counts + row, mask=chunk < chunks, other=0.0)[:, None]
         place = row[:, None] * CHANNELS + channel[None, :]
         mask = (chunk < chunks)[:, None] & exists[None, :]
-        chunk_mean = tl.load(means + place, mask=mask, other=0.0)  # [BLOCK_CHUNKS, BLOCK]
-        chunk_deviation = tl.load(deviations + place, mask=mask, other=0.0)
+        chunk_mean = tl.load(stats.means + place, mask=mask, other=0.0)  # [BLOCK_CHUNKS, BLOCK]
+        chunk_deviation = tl.load(stats.deviations + place, mask=mask, other=0.0)
         # A chunk may be of no pixels, and so may all of these be.
         here = tl.sum(pixels)
         here_mean = tl.sum(chunk_mean * pixels, axis=0) / tl.maximum(here, 1.0)
@@ -86,7 +83,7 @@ def merge_kernel(
     inverse = 1.0 / tl.sqrt_rn(variance + epsilon)
     everywhere = tl.zeros((BLOCK_GROUPS, BLOCK_IN_GROUP), dtype=tl.float32)
     factor = (inverse[:, None] + everywhere).reshape(BLOCK)
-    if HAS_GAMMA:
+    if gamma is not None:
         row = gamma + image.to(tl.int64) * gamma_pitch
         factor = factor * tl.load(row + channel, mask=exists, other=0.0).to(tl.float32)
     place = image * CHANNELS + channel
@@ -116,10 +113,8 @@ def prepare(
     block_groups = max(1, min(next_power_of_two(groups), _CHANNELS // in_group))
     block_chunks = max(1, min(next_power_of_two(chunks), _VALUES // (block_groups * in_group)))
     values = {
-        "means": statistics.means,
-        "deviations": statistics.deviations,
-        "counts": statistics.counts,
-        "gamma": centre if gamma is None else gamma,
+        "stats": record(statistics),
+        "gamma": gamma,
         "centre": centre,
         "scale": scale,
         "chunks": chunks,
@@ -127,7 +122,6 @@ def prepare(
         "epsilon": epsilon,
         "CHANNELS": channels,
         "GROUPS": groups,
-        "HAS_GAMMA": gamma is not None,
         "BLOCK_CHUNKS": block_chunks,
         "BLOCK_GROUPS": block_groups,
         "BLOCK_IN_GROUP": in_group,

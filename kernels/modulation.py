@@ -8,13 +8,13 @@ before the epilogue; any of the three may be left out, and may be the same for a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 
+from .records import Modulating
 from .types import Config
 
 
@@ -32,28 +32,32 @@ class Modulation:
     scale_out: torch.Tensor | None = None
     noise: torch.Tensor | None = None
 
-    def arguments(
-        self, like: torch.Tensor, channels: tuple[int, int], out_size: tuple[int, int]
-    ) -> dict[str, Any]:
-        """A kernel's arguments. `like`, which is the input, stands for absent pointers.
+    def record(
+        self, samples: int, channels: tuple[int, int], out_size: tuple[int, int]
+    ) -> Modulating:
+        """What a kernel is told of it.
 
         Args:
-            like: [N, C_IN, H, W].
+            samples: how many images there are.
             channels: C_IN and C_OUT.
             out_size: height and width of the output.
         """
         rows = {"scale_in": channels[:1], "scale_out": channels[1:], "noise": out_size}
-        result: dict[str, Any] = {}
-        for field in fields(self):
-            value, name = getattr(self, field.name), field.name
-            if value is not None:
-                _check(name, value, like.shape[0], rows[name])
-            result[name] = like if value is None else value
-            # Elements from one sample to the next: none where all share one.
-            own = value is not None and value.shape[0] > 1
-            result[f"{name}_pitch"] = value.stride(0) if own else 0
-            result[f"HAS_{name.upper()}"] = value is not None
-        return result
+        for name, row in rows.items():
+            if (value := getattr(self, name)) is not None:
+                _check(name, value, samples, row)
+        return Modulating(
+            scale_in=self.scale_in,
+            scale_in_pitch=_own_pitch(self.scale_in),
+            scale_out=self.scale_out,
+            noise=self.noise,
+            noise_pitch=_own_pitch(self.noise),
+        )
+
+    @property
+    def scale_out_pitch(self) -> int:
+        """Elements from one sample's scales of the output to the next one's, see `_own_pitch`."""
+        return _own_pitch(self.scale_out)
 
     def reference_input(self, x: torch.Tensor) -> torch.Tensor:
         """x [N, C, H, W], scaled and rounded to its own type, in float64."""
@@ -69,6 +73,11 @@ class Modulation:
 
 
 UNMODULATED = Modulation()
+
+
+def _own_pitch(value: torch.Tensor | None) -> int:
+    """Elements from one sample to the next: none where all share one."""
+    return value.stride(0) if value is not None and value.shape[0] > 1 else 0
 
 
 def is_swapped(config: Config, through_registers: bool) -> bool:
@@ -128,22 +137,21 @@ class Modulated:
 @triton.jit
 def scale_input(
     a,  # [BLOCK_PIXELS, BLOCK_K]
-    scale_in,
-    scale_in_pitch,
+    mod,  # Modulating, with a scale_in
     image,  # [BLOCK_PIXELS]
     first_image,
     images,
     channel,  # [BLOCK_K]
-    C_IN: tl.constexpr,
-    ONE_IMAGE: tl.constexpr,  # all pixels are of first_image
+    layer: tl.constexpr,  # Layer
+    how: tl.constexpr,  # Tiling
 ):
     """The input times its scale, rounded to the input's own type."""
-    exists = channel < C_IN
-    if ONE_IMAGE:
-        row = scale_in + first_image.to(tl.int64) * scale_in_pitch + channel
+    exists = channel < layer.c_in
+    if how.one_image:
+        row = mod.scale_in + first_image.to(tl.int64) * mod.scale_in_pitch + channel
         scale = tl.load(row, mask=exists, other=0.0)[None, :]
     else:
-        row = scale_in + image.to(tl.int64)[:, None] * scale_in_pitch + channel[None, :]
+        row = mod.scale_in + image.to(tl.int64)[:, None] * mod.scale_in_pitch + channel[None, :]
         scale = tl.load(row, mask=(image < images)[:, None] & exists[None, :], other=0.0)
     return (a.to(tl.float32) * scale.to(tl.float32)).to(a.dtype)
 
@@ -151,10 +159,7 @@ def scale_input(
 @triton.jit
 def modulate_output(
     sums,  # [BLOCK_PIXELS, BLOCK_COLUMNS] float32
-    scale_out,
-    scale_out_pitch: tl.constexpr,  # 0: all samples share one
-    noise,
-    noise_pitch,
+    mod,  # Modulating
     image,  # [BLOCK_PIXELS]
     channel,  # [BLOCK_COLUMNS]
     channel_exists,  # [BLOCK_COLUMNS]
@@ -162,19 +167,20 @@ def modulate_output(
     pixel_exists,  # of the same shape
     images,
     adds_noise,  # of the programs that share a sum, one
-    HAS_SCALE_OUT: tl.constexpr,
-    HAS_NOISE: tl.constexpr,
+    SCALE_OUT_PITCH: tl.constexpr,  # 0: all samples share one
 ):
     """The sums times their scale, plus noise: linear, so that parts of sums take it as well."""
     image64 = image.to(tl.int64)[:, None]
-    if HAS_SCALE_OUT and scale_out_pitch == 0:
-        scale = tl.load(scale_out + channel, channel_exists, other=0.0)
-        sums *= scale.to(tl.float32)[None, :]
-    elif HAS_SCALE_OUT:
-        mask = (image < images)[:, None] & channel_exists[None, :]
-        scale = tl.load(scale_out + image64 * scale_out_pitch + channel[None, :], mask, other=0.0)
-        sums *= scale.to(tl.float32)
-    if HAS_NOISE:
+    if mod.scale_out is not None:
+        if SCALE_OUT_PITCH == 0:
+            scale = tl.load(mod.scale_out + channel, channel_exists, other=0.0)
+            sums *= scale.to(tl.float32)[None, :]
+        else:
+            mask = (image < images)[:, None] & channel_exists[None, :]
+            row = mod.scale_out + image64 * SCALE_OUT_PITCH + channel[None, :]
+            sums *= tl.load(row, mask, other=0.0).to(tl.float32)
+    if mod.noise is not None:
         mask = pixel_exists & adds_noise
-        sums += tl.load(noise + image64 * noise_pitch + pixel, mask, other=0.0).to(tl.float32)
+        place = mod.noise + image64 * mod.noise_pitch + pixel
+        sums += tl.load(place, mask, other=0.0).to(tl.float32)
     return sums

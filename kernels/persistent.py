@@ -8,8 +8,6 @@ stores. It pays where there are several tiles to a multiprocessor; whether it do
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from .types import Config
@@ -27,8 +25,3 @@ def programs(config: Config, tiles: int, device: torch.device) -> int:
     if not config.persistent:
         return tiles
     return min(tiles, config.persistent * multiprocessors(device))
-
-
-def arguments(config: Config, tiles: int) -> dict[str, Any]:
-    """What a kernel is told of the way its programs walk."""
-    return {"tiles": tiles, "PERSISTENT": config.persistent > 0}

@@ -10,7 +10,6 @@ as it would be in memory, so it is the same image either way. `prologue_cost.py`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -18,6 +17,7 @@ import triton.language as tl
 
 from .epilogue import ACTIVATIONS, Epilogue, activate, to_stored
 from .merge import Norm, row_pitch
+from .records import InputNorm
 
 
 @dataclass(frozen=True)
@@ -53,68 +53,47 @@ def accepts(activation: str) -> bool:
     return activation in ACTIVATIONS and activation != "prelu"
 
 
-def arguments(given: Normalised | None, like: torch.Tensor, padded: bool) -> dict[str, Any]:
-    """A kernel's arguments. `like`, which is the input [N, C_IN, H, W], stands for absent pointers.
-
-    padded: whether zeros are read around the input.
-    """
-    shift = None
-    if given is not None:
-        shift = given.shift
-        found, needed = tuple(given.norm.centre.shape), tuple(like.shape[:2])
-        if found != needed or (shift is not None and tuple(shift.shape)[-1:] != needed[1:]):
-            raise ValueError(f"normalised: found a norm of {found}, needed one of {needed}")
-    return {
-        "norm_centre": like if given is None else given.norm.centre,
-        "norm_scale": like if given is None else given.norm.scale,
-        "norm_shift": like if shift is None else shift,
-        "norm_shift_pitch": row_pitch(shift),
-        "HAS_NORM": given is not None,
-        "HAS_NORM_SHIFT": shift is not None,
-        "NORM_PADDED": padded,
-        "NORM_ACTIVATION": "none" if given is None else given.activation,
-        "NORM_SLOPE": 0.0 if given is None else given.slope,
-    }
+def record(given: Normalised | None, x: torch.Tensor) -> InputNorm | None:
+    """What a kernel is told of it; x is the input [N, C_IN, H, W]."""
+    if given is None:
+        return None
+    shift = given.shift
+    found, needed = tuple(given.norm.centre.shape), tuple(x.shape[:2])
+    if found != needed or (shift is not None and tuple(shift.shape)[-1:] != needed[1:]):
+        raise ValueError(f"normalised: found a norm of {found}, needed one of {needed}")
+    return InputNorm(given.norm.centre, given.norm.scale, shift, row_pitch(shift))
 
 
 @triton.jit
 def normalise_input(
     a,  # [BLOCK_PIXELS, BLOCK_K]
     inside,  # [BLOCK_PIXELS, 1 or BLOCK_K]: of the input, not of padding
-    centre,
-    scale,
-    shift,
-    shift_pitch,
+    norm,  # InputNorm
     image,  # [BLOCK_PIXELS]
     first_image,
     images,
     channel,  # [BLOCK_K]
-    C_IN: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    ONE_IMAGE: tl.constexpr,  # all pixels are of first_image
-    HAS_SHIFT: tl.constexpr,
-    PADDED: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    layer: tl.constexpr,  # Layer
+    how: tl.constexpr,  # Tiling
 ):
     """The input normalised and activated, rounded to its own type."""
-    exists = (channel < C_IN)[None, :]
-    if ONE_IMAGE:
+    exists = (channel < layer.c_in)[None, :]
+    if how.one_image:
         row = first_image.to(tl.int64)
         mask = exists
     else:
         row = image.to(tl.int64)[:, None]
         mask = (image < images)[:, None] & exists
-    place = row * C_IN + channel[None, :]
-    value = a.to(tl.float32) - tl.load(centre + place, mask=mask, other=0.0)
-    value *= tl.load(scale + place, mask=mask, other=0.0)
-    if HAS_SHIFT:
-        value += tl.load(shift + row * shift_pitch + channel[None, :], mask=mask, other=0.0)
-    value = activate(value, ACTIVATION, SLOPE)
-    if PADDED:
+    place = row * layer.c_in + channel[None, :]
+    value = a.to(tl.float32) - tl.load(norm.centre + place, mask=mask, other=0.0)
+    value *= tl.load(norm.scale + place, mask=mask, other=0.0)
+    if norm.shift is not None:
+        shift = norm.shift + row * norm.shift_pitch + channel[None, :]
+        value += tl.load(shift, mask=mask, other=0.0)
+    value = activate(value, layer.norm_activation, layer.norm_slope)
+    if layer.norm_padded:
         value = tl.where(inside, value, 0.0)
     # Beyond the channels the weights may be those of the next tap.
-    if C_IN % BLOCK_K != 0:
+    if layer.c_in % how.block_k != 0:
         value = tl.where(exists, value, 0.0)
-    return to_stored(value, 0.0, 0.0, "nhwc", a.dtype, INTERPRETED)
+    return to_stored(value, 0.0, 0.0, "nhwc", a.dtype)

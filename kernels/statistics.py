@@ -12,13 +12,13 @@ to, and the norm is then the same whoever measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
 from .layout import pitch
+from .records import Measuring
 from .types import Call, Config, box_of, ceil_div
 
 # Chunks of one image: enough programs for small batches, few enough to merge quickly.
@@ -65,14 +65,9 @@ def size(images: int, chunks: int, channels: int) -> int:
     return images * chunks * (2 * channels + 1)
 
 
-def arguments(found: Statistics | None, like: torch.Tensor) -> dict[str, Any]:
-    """A kernel's arguments; `like` stands for absent pointers."""
-    return {
-        "means": like if found is None else found.means,
-        "deviations": like if found is None else found.deviations,
-        "counts": like if found is None else found.counts,
-        "HAS_STATISTICS": found is not None,
-    }
+def record(found: Statistics | None) -> Measuring | None:
+    """What a kernel that measures what it stores is told."""
+    return None if found is None else Measuring(found.means, found.deviations, found.counts)
 
 
 def chunks_of(config: Config, images: int, rows: int, columns: int, copies: int = 1) -> int:
@@ -106,9 +101,7 @@ def store_statistics(
     channel,  # [BLOCK_COLUMNS]
     column_exists,  # [BLOCK_COLUMNS]
     chunk,  # its number among those of all images; of the tile, or [BLOCK_COLUMNS]
-    means,
-    deviations,
-    counts,
+    stats,  # Measuring
     CHANNELS: tl.constexpr,
 ):
     """The statistics of a tile, column by column; whoever has some of a chunk stores its count."""
@@ -118,17 +111,15 @@ def store_statistics(
     apart = tl.where(exists, value - mean[None, :], 0.0)
     chunk = chunk.to(tl.int64) + tl.zeros(channel.shape, tl.int64)
     place = chunk * CHANNELS + channel
-    tl.store(means + place, mean, mask=column_exists)
-    tl.store(deviations + place, tl.sum(apart * apart, axis=0), mask=column_exists)
-    tl.store(counts + chunk, count, mask=column_exists)
+    tl.store(stats.means + place, mean, mask=column_exists)
+    tl.store(stats.deviations + place, tl.sum(apart * apart, axis=0), mask=column_exists)
+    tl.store(stats.counts + chunk, count, mask=column_exists)
 
 
 @triton.jit
 def statistics_kernel(
     x,  # [images, pixels, CHANNELS], X_PITCH from pixel to pixel
-    means,  # [images, chunks, CHANNELS] float32
-    deviations,  # [images, chunks, CHANNELS] float32
-    counts,  # [images, chunks] float32
+    stats,  # Measuring: [images, chunks, CHANNELS] and [images, chunks]
     pixels,
     chunks,
     per_chunk,  # pixels
@@ -159,9 +150,9 @@ def statistics_kernel(
         mean += delta * (here / total)
         count = total
     place = tl.program_id(0) * CHANNELS + channel
-    tl.store(means + place, mean, mask=channel_exists)
-    tl.store(deviations + place, deviation, mask=channel_exists)
-    tl.store(counts + tl.program_id(0), count)
+    tl.store(stats.means + place, mean, mask=channel_exists)
+    tl.store(stats.deviations + place, deviation, mask=channel_exists)
+    tl.store(stats.counts + tl.program_id(0), count)
 
 
 def prepare(x: torch.Tensor, config: Config) -> tuple[Statistics, Call]:
@@ -176,9 +167,7 @@ def prepare(x: torch.Tensor, config: Config) -> tuple[Statistics, Call]:
     assert found is not None
     values = {
         "x": x,
-        "means": found.means,
-        "deviations": found.deviations,
-        "counts": found.counts,
+        "stats": record(found),
         "pixels": pixels,
         "chunks": chunks,
         "per_chunk": per_chunk,

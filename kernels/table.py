@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from . import (
-    conv_cases,
-    conv_transpose_cases,
-    depthwise_cases,
-    linear_cases,
-    normalise_cases,
-    pointwise_cases,
-    to_image,
-)
+from .conv import cases as conv
+from .conv_transpose import cases as conv_transpose
+from .depthwise import cases as depthwise
+from .linear import cases as linear
+from .normalise import cases as normalise
+from .pointwise import cases as pointwise
+from .to_image import cases as to_image
 from .types import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
-    conv_cases.KERNEL,
-    conv_transpose_cases.KERNEL,
-    depthwise_cases.KERNEL,
-    linear_cases.KERNEL,
-    normalise_cases.KERNEL,
-    pointwise_cases.KERNEL,
+    conv.KERNEL,
+    conv_transpose.KERNEL,
+    depthwise.KERNEL,
+    linear.KERNEL,
+    normalise.KERNEL,
+    pointwise.KERNEL,
     to_image.KERNEL,
 )

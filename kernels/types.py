@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .layout import pitch
 
 # Triton chooses between compiling and interpreting when a kernel is defined: here, for good.
 INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
+# The same, as kernels see it.
+IS_INTERPRETED = tl.constexpr(INTERPRETED)
 
 # "ieee" is true fp32; "tf32" (ten bits of mantissa, on the tensor cores) is for whoever asks.
 PRECISIONS = ("ieee", "tf32")

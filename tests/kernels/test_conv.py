@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastgan.kernels import conv
-from fastgan.kernels.conv_cases import KERNEL, Case
+from fastgan.kernels.conv.cases import KERNEL, Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated, Modulation
 from fastgan.kernels.types import Config

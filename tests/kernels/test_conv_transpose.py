@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastgan.kernels import conv_transpose
-from fastgan.kernels.conv_transpose_cases import KERNEL, Case
+from fastgan.kernels.conv_transpose.cases import KERNEL, Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.types import Config

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastgan.kernels import depthwise
-from fastgan.kernels.depthwise_cases import KERNEL, Case
+from fastgan.kernels.depthwise.cases import KERNEL, Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.types import Config

@@ -3,7 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fastgan.kernels import conv, conv_cases, conv_transpose_cases, to_image
+from fastgan.kernels import conv, to_image
+from fastgan.kernels.conv import cases as conv_cases
+from fastgan.kernels.conv_transpose import cases as conv_transpose_cases
 from fastgan.kernels.e4m3 import E4M3, LARGEST, quantise, rounded
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulation

@@ -18,7 +18,7 @@ from fastgan.kernels import latents
 
 integers = ("size", "total_blocks", "key_0", "key_1", "start_low", "start_high", "stream")
 signature = {"out": "*fp32", **dict.fromkeys(integers, "i32")}
-signature |= {**dict.fromkeys(("offset", "scale", "limit"), "fp32"), "KIND": "constexpr"}
+signature |= {"parameters": ("fp32", "fp32", "fp32"), "KIND": "constexpr"}
 signature["BLOCK"] = "constexpr"
 kernels = [
     (latents._fill_kernel, signature, {"KIND": kind, "BLOCK": latents.BLOCK}) for kind in (1, 2, 3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastgan.kernels import conv, normalise, prologue_cost
-from fastgan.kernels.conv_cases import KERNEL, Case
+from fastgan.kernels.conv.cases import KERNEL, Case
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.merge import Norm
 from fastgan.kernels.prologue import Normalised

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from fastgan.kernels import conv_cases, conv_transpose_cases, merge, normalise
+from fastgan.kernels import merge, normalise
+from fastgan.kernels.conv import cases as conv_cases
+from fastgan.kernels.conv_transpose import cases as conv_transpose_cases
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.statistics import Statistics

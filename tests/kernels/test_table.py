@@ -1,5 +1,10 @@
 """Every kernel, every case, against its own reference in float64."""
 
+import importlib
+import inspect
+import pkgutil
+
+import fastgan.kernels
 import pytest
 from fastgan.kernels import e4m3
 from fastgan.kernels.table import KERNELS
@@ -27,6 +32,19 @@ def test_case(kernel, case, device):
     out = prepared.run()
     assert out is prepared.out
     assert_close(out, kernel.reference(**inputs.reference), case.dtype, case)
+
+
+def jit_functions():
+    for found in pkgutil.walk_packages(fastgan.kernels.__path__, "fastgan.kernels."):
+        for name, value in vars(importlib.import_module(found.name)).items():
+            if type(value).__name__ in ("JITFunction", "InterpretedFunction"):
+                yield f"{value.fn.__module__}.{name}", value.fn
+
+
+def test_no_kernel_takes_more_than_twelve_arguments():
+    found = {name: len(inspect.signature(fn).parameters) for name, fn in jit_functions()}
+    assert len(found) > 20
+    assert {name: count for name, count in found.items() if count > 12} == {}
 
 
 def test_names_are_unique():

@@ -154,8 +154,9 @@ def _sources() -> str:
     from fastgan.kernels import types
 
     digest = hashlib.sha256()
-    for path in sorted(Path(types.__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    root = Path(types.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -14,19 +14,18 @@ that only the first one reads from memory.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from . import tiles
-from .conv import source
-from .depthwise_weight import PackedWeight, pack, pack_transposed
-from .epilogue import Epilogue, finish
-from .layout import pitch
-from .modulation import UNMODULATED, Modulation, modulate_output
-from .types import (
+from .. import tiles
+from ..conv.kernel import source
+from ..epilogue import Epilogue, finish
+from ..layout import pitch
+from ..modulation import UNMODULATED, Modulation, modulate_output
+from ..types import (
     INTERPRETED,
     Call,
     Config,
@@ -35,6 +34,7 @@ from .types import (
     ceil_div,
     next_power_of_two,
 )
+from .weight import PackedWeight, pack, pack_transposed
 
 __all__ = ["PackedWeight", "configs", "launch", "pack", "pack_transposed", "prepare"]
 
@@ -53,88 +53,87 @@ def is_read(row, rows, stride, dilation, taps):
     return any(rest == 0 and 0 <= tap < taps for tap, rest in found)
 
 
+class Strips(NamedTuple):
+    """`at`: the sizes of the images, and how they are tiled."""
+
+    images: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    strips: int  # of ROWS output rows of a phase, in an image
+    columns: int  # output columns per phase
+
+
+class Layer(NamedTuple):
+    """What is computed; of a pair of numbers, h is of rows and w of columns."""
+
+    channels: int
+    x_pitch: int  # elements from one pixel of x to the next
+    shared: bool  # all channels have one filter
+    taps_h: int
+    taps_w: int
+    phases_h: int
+    phases_w: int
+    stride_h: int
+    stride_w: int
+    dilation_h: int
+    dilation_w: int
+    origin_h: int  # phase p begins to read at (p + origin) // phases - (taps - 1)
+    origin_w: int
+    pad_mode: str
+    upsample: bool
+    scale_out_pitch: int  # 0: all samples share one
+
+
 @triton.jit
 def depthwise_kernel(
     x,  # [images, height, width, CHANNELS]
-    weight,  # [PHASES_H * PHASES_W, TAPS_H, TAPS_W, CHANNELS, or 1 where SHARED] float32
-    out,  # [images, out_height, out_width, CHANNELS], or as OUT_FORMAT says
-    residual,  # like out
-    bias,  # [CHANNELS] float32
-    slopes,  # [CHANNELS] float32: of a prelu
-    flag,  # [1] int32
-    scale_in,  # [images or 1, CHANNELS]
-    scale_out,  # [images or 1, CHANNELS]
-    noise,  # [images or 1, out_height, out_width]
-    scale_in_pitch,
-    scale_out_pitch,
-    noise_pitch,
-    images,
-    height,
-    width,
-    out_height,
-    out_width,
-    strips,  # of ROWS output rows of a phase, in an image
-    columns,  # output columns per phase
-    low,
-    high,
-    CHANNELS: tl.constexpr,
-    X_PITCH: tl.constexpr,  # elements from one pixel of x to the next
-    SHARED: tl.constexpr,  # all channels have one filter
-    TAPS_H: tl.constexpr,
-    TAPS_W: tl.constexpr,
-    PHASES_H: tl.constexpr,
-    PHASES_W: tl.constexpr,
-    STRIDE_H: tl.constexpr,
-    STRIDE_W: tl.constexpr,
-    DILATION_H: tl.constexpr,
-    DILATION_W: tl.constexpr,
-    ORIGIN_H: tl.constexpr,  # phase p begins to read at (p + ORIGIN) // PHASES - (TAPS - 1)
-    ORIGIN_W: tl.constexpr,
-    PAD_MODE: tl.constexpr,
-    UPSAMPLE: tl.constexpr,
-    HAS_SCALE_IN: tl.constexpr,
-    HAS_SCALE_OUT: tl.constexpr,
-    HAS_NOISE: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    HAS_FLAG: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    OUT_FORMAT: tl.constexpr,
-    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
-    RESIDUAL_PITCH: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    weight,  # [phases, taps_h, taps_w, CHANNELS, or 1 where shared] float32
+    at,  # Strips
+    mod,  # Modulating
+    to,  # Output: [images, out_height, out_width, CHANNELS], or as end.out_format says
+    layer: tl.constexpr,  # Layer
+    end: tl.constexpr,  # End
     ROWS: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
+    CHANNELS: tl.constexpr = layer.channels
+    FILTERS: tl.constexpr = 1 if layer.shared else CHANNELS
+    TAPS_H: tl.constexpr = layer.taps_h
+    TAPS_W: tl.constexpr = layer.taps_w
+    STRIDE_H: tl.constexpr = layer.stride_h
+    DILATION_H: tl.constexpr = layer.dilation_h
+    IN_ROWS: tl.constexpr = (ROWS - 1) * STRIDE_H + (TAPS_H - 1) * DILATION_H + 1
     CHANNEL_TILES: tl.constexpr = (CHANNELS + BLOCK_CHANNELS - 1) // BLOCK_CHANNELS
-    FILTERS: tl.constexpr = 1 if SHARED else CHANNELS
     tile = tl.program_id(0)
     channel = tile % CHANNEL_TILES * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
     channel_exists = channel < CHANNELS
     pixel = tile // CHANNEL_TILES * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
-    image = pixel // (strips * columns)
-    q_h = pixel % (strips * columns) // columns * ROWS
-    q_w = pixel % columns
+    image = pixel // (at.strips * at.columns)
+    q_h = pixel % (at.strips * at.columns) // at.columns * ROWS
+    q_w = pixel % at.columns
     image64 = image.to(tl.int64)
-    x_image = x + image64 * height * width * X_PITCH
+    x_image = x + image64 * at.height * at.width * layer.x_pitch
 
-    for phase in range(PHASES_H * PHASES_W):
-        phase_h = phase // PHASES_W
-        phase_w = phase % PHASES_W
-        first_h = q_h * STRIDE_H + (phase_h + ORIGIN_H) // PHASES_H - (TAPS_H - 1)
-        first_w = q_w * STRIDE_W + (phase_w + ORIGIN_W) // PHASES_W - (TAPS_W - 1)
+    for phase in range(layer.phases_h * layer.phases_w):
+        phase_h = phase // layer.phases_w
+        phase_w = phase % layer.phases_w
+        first_h = q_h * STRIDE_H + (phase_h + layer.origin_h) // layer.phases_h - (TAPS_H - 1)
+        first_w = q_w * layer.stride_w + (phase_w + layer.origin_w) // layer.phases_w - (TAPS_W - 1)
         sums = (tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), dtype=tl.float32),) * ROWS
         for tap_w in range(TAPS_W):
-            in_w = source(first_w + tap_w * DILATION_W, width, PAD_MODE, UPSAMPLE)
-            inside_w = (in_w >= 0) & (in_w < width) & (image < images)
-            for row in tl.static_range((ROWS - 1) * STRIDE_H + (TAPS_H - 1) * DILATION_H + 1):
+            in_w = first_w + tap_w * layer.dilation_w
+            in_w = source(in_w, at.width, layer.pad_mode, layer.upsample)
+            inside_w = (in_w >= 0) & (in_w < at.width) & (image < at.images)
+            for row in tl.static_range(IN_ROWS):
                 if is_read(row, ROWS, STRIDE_H, DILATION_H, TAPS_H):
-                    in_h = source(first_h + row, height, PAD_MODE, UPSAMPLE)
-                    inside = inside_w & (in_h >= 0) & (in_h < height)
+                    in_h = source(first_h + row, at.height, layer.pad_mode, layer.upsample)
+                    inside = inside_w & (in_h >= 0) & (in_h < at.height)
+                    x_pixel = x_image + (in_h * at.width + in_w) * layer.x_pitch
                     value = tl.load(
-                        (x_image + (in_h * width + in_w) * X_PITCH)[:, None] + channel[None, :],
+                        x_pixel[:, None] + channel[None, :],
                         mask=inside[:, None] & channel_exists[None, :],
                         other=0.0,
                     ).to(tl.float32)  # [BLOCK_PIXELS, BLOCK_CHANNELS]
@@ -142,7 +141,7 @@ def depthwise_kernel(
                         if tap_of(row, r, STRIDE_H, DILATION_H, TAPS_H) >= 0:
                             tap_h = tap_of(row, r, STRIDE_H, DILATION_H, TAPS_H)
                             place = ((phase * TAPS_H + tap_h) * TAPS_W + tap_w) * FILTERS
-                            if SHARED:
+                            if layer.shared:
                                 taps = tl.load(weight + place)
                             else:
                                 taps = tl.load(weight + place + channel, channel_exists, 0.0)
@@ -151,38 +150,34 @@ def depthwise_kernel(
                             sums = sums[:r] + (total,) + sums[r + 1 :]  # noqa: RUF005 - Triton's
 
         for r in tl.static_range(ROWS):
-            out_h = (q_h + r) * PHASES_H + phase_h
-            out_w = q_w * PHASES_W + phase_w
-            pixel_exists = (image < images) & (out_h < out_height) & (out_w < out_width)
-            in_image = out_h * out_width + out_w
+            out_h = (q_h + r) * layer.phases_h + phase_h
+            out_w = q_w * layer.phases_w + phase_w
+            pixel_exists = (image < at.images) & (out_h < at.out_height) & (out_w < at.out_width)
+            in_image = out_h * at.out_width + out_w
             result = sums[r]
-            if HAS_SCALE_IN:
+            if mod.scale_in is not None:
                 # What scales a channel before its filter may as well scale it behind.
-                scale_mask = (image < images)[:, None] & channel_exists[None, :]
-                scale = (scale_in + image64 * scale_in_pitch)[:, None] + channel[None, :]
+                scale_mask = (image < at.images)[:, None] & channel_exists[None, :]
+                scale = (mod.scale_in + image64 * mod.scale_in_pitch)[:, None] + channel[None, :]
                 result *= tl.load(scale, scale_mask, other=0.0).to(tl.float32)
             result = modulate_output(
                 result,
-                scale_out,
-                scale_out_pitch,
-                noise,
-                noise_pitch,
+                mod,
                 image,
                 channel,
                 channel_exists,
                 in_image[:, None],
                 pixel_exists[:, None],
-                images,
+                at.images,
                 True,
-                HAS_SCALE_OUT,
-                HAS_NOISE,
+                layer.scale_out_pitch,
             )
-            plane = out_height * out_width
-            if OUT_FORMAT == "float32_nchw":
+            plane = at.out_height * at.out_width
+            if end.out_format == "float32_nchw":
                 offset = (image64 * CHANNELS * plane + in_image)[:, None] + channel[None, :] * plane
             else:
-                offset = ((image64 * plane + in_image) * OUT_PITCH)[:, None] + channel[None, :]
-            residual_offset = (image64 * plane + in_image) * RESIDUAL_PITCH
+                offset = ((image64 * plane + in_image) * end.out_pitch)[:, None] + channel[None, :]
+            residual_offset = (image64 * plane + in_image) * end.residual_pitch
             finish(
                 result,
                 channel[None, :],
@@ -190,20 +185,8 @@ def depthwise_kernel(
                 offset,
                 residual_offset[:, None] + channel[None, :],
                 pixel_exists[:, None] & channel_exists[None, :],
-                out,
-                bias,
-                residual,
-                slopes,
-                flag,
-                low,
-                high,
-                HAS_BIAS,
-                RESIDUAL,
-                HAS_FLAG,
-                ACTIVATION,
-                SLOPE,
-                OUT_FORMAT,
-                INTERPRETED,
+                to,
+                end,
             )
 
 
@@ -268,33 +251,30 @@ def prepare(
     arguments = {
         "x": x,
         "weight": packed.data,
-        "images": images,
-        "height": height,
-        "width": width,
-        "out_height": out_height,
-        "out_width": out_width,
-        "strips": strips,
-        "columns": columns,
-        "CHANNELS": channels,
-        "X_PITCH": x_pitch,
-        "SHARED": packed.data.shape[-1] == 1,
-        "TAPS_H": packed.taps[0],
-        "TAPS_W": packed.taps[1],
-        "PHASES_H": packed.phases[0],
-        "PHASES_W": packed.phases[1],
-        "STRIDE_H": packed.stride[0],
-        "STRIDE_W": packed.stride[1],
-        "DILATION_H": packed.dilation[0],
-        "DILATION_W": packed.dilation[1],
-        "ORIGIN_H": packed.origin[0],
-        "ORIGIN_W": packed.origin[1],
-        "PAD_MODE": packed.pad_mode,
-        "UPSAMPLE": packed.upsample,
+        "at": Strips(images, height, width, out_height, out_width, strips, columns),
+        "mod": modulation.record(images, (channels, channels), (out_height, out_width)),
+        "layer": Layer(
+            channels=channels,
+            x_pitch=x_pitch,
+            shared=packed.data.shape[-1] == 1,
+            taps_h=packed.taps[0],
+            taps_w=packed.taps[1],
+            phases_h=packed.phases[0],
+            phases_w=packed.phases[1],
+            stride_h=packed.stride[0],
+            stride_w=packed.stride[1],
+            dilation_h=packed.dilation[0],
+            dilation_w=packed.dilation[1],
+            origin_h=packed.origin[0],
+            origin_w=packed.origin[1],
+            pad_mode=packed.pad_mode,
+            upsample=packed.upsample,
+            scale_out_pitch=modulation.scale_out_pitch,
+        ),
         "ROWS": config.block_k,
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_CHANNELS": config.block_n,
-        **modulation.arguments(x, (channels, channels), (out_height, out_width)),
-        **epilogue.arguments(x, out, bias, residual, flag, slopes),
+        **epilogue.arguments(out, bias, residual, flag, slopes),
     }
     programs = ceil_div(images * strips * columns, config.block_m)
     programs *= ceil_div(channels, config.block_n)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .conv_weight import PAD_MODES
-from .types import ceil_div
+from ..conv.weight import PAD_MODES
+from ..types import ceil_div
 
 
 @dataclass(frozen=True)

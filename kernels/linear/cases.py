@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .epilogue import PLAIN, Epilogue
-from .linear import configs, launch, pack, pack_bias, prepare
-from .types import DTYPES, Inputs, Kernel
+from ..epilogue import PLAIN, Epilogue
+from ..types import DTYPES, Inputs, Kernel
+from . import configs, launch, pack, pack_bias, prepare
 
 
 @dataclass(frozen=True)

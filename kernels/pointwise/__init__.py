@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from .epilogue import PLAIN, activate, finish
-from .types import INTERPRETED, Call, Config, Prepared, ceil_div
+from ..epilogue import PLAIN, activate, finish
+from ..types import INTERPRETED, Call, Config, Prepared, ceil_div
 
 UNARY = ("relu", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh", "mish", "hard_swish", "softplus")
 UNARY += ("exp", "log", "sqrt", "reciprocal", "neg", "abs", "square", "erf", "sin", "cos")
@@ -101,45 +101,36 @@ def apply_step(value, operand, OPERATION: tl.constexpr):
     return value
 
 
+class Chain(NamedTuple):
+    """`chain`: the steps, each a place in these, and how the tensors lie."""
+
+    channels: int
+    height: int
+    width: int
+    flat: tuple[bool, ...]  # of each tensor: whether its elements are in the order of the result's
+    strides: tuple[int, ...]  # of each tensor, four
+    steps: int
+    operations: tuple[str, ...]
+    numbers: tuple[float, ...]
+    tensors: tuple[int, ...]
+    kept: tuple[int, ...]
+    keep: tuple[int, ...]
+
+
 @triton.jit
 def pointwise_kernel(
-    tensor_0,  # each broadcasts to [N, CHANNELS, HEIGHT, WIDTH] with its strides
-    tensor_1,
-    tensor_2,
-    tensor_3,
-    tensor_4,
-    tensor_5,
-    out,  # [N, CHANNELS, HEIGHT, WIDTH] as OUT_FORMAT says, OUT_PITCH from pixel to pixel
-    bias,  # unused, as is all else that `finish` could do
-    residual,
-    slopes,
-    flag,  # [1] int32
+    tensors,  # each broadcasts to [N, CHANNELS, HEIGHT, WIDTH] with its strides
     elements,
-    low,
-    high,
-    CHANNELS: tl.constexpr,
-    HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr,
-    FLAT: tl.constexpr,  # of each tensor: whether its elements are in the order of the result's
-    STRIDES: tl.constexpr,  # of each tensor, four
-    STEPS: tl.constexpr,
-    OPERATIONS: tl.constexpr,
-    NUMBERS: tl.constexpr,
-    TENSORS: tl.constexpr,
-    KEPT: tl.constexpr,
-    KEEP: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    HAS_FLAG: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    OUT_FORMAT: tl.constexpr,
-    OUT_PITCH: tl.constexpr,
-    RESIDUAL_PITCH: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    to,  # Output: [N, CHANNELS, HEIGHT, WIDTH] as end.out_format says, without bias or residual
+    chain: tl.constexpr,  # Chain
+    end: tl.constexpr,  # End
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ):
+    CHANNELS: tl.constexpr = chain.channels
+    HEIGHT: tl.constexpr = chain.height
+    WIDTH: tl.constexpr = chain.width
+    STEPS: tl.constexpr = chain.steps
     row = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     element = row[:, None] * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
     mask = element < elements
@@ -154,55 +145,46 @@ def pointwise_kernel(
     kept_2 = value
     kept_3 = value
     for step in tl.static_range(STEPS):
-        if TENSORS[step] >= 0:
-            if TENSORS[step] == 0:
-                pointer = tensor_0
-            elif TENSORS[step] == 1:
-                pointer = tensor_1
-            elif TENSORS[step] == 2:
-                pointer = tensor_2
-            elif TENSORS[step] == 3:
-                pointer = tensor_3
-            elif TENSORS[step] == 4:
-                pointer = tensor_4
-            else:
-                pointer = tensor_5
-            if FLAT[TENSORS[step]]:
+        if chain.tensors[step] >= 0:
+            pointer = tensors[chain.tensors[step]]
+            if chain.flat[chain.tensors[step]]:
                 place = element
             else:
                 place = (
-                    image * STRIDES[4 * TENSORS[step]] + channel * STRIDES[4 * TENSORS[step] + 1]
+                    image * chain.strides[4 * chain.tensors[step]]
+                    + channel * chain.strides[4 * chain.tensors[step] + 1]
                 )
                 place += (
-                    in_h * STRIDES[4 * TENSORS[step] + 2] + in_w * STRIDES[4 * TENSORS[step] + 3]
+                    in_h * chain.strides[4 * chain.tensors[step] + 2]
+                    + in_w * chain.strides[4 * chain.tensors[step] + 3]
                 )
             operand = tl.load(pointer + place, mask=mask, other=0.0).to(tl.float32)
-        elif KEPT[step] == 0:
+        elif chain.kept[step] == 0:
             operand = kept_0
-        elif KEPT[step] == 1:
+        elif chain.kept[step] == 1:
             operand = kept_1
-        elif KEPT[step] == 2:
+        elif chain.kept[step] == 2:
             operand = kept_2
-        elif KEPT[step] == 3:
+        elif chain.kept[step] == 3:
             operand = kept_3
         else:
-            operand = tl.full((BLOCK_ROWS, BLOCK_COLUMNS), NUMBERS[step], tl.float32)
+            operand = tl.full((BLOCK_ROWS, BLOCK_COLUMNS), chain.numbers[step], tl.float32)
         # Triton 3.6 takes an element of a tuple out of its constexpr.
-        value = apply_step(value, operand, tl.constexpr(OPERATIONS[step]))
-        if KEEP[step] == 0:
+        value = apply_step(value, operand, tl.constexpr(chain.operations[step]))
+        if chain.keep[step] == 0:
             kept_0 = value
-        elif KEEP[step] == 1:
+        elif chain.keep[step] == 1:
             kept_1 = value
-        elif KEEP[step] == 2:
+        elif chain.keep[step] == 2:
             kept_2 = value
-        elif KEEP[step] == 3:
+        elif chain.keep[step] == 3:
             kept_3 = value
-    if OUT_FORMAT == "float32_nchw":
+    if end.out_format == "float32_nchw":
         offset = ((image * CHANNELS + channel) * HEIGHT + in_h) * WIDTH + in_w
-    elif OUT_PITCH == CHANNELS:
+    elif end.out_pitch == CHANNELS:
         offset = element
     else:
-        offset = pixel * OUT_PITCH + channel
+        offset = pixel * end.out_pitch + channel
     finish(
         tl.where(mask, value, 0.0),
         channel,
@@ -210,20 +192,8 @@ def pointwise_kernel(
         offset,
         offset,
         mask,
-        out,
-        bias,
-        residual,
-        slopes,
-        flag,
-        low,
-        high,
-        HAS_BIAS,
-        RESIDUAL,
-        HAS_FLAG,
-        ACTIVATION,
-        SLOPE,
-        OUT_FORMAT,
-        INTERPRETED,
+        to,
+        end,
     )
 
 
@@ -254,30 +224,31 @@ def prepare(
     out = epilogue.output(tensors[0], (n, c, h, w), out)
     config = config or configs()[0]
     flat, strides = [], []
-    for tensor in (*tensors, *[tensors[0]] * (MOST_TENSORS - len(tensors))):
+    for tensor in tensors:
         dense = tensor.permute(0, 2, 3, 1).is_contiguous()
         flat.append(dense and tuple(tensor.shape) == shape)
         sizes = zip(tensor.shape, tensor.stride(), strict=True)
         strides += [0 if size == 1 else stride for size, stride in sizes]
-    padded = [*tensors, *[tensors[0]] * MOST_TENSORS][:MOST_TENSORS]
     elements = n * c * h * w
     arguments: dict[str, Any] = {
-        **{f"tensor_{i}": tensor for i, tensor in enumerate(padded)},
+        "tensors": tuple(tensors),
         "elements": elements,
-        "CHANNELS": c,
-        "HEIGHT": h,
-        "WIDTH": w,
-        "FLAT": tuple(flat),
-        "STRIDES": tuple(strides),
-        "STEPS": len(steps),
-        "OPERATIONS": tuple(step.operation for step in steps),
-        "NUMBERS": tuple(float(step.number) for step in steps),
-        "TENSORS": tuple(step.tensor for step in steps),
-        "KEPT": tuple(step.kept for step in steps),
-        "KEEP": tuple(step.keep for step in steps),
+        "chain": Chain(
+            channels=c,
+            height=h,
+            width=w,
+            flat=tuple(flat),
+            strides=tuple(strides),
+            steps=len(steps),
+            operations=tuple(step.operation for step in steps),
+            numbers=tuple(float(step.number) for step in steps),
+            tensors=tuple(step.tensor for step in steps),
+            kept=tuple(step.kept for step in steps),
+            keep=tuple(step.keep for step in steps),
+        ),
         "BLOCK_ROWS": config.block_m,
         "BLOCK_COLUMNS": config.block_n,
-        **epilogue.arguments(tensors[0], out, None, None, flag),
+        **epilogue.arguments(out, flag=flag),
     }
     grid = (ceil_div(elements, config.block_m * config.block_n),)
     return Prepared(out, (Call(pointwise_kernel, grid, arguments, config),))

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from . import statistics as measuring
-from .conv_transpose import configs, launch, pack, prepare
-from .e4m3 import CASE_SCALE, E4M3, rounded, stored
-from .epilogue import PLAIN, Epilogue
-from .modulation import UNMODULATED, Modulated, Modulation
-from .types import DTYPES, Config, Inputs, Kernel, ceil_div
+from .. import statistics as measuring
+from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
+from ..epilogue import PLAIN, Epilogue
+from ..modulation import UNMODULATED, Modulated, Modulation
+from ..types import DTYPES, Config, Inputs, Kernel, ceil_div
+from . import configs, launch, pack, prepare
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from .e4m3 import E4M3, quantise
-from .types import ceil_div
+from ..e4m3 import E4M3, quantise
+from ..types import ceil_div
 
 PAD_MODES = ("zeros", "reflect", "edge")
 
@@ -35,6 +36,20 @@ class PackedWeight:
         return self.data.shape[1 if self.scale is None else 0]
 
     @property
+    def columns(self) -> int:
+        return self.c_out
+
+    @property
+    def copies(self) -> int:
+        """How often the output's pixels are tiled."""
+        return 1
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks of statistics a tile has; shuffled, it has none."""
+        return 1 if self.shuffle == 1 else 0
+
+    @property
     def channels(self) -> int:
         """Channels of the result, after the shuffle."""
         return self.c_out // self.shuffle**2
@@ -51,6 +66,41 @@ class PackedWeight:
             (padded[0] - reach[0]) // self.stride[0] + 1,
             (padded[1] - reach[1]) // self.stride[1] + 1,
         )
+
+    phase_size = output_size
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the result, after the shuffle."""
+        rows, columns = self.output_size(height, width)
+        return self.channels, rows * self.shuffle, columns * self.shuffle
+
+    def check_reflection(self, height: int, width: int) -> None:
+        """ValueError where reflected padding would reach beyond the other side."""
+        scale = 2 if self.upsample else 1
+        sizes = (height * scale, width * scale) * 2
+        reaches = any(p >= n for p, n in zip(self.padding, sizes, strict=True))
+        if self.pad_mode == "reflect" and reaches:
+            raise ValueError(f"x: found {height}x{width}, needed more than the padding reflects")
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What `kernel.Layer` has of it."""
+        return {
+            "transposed": False,
+            "taps_h": self.kernel[0],
+            "taps_w": self.kernel[1],
+            "tap_step_h": self.dilation[0],
+            "tap_step_w": self.dilation[1],
+            "step_h": self.stride[0],
+            "step_w": self.stride[1],
+            "base_h": -self.padding[0],
+            "base_w": -self.padding[1],
+            "pad_mode": self.pad_mode,
+            "upsample": self.upsample,
+            "shuffle": self.shuffle,
+            "shuffle_crd": self.shuffle > 1 and self.shuffle_mode == "CRD",
+            "norm_padded": self.pad_mode == "zeros" and any(self.padding),
+        }
 
 
 def pack(

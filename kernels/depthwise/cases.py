@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from . import conv_cases, conv_transpose_cases
-from .depthwise import PackedWeight, configs, launch, pack, pack_transposed, prepare
-from .epilogue import PLAIN, Epilogue
-from .modulation import UNMODULATED, Modulated, Modulation
-from .types import DTYPES, Config, Inputs, Kernel, ceil_div
+from ..conv import cases as conv_cases
+from ..conv_transpose import cases as conv_transpose_cases
+from ..epilogue import PLAIN, Epilogue
+from ..modulation import UNMODULATED, Modulated, Modulation
+from ..types import DTYPES, Config, Inputs, Kernel, ceil_div
+from . import PackedWeight, configs, launch, pack, pack_transposed, prepare
 
 
 @dataclass(frozen=True)

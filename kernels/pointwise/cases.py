@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .epilogue import PLAIN, Epilogue
-from .pointwise import MOST_TENSORS, Step, configs, launch, prepare
-from .types import DTYPES, Inputs, Kernel
+from ..epilogue import PLAIN, Epilogue
+from ..types import DTYPES, Inputs, Kernel
+from . import MOST_TENSORS, Step, configs, launch, prepare
 
 
 @dataclass(frozen=True)

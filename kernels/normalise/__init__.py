@@ -9,50 +9,43 @@ shift may be per channel, or per image and channel (AdaIN, conditional batch nor
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from . import merge as merging
-from . import statistics as measuring
-from .epilogue import Epilogue, finish
-from .layout import pitch
-from .merge import Norm
-from .prologue import Normalised
-from .statistics import Statistics
-from .types import INTERPRETED, Call, Config, Prepared, ceil_div, next_power_of_two
+from .. import merge as merging
+from .. import statistics as measuring
+from ..epilogue import Epilogue, finish
+from ..layout import pitch
+from ..merge import Norm
+from ..prologue import Normalised
+from ..records import InputNorm
+from ..statistics import Statistics
+from ..types import INTERPRETED, Call, Config, Prepared, ceil_div, next_power_of_two
+
+
+class Layer(NamedTuple):
+    """What is computed."""
+
+    channels: int
+    x_pitch: int  # elements from one pixel of x to the next
+    centre: bool = True  # whether the mean is taken away (layer norm) or not (pixel norm)
 
 
 @triton.jit
 def apply_kernel(
-    x,  # [images, pixels, CHANNELS], X_PITCH from pixel to pixel
-    centre,  # [images, CHANNELS] float32
-    scale,
-    out,  # [images, pixels, CHANNELS], or as OUT_FORMAT says
-    residual,  # like out
-    bias,  # [images, CHANNELS], bias_pitch from image to image; 0 where all share one: beta
-    slopes,  # [CHANNELS] float32: of a prelu
-    flag,
+    x,  # [images, pixels, CHANNELS]
     pixels,
-    bias_pitch,
-    low,
-    high,
-    CHANNELS: tl.constexpr,
-    X_PITCH: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    HAS_FLAG: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    OUT_FORMAT: tl.constexpr,
-    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
-    RESIDUAL_PITCH: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    norm,  # InputNorm, beta being its shift
+    to,  # Output: [images, pixels, CHANNELS], or as end.out_format says
+    layer: tl.constexpr,  # Layer
+    end: tl.constexpr,  # End
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
+    CHANNELS: tl.constexpr = layer.channels
     tiles = (pixels + BLOCK_PIXELS - 1) // BLOCK_PIXELS
     image = tl.program_id(0) // tiles
     pixel = tl.program_id(0) % tiles * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
@@ -60,13 +53,16 @@ def apply_kernel(
     channel_exists = channel < CHANNELS
     mask = (pixel < pixels)[:, None] & channel_exists
     place = image.to(tl.int64) * pixels + pixel[:, None]  # [BLOCK_PIXELS, 1]
-    value = tl.load(x + place * X_PITCH + channel, mask=mask, other=0.0).to(tl.float32)
-    value -= tl.load(centre + image * CHANNELS + channel, mask=channel_exists, other=0.0)
-    value *= tl.load(scale + image * CHANNELS + channel, mask=channel_exists, other=0.0)
-    offset = place * OUT_PITCH + channel
-    if OUT_FORMAT == "float32_nchw":
+    value = tl.load(x + place * layer.x_pitch + channel, mask=mask, other=0.0).to(tl.float32)
+    value -= tl.load(norm.centre + image * CHANNELS + channel, mask=channel_exists, other=0.0)
+    value *= tl.load(norm.scale + image * CHANNELS + channel, mask=channel_exists, other=0.0)
+    offset = place * end.out_pitch + channel
+    if end.out_format == "float32_nchw":
         offset = image.to(tl.int64) * pixels * CHANNELS + channel * pixels + pixel[:, None]
-    residual_offset = place * RESIDUAL_PITCH + channel
+    residual_offset = place * end.residual_pitch + channel
+    if norm.shift is not None:
+        row = norm.shift + image.to(tl.int64) * norm.shift_pitch
+        value += tl.load(row + channel, mask=channel_exists, other=0.0)
     finish(
         value,
         channel,
@@ -74,66 +70,38 @@ def apply_kernel(
         offset,
         residual_offset,
         mask,
-        out,
-        bias + image.to(tl.int64) * bias_pitch,
-        residual,
-        slopes,
-        flag,
-        low,
-        high,
-        HAS_BIAS,
-        RESIDUAL,
-        HAS_FLAG,
-        ACTIVATION,
-        SLOPE,
-        OUT_FORMAT,
-        INTERPRETED,
+        to,
+        end,
     )
 
 
 @triton.jit
 def pixel_kernel(
-    x,  # [pixels, CHANNELS], X_PITCH from pixel to pixel
-    gamma,  # [CHANNELS] float32
-    out,  # [pixels, CHANNELS]
-    residual,  # like out
-    bias,  # [CHANNELS] float32: beta
-    slopes,  # [CHANNELS] float32: of a prelu
-    flag,
+    x,  # [pixels, CHANNELS]
+    gamma,  # [CHANNELS] float32, or None
     pixels,
     epsilon,
-    low,
-    high,
-    CHANNELS: tl.constexpr,
-    X_PITCH: tl.constexpr,
-    CENTRE: tl.constexpr,  # whether the mean is taken away (layer norm) or not (pixel norm)
-    HAS_GAMMA: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    HAS_FLAG: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    OUT_FORMAT: tl.constexpr,
-    OUT_PITCH: tl.constexpr,  # elements from one pixel to the next
-    RESIDUAL_PITCH: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    to,  # Output: [pixels, CHANNELS], beta being its bias
+    layer: tl.constexpr,  # Layer
+    end: tl.constexpr,  # End
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
+    CHANNELS: tl.constexpr = layer.channels
     pixel = tl.program_id(0) * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
     channel = tl.arange(0, BLOCK_CHANNELS)[None, :]
     channel_exists = channel < CHANNELS
     mask = (pixel < pixels)[:, None] & channel_exists
     place = pixel.to(tl.int64)[:, None]
-    offset = place * OUT_PITCH + channel
-    residual_offset = place * RESIDUAL_PITCH + channel
-    value = tl.load(x + place * X_PITCH + channel, mask=mask, other=0.0).to(tl.float32)
-    if CENTRE:
+    offset = place * end.out_pitch + channel
+    residual_offset = place * end.residual_pitch + channel
+    value = tl.load(x + place * layer.x_pitch + channel, mask=mask, other=0.0).to(tl.float32)
+    if layer.centre:
         mean = tl.sum(value, axis=1) / CHANNELS
         value = tl.where(mask, value - mean[:, None], 0.0)
     variance = tl.sum(value * value, axis=1) / CHANNELS
     value = value * (1.0 / tl.sqrt_rn(variance + epsilon))[:, None]
-    if HAS_GAMMA:
+    if gamma is not None:
         value = value * tl.load(gamma + channel, mask=channel_exists, other=0.0)
     finish(
         tl.where(mask, value, 0.0),
@@ -142,20 +110,8 @@ def pixel_kernel(
         offset,
         residual_offset,
         mask,
-        out,
-        bias,
-        residual,
-        slopes,
-        flag,
-        low,
-        high,
-        HAS_BIAS,
-        RESIDUAL,
-        HAS_FLAG,
-        ACTIVATION,
-        SLOPE,
-        OUT_FORMAT,
-        INTERPRETED,
+        to,
+        end,
     )
 
 
@@ -189,7 +145,6 @@ def prepare(
     x_pitch = pitch(x, "x")
     out = epilogue.output(x, tuple(x.shape), out)
     config = config or configs(channels)[0]
-    epilogue_arguments = epilogue.arguments(x, out, beta, residual, flag, slopes)
     if per_pixel:
         if groups > 1 or epilogue.out_format == "float32_nchw" or statistics is not None:
             raise ValueError("per_pixel: found groups, statistics or float32_nchw, needed none")
@@ -197,16 +152,13 @@ def prepare(
         rows = max(1, config.block_m * config.block_n // block)
         arguments = {
             "x": x,
-            "gamma": x if gamma is None else gamma,
+            "gamma": gamma,
             "pixels": images * height * width,
             "epsilon": epsilon,
-            "CENTRE": subtract_mean,
+            "layer": Layer(channels, x_pitch, subtract_mean),
             "BLOCK_PIXELS": rows,
             "BLOCK_CHANNELS": block,
-            "CHANNELS": channels,
-            "HAS_GAMMA": gamma is not None,
-            "X_PITCH": x_pitch,
-            **epilogue_arguments,
+            **epilogue.arguments(out, beta, residual, flag, slopes),
         }
         grid = (ceil_div(images * height * width, rows),)
         return Prepared(out, (Call(pixel_kernel, grid, arguments, config),))
@@ -218,15 +170,12 @@ def prepare(
     pixels = height * width
     apply = {
         "x": x,
-        "centre": norm.centre,
-        "scale": norm.scale,
         "pixels": pixels,
-        "CHANNELS": channels,
-        "X_PITCH": x_pitch,
-        "bias_pitch": merging.row_pitch(beta),
+        "norm": InputNorm(norm.centre, norm.scale, beta, merging.row_pitch(beta)),
+        "layer": Layer(channels, x_pitch),
         "BLOCK_PIXELS": config.block_m,
         "BLOCK_CHANNELS": config.block_n,
-        **epilogue_arguments,
+        **epilogue.arguments(out, None, residual, flag, slopes),
     }
     grid = (images * ceil_div(pixels, config.block_m), ceil_div(channels, config.block_n))
     return Prepared(out, (*calls, Call(apply_kernel, grid, apply, config)))

@@ -10,17 +10,18 @@ any order at no cost. So packing puts them in channels-last order (h, w, c), and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from . import tiles
-from .epilogue import BUFFERS, Epilogue, finish
-from .layout import pitch
-from .to_image import prepare_sum
-from .types import Call, Config, Prepared, capability_of, ceil_div
+from .. import tiles
+from ..e4m3 import as_factor
+from ..epilogue import BUFFERS, Epilogue, finish
+from ..layout import pitch
+from ..to_image import prepare_sum
+from ..types import Call, Config, Prepared, capability_of, ceil_div
 
 
 @dataclass(frozen=True)
@@ -73,36 +74,40 @@ def pack_bias(bias: torch.Tensor, packed: PackedWeight) -> torch.Tensor:
     return bias.float().view(channels, height * width).t().reshape(-1)
 
 
+class Layer(NamedTuple):
+    """What is computed."""
+
+    k: int
+    columns: int
+    pitch: int  # columns of weight
+
+
+class Tiling(NamedTuple):
+    """How it is computed."""
+
+    precision: str
+    split_k: int  # with more than 1, out is float32 [split_k, rows, columns]
+    block_rows: int
+    block_columns: int
+    block_k: int
+
+
 @triton.jit
 def linear_kernel(
     x,  # [rows, K]
     weight,  # [K, PITCH]
-    residual,  # like out
-    bias,  # [COLUMNS] float32
-    slopes,  # [COLUMNS] float32: of a prelu
-    out,  # [rows, COLUMNS]; with SPLIT_K > 1 float32 [SPLIT_K, rows, COLUMNS]
-    flag,  # [1] int32
     rows,
-    low,
-    high,
-    K: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    PITCH: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    HAS_FLAG: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SLOPE: tl.constexpr,
-    OUT_FORMAT: tl.constexpr,
-    OUT_PITCH: tl.constexpr,
-    RESIDUAL_PITCH: tl.constexpr,
-    PRECISION: tl.constexpr,
-    INTERPRETED: tl.constexpr,
-    SPLIT_K: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    to,  # Output: [rows, COLUMNS]
+    layer: tl.constexpr,  # Layer
+    end: tl.constexpr,  # End
+    how: tl.constexpr,  # Tiling
 ):
+    K: tl.constexpr = layer.k
+    COLUMNS: tl.constexpr = layer.columns
+    PITCH: tl.constexpr = layer.pitch
+    BLOCK_ROWS: tl.constexpr = how.block_rows
+    BLOCK_COLUMNS: tl.constexpr = how.block_columns
+    BLOCK_K: tl.constexpr = how.block_k
     COLUMN_TILES: tl.constexpr = (COLUMNS + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
     tile = tl.program_id(0)
     column = (tile % COLUMN_TILES) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
@@ -112,7 +117,7 @@ def linear_kernel(
     k_in_block = tl.arange(0, BLOCK_K)
 
     STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
-    PER_SPLIT: tl.constexpr = (STEPS + SPLIT_K - 1) // SPLIT_K
+    PER_SPLIT: tl.constexpr = (STEPS + how.split_k - 1) // how.split_k
     first_step = tl.program_id(1) * PER_SPLIT
     accumulator = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
     for step in range(first_step, tl.minimum(first_step + PER_SPLIT, STEPS)):
@@ -126,18 +131,16 @@ def linear_kernel(
             b = tl.load(b_pointers)
         else:
             b = tl.load(b_pointers, mask=(k < K)[:, None] & (column < PITCH)[None, :], other=0.0)
-        if INTERPRETED and a.dtype == tl.bfloat16:
-            # The interpreter multiplies bfloat16 bit patterns as integers.
-            a = a.to(tl.float32)
-            b = b.to(tl.float32)
-        accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+        a = as_factor(a)
+        b = as_factor(b)
+        accumulator = tl.dot(a, b, accumulator, input_precision=how.precision)
 
     column_exists = column < COLUMNS
     mask = row_exists[:, None] & column_exists[None, :]
     offset = row.to(tl.int64)[:, None] * COLUMNS + column[None, :]
-    if SPLIT_K > 1:
+    if how.split_k > 1:
         offset += tl.program_id(1).to(tl.int64) * rows * COLUMNS
-        tl.store(out + offset, accumulator, mask=mask)
+        tl.store(to.out + offset, accumulator, mask=mask)
     else:
         finish(
             accumulator,
@@ -146,20 +149,8 @@ def linear_kernel(
             offset,
             offset,
             mask,
-            out,
-            bias,
-            residual,
-            slopes,
-            flag,
-            low,
-            high,
-            HAS_BIAS,
-            RESIDUAL,
-            HAS_FLAG,
-            ACTIVATION,
-            SLOPE,
-            OUT_FORMAT,
-            INTERPRETED,
+            to,
+            end,
         )
 
 
@@ -212,24 +203,18 @@ def prepare(
         "x": x,
         "weight": packed.data,
         "rows": rows,
-        "K": k,
-        "COLUMNS": packed.columns,
-        "PITCH": packed.data.shape[-1],
-        "PRECISION": precision,
-        "SPLIT_K": config.split_k,
-        "BLOCK_ROWS": config.block_m,
-        "BLOCK_COLUMNS": config.block_n,
-        "BLOCK_K": config.block_k,
-        **epilogue.arguments(x, out, bias, residual, flag, slopes),
+        "layer": Layer(k, packed.columns, packed.data.shape[-1]),
+        "how": Tiling(precision, config.split_k, config.block_m, config.block_n, config.block_k),
     }
     programs = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
     grid = (programs, config.split_k)
     if config.split_k == 1:
+        arguments |= epilogue.arguments(out, bias, residual, flag, slopes)
         main = Call(linear_kernel, grid, arguments, config)
         return Prepared(out, (main,))
     shape = (config.split_k, rows, packed.columns, 1, 1)
     partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    arguments |= Epilogue().arguments(x, partial[0], None, None, None) | {"out": partial}
+    arguments |= Epilogue().arguments(partial[0])
     main = Call(linear_kernel, grid, arguments, config)
     rest = None if residual is None else as_rows(residual)
     add = prepare_sum(partial, bias, as_rows(out), epilogue, rest, flag, slopes)

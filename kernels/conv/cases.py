@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from . import statistics as measuring
-from .conv import configs, launch, pack, prepare
-from .e4m3 import CASE_SCALE, E4M3, rounded, stored
-from .epilogue import PLAIN, Epilogue
-from .merge import Norm
-from .modulation import UNMODULATED, Modulated, Modulation
-from .prologue import Normalised
-from .types import DTYPES, Config, Inputs, Kernel
+from .. import statistics as measuring
+from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
+from ..epilogue import PLAIN, Epilogue
+from ..merge import Norm
+from ..modulation import UNMODULATED, Modulated, Modulation
+from ..prologue import Normalised
+from ..types import DTYPES, Config, Inputs, Kernel
+from . import configs, launch, pack, prepare
 
 
 @dataclass(frozen=True)

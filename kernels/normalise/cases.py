@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .epilogue import PLAIN, Epilogue
-from .normalise import configs, launch, prepare
-from .types import DTYPES, Inputs, Kernel
+from ..epilogue import PLAIN, Epilogue
+from ..types import DTYPES, Inputs, Kernel
+from . import configs, launch, prepare
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from .e4m3 import E4M3, quantise
-from .types import ceil_div
+from ..e4m3 import E4M3, quantise
+from ..types import ceil_div
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,50 @@ class PackedWeight:
     @property
     def columns(self) -> int:
         return self.c_out * (self.phases if self.phases_in_columns else 1)
+
+    @property
+    def copies(self) -> int:
+        """How often the pixels of a phase are tiled."""
+        return 1 if self.phases_in_columns else self.phases
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks of statistics the tiles of the same pixels have."""
+        return self.phases
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What `conv.kernel.Layer` has of it."""
+        base = self.padding[:2]
+        if self.phases_in_columns:
+            axes = zip(self.kernel, self.stride, self.padding[:2], strict=True)
+            base = tuple(union_of_taps(*axis)[1] for axis in axes)
+        return {
+            "transposed": True,
+            "taps_h": self.taps[0],
+            "taps_w": self.taps[1],
+            "tap_step_h": -1,
+            "tap_step_w": -1,
+            "base_h": base[0],
+            "base_w": base[1],
+            "kernel_h": self.kernel[0],
+            "kernel_w": self.kernel[1],
+            "pad_h": self.padding[0],
+            "pad_w": self.padding[1],
+            "phases_h": self.stride[0],
+            "phases_w": self.stride[1],
+            "phases_in_columns": self.phases_in_columns,
+            "norm_padded": True,
+        }
+
+    def phase_size(self, height: int, width: int) -> tuple[int, int]:
+        """Output rows and columns of a phase."""
+        size = self.output_size(height, width)
+        return ceil_div(size[0], self.stride[0]), ceil_div(size[1], self.stride[1])
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the result."""
+        return (self.c_out, *self.output_size(height, width))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         return (
