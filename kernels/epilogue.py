@@ -250,10 +250,11 @@ def finish(
         slope = tl.load(to.slopes + channel, mask=channel_exists, other=0.0)
         result = tl.where(value < 0, value * slope, value)
     else:
-        result = activate(value, end.activation, end.slope)
+        result = activate(value, tl.constexpr(end.activation), end.slope)
     if to.residual is not None and end.residual_last:
         result += tl.load(to.residual + residual_offset, mask=mask, other=0.0).to(tl.float32)
-    result = to_stored(result, to.low, to.high, end.out_format, to.out.dtype.element_ty)
+    OUT_FORMAT: tl.constexpr = end.out_format
+    result = to_stored(result, to.low, to.high, OUT_FORMAT, to.out.dtype.element_ty)
     tl.store(to.out + offset, result, mask=mask)
     if to.flag is not None:
         raise_flag(to.flag, value, result)

@@ -90,7 +90,7 @@ def normalise_input(
     if norm.shift is not None:
         shift = norm.shift + row * norm.shift_pitch + channel[None, :]
         value += tl.load(shift, mask=mask, other=0.0)
-    value = activate(value, layer.norm_activation, layer.norm_slope)
+    value = activate(value, tl.constexpr(layer.norm_activation), layer.norm_slope)
     if layer.norm_padded:
         value = tl.where(inside, value, 0.0)
     # Beyond the channels the weights may be those of the next tap.

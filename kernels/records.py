@@ -5,11 +5,12 @@ have is None, which Triton makes a constant: `if norm is not None` costs nothing
 Compile time, annotated `tl.constexpr`: `layer` (what is computed), `end` (how a result ends) and
 `how` (the tiling).
 
-Three rules. A compile-time fact goes into a record annotated `tl.constexpr`, for the interpreter
-makes tensors of the integers in a run-time record. A function never goes into one: Triton's disk
-cache takes `str()` of it and would not see it change. A record has no namesake among a kernel's
-locals. And a fourth, of Triton 3.6: it cannot take a record out of a compile-time record, so these
-are flat.
+Rules. A compile-time fact goes into a record annotated `tl.constexpr`, for the interpreter makes
+tensors of the integers in a run-time record. A function never goes into one: Triton's disk cache
+takes `str()` of it and would not see it change. A record has no namesake among a kernel's locals.
+And for Triton 3.6, which takes a field out of its constexpr: what a function is passed is a whole
+record, a number, or a string that is wrapped again, `tl.constexpr(end.activation)`; a record within
+a record could not be passed.
 """
 
 from __future__ import annotations

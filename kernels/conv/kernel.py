@@ -72,16 +72,16 @@ class Tiling(NamedTuple):
 
 
 @triton.jit
-def source(position, size, PAD_MODE: tl.constexpr, UPSAMPLE: tl.constexpr):
+def source(position, size, layer: tl.constexpr):
     """Where a padded and upsampled position lies in an axis; outside of it: < 0 or >= size."""
-    if UPSAMPLE:
+    if layer.upsample:
         size = size * 2
-    if PAD_MODE == "reflect":
+    if layer.pad_mode == "reflect":
         position = tl.abs(position)
         position = size - 1 - tl.abs(size - 1 - position)
-    elif PAD_MODE == "edge":
+    elif layer.pad_mode == "edge":
         position = tl.minimum(tl.maximum(position, 0), size - 1)
-    if UPSAMPLE:
+    if layer.upsample:
         position = position >> 1
     return position
 
@@ -234,8 +234,8 @@ def conv_kernel(
                 channel = step % CHANNEL_BLOCKS * BLOCK_K
                 tap_h = tap // taps_w * layer.tap_step_h
                 tap_w = tap % taps_w * layer.tap_step_w
-                in_h = source(x_h + tap_h, at.height, layer.pad_mode, layer.upsample)
-                in_w = source(x_w + tap_w, at.width, layer.pad_mode, layer.upsample)
+                in_h = source(x_h + tap_h, at.height, layer)
+                in_w = source(x_w + tap_w, at.width, layer)
                 inside = (in_h >= 0) & (in_h < at.height) & (in_w >= 0) & (in_w < at.width)
                 inside = (inside & pixel_exists)[:, None]
                 k_channel = channel + k_in_block
@@ -260,8 +260,8 @@ def conv_kernel(
                 tap_w = tap % taps_w * layer.tap_step_w
                 in_h = x_h[:, None] + tap_h[None, :]
                 in_w = x_w[:, None] + tap_w[None, :]
-                in_h = source(in_h, at.height, layer.pad_mode, layer.upsample)
-                in_w = source(in_w, at.width, layer.pad_mode, layer.upsample)
+                in_h = source(in_h, at.height, layer)
+                in_w = source(in_w, at.width, layer)
                 inside = (in_h >= 0) & (in_h < at.height) & (in_w >= 0) & (in_w < at.width)
                 inside = inside & pixel_exists[:, None] & (k < k_total)[None, :]
                 k_channel = k % C_IN

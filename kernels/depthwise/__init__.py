@@ -125,11 +125,11 @@ def depthwise_kernel(
         sums = (tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), dtype=tl.float32),) * ROWS
         for tap_w in range(TAPS_W):
             in_w = first_w + tap_w * layer.dilation_w
-            in_w = source(in_w, at.width, layer.pad_mode, layer.upsample)
+            in_w = source(in_w, at.width, layer)
             inside_w = (in_w >= 0) & (in_w < at.width) & (image < at.images)
             for row in tl.static_range(IN_ROWS):
                 if is_read(row, ROWS, STRIDE_H, DILATION_H, TAPS_H):
-                    in_h = source(first_h + row, at.height, layer.pad_mode, layer.upsample)
+                    in_h = source(first_h + row, at.height, layer)
                     inside = inside_w & (in_h >= 0) & (in_h < at.height)
                     x_pixel = x_image + (in_h * at.width + in_w) * layer.x_pitch
                     value = tl.load(
