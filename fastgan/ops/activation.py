@@ -18,15 +18,17 @@ for _name, _since, _function in (
     ("HardSwish", 14, F.hardswish),
     ("Mish", 18, F.mish),
 ):
-    register(_name, since=_since, infer=like_first, elementwise=True)(lambda x, f=_function: f(x))
+    register(_name, since=_since, infer=like_first, elementwise=True, fresh=True)(
+        lambda x, f=_function: f(x)
+    )
 
 
-@register("LeakyRelu", since=1, infer=like_first, elementwise=True)
+@register("LeakyRelu", since=1, infer=like_first, elementwise=True, fresh=True)
 def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
     return F.leaky_relu(x, alpha)
 
 
-@register("PRelu", since=1, infer=like_first)
+@register("PRelu", since=1, infer=like_first, fresh=True)
 def prelu_per_channel(x: Tensor, slope: Tensor) -> Tensor:
     """slope [1] or [C]."""
     if slope.numel() > 1 and x.dim() > 1:
@@ -34,36 +36,36 @@ def prelu_per_channel(x: Tensor, slope: Tensor) -> Tensor:
     return prelu(x, slope)
 
 
-@register("PRelu", since=7, infer=like_first, elementwise=True)
+@register("PRelu", since=7, infer=like_first, elementwise=True, fresh=True)
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
     """slope broadcasts to x."""
     return torch.where(x >= 0, x, x * slope)
 
 
-@register("Elu", since=1, infer=like_first, elementwise=True)
+@register("Elu", since=1, infer=like_first, elementwise=True, fresh=True)
 def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return F.elu(x, alpha)
 
 
-@register("Celu", since=12, infer=like_first, elementwise=True)
+@register("Celu", since=12, infer=like_first, elementwise=True, fresh=True)
 def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     # Of alpha 0 torch has a division by zero; the curve has a limit.
     return F.celu(x, alpha) if alpha else torch.relu(x)
 
 
-@register("Selu", since=1, infer=like_first, elementwise=True)
+@register("Selu", since=1, infer=like_first, elementwise=True, fresh=True)
 def selu(
     x: Tensor, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875
 ) -> Tensor:
     return gamma * F.elu(x, alpha)
 
 
-@register("ThresholdedRelu", since=10, infer=like_first, elementwise=True)
+@register("ThresholdedRelu", since=10, infer=like_first, elementwise=True, fresh=True)
 def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return F.threshold(x, alpha, 0.0)
 
 
-@register("Shrink", since=9, infer=like_first, elementwise=True)
+@register("Shrink", since=9, infer=like_first, elementwise=True, fresh=True)
 def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
     """x moved towards zero by `bias` where |x| > lambd; zero elsewhere; NaN stays."""
     zero = torch.zeros_like(x)
@@ -71,17 +73,17 @@ def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
     return torch.where(x < -lambd, (x + bias).to(x.dtype), inner)
 
 
-@register("HardSigmoid", since=1, infer=like_first, elementwise=True)
+@register("HardSigmoid", since=1, infer=like_first, elementwise=True, fresh=True)
 def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
     return (x * alpha + beta).clamp(0, 1)
 
 
-@register("Gelu", since=20, infer=like_first, elementwise=True)
+@register("Gelu", since=20, infer=like_first, elementwise=True, fresh=True)
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
     return F.gelu(x, approximate=approximate)
 
 
-@register("Swish", since=24, infer=like_first, elementwise=True)
+@register("Swish", since=24, infer=like_first, elementwise=True, fresh=True)
 def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     return x * torch.sigmoid(alpha * x)
 
@@ -128,5 +130,5 @@ for _name, _rows in (
         start = axis % max(x.dim(), 1)
         return f(x.flatten(start), start).reshape(x.shape)  # type: ignore[operator]
 
-    register(_name, since=1, infer=like_first)(flattened)
-    register(_name, since=13, infer=_along_axis)(along_axis)
+    register(_name, since=1, infer=like_first, fresh=True)(flattened)
+    register(_name, since=13, infer=_along_axis, fresh=True)(along_axis)

@@ -104,7 +104,7 @@ def conv_shape(
     return meta((x.shape[0], weight.shape[0], *output), x.dtype)
 
 
-@register("Conv", since=1, infer=conv_shape)
+@register("Conv", since=1, infer=conv_shape, fresh=True)
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -167,7 +167,7 @@ def _conv_transpose_shape(
     return meta((x.shape[0], weight.shape[1] * group, *output), x.dtype)
 
 
-@register("ConvTranspose", since=1, infer=_conv_transpose_shape)
+@register("ConvTranspose", since=1, infer=_conv_transpose_shape, fresh=True)
 def conv_transpose(
     x: Tensor,
     weight: Tensor,

@@ -100,7 +100,9 @@ for _name, _since, _function in (
     ("Sqrt", 1, torch.sqrt),
     ("Tan", 7, torch.tan),
 ):
-    register(_name, since=_since, infer=like_first, elementwise=True)(lambda x, f=_function: f(x))
+    register(_name, since=_since, infer=like_first, elementwise=True, fresh=True)(
+        lambda x, f=_function: f(x)
+    )
 
 for _name, _since, _function2, _infer in (
     ("Add", 7, operator.add, broadcast),
@@ -120,7 +122,7 @@ for _name, _since, _function2, _infer in (
     ("LessOrEqual", 12, torch.le, broadcast_boolean),
 ):
     _wide = _widened(_function2)
-    register(_name, since=_since, infer=_infer, unsigned=True, elementwise=True)(
+    register(_name, since=_since, infer=_infer, unsigned=True, elementwise=True, fresh=True)(
         lambda a, b, f=_wide: f(a, b)
     )
 
@@ -165,7 +167,7 @@ for _name, _function2, _rule in (
     ("Less", torch.lt, broadcast_boolean),
 ):
     _infer_aligned, _run_aligned = _aligned(_rule, _function2)
-    register(_name, since=1, infer=_infer_aligned, elementwise=True)(_run_aligned)
+    register(_name, since=1, infer=_infer_aligned, elementwise=True, fresh=True)(_run_aligned)
 
 for _name, _function2 in (("Max", torch.maximum), ("Min", torch.minimum), ("Sum", operator.add)):
     _wide = _widened(_function2)
@@ -228,6 +230,6 @@ def _cast_like_dtype(x: Tensor, like: Tensor, **attributes: int | str) -> Tensor
     return same(x) if x.dtype is like.dtype else meta(x.shape, like.dtype)
 
 
-@register("CastLike", since=15, infer=_cast_like_dtype, unsigned=True, elementwise=True)
+@register("CastLike", since=15, infer=_cast_like_dtype, unsigned=True)
 def cast_like(x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(like.dtype)

@@ -69,14 +69,14 @@ def _sliced_attributes(
     return _sliced(x, starts, ends, axes)
 
 
-@register("Slice", since=1, infer=_sliced_attributes, unsigned=True)
+@register("Slice", since=1, infer=_sliced_attributes, unsigned=True, strided=True)
 def slice_attributes(
     x: Tensor, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None
 ) -> Tensor:
     return _slice(x, _cuts(x, starts, ends, axes, None))
 
 
-@register("Slice", since=10, host=(1, 2, 3, 4), infer=_sliced, unsigned=True)
+@register("Slice", since=10, host=(1, 2, 3, 4), infer=_sliced, unsigned=True, strided=True)
 def slice_inputs(
     x: Tensor,
     starts: list[int],

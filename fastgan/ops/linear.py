@@ -26,7 +26,7 @@ def _gemm_shape(
     return meta((rows, columns), a.dtype)
 
 
-@register("Gemm", since=1, infer=_gemm_shape)
+@register("Gemm", since=1, infer=_gemm_shape, fresh=True)
 def gemm(
     a: Tensor,
     b: Tensor,
@@ -57,7 +57,7 @@ def matmul_shape(a: Tensor, b: Tensor) -> Tensor:
     return meta([*shape, *left[-2:-1][row:], *right[-1:][column:]], a.dtype)
 
 
-@register("MatMul", since=1, infer=matmul_shape)
+@register("MatMul", since=1, infer=matmul_shape, fresh=True)
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     if a.is_floating_point() or a.device.type != "cuda":
         return torch.matmul(a, b)

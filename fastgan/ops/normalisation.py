@@ -27,7 +27,7 @@ def _batch_norm(
     return (x * _channels(factor, x) + _channels(bias - mean * factor, x)).to(x.dtype)
 
 
-@register("BatchNormalization", since=1, infer=like_first)
+@register("BatchNormalization", since=1, infer=like_first, fresh=True)
 def batch_normalization(
     x: Tensor,
     scale: Tensor,
@@ -54,7 +54,7 @@ def _batch_norm_outputs(
     return y, *(meta(p.shape, p.dtype) for p in parameters[2:4])
 
 
-@register("BatchNormalization", since=14, infer=_batch_norm_outputs)
+@register("BatchNormalization", since=14, infer=_batch_norm_outputs, fresh=True)
 def batch_normalization_training(
     x: Tensor,
     scale: Tensor,

@@ -63,6 +63,12 @@ class Op:
         unsigned: it takes uint16, uint32 and uint64 as well, in which torch computes little.
         elementwise: each element of the output is made of those at its place in the inputs, which
             broadcast as NumPy's do.
+        view: the output has the elements of the first input in the same order, and is perhaps
+            nothing but another name for them.
+        strided: it is a view too, or one of torch's own: other strides, or a part.
+        fresh: the output is always memory of its own, never an input or a view of one.
+        arity: how many inputs it needs, apart from those that may be left out; 0 where it takes any
+            number. An elementwise op of arity 1 is a curve, whatever bounds it has.
     """
 
     domain: str
@@ -76,6 +82,10 @@ class Op:
     random: bool = False
     unsigned: bool = False
     elementwise: bool = False
+    view: bool = False
+    strided: bool = False
+    fresh: bool = False
+    arity: int = 0
 
 
 _table: dict[tuple[str, str], list[Op]] = {}
@@ -91,12 +101,16 @@ def register(
     random: bool = False,
     unsigned: bool = False,
     elementwise: bool = False,
+    view: bool = False,
+    strided: bool = False,
+    fresh: bool = False,
     domain: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as ONNX operator `name` from opset `since` on.
 
     Args:
-        name, since, host, dynamic, random, unsigned, elementwise, domain: see `Op`.
+        name, since, host, dynamic, random, unsigned, elementwise, view, strided, fresh, domain: see
+            `Op`.
         infer: see `Op`; the function itself on `meta` tensors if None.
 
     Raises:
@@ -105,6 +119,8 @@ def register(
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters = inspect.signature(function).parameters.values()
+        needed = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.default is p.empty]
+        several = any(p.kind is p.VAR_POSITIONAL for p in needed)
         attributes = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         versions = _table.setdefault((domain, name), [])
         if any(op.since == since for op in versions):
@@ -123,6 +139,10 @@ def register(
                 random,
                 unsigned,
                 elementwise,
+                view,
+                strided or view,
+                fresh,
+                0 if several else len(needed),
             )
         )
         versions.sort(key=lambda op: op.since)
@@ -145,6 +165,13 @@ def all_ops() -> list[Op]:
     """Every registered op, by domain, name and version."""
     load_families()
     return [op for key in sorted(_table) for op in _table[key]]
+
+
+@functools.cache
+def names(trait: str) -> frozenset[str]:
+    """ONNX's operators of which every version has this trait, such as "view"."""
+    plain = [op for op in all_ops() if not op.domain]
+    return frozenset(op.name for op in plain) - {op.name for op in plain if not getattr(op, trait)}
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from fastgan.ops.infer import axis_of, broadcast_shapes, concatenate, like_first
 from fastgan.ops.registry import register
 
 
-@register("Identity", since=1, infer=same, unsigned=True, elementwise=True)
+@register("Identity", since=1, infer=same, unsigned=True, elementwise=True, view=True)
 def identity(x: Tensor) -> Tensor:
     return x
 
@@ -77,12 +77,12 @@ def _reshaped(x: Tensor, shape: Sequence[int] = (), *, allowzero: int = 0, **giv
     return x if sizes == list(x.shape) else meta(sizes, x.dtype)
 
 
-@register("Reshape", since=1, infer=_reshaped, unsigned=True)
+@register("Reshape", since=1, infer=_reshaped, unsigned=True, view=True)
 def reshape_attribute(x: Tensor, *, shape: Sequence[int]) -> Tensor:
     return x.reshape(_sizes(x, shape, 0))
 
 
-@register("Reshape", since=5, host=(1,), infer=_reshaped, unsigned=True)
+@register("Reshape", since=5, host=(1,), infer=_reshaped, unsigned=True, view=True)
 def reshape(x: Tensor, shape: list[int], *, allowzero: int = 0) -> Tensor:
     return x.reshape(_sizes(x, shape, allowzero))
 
@@ -94,27 +94,27 @@ def _rows(x: Tensor, axis: int) -> tuple[int, int]:
     return math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
 
 
-@register("Flatten", since=1, unsigned=True)
+@register("Flatten", since=1, unsigned=True, view=True)
 def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
     return x.reshape(_rows(x, axis))
 
 
-@register("Transpose", since=1, unsigned=True)
+@register("Transpose", since=1, unsigned=True, strided=True)
 def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     return x.permute(*(perm if perm is not None else reversed(range(x.dim()))))
 
 
-@register("Concat", since=1, infer=concatenate, unsigned=True)
+@register("Concat", since=1, infer=concatenate, unsigned=True, fresh=True)
 def concat(*parts: Tensor, axis: int = 1) -> Tensor:
     return torch.cat(parts, axis)
 
 
-@register("Squeeze", since=1, unsigned=True)
+@register("Squeeze", since=1, unsigned=True, view=True)
 def squeeze_attribute(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
     return squeeze(x, axes)
 
 
-@register("Squeeze", since=13, host=(1,), unsigned=True)
+@register("Squeeze", since=13, host=(1,), unsigned=True, view=True)
 def squeeze(x: Tensor, axes: Sequence[int] | int | None = None) -> Tensor:
     """Raises ValueError where an axis to go is not of size 1."""
     if axes is None:
@@ -126,12 +126,12 @@ def squeeze(x: Tensor, axes: Sequence[int] | int | None = None) -> Tensor:
     return x.reshape([extent for axis, extent in enumerate(x.shape) if axis not in gone])
 
 
-@register("Unsqueeze", since=1, unsigned=True)
+@register("Unsqueeze", since=1, unsigned=True, view=True)
 def unsqueeze_attribute(x: Tensor, *, axes: Sequence[int]) -> Tensor:
     return unsqueeze(x, axes)
 
 
-@register("Unsqueeze", since=13, host=(1,), unsigned=True)
+@register("Unsqueeze", since=13, host=(1,), unsigned=True, view=True)
 def unsqueeze(x: Tensor, axes: Sequence[int] | int) -> Tensor:
     axes = [axes] if isinstance(axes, int) else axes
     rank = x.dim() + len(axes)
@@ -149,7 +149,7 @@ def _expanded(x: Tensor, shape: list[int]) -> Tensor:
     return x if sizes == tuple(x.shape) else meta(sizes, x.dtype)
 
 
-@register("Expand", since=8, host=(1,), infer=_expanded, unsigned=True)
+@register("Expand", since=8, host=(1,), infer=_expanded, unsigned=True, strided=True)
 def expand(x: Tensor, shape: list[int]) -> Tensor:
     """Two-way broadcasting: a 1 in `shape` keeps the dimension of x."""
     return x.expand(broadcast_shapes(x.shape, shape))
@@ -187,14 +187,14 @@ def _split(
     return torch.split(x, sizes, axis)
 
 
-@register("Split", since=1, unsigned=True)
+@register("Split", since=1, unsigned=True, strided=True)
 def split_attribute(
     x: Tensor, *, axis: int = 0, split: Sequence[int] | None = None, num_outputs: int = 1
 ) -> tuple[Tensor, ...]:
     return _split(x, split, axis=axis, num_outputs=num_outputs)
 
 
-@register("Split", since=13, host=(1,), unsigned=True)
+@register("Split", since=13, host=(1,), unsigned=True, strided=True)
 def split_inputs(
     x: Tensor, split: list[int] | None = None, *, axis: int = 0, num_outputs: int = 1
 ) -> tuple[Tensor, ...]:

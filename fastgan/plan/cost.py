@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+from fastgan.ops.registry import names
 from fastgan.plan.types import Buffer
 
 #: Ops that only rename what is already in memory.
-FREE = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+FREE = names("view")
 
 #: A transposed convolution's result by what its pads leave of it.
 _MOST_CROPPED = 16

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fastgan.ops import random
+from fastgan.ops.registry import names
 
 Array = np.ndarray[Any, Any]
 
@@ -313,7 +314,7 @@ class Flow:
 
 
 #: Ops whose result has the elements of their first input in the same order.
-VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
+VIEWS = names("view")
 
 #: Inputs, and attributes, that only say the sizes of the result, or are noted by the rule.
 _OF_SIZES: dict[str, tuple[int | str, ...]] = {

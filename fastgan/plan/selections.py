@@ -19,16 +19,8 @@ from torch import Tensor
 
 from fastgan.errors import UnsupportedError
 from fastgan.ops.nodes import where
+from fastgan.ops.registry import Op
 
-#: Operators that do to selected elements what they do to all.
-_ELEMENTWISE = frozenset(
-    (
-        *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Max", "Min", "Where", "Clip", "Cast"),
-        *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Identity"),
-        *("Abs", "Neg", "Sign", "Ceil", "Floor", "Round", "Reciprocal", "Sqrt", "Exp", "Log"),
-        *("Sin", "Cos", "Erf", "Relu", "LeakyRelu", "Sigmoid", "Tanh"),
-    )
-)
 _REDUCTIONS = {"add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
 _BOOL = int(ir.DataType.BOOL)
 
@@ -78,6 +70,7 @@ class Pending:
 
 def put_off(
     node: ir.Node,
+    op: Op,
     inputs: Sequence[Slot | None],
     attributes: dict[str, Any],
     error: UnsupportedError | None,
@@ -86,7 +79,7 @@ def put_off(
     """The output of a node of one output whose shape depends on data, or a Where in its place.
 
     Args:
-        node: of the old graph.
+        node, op: of the old graph.
         inputs: at least one of them pending, or `error` says why the shape is unknown.
         attributes: of the node.
         error: None where an input is pending.
@@ -101,7 +94,7 @@ def put_off(
     error = error or given[0].error
     if node.op_type == "ScatterND":
         return _scattered(node, inputs, attributes, emit)
-    pending = _stands_for(node, inputs, attributes, error, emit)
+    pending = _stands_for(node, op, inputs, attributes, error, emit)
     if pending is None:
         return None
     name = node.outputs[0].name or ""
@@ -110,6 +103,7 @@ def put_off(
 
 def _stands_for(
     node: ir.Node,
+    op: Op,
     inputs: Sequence[Slot | None],
     attributes: dict[str, Any],
     error: UnsupportedError,
@@ -147,7 +141,7 @@ def _stands_for(
             return first if _is_whole(inputs) else None
     values = [p for p in (s.pending for s in inputs if s is not None) if p is not None]
     if any(p.kind == "selected" for p in values):
-        return _elementwise(node, inputs, values, error, emit)
+        return _elementwise(node, inputs, values, error, emit) if op.elementwise else None
     if node.op_type == "Shape" or all(p.kind in ("numbers", "filled") for p in values):
         return Pending("numbers", error)
     return None
@@ -175,7 +169,7 @@ def _elementwise(
     selected = [p for p in values if p.kind == "selected"]
     mask, flat = selected[0].mask, selected[0].flat
     assert mask is not None
-    if node.op_type not in _ELEMENTWISE or any(p.flat != flat for p in selected):
+    if any(p.flat != flat for p in selected):
         return None
     if any(p.mask is None or _root(p.mask) != _root(mask) for p in selected):
         return None

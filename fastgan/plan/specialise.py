@@ -166,7 +166,7 @@ class _Walk:
         tensors = [None if slot is None else slot.tensor for slot in inputs]
         error = self._undecided(node, op, inputs)
         if error is not None or any(slot is not None and slot.pending for slot in inputs):
-            put = put_off(node, inputs, attributes, error, self._emit)
+            put = put_off(node, op, inputs, attributes, error, self._emit)
             if put is None:
                 pending = [s.pending for s in inputs if s is not None and s.pending]
                 raise error or pending[0].error

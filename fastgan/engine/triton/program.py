@@ -28,13 +28,14 @@ from fastgan.images.format import ImageFormat
 from fastgan.inputs.draws import Draw
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config
-from fastgan.plan import Plan, Step, cost
+from fastgan.ops.registry import names
+from fastgan.plan import Plan, Step
 
 #: Library ops whose result is always memory of its own; any other may return a view of its input.
-_FRESH = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Concat", "BatchNormalization"}
-_FRESH |= {"Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Tanh", "Sigmoid", "Softmax"}
-_FRESH |= {"fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose"}
-_FRESH |= {"fastgan.Normalise", "fastgan.Activate"}
+_FRESH = names("fresh") | {
+    *("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose", "fastgan.Normalise"),
+    "fastgan.Activate",
+}
 
 #: Up to this many elements per sample an input waits in float32 and is converted by the launches
 #: themselves: latents. A larger one is converted on its way in, which saves a pass over it.
@@ -44,7 +45,7 @@ _SMALL_INPUT = 4096
 SAMPLER = -1
 
 #: Library ops that may only rename, or take apart, what is already in memory.
-_VIEWS = cost.FREE | {"Split", "Slice", "Transpose", "Expand"}
+_VIEWS = names("strided")
 
 
 class LaunchError(Exception):

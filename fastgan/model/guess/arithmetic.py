@@ -12,16 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from fastgan.model.signature import Range
+from fastgan.ops.registry import names
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 #: Ops that move values about without changing them.
-MOVES = frozenset(
-    {
-        *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice"),
-        *("DepthToSpace", "SpaceToDepth", "Dropout", "Expand", "Tile", "Split"),
-    }
-)
+MOVES = names("strided") | {"Cast", "DepthToSpace", "SpaceToDepth", "Dropout", "Tile"}
 #: And those that leave an image an image of the same values, more or less.
 _LIKE = MOVES | {
     *("Pad", "Round", "Floor", "Gather", "CastLike", "QuantizeLinear", "DequantizeLinear"),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.ops.registry import names
 from fastgan.plan.rewrite.rules import helpers as nodes
 
 #: A label of an axis: a number that stands for it wherever it goes.
@@ -25,7 +26,7 @@ Label = int
 #: again. An exporter writes about fifteen.
 _MOST_NODES = 100
 
-_VIEWS = ("Reshape", "Unsqueeze", "Squeeze", "Flatten")
+_VIEWS = names("view")
 
 
 @dataclass(frozen=True, slots=True)

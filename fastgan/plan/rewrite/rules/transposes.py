@@ -13,13 +13,15 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
+from fastgan.ops.registry import all_ops, find
 from fastgan.plan.rewrite.rules import helpers as nodes
 
-_UNARY = (
-    *("Abs", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log"),
-    *("Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh"),
+_UNARY, _BINARY = (
+    sorted({op.name for op in all_ops() if op.elementwise and op.arity in arities})
+    for arities in ((1,), (0, 2))
 )
-_BINARY = ("Add", "Sub", "Mul", "Div", "PRelu")
+#: Attributes by which elementwise operators before opset 7 lay one operand along the other.
+_LAID = {"axis", "broadcast"}
 
 
 def _permutation(node: ir.Node) -> list[int]:
@@ -48,23 +50,44 @@ class MergeTransposes(RewriteRuleClassBase):
         return op.Transpose(x, perm=perm)
 
 
+def _elementwise(node: ir.Node) -> bool:
+    """Whether it is an elementwise operator at its graph's opset, and does nothing beside that."""
+    if node.domain == nodes.DOMAIN:
+        return True  # an Activate
+    graph = node.graph
+    version = 1 if graph is None else graph.opset_imports.get("", 1)
+    op = find("", node.op_type, version)
+    apart = op is not None and op.elementwise and not _LAID & node.attributes.keys()
+    return apart and len(node.outputs) == 1
+
+
 class SinkBelowUnary(RewriteRuleClassBase):
     """f(Transpose(x)) -> Transpose(f(x))."""
 
     def __init__(self, operator: str) -> None:
         super().__init__(f"SinkBelowUnary({operator})")
         self.operator = operator
+        self.domain = {"_domain": nodes.DOMAIN} if operator == "Activate" else {}
 
     def pattern(self, op: Any, x: Any) -> Any:
-        moved = _transposed(op, "moved", x)
         return getattr(op, self.operator)(
-            moved, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
+            _transposed(op, "moved", x),
+            _allow_other_inputs=True,
+            _allow_other_attributes=True,
+            _outputs=["out"],
+            **self.domain,
         )
+
+    def check(self, context: Any, x: ir.Value, moved: ir.Value, out: ir.Value) -> MatchResult:
+        result = MatchResult()
+        if not _elementwise(nodes.producer(out)):
+            return result.fail("it is not elementwise here")
+        return result
 
     def rewrite(self, op: Any, x: ir.Value, moved: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
-        y = getattr(op, self.operator)(x, *node.inputs[1:], **nodes.attributes(node))
-        y.shape, y.type = x.shape, x.type
+        y = getattr(op, self.operator)(x, *node.inputs[1:], **nodes.attributes(node), **self.domain)
+        y.shape, y.type = x.shape, out.type
         return op.Transpose(y, perm=_permutation(nodes.producer(moved)))
 
 
@@ -76,7 +99,9 @@ class SinkBelowBinary(RewriteRuleClassBase):
         self.operator = operator
 
     def pattern(self, op: Any, x: Any, constant: Any) -> Any:
-        return getattr(op, self.operator)(_transposed(op, "moved", x), constant, _outputs=["out"])
+        return getattr(op, self.operator)(
+            _transposed(op, "moved", x), constant, _allow_other_attributes=True, _outputs=["out"]
+        )
 
     def check(
         self, context: Any, x: ir.Value, constant: ir.Value, moved: ir.Value, out: ir.Value
@@ -84,6 +109,8 @@ class SinkBelowBinary(RewriteRuleClassBase):
         result = MatchResult()
         if nodes.constant(constant) is None:
             return result.fail("the other operand depends on data")
+        if not _elementwise(nodes.producer(out)):
+            return result.fail("it is not elementwise here")
         if nodes.shape(out) != nodes.shape(moved):
             return result.fail("the constant broadcasts the data")
         return result
@@ -96,8 +123,8 @@ class SinkBelowBinary(RewriteRuleClassBase):
         full = array.reshape((1,) * (len(perm) - array.ndim) + array.shape)
         back = np.ascontiguousarray(full.transpose(np.argsort(perm)))
         other = op.initializer(ir.tensor(back), name=f"{out.name}.constant")
-        y = getattr(op, self.operator)(x, other)
-        y.shape, y.type = x.shape, x.type
+        y = getattr(op, self.operator)(x, other, **nodes.attributes(nodes.producer(out)))
+        y.shape, y.type = x.shape, out.type
         return op.Transpose(y, perm=perm)
 
 
@@ -137,7 +164,7 @@ class PermuteColumns(RewriteRuleClassBase):
 
 SINK_RULES = (
     MergeTransposes.rule(),
-    *[SinkBelowUnary.rule(operator) for operator in _UNARY],
+    *[SinkBelowUnary.rule(operator) for operator in (*_UNARY, "Activate")],
     *[SinkBelowBinary.rule(operator) for operator in _BINARY],
 )
 COLUMN_RULES = (PermuteColumns.rule(),)

@@ -14,10 +14,11 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
+from fastgan.ops.registry import names
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.addressing import padding
 
-_VIEWS = ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose")
+_VIEWS = (*sorted(names("view") - {"Identity"}), "Transpose")
 
 
 def _is_view(node: ir.Node | None) -> bool:
