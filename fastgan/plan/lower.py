@@ -13,7 +13,7 @@ from fastgan.plan import cost
 from fastgan.plan.specialise import attribute_value, to_torch
 from fastgan.plan.types import Buffer, Epilogue, Plan, Step
 
-_EPILOGUE_ATTRIBUTES = {"activation", "slope", "slopes", "origin"}
+_EPILOGUE_ATTRIBUTES = {"activation", "parameters", "slopes", "origin"}
 
 
 def lower(model: ir.Model) -> Plan:
@@ -47,7 +47,7 @@ def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor])
     fused = node.domain == "fastgan"
     epilogue = Epilogue(
         activation=attributes.get("activation", "none") if fused else "none",
-        slope=attributes.get("slope", 0.0) if fused else 0.0,
+        parameters=tuple(attributes.get("parameters", ())) if fused else (),
         slopes=tuple(attributes.get("slopes", ())) if fused else (),
         bias=fused and len(inputs) > 2 and inputs[2] != "",
         residual=fused and len(inputs) > 3 and inputs[3] != "",

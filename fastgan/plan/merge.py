@@ -13,6 +13,7 @@ from math import prod
 
 from torch import Tensor
 
+from fastgan.plan import activations
 from fastgan.plan.lower import with_releases
 from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
 
@@ -21,14 +22,6 @@ MOST_KEPT = 4
 #: Steps of one chain, so that a graph of many thousand takes time in proportion.
 _LONGEST = 32
 
-#: Operators of one operand, and what an instruction calls each.
-_UNARY = {
-    **{name: name.lower() for name in ("Relu", "Tanh", "Sigmoid", "Softplus", "Mish")},
-    **{name: name.lower() for name in ("Exp", "Log", "Sqrt", "Reciprocal", "Neg", "Abs", "Erf")},
-    "Sin": "sin",
-    "Cos": "cos",
-    "HardSwish": "hard_swish",
-}
 #: Operators of two operands: in their order, and with the second one first.
 _BINARY = {
     "Add": ("add", "add"),
@@ -45,7 +38,7 @@ def merge(plan: Plan) -> Plan:
     """The plan with its elementwise floating-point steps merged; those left alone are merged too,
     each into a step by itself, if `operations` knows them.
     """
-    plan = _without_batch_norms(plan)
+    plan = _without_batch_norms(_without_curves(plan))
     readers: dict[str, list[Step]] = {}
     for step in plan.steps:
         for name in set(step.inputs):
@@ -92,6 +85,34 @@ def merge(plan: Plan) -> Plan:
         buffers=buffers,
         weights={name: w for name, w in plan.weights.items() if name in weights},
     )
+
+
+def _without_curves(plan: Plan) -> Plan:
+    """The plan with each activation that no kernel's epilogue has as a step behind its product."""
+    steps: list[Step] = []
+    buffers = dict(plan.buffers)
+    for step in plan.steps:
+        row = activations.TABLE[step.epilogue.activation]
+        if row.kernel:
+            steps.append(step)
+            continue
+        out = buffers[step.outputs[0]]
+        before = replace(out, name=f"{out.name}.before")
+        buffers[before.name] = before
+        alone = replace(step.epilogue, activation="none", parameters=())
+        steps.append(replace(step, outputs=(before.name,), epilogue=alone, origin=step.origin[:-1]))
+        steps.append(
+            Step(
+                op=row.onnx,
+                inputs=(before.name,),
+                outputs=step.outputs,
+                attributes=dict(zip(row.parameters, step.epilogue.parameters, strict=True)),
+                origin=step.origin[-1:],
+                flops=prod(out.shape),
+                bytes=2 * out.bytes,
+            )
+        )
+    return replace(plan, steps=tuple(steps), buffers=buffers)
 
 
 def _without_batch_norms(plan: Plan) -> Plan:
@@ -141,24 +162,18 @@ def operations(step: Step, plan: Plan) -> list[_Operation] | None:
     match step.op:
         case "fastgan.Activate":
             return [(step.epilogue.activation, a, None)]
-        case "LeakyRelu":
-            return [("leaky_relu", a, float(given.get("alpha", 0.01)))]
-        case "Elu":
-            return [("elu", a, float(given.get("alpha", 1.0)))]
         case "PRelu":
             return None if isinstance(a, float) else [("leaky_relu", a, b)]
-        case "Gelu":
-            tanh = given.get("approximate", "none") == "tanh"
-            return [("gelu_tanh" if tanh else "gelu", a, None)]
         case "Pow":
             return _power(a, b)
         case "Clip":
             return _clip(step, a, plan)
-        case op if op in _UNARY and not given:
-            return [(_UNARY[op], a, None)]
         case op if op in _BINARY and len(step.inputs) == 2 and not given:
             return [(_BINARY[op][0], a, b)]
-    return None
+    found = activations.of(step.op, given)
+    if found is None or not found[0].instruction:
+        return None
+    return [(found[0].name, a, found[1][0] if found[1] else None)]
 
 
 def _power(a: _Operand, b: _Operand) -> list[_Operation] | None:

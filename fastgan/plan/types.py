@@ -17,18 +17,23 @@ class Epilogue:
     Fusions add to it; there is never a class per combination.
 
     Attributes:
-        activation: an ONNX activation in lower case, such as "relu", "leaky_relu", "tanh".
-        slope: the parameter of a LeakyReLU, or the alpha of an ELU; otherwise 0.
+        activation: a name of `activations.TABLE`, such as "relu", "leaky_relu", "tanh".
+        parameters: the numbers of that curve, as its row has them.
         slopes: of a "prelu", one for each channel; otherwise none.
         bias: whether a bias is added.
         residual: whether another tensor of the output's shape is added before the activation.
     """
 
     activation: str = "none"
-    slope: float = 0.0
+    parameters: tuple[float, ...] = ()
     slopes: tuple[float, ...] = ()
     bias: bool = False
     residual: bool = False
+
+    @property
+    def slope(self) -> float:
+        """The first parameter: the slope of a LeakyReLU, or the alpha of an ELU; 0 for none."""
+        return self.parameters[0] if self.parameters else 0.0
 
     def __str__(self) -> str:
         slope = f"({self.slope:g})" if self.activation == "leaky_relu" else ""

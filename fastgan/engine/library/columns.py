@@ -15,6 +15,7 @@ from torch import Tensor
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.library.operators import activation
 from fastgan.plan import Buffer, Step
+from fastgan.plan.activations import TABLE
 
 try:
     from fastgan import _native
@@ -23,9 +24,6 @@ except ImportError:
 
 #: Input channels from which on columns pay, measured against oneDNN for both precisions.
 _CHANNELS = 256
-
-#: Activations that col2im does itself; the rest are torch's, in place.
-_FUSED = {"none": 0, "relu": 1, "leaky_relu": 2}
 
 #: Taps that may meet in one output pixel.
 _MOST_TAPS = 64
@@ -57,8 +55,8 @@ def bind(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer) -> BoundSte
     packed = torch.ops.mkldnn._reorder_linear_weight(rows, images * height * width)
     linear = torch.ops.mkldnn._linear_pointwise.default
     terms = None if bias is None else bias.float().contiguous()
-    code = _FUSED.get(step.epilogue.activation, 0)
-    rest = None if step.epilogue.activation in _FUSED else activation(step.epilogue)
+    code = TABLE[step.epilogue.activation].code
+    rest = activation(step.epilogue) if code is None else None
     slope, half = step.epilogue.slope, weight.dtype == torch.bfloat16
     sizes = [images, height, width, channels, ky, kx, sy, sx, top, left, out_height, out_width]
     add_up = _native.col2im
@@ -72,7 +70,7 @@ def bind(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer) -> BoundSte
             out.data_ptr(),
             0 if terms is None else terms.data_ptr(),
             half,
-            code,
+            code or 0,
             slope,
             sizes,
             torch.get_num_threads(),

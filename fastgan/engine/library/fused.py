@@ -13,6 +13,7 @@ from fastgan.engine.library.executor import BoundStep, place
 from fastgan.ops.normalisation import group_norm
 from fastgan.ops.quantisation import dequantize, quantize
 from fastgan.plan import Instruction, Step
+from fastgan.plan.activations import TABLE
 
 Function = Callable[[Tensor], Tensor]
 Weights = Mapping[str, Tensor]
@@ -174,15 +175,9 @@ def _apply(operation: str, value: Tensor | None, operand: Tensor | float | None)
         case "add" | "sub" | "mul" | "div":
             two: Tensor = getattr(torch, operation)(value, operand)
             return two
-        case "gelu_tanh":
-            return F.gelu(value, approximate="tanh")
-        case "hard_swish":
-            return F.hardswish(value)
-        case "silu" | "gelu" | "mish" | "softplus":
-            curve: Tensor = getattr(F, operation)(value)
-            return curve
-    one: Tensor = getattr(torch, operation)(value)
-    return one
+        case "square":
+            return value.square()
+    return TABLE[operation].torch(value)
 
 
 Bind = Callable[[Step, Weights, torch.device, "torch.dtype | None", "Function | None"], BoundStep]

@@ -13,14 +13,12 @@ from torch import Tensor
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep, place
 from fastgan.plan import Buffer, Epilogue, Step
+from fastgan.plan.activations import TABLE
 
 try:
     from fastgan import _native
 except ImportError:
     _native = None
-
-#: Activations that the native pass does itself.
-NATIVE = {"none": 0, "relu": 1, "leaky_relu": 2}
 
 
 def is_modulated(step: Step, buffers: Mapping[str, Buffer]) -> bool:
@@ -103,7 +101,7 @@ class _Pass:
         self._row = None if bias is None else bias.float().contiguous()
         self._bias = bias
         self._act = library.activation(epilogue)
-        self._code = NATIVE.get(epilogue.activation)
+        self._code = TABLE[epilogue.activation].code
         self._slope = epilogue.slope
 
     def __call__(

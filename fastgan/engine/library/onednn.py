@@ -26,6 +26,7 @@ from fastgan.engine.library import (
 )
 from fastgan.engine.library.executor import BoundStep, place
 from fastgan.plan import Buffer, Epilogue, Step
+from fastgan.plan.activations import TABLE
 
 #: Up to this many output channels a transposed convolution runs as one convolution of all phases:
 #: oneDNN's own one leaves its vector units mostly idle on the last layer of a generator.
@@ -34,9 +35,6 @@ _FEW_CHANNELS = 4
 _MOST_PHASES = 1024
 
 _PRODUCTS = ("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose")
-
-#: Activations that oneDNN fuses, by our name for them.
-_FUSED = {"none", "relu", "leaky_relu", "tanh", "sigmoid"}
 
 
 def bind(
@@ -55,7 +53,7 @@ def bind(
     residual = step.epilogue.residual
     if residual and (step.op != "fastgan.Conv" or "shuffle" in step.attributes):
         return _bind_apart(step, weights, buffers, dtype)
-    if step.epilogue.activation not in _FUSED and not residual:
+    if not TABLE[step.epilogue.activation].onednn and not residual:
         return _bind_apart(step, weights, buffers, dtype)
     x = buffers[step.inputs[0]]
     if step.op == "fastgan.Linear":
@@ -110,8 +108,7 @@ def _bind_modulated(
 
 
 def _epilogue(step: Step) -> tuple[str, list[float]]:
-    scalars = [step.epilogue.slope] if step.epilogue.activation == "leaky_relu" else []
-    return step.epilogue.activation, scalars
+    return step.epilogue.activation, list(step.epilogue.parameters)
 
 
 def _parameters(

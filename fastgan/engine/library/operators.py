@@ -14,32 +14,20 @@ from fastgan.engine.library import addressing, fused
 from fastgan.engine.library.executor import BoundStep, place
 from fastgan.ops.convolution import conv, conv_transpose
 from fastgan.plan import Epilogue, Step
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "mish": F.mish,
-    "hard_swish": F.hardswish,
-    "softplus": F.softplus,
-}
+from fastgan.plan.activations import TABLE
 
 
 def activation(epilogue: Epilogue) -> Callable[[Tensor], Tensor] | None:
     """The activation of an epilogue as a function, or None where there is none."""
     if epilogue.activation == "none":
         return None
-    if epilogue.activation == "leaky_relu":
-        return lambda x: F.leaky_relu(x, epilogue.slope)
-    if epilogue.activation == "elu":
-        return lambda x: F.elu(x, epilogue.slope)
+    function = TABLE[epilogue.activation].torch
     if epilogue.activation == "prelu":
         slopes = torch.tensor(epilogue.slopes)
-        return lambda x: F.prelu(x, slopes.to(x))
-    return _ACTIVATIONS[epilogue.activation]
+        return lambda x: function(x, slopes.to(x))
+    if not epilogue.parameters:
+        return function
+    return lambda x: function(x, *epilogue.parameters)
 
 
 def bind(

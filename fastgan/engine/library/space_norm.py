@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fastgan.engine.library.modulated import NATIVE
 from fastgan.ops.normalisation import cancels
 from fastgan.plan import Epilogue
+from fastgan.plan.activations import TABLE
 
 try:
     from fastgan import _native
@@ -58,15 +58,16 @@ def native(
         None if p is None else p.reshape(-1, channels).float().contiguous() for p in (gamma, beta)
     ]
     out = torch.empty_like(x, memory_format=torch.channels_last)
+    code = TABLE[epilogue.activation].code
     _native.normalise(
         x.data_ptr(),
         out.data_ptr(),
         *[0 if t is None else t.data_ptr() for t in (residual, *rows)],
         x.dtype == torch.bfloat16,
-        NATIVE.get(epilogue.activation, 0),
+        code or 0,
         epilogue.slope,
         epsilon,
         [images, height * width, channels, groups, *[1 if t is None else len(t) for t in rows]],
         torch.get_num_threads(),
     )
-    return out if act is None or epilogue.activation in NATIVE else act(out)
+    return out if act is None or code is not None else act(out)

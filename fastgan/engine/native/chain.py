@@ -18,7 +18,9 @@ from fastgan.engine.native import packing as direct_packing
 from fastgan.engine.native.packing import Path
 from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Range
+from fastgan.ops.registry import names
 from fastgan.plan import Plan, Step
+from fastgan.plan.activations import TABLE
 
 try:
     from fastgan import _native
@@ -29,9 +31,7 @@ except ImportError:
 KERNEL = "direct"
 
 #: Steps that only name the same numbers otherwise, as long as images have one pixel.
-_VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-
-_ACTIVATIONS = {"none", "relu", "leaky_relu", "tanh", "sigmoid"}
+_VIEWS = names("view")
 
 #: What lies between the layers of all images is kept whole, so it is to be small: beyond that the
 #: libraries, which free what they have read, use less memory.
@@ -161,7 +161,7 @@ def _layers(plan: Plan) -> list[Step] | None:
 
 
 def _is_layer(step: Step, shape: tuple[int, ...]) -> bool:
-    if step.epilogue.activation not in _ACTIVATIONS or step.epilogue.residual:
+    if not TABLE[step.epilogue.activation].native or step.epilogue.residual:
         return False
     if step.op == "fastgan.Linear":
         return len(shape) == 2

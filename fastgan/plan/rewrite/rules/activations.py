@@ -12,36 +12,17 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
+from fastgan.plan import activations
 from fastgan.plan.rewrite.rules import helpers as nodes
 
-#: ONNX operators that an epilogue knows, and what each is called there.
-OPERATORS = {
-    "Relu": "relu",
-    "LeakyRelu": "leaky_relu",
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "Elu": "elu",
-    "Softplus": "softplus",
-    "HardSwish": "hard_swish",
-    "Mish": "mish",
-    "Gelu": "gelu",
-    "Swish": "silu",
-}
 
-
-def named(node: ir.Node) -> tuple[str, float] | None:
-    """The name of an activation and its slope or alpha, or None where an epilogue has no such."""
-    given = nodes.attributes(node)
+def named(node: ir.Node) -> tuple[str, tuple[float, ...]] | None:
+    """The name of an activation and its parameters, or None where there is no such."""
+    given = {key: attribute.value for key, attribute in node.attributes.items()}
     if node.domain == nodes.DOMAIN:
-        return given["activation"], 0.0
-    name = OPERATORS[node.op_type]
-    if name == "leaky_relu":
-        return name, float(given.get("alpha", 0.01))
-    if name == "elu":
-        return name, float(given.get("alpha", 1.0))
-    if name == "gelu":
-        return ("gelu_tanh" if given.get("approximate", "none") == "tanh" else "gelu"), 0.0
-    return None if name == "silu" and given.get("alpha", 1.0) != 1.0 else (name, 0.0)
+        return given["activation"], ()
+    found = activations.of(node.op_type, given)
+    return None if found is None else (found[0].name, found[1])
 
 
 def _is(value: ir.Value, number: float) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
-from fastgan.plan.rewrite.rules import activations
+from fastgan.plan.activations import OPERATORS
+from fastgan.plan.rewrite.rules import activations as spellings
 from fastgan.plan.rewrite.rules import helpers as nodes
 
 
@@ -68,17 +69,17 @@ class FuseActivation(RewriteRuleClassBase):
         result = MatchResult()
         if "activation" in nodes.producer(product).attributes:
             return result.fail("the product already has an activation")
-        if activations.named(nodes.producer(out)) is None:
+        if spellings.named(nodes.producer(out)) is None:
             return result.fail("an epilogue has no such activation")
         return result
 
     def rewrite(self, op: Any, product: ir.Value, out: ir.Value) -> Any:
         node, after = nodes.producer(product), nodes.producer(out)
-        found = activations.named(after)
+        found = spellings.named(after)
         assert found is not None
         changes: dict[str, Any] = {"activation": found[0]}
-        if found[0] in ("leaky_relu", "elu"):
-            changes["slope"] = found[1]
+        if found[1]:
+            changes["parameters"] = list(found[1])
         return nodes.rebuild(
             op, node, list(node.inputs), origin=nodes.origin(node, after), **changes
         )
@@ -124,7 +125,7 @@ ACTIVATION_RULES = (
     *[
         FuseActivation.rule(product, operator)
         for product in nodes.WITH_EPILOGUES
-        for operator in (*activations.OPERATORS, "Activate")
+        for operator in (*OPERATORS, "Activate")
     ],
     *[FuseSlopes.rule(product) for product in nodes.WITH_EPILOGUES],
 )

@@ -5,8 +5,8 @@
 - fastgan.ConvTranspose(x [N, C, *size], weight [C, O / group, *kernel], bias [O])
 
 with `strides`, `pads` (begins, then ends), `dilations`, `group` and `output_padding` always
-explicit, and the epilogue (`activation`, `slope`) and `origin` as attributes. Later rules add to
-the epilogue.
+explicit, and the epilogue (`activation`, `parameters`) and `origin` as attributes. Later rules add
+to the epilogue.
 """
 
 from __future__ import annotations
