@@ -17,7 +17,8 @@ from fastgan.apply.targets import Job
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.host import files
 from fastgan.images import files as image_files
-from fastgan.images.files import SUFFIXES, WRITTEN, Picture
+from fastgan.images.files import Picture
+from fastgan.images.formats import SUFFIXES, WRITTEN
 
 log = logging.getLogger("fastgan")
 

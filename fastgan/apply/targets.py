@@ -14,7 +14,8 @@ from pathlib import Path
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 from fastgan.images import files as image_files
-from fastgan.images.files import WRITTEN, Header
+from fastgan.images.files import Header
+from fastgan.images.formats import WRITTEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,9 @@ def _settled(job: Job, result: Callable[[Header], Header]) -> Job:
 
 def holds(format: str | None, result: Header) -> bool:
     """Whether a format holds a picture: one so large, with transparency or without."""
-    if format is None or max(result.size) > WRITTEN[format][1]:
+    if format is None or max(result.size) > WRITTEN[format].longest:
         return False
-    return not (result.alpha and format == "jpg")
+    return WRITTEN[format].alpha or not result.alpha
 
 
 def check(jobs: Sequence[Job], reads: Iterable[Path | str | None] = ()) -> None:

@@ -175,7 +175,7 @@ def _inputs(texts: list[str]) -> tuple[Path, dict[str, Any]]:
 
 
 def _check_options(ext: str, quality: int, outscale: float | None, suffix: str) -> None:
-    from fastgan.images.files import WRITTEN
+    from fastgan.images.formats import WRITTEN
 
     if ext != "auto" and ext not in WRITTEN:
         raise ArgumentError("--ext", repr(ext), f"auto, {', '.join(WRITTEN)}")

@@ -21,6 +21,7 @@ from fastgan.cli import console
 from fastgan.errors import ArgumentError
 from fastgan.images import files as image_files
 from fastgan.images.files import Header
+from fastgan.images.formats import WRITTEN
 from fastgan.images.pixels import to_pil
 
 if TYPE_CHECKING:
@@ -163,11 +164,12 @@ class Run:
         if self.outscale is not None:
             final = (max(1, round(self.outscale * side)) for side in size[::-1])
             image = image.resize((next(final), next(final)), Resampling.LANCZOS)
-        if image.mode in ("LA", "RGBA") and image_files.format_of(target) == "jpg":
+        format = image_files.format_of(target)
+        if image.mode in ("LA", "RGBA") and format is not None and not WRITTEN[format].alpha:
             if not read.job.fixed:  # `result` could not know
                 needed = f"a format that holds it, which {target.name} has not"
                 raise ArgumentError("result", "transparency", needed, "take --ext png")
-            log.warning("%s: jpg holds no transparency, so it is dropped", target)
+            log.warning("%s: %s holds no transparency, so it is dropped", target, format)
             image = image.convert(image.mode[:-1])
         # What a profile says of three channels, it does not say of one.
         colours = len(image.mode.removesuffix("A"))

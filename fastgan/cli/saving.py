@@ -12,15 +12,10 @@ import numpy as np
 
 from fastgan.errors import ArgumentError
 from fastgan.host.files import whole
+from fastgan.images.formats import WRITTEN
 from fastgan.measure import machine
 
-#: What Pillow calls each format, and how it is told to write it.
-PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "png": ("PNG", {}),
-    "jpg": ("JPEG", {"quality": 95}),
-    "webp": ("WEBP", {"quality": 95}),
-}
-FORMATS = (*PICTURES, "npy")
+FORMATS = (*WRITTEN, "npy")
 _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
 Array = np.ndarray[Any, Any]
@@ -34,8 +29,9 @@ def check_format(format: str) -> None:
 
 def check_channels(format: str, channels: int) -> None:
     """Raise ArgumentError unless `format` holds pictures of so many channels."""
-    if channels not in _CHANNELS or (channels == 4 and format == "jpg"):
-        needed = "1 (grey), 3 (RGB) or 4 (RGBA, not in a jpg)"
+    opaque = [name for name, written in WRITTEN.items() if not written.alpha]
+    if channels not in _CHANNELS or (channels == 4 and format in opaque):
+        needed = f"1 (grey), 3 (RGB) or 4 (RGBA, not in a {' or '.join(opaque)})"
         raise ArgumentError(f"--format {format}", f"{channels} channels", needed, "use npy")
 
 
@@ -46,17 +42,15 @@ def write(path: Path, array: Array) -> None:
         path: its suffix is the format.
         array: uint8 [H, W, C] for a picture; anything for npy.
     """
-    format = path.suffix[1:]
-    if format == "npy":
+    if path.suffix == ".npy":
         with whole(path) as file:
             np.save(file, array)
         return
     from PIL import Image
 
-    name, options = PICTURES[format]
-    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    with whole(path) as file:
-        picture.save(file, name, **options)
+    from fastgan.images import files  # a command's help does not wait for torch
+
+    files.write(path, Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array))
 
 
 class Saver:

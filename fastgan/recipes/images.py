@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from fastgan.errors import ArgumentError
-from fastgan.host.files import open_plain
+from fastgan.images import files as picture_files
+from fastgan.images.formats import SUFFIXES
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _HELD_OUT = 5  # every fifth digit is held out
 
 
@@ -64,24 +64,27 @@ def files(path: Path) -> list[Path]:
     Raises:
         ArgumentError: there is no such folder, or no image in it.
     """
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
         what = "no image" if path.is_dir() else "no folder"
-        raise ArgumentError(str(path), what, "a folder of " + ", ".join(_SUFFIXES))
+        raise ArgumentError(str(path), what, "a folder of " + ", ".join(SUFFIXES))
     return found
 
 
 def read(file: Path) -> Image.Image:
-    """The image of a file, in colour.
+    """The image of a file, upright and in colour, 8 bits a channel.
 
     Raises:
         ArgumentError: it can't be read.
     """
     try:
-        with open_plain(file) as data, Image.open(data) as opened:
-            return opened.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ArgumentError(str(file), str(error), "an image", "remove the file") from error
+        pixels = picture_files.read(file).pixels
+    except ArgumentError as error:
+        instead = error.instead or "remove the file"
+        raise ArgumentError(error.where, error.found, error.needed, instead) from error
+    values = pixels.values if pixels.peak == 255 else pixels.values // 257  # of 16 bits
+    channels = values[0].to(torch.uint8).expand(3, -1, -1)
+    return Image.fromarray(channels.permute(1, 2, 0).contiguous().numpy())
 
 
 def grid(images: torch.Tensor, columns: int = 10, scale: int = 1, gap: int = 2) -> Image.Image:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fastgan.errors import ArgumentError, FastganError
+from fastgan.images.formats import WRITTEN
 from fastgan.realtime.live.server import Client, Server
 from fastgan.realtime.outputs.video import VideoWriter
 from fastgan.realtime.stream.buffers import Frame
@@ -26,8 +27,8 @@ from fastgan.realtime.stream.stream import Sink
 if TYPE_CHECKING:
     from fastgan.realtime.source import Source
 
-#: What a frame is sent as, and what Pillow calls it.
-FORMATS = {"jpeg": ("JPEG", {}), "png": ("PNG", {"compress_level": 1}), "webp": ("WEBP", {})}
+#: What a frame is sent as, by what a browser calls it.
+FORMATS = {written.mime: written for written in sorted(WRITTEN.values(), key=lambda w: w.mime)}
 
 #: Before each picture, little-endian: index, position, time of day at which its latency begins in
 #: ms, and how long it was computed in ms. `page/live.js` reads the same.
@@ -208,16 +209,15 @@ class LivePage(ABC):
         if channels not in (1, 3, 4):
             raise ArgumentError("live", f"{channels} channels", "1 (grey), 3 (RGB) or 4 (RGBA)")
         serving = self._serving
-        if channels == 4 and serving.format == "jpeg":
+        format = FORMATS[serving.format]
+        if channels == 4 and not format.alpha:
             picture = picture[:, :, :3]
-        name, options = FORMATS[serving.format]
-        quality = {} if serving.format == "png" else {"quality": serving.quality}
         position, begun = self._times(frame)
         compute = (frame.produced_ns - frame.begun_ns) / 1e6
         file = io.BytesIO(HEADER.pack(frame.index, position, begun, compute))
         file.seek(0, io.SEEK_END)
         image = Image.fromarray(picture[:, :, 0] if channels == 1 else picture)
-        image.save(file, name, **options, **quality)
+        image.save(file, format.pillow, **format.how(serving.quality, quick=True))
         return file.getvalue()
 
     # Recording ------------------------------------------------------------------------------------
