@@ -9,10 +9,15 @@ import pytest
 import torch
 from fastgan.kernels import epilogue, pointwise
 
+from fastgan.engine.library import operators
+from fastgan.engine.library.executor import PlanExecutable
 from fastgan.ops.registry import all_ops
+from fastgan.plan import Buffer, Epilogue, Plan, Step
 from fastgan.plan.activations import TABLE, of
+from fastgan.plan.merge import merge
 
 ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
 
 
 def test_kernels_have_what_the_table_says() -> None:
@@ -65,3 +70,20 @@ def test_attributes_decide() -> None:
     assert (gelu[0].name, fast[0].name) == ("gelu", "gelu_tanh")
     assert of("Swish", {"alpha": 1.7}) is None
     assert of("Clip", {}) is None
+
+
+def test_what_kernels_lack_is_a_step_of_its_own_on_a_gpu() -> None:
+    name = "thresholded_relu"
+    step = Step(
+        "fastgan.Linear", ("x", "w"), ("y",), {}, Epilogue(name, (0.3,)), origin=("dense", "act")
+    )
+    buffers = {n: Buffer(n, (2, 4), torch.float32) for n in "xy"}
+    plan = Plan(("x",), ("y",), (step,), buffers, {"w": torch.eye(4)})
+    merged = merge(plan)
+    assert [s.op for s in merged.steps] == ["fastgan.Linear", "ThresholdedRelu"]
+    assert [s.origin for s in merged.steps] == [("dense",), ("act",)]
+    assert merged.steps[1].attributes == {"alpha": 0.3}
+    x = torch.linspace(-1, 1, 8).reshape(2, 4)
+    steps = [operators.bind(s, plan.weights, 18, CPU, torch.float32) for s in merged.steps]
+    y = PlanExecutable(merged, steps, CPU, torch.float32)({"x": x})["y"]
+    assert torch.equal(y, torch.where(x > 0.3, x, 0.0))
