@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from fastgan import debug
 from fastgan.errors import LimitError
 from fastgan.limits import Limits, size_text
+from fastgan.plan import text
 from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
+
+if TYPE_CHECKING:
+    from fastgan.plan.rewrite.watch import Watch
 
 __all__ = ["Buffer", "Epilogue", "Instruction", "Plan", "Step", "make"]
 
 
 def make(
-    model: ir.Model, shapes: Mapping[str, tuple[int, ...]], limits: Limits | None = None
+    model: ir.Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    limits: Limits | None = None,
+    watch: Watch | None = None,
 ) -> Plan:
     """specialise -> rewrite -> lower: the plan of `model` for these input shapes.
 
     Where the file was exported at another batch size, the graph of that size is made one for the
-    samples wanted (see `rebatch`).
+    samples wanted (see `rebatch`). `watch` is told what the passes do; with FASTGAN_DEBUG=rewrite
+    or =plan stderr is.
 
     Raises:
         UnsupportedError: where `specialise` or `rebatch` does.
@@ -30,17 +40,25 @@ def make(
     from fastgan.plan.lower import lower
     from fastgan.plan.rebatch import rebatch
     from fastgan.plan.rewrite import rewrite
+    from fastgan.plan.rewrite.watch import Watch
     from fastgan.plan.specialise import specialise, without_collection
 
+    told = debug.wants("rewrite")
+    if told and watch is None:
+        watch = Watch()
     frozen = _frozen(model, shapes)
     with without_collection():
         declared = {
             name: (frozen[name], *s[1:]) if name in frozen else s for name, s in shapes.items()
         }
-        rewritten = rewrite(specialise(model, declared))
+        rewritten = rewrite(specialise(model, declared), watch)
         if frozen:
             rebatch(rewritten, frozen, next(shapes[name][0] for name in frozen))
         plan = lower(rewritten)
+    if told and watch is not None:
+        debug.tell("rewrite", "\n".join((text.heading(plan), *watch.report())))
+    if debug.wants("plan"):
+        debug.tell("plan", text.describe(plan))
     allowed = (limits or Limits()).activation_bytes
     if plan.memory_bytes > allowed:
         sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fastgan.engine.faults import FAULTS, fault, faults_of
+from fastgan.engine.launches import Launches
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.plan import Plan, Step
 
@@ -63,6 +65,7 @@ class PlanExecutable:
             )
             for bound in steps
         ]
+        self._launches = Launches(plan, device)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the plan: tensors of the planned shapes in, outputs by name out.
@@ -83,7 +86,13 @@ class PlanExecutable:
     def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
         """The buffers after the first `stop` steps."""
         slots = self._load(inputs)
-        for number, (call, reads, writes, releases) in enumerate(self._steps[:stop]):
+        steps = self._steps[:stop]
+        if self._launches:
+            steps = [
+                (partial(self._launches.call, number, call), reads, writes, releases)
+                for number, (call, reads, writes, releases) in enumerate(steps)
+            ]
+        for number, (call, reads, writes, releases) in enumerate(steps):
             try:
                 result = call(*[slots[index] for index in reads])
             except FAULTS as error:

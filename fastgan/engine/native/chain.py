@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan.engine.base import Executable
+from fastgan.engine.launches import WHOLE, Launches
 from fastgan.engine.native import packing as direct_packing
 from fastgan.engine.native.packing import Path
 from fastgan.images.format import ImageFormat
@@ -63,6 +64,7 @@ class DirectExecutable:
         assert steps is not None
         self.plan = replace(plan, steps=tuple(replace(s, kernel=KERNEL) for s in plan.steps))
         self._other = other
+        self._launches = Launches(self.plan, torch.device("cpu"))
         self._input, self._output = plan.inputs[0], plan.outputs[0]
         images = plan.buffers[self._input].shape[0]
         self._shape = plan.buffers[self._output].shape
@@ -117,14 +119,13 @@ class DirectExecutable:
         ):
             out = torch.empty(shape, dtype=dtype, memory_format=layout)
         scale = 255.0 / (high - low)  # as fastgan/images/pixels.py has it
-        nonfinite: bool = self._program.run(
-            x.data_ptr(),
-            out.data_ptr(),
-            range is not None,
-            low,
-            scale,
-            torch.get_num_threads(),
-        )
+        threads = torch.get_num_threads()
+        arguments = (x.data_ptr(), out.data_ptr(), range is not None, low, scale, threads)
+        nonfinite: bool
+        if self._launches:
+            nonfinite = self._launches.call(WHOLE, self._program.run, *arguments)
+        else:
+            nonfinite = self._program.run(*arguments)
         return out, nonfinite
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.engine import cuda_settings
 from fastgan.engine.base import Target
+from fastgan.engine.launches import WHOLE, Launches
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.triton import workspace as triton_workspace
@@ -71,6 +72,7 @@ class TritonExecutable:
         if target.device.type == "cuda":
             self._use_measured()
         self._annotate()
+        self._launches = Launches(self.plan, target.device)
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """See `Executable.__call__`."""
@@ -303,6 +305,9 @@ class TritonExecutable:
 
     def _go(self, work: Work, inputs: Inputs) -> None:
         being_captured = self._being_captured()  # then this becomes a part of the caller's graph
+        if self._launches and not being_captured:
+            self._go_named(work)
+            return
         if work.replay is not None and not being_captured:
             work.replay()
             return
@@ -322,6 +327,16 @@ class TritonExecutable:
                     work.replay()
                     return
             work.launch()
+
+    def _go_named(self, work: Work) -> None:
+        """The same where somebody looks: a graph under one name, or each step under its own."""
+        if work.replay is not None and not self._launches.apart:
+            self._launches.call(WHOLE, work.replay)
+            return
+        # What library ops make now is not what they made within the graph: it is captured again.
+        work.replay = work.kept = None
+        with self._library_settings():
+            work.launch_named(self._launches)
 
     def _no_graph(self, work: Work, error: Exception) -> None:
         """Go on without a graph, unless the failure is another one."""

@@ -8,13 +8,15 @@ reads such a tensor is prepared when it runs, which a CUDA graph does but once.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from fastgan.engine.base import Target
+from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.triton import arena
 from fastgan.engine.triton import concat as triton_concat
@@ -68,6 +70,8 @@ class Work:
         plain: whether they can't be captured.
         kept: outputs that library ops made within the graph.
         drawn: the inputs that the launches draw themselves.
+        owners: of each launch, the index of its step; -1 before the first, their number behind
+            the last.
     """
 
     launches: list[Launch]
@@ -77,11 +81,20 @@ class Work:
     plain: bool = False
     kept: dict[str, Tensor] | None = None
     drawn: Drawn = ()
+    owners: list[int] = field(default_factory=list)
 
     def launch(self) -> None:
         """Everything, one launch after the other."""
         for launch in self.launches:
             launch()
+
+    def launch_named(self, names: Launches) -> None:
+        """The same, step by step."""
+        pairs = zip(self.owners, self.launches, strict=True)
+        for owner, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+            with names.step(owner):
+                for _, launch in group:
+                    launch()
 
 
 class Program:
@@ -143,9 +156,10 @@ class Program:
 
         lives = arena.lifetimes(plan, sizes, may_alias)
         together = arena.joined(lives, {name: home.root for name, home in self._homes.items()})
-        self._offsets, self._size = arena.place([*together, *self._norms.lifetimes])
+        self.lifetimes = [*together, *self._norms.lifetimes]
+        self.offsets, self._size = arena.place(self.lifetimes)
         memory = workspace.memory(self._size)
-        self._norms.place(self._offsets, memory)
+        self._norms.place(self.offsets, memory)
         return memory
 
     def dtype(self, name: str) -> torch.dtype:
@@ -165,7 +179,7 @@ class Program:
         if home is not None:
             whole = self._place(home.root, home.shape)
             return whole[:, home.channel : home.channel + shape[1]]
-        begin = self._offsets[name]
+        begin = self.offsets[name]
         flat = self._memory[begin : begin + self._bytes(name)].view(self.dtype(name))
         if len(shape) == 4:
             return flat.as_strided(shape, channels_last(shape))
@@ -310,8 +324,8 @@ class Program:
         if key not in self.work and drawn:
             plain = self.work_for(image)
             draws = [self._drawing(name, kind) for name, kind in drawn]
-            launches = [*draws, *plain.launches]
-            self.work[key] = Work(launches, plain.result, plain.flag, drawn=drawn)
+            launches, owners = [*draws, *plain.launches], [*[-1] * len(draws), *plain.owners]
+            self.work[key] = Work(launches, plain.result, plain.flag, drawn=drawn, owners=owners)
         elif key not in self.work:
             self.work[key] = self._outputs() if image is None else self._images(image)
         return self.work[key]
@@ -330,7 +344,7 @@ class Program:
         return launch
 
     def _outputs(self) -> Work:
-        return Work([launch for launches in self._launches for launch in launches])
+        return _work(self._launches)
 
     def _images(self, image: ImageFormat) -> Work:
         """The same with the step that makes the images writing their format, where it can."""
@@ -359,8 +373,8 @@ class Program:
 
             launches.append([convert])
         if flag is not None:
-            launches.insert(0, [lambda: void(flag.zero_())])
-        return Work([launch for one in launches for launch in one], out, flag)
+            launches[0].insert(0, lambda: void(flag.zero_()))
+        return _work(launches, out, flag)
 
     def _maker(self, name: str) -> int | None:
         """The step that can write this output as images, since nobody else reads it."""
@@ -414,6 +428,14 @@ class Program:
                     assert step is not None
                     return " + ".join(step.origin)
         return None
+
+
+def _work(
+    launches: Sequence[list[Launch]], result: Tensor | None = None, flag: Tensor | None = None
+) -> Work:
+    """The launches of the inputs, of each step and of the images, one after the other."""
+    owned = [(owner, one) for owner, each in enumerate(launches, -1) for one in each]
+    return Work([one for _, one in owned], result, flag, owners=[owner for owner, _ in owned])
 
 
 @contextlib.contextmanager

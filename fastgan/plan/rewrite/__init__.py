@@ -28,6 +28,7 @@ from fastgan.plan.rewrite.rules import (
 from fastgan.plan.rewrite.rules import (
     neutral as nothing,
 )
+from fastgan.plan.rewrite.watch import Watch
 
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("transposes downwards", transposes.SINK_RULES),
@@ -61,10 +62,15 @@ PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
 )
 
 
-def rewrite(model: ir.Model) -> ir.Model:
-    """Apply every pass to a specialised model, in place; returns it."""
-    for _, rules in PASSES:
-        if _prepared(rules).apply(model):
+def rewrite(model: ir.Model, watch: Watch | None = None) -> ir.Model:
+    """Apply every pass to a specialised model, in place; returns it.
+
+    watch: is told what the passes do.
+    """
+    for name, rules in PASSES:
+        if watch is not None:
+            watch.begin(name)
+        if _prepared(rules).apply(model, watch):
             _drop_unused(model.graph)
         _drop_identities(model.graph)
     return model

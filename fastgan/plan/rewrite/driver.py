@@ -15,6 +15,8 @@ from onnx_ir.passes.common import NameFixPass
 from onnxscript.rewriter import RewriteRule
 from onnxscript.rewriter._pattern_ir import StringConstantPattern
 
+from fastgan.plan.rewrite.watch import Watch
+
 #: The domain and the name of an operator.
 _Operator = tuple[str, str]
 
@@ -26,8 +28,10 @@ class Rules:
         self._all = [_Entry(r) for r in chain.from_iterable(rule.commute() for rule in rules)]
         self._by_operator: dict[_Operator, list[_Entry]] = {}
 
-    def apply(self, model: ir.Model) -> int:
+    def apply(self, model: ir.Model, watch: Watch | None = None) -> int:
         """Walk the graph once, in place, giving each node the first rule that matches there.
+
+        watch: is told of each rule that was applied, and of each that was tried in vain.
 
         Returns:
             How many rules were applied.
@@ -35,9 +39,11 @@ class Rules:
         graph, count = model.graph, 0
         for node in graph:
             for rule in self._ending_in((node.domain, node.op_type)):
-                found = rule.try_at(node, model)
+                found = rule.try_at(node, model, watch)
                 if found is None:
                     continue
+                if watch is not None:
+                    watch.apply(rule.rule, found.match.nodes)
                 for value in found.new_initializers:
                     _add_initializer(graph, value)
                 ir.convenience.replace_nodes_and_values(
@@ -71,14 +77,15 @@ class _Entry:
         producers = ((i, value and value.producer()) for i, value in enumerate(last.inputs))
         self.inputs = [(i, wanted) for i, node in producers if (wanted := _operator(node))]
 
-    def try_at(self, node: ir.Node, model: ir.Model) -> Any:
+    def try_at(self, node: ir.Node, model: ir.Model, watch: Watch | None) -> Any:
         """What replaces the nodes that the pattern matches, this one last; or None."""
         for index, wanted in self.inputs:
             value = node.inputs[index] if index < len(node.inputs) else None
             producer = None if value is None else value.producer()
             if producer is None or (producer.domain, producer.op_type) != wanted:
                 return None
-        return self.rule.try_rewrite(model, model.graph, node)
+        tracer: Any = watch  # which takes what a MatchingTracer does
+        return self.rule.try_rewrite(model, model.graph, node, tracer=tracer)
 
 
 def _add_initializer(graph: ir.Graph, value: ir.Value) -> None:
