@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo quick test test-cpu test-fresh check evaluate bench resolve clean
+.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench resolve clean
 
 # The first target is what `make` alone does.
 help:  ## show these targets
@@ -39,6 +39,9 @@ check: $(VENV)/.test  ## style, types and the floors of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_floors.py
+
+plans: $(VENV)/.test  ## write the golden plans anew: what a change of a rewrite does, for review
+	$(BIN)/python -m tests.plans.golden
 
 evaluate: $(VENV)/.test  ## measure every model that ships again, and write docs/models.md
 	$(BIN)/python -m fastgan.recipes.evaluation.document docs/models.md
