@@ -21,6 +21,7 @@ EXAMPLES = (
     ("fastgan inspect dcgan-digits", "signature, backend, and each step with its cost"),
     ("fastgan inspect model.onnx --batch 64 --precision bf16", "the plan of another run"),
     ("fastgan inspect model.onnx --gpu h200 --batch 64", "where the time must go on an H200"),
+    ("fastgan inspect model.onnx --why /4/Relu", "what became of this ONNX node, and why"),
     ("fastgan inspect model.onnx --json", "the same for a program"),
     (
         "fastgan inspect model.onnx --range 0:1 --write-signature",
@@ -42,6 +43,15 @@ def inspect(
             metavar="NAME",
             help="Print the least time of each step on this type of GPU, which need not be here: "
             "t4, a100, rtx4090, l4, h100, h200 or b200 (--precision auto is fp16 there).",
+        ),
+    ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            "--why",
+            metavar="NODE",
+            help="Instead: what became of this ONNX node (its name, or an output's): the step that "
+            "it is in, the rules that took it there, and why others did not.",
         ),
     ] = None,
     range: options.Range = None,
@@ -74,6 +84,9 @@ def inspect(
     subject = open_subject(model, stated)
     if write_signature:
         _write_signature(subject, as_json)
+    if node is not None:
+        _why(subject, node, batch, as_json)
+        return
     facts = _file(subject)
     if gpu is not None:
         facts["prediction"] = prediction.predict(subject, gpu, precision, batch)
@@ -95,6 +108,14 @@ def inspect(
     if plan is not None:
         facts["plan"] = {"batch": batch, **_plan(plan)}
     _show(facts, as_json)
+
+
+def _why(subject: Subject, node: str, batch: int, as_json: bool) -> None:
+    from fastgan.measure.why import why
+
+    shapes = subject.shapes(subject.signature.frozen_batch or batch)
+    lines = list(why(subject.model.model, shapes, node))
+    typer.echo(json.dumps({"node": node, "why": lines}, indent=2) if as_json else "\n".join(lines))
 
 
 def _write_signature(subject: Subject, quiet: bool) -> None:

@@ -68,7 +68,8 @@ def shapes(plan: Plan, step: Step) -> str:
 
 def _epilogue(step: Step) -> str:
     """Its text with a slope of few digits: the last ones of a learned one differ between CPUs."""
-    return str(replace(step.epilogue, slope=float(f"{step.epilogue.slope:.3g}")))
+    few = tuple(float(f"{number:.3g}") for number in step.epilogue.parameters)
+    return str(replace(step.epilogue, parameters=few))
 
 
 def _says(key: str, value: Any) -> bool:

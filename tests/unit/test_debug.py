@@ -14,6 +14,7 @@ import fastgan
 from fastgan import debug, models
 from fastgan.engine import launches
 from fastgan.errors import ArgumentError
+from fastgan.measure.why import why
 from fastgan.model.file import read
 from fastgan.plan import make
 from fastgan.plan.rewrite.watch import Watch
@@ -136,3 +137,35 @@ def test_a_native_chain_is_one_call() -> None:
     with profile() as seen:
         g.generate(1)
     assert f"all {len(plan.steps)} steps" in {event.key for event in seen.key_averages()}
+
+
+def test_why_says_what_became_of_a_node(convolution: bytes) -> None:
+    model = read(convolution).model
+    lines = list(why(model, SHAPES, "convolved"))  # by its output
+    assert lines[:2] == [
+        "conv: Conv -> convolved",
+        "  in step 1 of 4: Conv 1x2x4x4 [2x2x1x1] -> 1x2x4x4",
+    ]
+    assert "  by NormaliseConv (normal form of products)" in lines
+    missed = "  not AddBias(Conv) (constants into weight and bias): the term depends on data"
+    assert missed in lines
+    assert missed in list(why(model, SHAPES, "add"))
+
+
+def test_why_of_a_node_that_is_none_names_one_that_is(convolution: bytes) -> None:
+    with pytest.raises(ArgumentError, match="did you mean relu"):
+        list(why(read(convolution).model, SHAPES, "rellu"))
+
+
+def test_why_there_is_no_plan() -> None:
+    node = helper.make_node("NonZero", ["x"], ["out"], "where")
+    ports = (
+        helper.make_tensor_value_info("x", FLOAT, [4]),
+        helper.make_tensor_value_info("out", TensorProto.INT64, [1, None]),
+    )
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    lines = list(why(read(model.SerializeToString()).model, {"x": (4,)}, "where"))
+    assert lines[0] == "where: NonZero -> out"
+    assert lines[1].startswith("  no plan, because of ")
+    assert "NonZero" in lines[1]
