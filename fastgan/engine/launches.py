@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch.autograd import profiler
 
-from fastgan import debug
+from fastgan.host import debug
 from fastgan.plan import Plan, text
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from fastgan import debug
 from fastgan.errors import LimitError
+from fastgan.host import debug
 from fastgan.limits import Limits, size_text
 from fastgan.plan import text
 from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step

@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.profiler import profile
 
 import fastgan
-from fastgan import debug, models
+from fastgan import models
 from fastgan.engine import launches
 from fastgan.errors import ArgumentError
+from fastgan.host import debug
 from fastgan.measure.why import why
 from fastgan.model.file import read
 from fastgan.plan import make

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: From the ground up; the rooms of one floor may import each other.
 FLOORS = (
-    {"errors", "limits", "arguments", "debug", "host"},
+    {"errors", "limits", "arguments", "host"},
     {"ops", "latents"},
     {"model", "models", "signature"},
     {"plan"},
