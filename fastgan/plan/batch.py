@@ -181,8 +181,9 @@ class _Search:
         """
         meetings = [m for bound in (self._many, self._few) if bound for m in bound.flow.meetings]
         shapes = [sizes(node.outputs[0]) for m in meetings for node in m.broken]
-        found = [size for shape in shapes for size in (*(s for s in shape if s > 1), shape[0])]
         ones = any(shape[0] == 1 for shape in shapes)
+        found = [1] if ones else []  # before a window's sizes: [1, 8, 8, -1] is of one sample
+        found += [size for shape in shapes for size in shape if size > 1]
         if self._few is None or self._many is None:
             made = self._signature.made.name
             rows = (

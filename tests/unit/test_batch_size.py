@@ -289,3 +289,23 @@ def test_samples_that_meet_in_a_fixed_batch_are_never_filled_up() -> None:
     for refused in (lambda: g.run({"x": X[:3]}), lambda: g.generate(3)):
         with pytest.raises(ArgumentError, match="a multiple of 2"):
             refused()
+
+
+def test_a_traced_batch_of_one_comes_before_the_sizes_of_windows() -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "windows"], ["w"]),
+        helper.make_node("Transpose", ["w"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("Softmax", ["t"], ["s"], axis=-1),
+        helper.make_node("Reshape", ["s", "rows"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, ["n", 128]) for name in "xy"]
+    shapes = {"windows": [1, 8, 8, -1], "rows": [-1, 128]}
+    constants = [onnx.numpy_helper.from_array(np.array(s), name) for name, s in shapes.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    opset = [helper.make_opsetid("", 17)]
+    file = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    x = np.random.default_rng(0).standard_normal((3, 128), np.float32)
+    want = x.reshape(3, 8, 8, 2).swapaxes(2, 3)
+    want = np.exp(want) / np.exp(want).sum(-1, keepdims=True)
+    got = fastgan.load(file, backend="torch", strict=True).run({"x": x})["y"].numpy()
+    np.testing.assert_allclose(got, want.reshape(3, 128), atol=1e-6)
