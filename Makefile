@@ -41,7 +41,7 @@ check: $(VENV)/.test  ## style, types and the floors of the architecture
 	$(BIN)/python -m pytest -q tests/unit/test_floors.py
 
 plans: $(VENV)/.test  ## write the golden plans anew: what a change of a rewrite does, for review
-	$(BIN)/python -m tests.plans.golden
+	TRITON_INTERPRET=1 $(BIN)/python -m tests.plans.golden
 
 evaluate: $(VENV)/.test  ## measure every model that ships again, and write docs/models.md
 	$(BIN)/python -m fastgan.recipes.evaluation.document docs/models.md
