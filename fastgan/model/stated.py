@@ -1,6 +1,6 @@
 """What a model file states of its inputs and outputs, read and written.
 
-It is one JSON document under the key `fastgan.model.signature` of the model's `metadata_props`:
+It is one JSON document under the key `fastgan.signature` of the model's `metadata_props`:
 
     {"version": 1,
      "inputs":  [{"name": "z", "kind": "latent", "distribution": "normal"},
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-KEY = "fastgan.model.signature"
+KEY = "fastgan.signature"
 VERSION = 1
 
 _Fields = dict[str, Any]

@@ -118,7 +118,7 @@ def test_a_batch_after_the_other_is_a_replay_and_no_more(
     # From here on nothing is drawn, set or captured by the host.
     monkeypatch.setattr(latents, "words", lambda *_: pytest.fail("a counter was set"))
     monkeypatch.setattr(latents, "fill_next", lambda *_: pytest.fail("launched by itself"))
-    monkeypatch.setattr("fastgan.engine.base.Draw.into", lambda *_: pytest.fail("drawn before"))
+    monkeypatch.setattr("fastgan.inputs.draws.Draw.into", lambda *_: pytest.fail("drawn before"))
     rest = generator.generate(16, seed=9, start=108, batch_size=8)
     assert torch.equal(torch.cat([first, rest]), expected)
 

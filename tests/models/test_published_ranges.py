@@ -219,7 +219,7 @@ def test_a_file_beside_the_model(tmp_path):
     file, beside = tmp_path / "net.v2.onnx", tmp_path / "net.v2.fastgan.json"
     model = onnx.load_model_from_string(exported("real-esrgan-compact"))
     entry = model.metadata_props.add()
-    entry.key = "fastgan.model.signature"
+    entry.key = "fastgan.signature"
     entry.value = '{"version": 1, "inputs": [{"name": "input", "kind": "image", "range": [0, 2]}]}'
     onnx.save(model, file)
     assert fastgan.load(file, device="cpu").signature.image.range == (0, 2)

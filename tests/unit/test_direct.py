@@ -86,7 +86,7 @@ class Chain:
             names.append(f"b{index}")
             self.weights[f"b{index}"] = torch.randn(bias)
         name = draw.choice(["none", "relu", "leaky_relu", "tanh", "sigmoid"])
-        epilogue = Epilogue(name, 0.3 if name == "leaky_relu" else 0.0, has_bias)
+        epilogue = Epilogue(name, (0.3,) if name == "leaky_relu" else (), bias=has_bias)
         output = (f"x{index + 1}",)
         self.steps.append(Step(f"fastgan.{op}", tuple(names), output, attributes, epilogue))
 
@@ -231,8 +231,7 @@ def test_calls_from_several_threads_do_not_meet(threads: int) -> None:
 
 FORK = """
 import os, random, torch
-from fastgan.engine import addressing, direct
-from fastgan.engine.base import Executable, ImageFormat
+from fastgan.engine.native import chain as direct
 from tests.unit.test_direct import PATHS, Chain, other
 torch.set_num_threads(2)
 chain = Chain(random.Random(2), images=3, layers=3)

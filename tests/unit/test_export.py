@@ -132,7 +132,7 @@ def test_one_file_that_says_nothing_of_the_machine(tmp_path):
     export(Generator(), tmp_path / "g.onnx", latent=16)
     assert [file.name for file in tmp_path.iterdir()] == ["g.onnx"]
     model = onnx.load(tmp_path / "g.onnx")
-    assert [p.key for p in model.metadata_props] == ["fastgan.model.signature"]
+    assert [p.key for p in model.metadata_props] == ["fastgan.signature"]
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
     assert b".py" not in model.SerializeToString()
 

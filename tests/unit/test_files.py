@@ -96,7 +96,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    code = "import os, sys; from pathlib import Path; from fastgan import files\n"
+    code = "import os, sys; from pathlib import Path; from fastgan.host import files\n"
     code += "with files.whole(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], check=False)
     (left,) = tmp_path.iterdir()

@@ -46,7 +46,8 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 LOOK = """
 import json, fastgan, torch
-from fastgan import _native, processor
+from fastgan import _native
+from fastgan.host import processor
 print(json.dumps([_native.paths(), [row[0] for row in _native.program_paths()],
     torch.backends.cpu.get_cpu_capability(), processor.has_bfloat16(), processor.has_tiles()]))
 """

@@ -87,7 +87,7 @@ Model = tuple[nn.Module, Path]
 def test_images_are_those_of_the_seed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     module, path = model
     generator = _load(path)
-    monkeypatch.setattr("fastgan.engine.base.Draw.into", lambda *_: pytest.fail("drawn before"))
+    monkeypatch.setattr("fastgan.inputs.draws.Draw.into", lambda *_: pytest.fail("drawn before"))
     for seed, start, n in ((0, 0, 3), (2**64 - 1, 2**32 - 2, 5), (7, 2**63, 1), (0, 1, 2)):
         images = generator.generate(n, seed=seed, start=start, batch_size=2)
         every = generator._inputs.make(n, seed, start, None, None, "philox")
