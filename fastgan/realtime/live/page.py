@@ -169,9 +169,9 @@ class LivePage(ABC):
         """The number of a frame in the recording."""
         return frame.index
 
+    @abstractmethod
     def report(self) -> dict[str, Any]:
         """Counts and times so far."""
-        raise NotImplementedError
 
     # Showing --------------------------------------------------------------------------------------
 
