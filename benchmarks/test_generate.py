@@ -20,10 +20,10 @@ import fastgan
 from benchmarks.models import MODELS
 from fastgan.errors import ArgumentError
 from fastgan.host import processor
+from fastgan.loading import open_model
 from fastgan.measure import machine
 from fastgan.measure.bench import SIZES, ours
 from fastgan.measure.peers import PEERS, Contender, MissingError, Setting, registry_module
-from fastgan.measure.subject import open_subject
 
 #: Seconds of timed rounds for each case; at least three rounds.
 SECONDS = 1.0
@@ -45,10 +45,10 @@ def setting(model: str) -> Setting:
         made = MODELS[model]()
     except ArgumentError as error:
         pytest.skip(str(error))
-    subject = open_subject(made.source)
-    module = made.module or registry_module(subject)
+    model = open_model(made.source)
+    module = made.module or registry_module(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Setting(subject, device, machine.cores(), *module)
+    return Setting(model, device, machine.cores(), *module)
 
 
 @cache
@@ -64,7 +64,7 @@ def contender(model: str, name: str) -> Contender:
     if precision == "bf16" and shared.device.type == "cpu" and not processor.has_bfloat16():
         pytest.skip("no bf16 instructions on this CPU")
     generator = fastgan.load(MODELS[model]().source, precision=precision)
-    own = ours(generator, shared.subject, name.removesuffix(" fed"))
+    own = ours(generator, shared.model, name.removesuffix(" fed"))
     return next(made for made in own if made.name == name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ from fastgan.errors import (
 from fastgan.generator import Generator
 from fastgan.host import forks, processor
 from fastgan.limits import Limits
-from fastgan.model import side_file as signature_file
+from fastgan.model import side_file
 from fastgan.model.channels_last import channels_first, mark
 from fastgan.model.file import ModelFile, read
+from fastgan.model.opened import Model
 from fastgan.model.origin import Origin, State, digest
-from fastgan.model.signature import Shapes, Signature, input_shapes
+from fastgan.model.signature import Signature, input_shapes
 from fastgan.ops.random import draws_noise
 from fastgan.plan import make
 from fastgan.plan.batch import as_declared, example, settle
@@ -87,20 +88,12 @@ def load(
     if target.precision == "fp8":
         _check_fp8(target, backend)
     resolved = _resolve(source)
-    if not isinstance(resolved, (str, bytes, bytearray, memoryview, os.PathLike)):
-        raise ArgumentError("source", type(resolved).__name__, "a path or bytes")
     options = {"strict": strict, "limits": limits, "signature": signature, "isolate": isolate}
     origin = Origin.of(source, resolved, options, reopen)
-    model, turned = channels_first(read(resolved, limits, isolate=isolate))
-    described = mark(signature_file.describe(model, signature), turned)
-    settled, chosen, refusals = _choose(model, described, target, backend)
-    if chosen.name == "ort" and described.frozen_batch is not None:
-        # ONNX Runtime holds a file to the shapes that it declares.
-        settled = as_declared(model.model, described)
-    settled = _opened(model, settled, chosen)
-    _note_batch(model.name, described, settled)
-    if chosen.name == "ort" and draws_noise(model.model):
-        log.warning("%s: ONNX Runtime draws its noise, which no seed gives again", model.name)
+    opened = open_model(resolved, limits=limits, signature=signature, isolate=isolate)
+    model = opened.file
+    shapes = opened.shapes(example(model.model, opened.signature))
+    chosen, refusals = choose(model, target, shapes, backend)
     fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
     if device == "auto":
         fallbacks += _unused_gpu(target)
@@ -116,7 +109,52 @@ def load(
         log.warning(message + ", because %s", model.name, chosen.name, target, reasons)
     else:
         log.info(message, model.name, chosen.name, target)
-    return Generator(model, settled, chosen, target, refusals, origin.beside(model))
+    return generator_on(opened, chosen, target, refusals, origin.beside(model))
+
+
+def generator_on(
+    opened: Model,
+    chosen: Backend,
+    target: Target,
+    refusals: Sequence[Refusal] = (),
+    origin: Origin | None = None,
+) -> Generator:
+    """The generator of a model on a backend that takes it."""
+    model, settled = opened.file, opened.signature
+    if chosen.name == "ort" and opened.declared.frozen_batch is not None:
+        # ONNX Runtime holds a file to the shapes that it declares.
+        settled = as_declared(model.model, opened.declared)
+    settled = _opened(model, settled, chosen)
+    _note_batch(model.name, opened.declared, settled)
+    if chosen.name == "ort" and draws_noise(model.model):
+        log.warning("%s: ONNX Runtime draws its noise, which no seed gives again", model.name)
+    return Generator(model, settled, chosen, target, refusals, origin)
+
+
+def open_model(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    limits: Limits = Limits(),
+    signature: Mapping[str, Any] | None = None,
+    isolate: bool = False,
+) -> Model:
+    """Read a file and find out what it is: what `load` runs, before any backend has it.
+
+    Args:
+        source, limits, signature, isolate: as in `load`.
+
+    Raises:
+        ModelFileError, UnsupportedError, ArgumentError: as `load`.
+    """
+    file, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
+    declared = legal.planned(file.model, mark(side_file.describe(file, signature), turned))
+    settled = settle(file.model, declared)
+    if not settled.made.apart or settled.frozen_batch == 1:
+        # Nothing was bound at this size of images yet: the graph may not take it.
+        sized = legal.legal(file.model, declared)
+        if sized is not declared:
+            declared, settled = sized, settle(file.model, sized)
+    return Model(file, settled, declared)
 
 
 def reopen(state: State) -> Generator:
@@ -141,36 +179,6 @@ def reopen(state: State) -> Generator:
         **state.origin.options,
     )
     return loaded.restored(state.signature, state.refusals)
-
-
-def _choose(
-    model: ModelFile, described: Signature, target: Target, wanted: str
-) -> tuple[Signature, Backend, tuple[Refusal, ...]]:
-    """The settled signature, and the backend that takes the model at its example sizes.
-
-    Where none but ONNX Runtime does, the reason may be that images can't be of that size.
-    """
-    described = legal.planned(model.model, described)
-    settled = settle(model.model, described)
-    refused: BackendError | None = None
-    try:
-        chosen, refusals = choose(model, target, _shapes(model, settled), wanted)
-        if chosen.name != "ort" or wanted == "ort":
-            return settled, chosen, refusals
-    except BackendError as error:
-        refused = error
-    sized = legal.legal(model.model, described)
-    if sized is not described:
-        settled = settle(model.model, sized)
-        return settled, *choose(model, target, _shapes(model, settled), wanted)
-    if refused is not None:
-        raise refused
-    return settled, chosen, refusals
-
-
-def _shapes(model: ModelFile, settled: Signature) -> Shapes:
-    """Input shapes that the graph takes, as the samples of a batch go."""
-    return input_shapes(settled, example(model.model, settled))
 
 
 def _note_batch(name: str, declared: Signature, settled: Signature) -> None:
@@ -204,6 +212,8 @@ def _opened(model: ModelFile, described: Signature, chosen: Backend) -> Signatur
 
 def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:
     """A shipped model's path where `source` is its name and no such file exists."""
+    if not isinstance(source, (str, bytes, bytearray, memoryview, os.PathLike)):
+        raise ArgumentError("source", type(source).__name__, "a path or bytes")
     if isinstance(source, str) and source in models.names() and not Path(source).exists():
         return models.path(source)
     return source

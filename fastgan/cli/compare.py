@@ -39,21 +39,22 @@ def compare(
     tolerance of its precision.
     """
     from fastgan.errors import ArgumentError
+    from fastgan.loading import open_model
     from fastgan.measure import parity
-    from fastgan.measure.subject import open_subject
+    from fastgan.measure.subject import example_inputs
     from fastgan.measure.tolerances import TOLERANCES
 
     if n < 1:
         raise ArgumentError("--n", str(n), "a whole number of at least 1")
-    subject = open_subject(model, options.signature(range, out_range, mean, std))
-    inputs = subject.inputs(n, seed)
+    opened = open_model(model, signature=options.signature(range, out_range, mean, std))
+    inputs = example_inputs(opened, n, seed)
     count = max(tensor.shape[0] for tensor in inputs.values())
-    label, expected = parity.reference_of(subject, inputs, reference)
+    label, expected = parity.reference_of(opened, inputs, reference)
 
     with console.progress("{task.description}") as bar:
         task = bar.add_task("")
         rows = list(
-            parity.rows(subject, inputs, expected, lambda text: bar.update(task, description=text))
+            parity.rows(opened, inputs, expected, lambda text: bar.update(task, description=text))
         )
 
     table = console.table(
@@ -76,7 +77,7 @@ def compare(
             verdict,
         )
     out = console.out()
-    out.print(f"{subject.model.name} against {label}", soft_wrap=True)
+    out.print(f"{opened.name} against {label}", soft_wrap=True)
     out.print(table)
     for reason, names in _refusals(rows).items():
         out.print(f"not run: {', '.join(names)}: {reason}", soft_wrap=True, markup=False)

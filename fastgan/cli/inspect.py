@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from fastgan.measure import prediction
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
-    from fastgan.measure.subject import Subject
+    from fastgan.model.opened import Model
     from fastgan.model.signature import Input, Output
     from fastgan.plan import Plan, Step
 
@@ -76,20 +77,20 @@ def inspect(
     """
     import fastgan
     from fastgan.errors import ArgumentError, BackendError
-    from fastgan.measure.subject import open_subject
+    from fastgan.loading import open_model
 
     if batch < 1:
         raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
     stated = options.signature(range, out_range, mean, std)
-    subject = open_subject(model, stated)
+    opened = open_model(model, signature=stated)
     if write_signature:
-        _write_signature(subject, as_json)
+        _write_signature(opened, as_json)
     if node is not None:
-        _why(subject, node, batch, as_json)
+        _why(opened, node, batch, as_json)
         return
-    facts = _file(subject)
+    facts = _file(opened)
     if gpu is not None:
-        facts["prediction"] = prediction.predict(subject, gpu, precision, batch)
+        facts["prediction"] = prediction.predict(opened, gpu, precision, batch)
         _show(facts, as_json)
         return
     try:
@@ -100,8 +101,8 @@ def inspect(
         # Nothing runs it: what it holds is all the more of interest. The error follows on stderr.
         _show(facts, as_json)
         raise
-    facts |= _run(generator)
-    if generator.backend != "ort" and _holds_doubles(subject):
+    facts = _file(replace(opened, signature=generator.signature)) | _run(generator)
+    if generator.backend != "ort" and _holds_doubles(opened):
         facts["note"] = f"its float64 is computed in {generator.precision}; ort keeps it"
     batch = generator.signature.frozen_batch or batch
     plan = generator.plan(batch)
@@ -110,28 +111,28 @@ def inspect(
     _show(facts, as_json)
 
 
-def _why(subject: Subject, node: str, batch: int, as_json: bool) -> None:
+def _why(model: Model, node: str, batch: int, as_json: bool) -> None:
     from fastgan.measure.why import why
 
-    shapes = subject.shapes(subject.signature.frozen_batch or batch)
-    lines = list(why(subject.model.model, shapes, node))
+    shapes = model.shapes(model.signature.frozen_batch or batch)
+    lines = list(why(model.file.model, shapes, node))
     typer.echo(json.dumps({"node": node, "why": lines}, indent=2) if as_json else "\n".join(lines))
 
 
-def _write_signature(subject: Subject, quiet: bool) -> None:
+def _write_signature(model: Model, quiet: bool) -> None:
     """State what is in force in the file beside the model, and say so."""
     from fastgan import models
     from fastgan.errors import ArgumentError
     from fastgan.model.side_file import beside, write
 
-    path = subject.model.path
+    path = model.file.path
     if path is None or path in (models.path(name) for name in models.names()):
         found = "a model that ships, which says it itself"
         raise ArgumentError("--write-signature", found, "a file of your own")
     place = beside(path)
     there = place.exists()
     try:
-        write(place, subject.signature)
+        write(place, model.signature)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ArgumentError(str(place), reason, "a place that can be written") from None
@@ -141,21 +142,21 @@ def _write_signature(subject: Subject, quiet: bool) -> None:
 # Facts -------------------------------------------------------------------------------------------
 
 
-def _file(subject: Subject) -> dict[str, Any]:
+def _file(model: Model) -> dict[str, Any]:
     from fastgan.model.signature import shape_text
 
-    model = subject.model.model
-    producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
-    path = subject.model.path
+    graph = model.file.model
+    producer = " ".join(filter(None, (graph.producer_name, graph.producer_version)))
+    path = model.file.path
     ops = Counter(
-        f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in model.graph
+        f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in graph.graph
     )
     return {
-        "file": subject.model.name,
+        "file": model.name,
         "bytes": None if path is None else path.stat().st_size,
         "producer": producer or None,
-        "ir_version": model.ir_version,
-        "opsets": {domain or "ai.onnx": v for domain, v in model.opset_imports.items()},
+        "ir_version": graph.ir_version,
+        "opsets": {domain or "ai.onnx": v for domain, v in graph.opset_imports.items()},
         "inputs": [
             {
                 "name": port.name,
@@ -167,7 +168,7 @@ def _file(subject: Subject) -> dict[str, Any]:
                 **_range(port),
                 "guessed": port.guessed,
             }
-            for port in subject.signature.inputs
+            for port in model.signature.inputs
         ],
         "outputs": [
             {
@@ -178,11 +179,11 @@ def _file(subject: Subject) -> dict[str, Any]:
                 **_range(port),
                 "guessed": port.guessed,
             }
-            for port in subject.signature.outputs
+            for port in model.signature.outputs
         ],
-        "classes": list(subject.signature.class_names),
+        "classes": list(model.signature.class_names),
         "ops": dict(ops.most_common()),
-        "signature": subject.signature.describe(),
+        "signature": model.signature.describe(),
     }
 
 
@@ -197,11 +198,11 @@ def _range(port: Input | Output) -> dict[str, Any]:
     }
 
 
-def _holds_doubles(subject: Subject) -> bool:
+def _holds_doubles(model: Model) -> bool:
     """Whether the file computes in float64: an input, an output or a weight is of that type."""
     import onnx_ir
 
-    graph = subject.model.model.graph
+    graph = model.file.model.graph
     values = (*graph.inputs, *graph.outputs, *graph.initializers.values())
     return any(value.dtype == onnx_ir.DataType.DOUBLE for value in values)
 

@@ -17,12 +17,13 @@ def models() -> None:
     NAME.md beside the file, has its data, licence, training and measured figures.
     """
     from fastgan import models as shipped
-    from fastgan.measure.subject import open_subject
+    from fastgan.model.file import read
+    from fastgan.model.side_file import describe
 
     table = console.table("name", "takes", "size", "", left=2)
     table.columns[-1].justify = "left"
     for name in shipped.names():
-        kinds = ", ".join(port.kind for port in open_subject(name).signature.inputs)
+        kinds = ", ".join(port.kind for port in describe(read(shipped.path(name))).inputs)
         size = console.number(shipped.path(name).stat().st_size, "B")
         table.add_row(name, kinds, size, shipped.summary(name))
     console.out().print(table)

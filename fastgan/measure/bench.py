@@ -11,6 +11,7 @@ import fastgan
 from fastgan.errors import ArgumentError, BackendError, FastganError
 from fastgan.generator import Generator
 from fastgan.host import processor
+from fastgan.loading import open_model
 from fastgan.measure import ceilings, machine
 from fastgan.measure.peers import (
     PEERS,
@@ -23,8 +24,9 @@ from fastgan.measure.peers import (
 )
 from fastgan.measure.reference import unfused_plan
 from fastgan.measure.report import BASELINE, Cost, Report, Result
-from fastgan.measure.subject import Subject, batch_of, open_subject, run_batched
+from fastgan.measure.subject import batch_of, example_inputs, run_batched
 from fastgan.measure.timing import Run, ratio, take_turns
+from fastgan.model.opened import Model
 
 SIZES = (1, 16, 64, 256, 1024)
 
@@ -78,16 +80,16 @@ def run(
     torch.set_num_threads(threads)
     try:
         say("loading", 0.0)
-        subject = open_subject(source)
-        if subject.signature.frozen_batch:
-            sizes = [subject.signature.frozen_batch]
+        model = open_model(source)
+        if model.declared.frozen_batch:  # the peers hold the file to it
+            sizes = [model.declared.frozen_batch]
         generator = fastgan.load(source, precision=precision, device=device, backend=backend)
-        setting = Setting(subject, generator.device, threads, *(module or registry_module(subject)))
+        setting = Setting(model, generator.device, threads, *(module or registry_module(model)))
         contenders, skipped = _contenders(source, generator, setting, precision, backend, peers)
         say("measuring the ceilings", 0.0)
         kinds = list(dict.fromkeys(c.precision for c in contenders if c.precision))
         report = Report(
-            subject.model.name,
+            model.name,
             repr(generator),
             threads,
             str(generator.device),
@@ -118,14 +120,14 @@ def _contenders(
     backend: str,
     peers: Sequence[str] | None,
 ) -> tuple[list[Contender], list[str]]:
-    found, skipped = ours(generator, setting.subject, "fastgan"), []
+    found, skipped = ours(generator, setting.model, "fastgan"), []
     has_bf16 = processor.has_bfloat16()
     if precision == "auto" and generator.device.type == "cpu" and not has_bf16:
         skipped.append("fastgan bf16: not on this CPU, which has no instructions for it")
     elif precision == "auto" and generator.device.type == "cpu":
         try:
             other = fastgan.load(source, precision="bf16", device="cpu", backend=backend)
-            found += ours(other, setting.subject, "fastgan bf16")[:1]
+            found += ours(other, setting.model, "fastgan bf16")[:1]
         except BackendError as error:
             skipped.append(f"fastgan bf16: {error}")
     for name in PEERS if peers is None else peers:
@@ -139,20 +141,20 @@ def _contenders(
     return found, skipped
 
 
-def ours(generator: Generator, subject: Subject, name: str) -> list[Contender]:
+def ours(generator: Generator, model: Model, name: str) -> list[Contender]:
     """This project: from a seed, as users call it; and fed latents, as its peers are."""
 
     def seeded(n: int) -> Run:
         return lambda: generator.generate(n)
 
     def fed(n: int) -> Run:
-        inputs = {k: t.to(generator.device) for k, t in subject.inputs(n).items()}
-        name, batch = subject.output.name, batch_of(generator)
+        inputs = {k: t.to(generator.device) for k, t in example_inputs(model, n).items()}
+        name, batch = model.output.name, batch_of(generator)
         return lambda: run_batched(generator, inputs, name, batch)
 
     how = f"{generator.backend} on {generator.device} in {generator.precision}"
     contenders = [Contender(f"{name} fed", f"{how}, fed latents", fed, generator.precision)]
-    if not subject.signature.needed:
+    if not model.signature.needed:
         what = f"generate(n): {how}, latents drawn from a seed included"
         contenders.insert(0, Contender(name, what, seeded, generator.precision))
     return contenders
@@ -215,7 +217,7 @@ def _fill(
 def _cost(setting: Setting, n: int) -> Cost | None:
     """The cost of n samples, or None where fastgan cannot plan the model."""
     try:
-        plan = unfused_plan(setting.subject, n)
+        plan = unfused_plan(setting.model, n)
     except FastganError:
         return None
     weights = sum(weight.numel() for weight in plan.weights.values())

@@ -16,9 +16,11 @@ from fastgan.engine.base import PRECISIONS
 from fastgan.errors import ArgumentError, BackendError, FastganError, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.images import pixels as images
+from fastgan.loading import generator_on
 from fastgan.measure.reference import as_module, run_reference
-from fastgan.measure.subject import Inputs, Subject, batch_of, run_batched
+from fastgan.measure.subject import Inputs, batch_of, run_batched
 from fastgan.measure.tolerances import TOLERANCES
+from fastgan.model.opened import Model
 from fastgan.model.signature import Output
 
 REFERENCES = ("auto", "torch", "ort")
@@ -83,7 +85,7 @@ def compare(first: Tensor, reference: Tensor, output: Output) -> Difference:
     return Difference(float(delta.abs().max()), psnr, _uint8(first, reference, output))
 
 
-def reference_of(subject: Subject, inputs: Inputs, wanted: str = "auto") -> tuple[str, Tensor]:
+def reference_of(model: Model, inputs: Inputs, wanted: str = "auto") -> tuple[str, Tensor]:
     """What the reference is, in words, and its output for these inputs.
 
     Args:
@@ -96,11 +98,11 @@ def reference_of(subject: Subject, inputs: Inputs, wanted: str = "auto") -> tupl
     """
     if wanted not in REFERENCES:
         raise ArgumentError("--reference", repr(wanted), ", ".join(REFERENCES))
-    name = subject.output.name
+    name = model.output.name
     n = max(tensor.shape[0] for tensor in inputs.values())
     if wanted != "ort":
         try:
-            results = run_reference(as_module(subject, n), subject, inputs)
+            results = run_reference(as_module(model, n), model, inputs)
             return "torch fp32, node by node, nothing fused", results[name].float()
         except UnsupportedError as error:
             if wanted == "torch":
@@ -108,7 +110,7 @@ def reference_of(subject: Subject, inputs: Inputs, wanted: str = "auto") -> tupl
             why = f" (torch: {error})"
     else:
         why = ""
-    generator = _generator(subject, "ort", torch.device("cpu"), "fp32")
+    generator = _generator(model, "ort", torch.device("cpu"), "fp32")
     if isinstance(generator, str):
         raise BackendError("reference", f"no ONNX Runtime for it ({generator}){why}", "a reference")
     batch = batch_of(generator)
@@ -116,7 +118,7 @@ def reference_of(subject: Subject, inputs: Inputs, wanted: str = "auto") -> tupl
 
 
 def rows(
-    subject: Subject,
+    model: Model,
     inputs: Inputs,
     reference: Tensor,
     say: Callable[[str], None] = lambda _: None,
@@ -127,36 +129,34 @@ def rows(
         for backend in TABLE:
             for precision in PRECISIONS:
                 say(f"{backend} {precision} on {device}")
-                yield _row(subject, inputs, reference, backend, device, precision)
+                yield _row(model, inputs, reference, backend, device, precision)
 
 
 def _row(
-    subject: Subject, inputs: Inputs, reference: Tensor, backend: str, device: str, precision: str
+    model: Model, inputs: Inputs, reference: Tensor, backend: str, device: str, precision: str
 ) -> Row:
-    generator = _generator(subject, backend, torch.device(device), precision)
+    generator = _generator(model, backend, torch.device(device), precision)
     if isinstance(generator, str):
         return Row(backend, device, precision, refusal=generator)
-    name = subject.output.name
+    name = model.output.name
     try:
         run = partial(run_batched, generator, inputs, name, batch_of(generator))
         images = run()
         seconds = min(_seconds(run) for _ in range(3))
     except FastganError as error:
         return Row(backend, device, precision, refusal=str(error))
-    difference = compare(images.float().cpu(), reference.cpu(), subject.output)
+    difference = compare(images.float().cpu(), reference.cpu(), model.output)
     return Row(backend, device, precision, difference, seconds)
 
 
-def _generator(
-    subject: Subject, backend: str, device: torch.device, precision: str
-) -> Generator | str:
+def _generator(model: Model, backend: str, device: torch.device, precision: str) -> Generator | str:
     """A generator on this very backend, or why there is none."""
     target = Target(device, precision)
     chosen = get(backend)
-    refusal = chosen.accepts(subject.model, target, subject.shapes(1))
+    refusal = chosen.accepts(model.file, target, model.shapes(1))
     if refusal is not None:
         return f"{refusal.where}: {refusal.found}; needed {refusal.needed}"
-    return Generator(subject.model, subject.signature, chosen, target, ())
+    return generator_on(model, chosen, target)
 
 
 def _seconds(run: Callable[[], Tensor]) -> float:

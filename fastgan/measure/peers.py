@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.measure.reference import as_module
-from fastgan.measure.subject import Subject
+from fastgan.measure.subject import example_inputs
 from fastgan.measure.timing import Run
+from fastgan.model.opened import Model
 
 #: Makes the model as a PyTorch module for a batch of n; its inputs are the model's, in order.
 ModuleMaker = Callable[[int], nn.Module]
@@ -51,16 +52,16 @@ class Setting:
         threads: how many CPU threads each may use.
     """
 
-    subject: Subject
+    model: Model
     device: torch.device
     threads: int
     module: ModuleMaker
     module_is: str
 
 
-def registry_module(subject: Subject) -> tuple[ModuleMaker, str]:
+def registry_module(model: Model) -> tuple[ModuleMaker, str]:
     """The model's nodes as PyTorch ops, for files of which nobody has the original module."""
-    return (lambda n: as_module(subject, n)), "the file's nodes as PyTorch ops, nothing fused"
+    return (lambda n: as_module(model, n)), "the file's nodes as PyTorch ops, nothing fused"
 
 
 def onnxruntime(setting: Setting) -> Contender:
@@ -78,15 +79,15 @@ def onnxruntime(setting: Setting) -> Contender:
         providers.insert(0, "CUDAExecutionProvider")
     try:
         session = runtime.InferenceSession(
-            setting.subject.model.to_runtime(), options, providers=providers
+            setting.model.file.to_runtime(), options, providers=providers
         )
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise MissingError(one_line(error)) from None
     used = session.get_providers()[0]
 
     def prepare(n: int) -> Run:
-        feeds = {name: array.numpy() for name, array in setting.subject.inputs(n).items()}
-        names = [setting.subject.output.name]
+        feeds = {name: array.numpy() for name, array in example_inputs(setting.model, n).items()}
+        names = [setting.model.output.name]
         return lambda: session.run(names, feeds)
 
     return Contender("onnxruntime", f"plain session, {used}, fed latents", prepare)
@@ -122,7 +123,7 @@ def openvino(setting: Setting, precision: str = "fp32") -> Contender:
         raise MissingError("not installed: pip install openvino") from None
     if setting.device.type != "cpu":
         raise MissingError("it does not run on NVIDIA GPUs")
-    source = setting.subject.model.to_runtime()
+    source = setting.model.file.to_runtime()
     options = {
         "INFERENCE_NUM_THREADS": setting.threads,
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
@@ -135,12 +136,12 @@ def openvino(setting: Setting, precision: str = "fp32") -> Contender:
         raise MissingError(one_line(error)) from None
 
     def prepare(n: int) -> Run:
-        shapes = setting.subject.shapes(n)
+        shapes = setting.model.shapes(n)
         static = model.clone()
         static.reshape({static.input(name): list(shape) for name, shape in shapes.items()})
         request = core.compile_model(static, "CPU", options).create_infer_request()
-        feeds = {name: array.numpy() for name, array in setting.subject.inputs(n).items()}
-        output = request.get_compiled_model().output(setting.subject.output.name)
+        feeds = {name: array.numpy() for name, array in example_inputs(setting.model, n).items()}
+        output = request.get_compiled_model().output(setting.model.output.name)
         return lambda: request.infer(feeds, share_inputs=True)[output]
 
     name = "openvino" if precision == "fp32" else f"openvino {precision}"
@@ -163,7 +164,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _torch_run(module: Any, setting: Setting, n: int) -> Run:
-    inputs = [tensor.to(setting.device) for tensor in setting.subject.inputs(n).values()]
+    inputs = [tensor.to(setting.device) for tensor in example_inputs(setting.model, n).values()]
 
     def run() -> Tensor | tuple[Tensor, ...]:
         with torch.inference_mode():

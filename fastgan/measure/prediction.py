@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgan.measure.subject import Subject
+    from fastgan.model.opened import Model
 
 
-def predict(subject: Subject, name: str, precision: str, batch: int) -> dict[str, Any]:
+def predict(model: Model, name: str, precision: str, batch: int) -> dict[str, Any]:
     """The floor of a model's plan on a type of GPU, as facts.
 
     Raises:
@@ -27,8 +27,8 @@ def predict(subject: Subject, name: str, precision: str, batch: int) -> dict[str
     if precision not in gpu.rates:
         known = ", ".join(gpu.rates)
         raise ArgumentError("--precision", repr(precision), f"auto, {known} on a {gpu.name}")
-    batch = subject.signature.frozen_batch or batch
-    plan = merge(make(subject.model.model, subject.shapes(batch)))
+    batch = model.signature.frozen_batch or batch
+    plan = merge(make(model.file.model, model.shapes(batch)))
     found = floor(plan, gpu, precision)
     eight = eight_bits.choose(plan).layers if precision == "fp8" else frozenset()
     return {

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastgan import ops
-from fastgan.measure.subject import Subject
+from fastgan.model.opened import Model
 from fastgan.plan import Plan
 from fastgan.plan.lower import lower
 from fastgan.plan.specialise import specialise
 
 
-def unfused_plan(subject: Subject, n: int) -> Plan:
+def unfused_plan(model: Model, n: int) -> Plan:
     """The plan for n samples without any rewrite: a step for each node of the specialised graph.
 
     Raises:
         UnsupportedError: an op that fastgan does not have, named with its node.
     """
-    return lower(specialise(subject.model.model, subject.shapes(n)))
+    return lower(specialise(model.file.model, model.shapes(n)))
 
 
-def as_module(subject: Subject, n: int) -> fx.GraphModule:
+def as_module(model: Model, n: int) -> fx.GraphModule:
     """The model for n samples as straight-line PyTorch: one call of the op registry for each node.
 
     `forward` takes the inputs by the model's order and returns a tuple of its outputs. Nothing is
@@ -34,8 +34,8 @@ def as_module(subject: Subject, n: int) -> fx.GraphModule:
     Raises:
         UnsupportedError: an op that fastgan does not have, named with its node.
     """
-    plan = unfused_plan(subject, n)
-    opset = subject.model.model.opset_imports.get("", 1)
+    plan = unfused_plan(model, n)
+    opset = model.file.model.opset_imports.get("", 1)
     root, graph = nn.Module(), fx.Graph()
     values: dict[str, fx.Node] = {}
     for index, name in enumerate(plan.inputs):
@@ -73,12 +73,12 @@ def as_module(subject: Subject, n: int) -> fx.GraphModule:
 
 
 def run_reference(
-    module: fx.GraphModule, subject: Subject, inputs: Mapping[str, Tensor]
+    module: fx.GraphModule, model: Model, inputs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The module's outputs by name, computed in the types that the file has."""
     with torch.inference_mode():
-        results = module(*[inputs[port.name] for port in subject.signature.inputs])
-    names = [output.name for output in subject.signature.outputs]
+        results = module(*[inputs[port.name] for port in model.signature.inputs])
+    names = [output.name for output in model.signature.outputs]
     return dict(zip(names, results, strict=True))
 
 

@@ -13,8 +13,9 @@ import fastgan
 from fastgan import models
 from fastgan.cli import app
 from fastgan.errors import ArgumentError
+from fastgan.loading import open_model
 from fastgan.measure import parity
-from fastgan.measure.subject import open_subject
+from fastgan.measure.subject import example_inputs
 from fastgan.model.described import of as described_by
 from fastgan.model.signature import Input, Output
 from fastgan.recipes import images
@@ -77,10 +78,10 @@ def test_the_judge_tells_digits_from_what_is_none():
     assert (copies.value, copies.reached) == (0, False)
 
 
-def small(subject, inputs, side=32):
+def small(model, inputs, side=32):
     """The inputs cut where the model leaves height and width open: kernels are interpreted here."""
     cut = {}
-    for port in subject.signature.inputs:
+    for port in model.signature.inputs:
         tensor = inputs[port.name]
         for axis in (2, 3):
             if tensor.dim() == 4 and isinstance(port.shape[axis], str):
@@ -92,10 +93,10 @@ def small(subject, inputs, side=32):
 @pytest.mark.parametrize("name", models.names())
 def test_every_backend_agrees_on_every_shipped_model(name, monkeypatch):
     monkeypatch.setattr(parity, "_seconds", lambda run: 0.0)
-    subject = open_subject(name)
-    inputs = small(subject, subject.inputs(2, seed=7))
-    _, expected = parity.reference_of(subject, inputs)
-    ran = [row for row in parity.rows(subject, inputs, expected) if row.difference is not None]
+    model = open_model(name)
+    inputs = small(model, example_inputs(model, 2, seed=7))
+    _, expected = parity.reference_of(model, inputs)
+    ran = [row for row in parity.rows(model, inputs, expected) if row.difference is not None]
     assert {row.backend for row in ran} >= {"torch", "ort"}
     assert all(row.within for row in ran), ran
 

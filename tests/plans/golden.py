@@ -16,7 +16,7 @@ import torch
 from fastgan import models
 from fastgan.engine import Target
 from fastgan.engine.triton.executable import TritonExecutable
-from fastgan.measure.subject import open_subject
+from fastgan.loading import open_model
 from fastgan.model.file import ModelFile, read
 from fastgan.plan import make, text
 from tests.networks.families import FAMILIES
@@ -39,8 +39,8 @@ def plans(name: str) -> str:
     """The text of its file, made now."""
     kind, _, short = name.partition("-")
     if kind == "model":
-        subject = open_subject(short)
-        return _text(subject.model, subject.shapes(subject.signature.frozen_batch or 1))
+        model = open_model(short)
+        return _text(model.file, model.shapes(model.signature.frozen_batch or 1))
     family = FAMILIES[short]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "family.onnx"

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 import fastgan
+from fastgan.loading import open_model
 from fastgan.measure import parity
 from fastgan.measure.reference import as_module, run_reference
-from fastgan.measure.subject import Subject, batch_of, open_subject, run_batched
+from fastgan.measure.subject import batch_of, example_inputs, run_batched
+from fastgan.model.opened import Model
 from fastgan.model.signature import Output
 from tests import networks
 
@@ -28,39 +30,39 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, Pa
 
 
 @pytest.fixture(scope="module")
-def subject(small: tuple[torch.nn.Module, Path]) -> Subject:
-    return open_subject(str(small[1]))
+def model(small: tuple[torch.nn.Module, Path]) -> Model:
+    return open_model(str(small[1]))
 
 
-def test_the_reference_is_eager_pytorch(small, subject) -> None:
+def test_the_reference_is_eager_pytorch(small, model) -> None:
     module, _ = small
-    inputs = subject.inputs(5, seed=int(torch.randint(2**31, ())))
-    found = run_reference(as_module(subject, 5), subject, inputs)
+    inputs = example_inputs(model, 5, seed=int(torch.randint(2**31, ())))
+    found = run_reference(as_module(model, 5), model, inputs)
     with torch.inference_mode():
         expected = module(*inputs.values())
-    assert (found[subject.output.name] - expected).abs().max() <= 2e-6
+    assert (found[model.output.name] - expected).abs().max() <= 2e-6
 
 
-def test_the_reference_keeps_every_node(subject) -> None:
+def test_the_reference_keeps_every_node(model) -> None:
     """Nothing is fused: as many calls as the file has nodes that depend on data."""
-    calls = [node for node in as_module(subject, 2).graph.nodes if node.op == "call_function"]
-    assert len(calls) == len(subject.model.model.graph)
+    calls = [node for node in as_module(model, 2).graph.nodes if node.op == "call_function"]
+    assert len(calls) == len(model.file.model.graph)
 
 
-def test_inputs_are_a_function_of_the_seed(subject) -> None:
-    (name,) = subject.inputs(1)
-    first, again, other = (subject.inputs(3, seed)[name] for seed in (4, 4, 5))
+def test_inputs_are_a_function_of_the_seed(model) -> None:
+    (name,) = example_inputs(model, 1)
+    first, again, other = (example_inputs(model, 3, seed)[name] for seed in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.shape == (3, 17, 1, 1)
 
 
-def test_batched_runs_give_every_image(small, subject) -> None:
+def test_batched_runs_give_every_image(small, model) -> None:
     _, path = small
     generator = fastgan.load(path, backend="torch")
-    inputs = subject.inputs(150)
-    name = subject.output.name
-    expected = run_reference(as_module(subject, 150), subject, inputs)[name]
+    inputs = example_inputs(model, 150)
+    name = model.output.name
+    expected = run_reference(as_module(model, 150), model, inputs)[name]
     assert (
         run_batched(generator, inputs, name, batch_of(generator)) - expected
     ).abs().max() <= 2e-5

@@ -1,0 +1,37 @@
+"""Model: a file that was read and checked, and what its inputs and outputs are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastgan.model.file import ModelFile
+from fastgan.model.signature import Output, Shapes, Signature, input_shapes
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What `fastgan.loading.open_model` finds, before any backend has it.
+
+    Attributes:
+        file: the checked file; images of its graph are channels first.
+        signature: its inputs and outputs, with the batch that the graph was found to run at.
+        declared: the same with the batch that the file declares, to which a runtime holds it.
+    """
+
+    file: ModelFile
+    signature: Signature
+    declared: Signature
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.file.name
+
+    @property
+    def output(self) -> Output:
+        """The output that `Generator.generate` returns."""
+        return self.signature.made
+
+    def shapes(self, batch: int) -> Shapes:
+        """The shape of each input for so many samples; a frozen batch stays."""
+        return input_shapes(self.signature, batch)
