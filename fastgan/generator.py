@@ -17,14 +17,12 @@ from torch import Tensor
 from fastgan import apply as image_to_image
 from fastgan import arguments
 from fastgan.apply import ImageModel
-from fastgan.engine import Backend, Target
-from fastgan.engine.session import Runner
+from fastgan.engine import Session, Target
 from fastgan.errors import ArgumentError, Refusal
 from fastgan.host import forks
 from fastgan.images import pixels as image_formats
 from fastgan.inputs.fields import sized
 from fastgan.inputs.make import Inputs
-from fastgan.model.file import ModelFile
 from fastgan.model.origin import Origin, State
 from fastgan.model.signature import Signature
 from fastgan.ops.random import Noise, no_noise, seeded_noise
@@ -43,40 +41,30 @@ class Generator:
     """
 
     def __init__(
-        self,
-        model: ModelFile,
-        signature: Signature,
-        backend: Backend,
-        target: Target,
-        refusals: Sequence[Refusal],
-        origin: Origin | None = None,
+        self, session: Session, refusals: Sequence[Refusal] = (), origin: Origin | None = None
     ) -> None:
-        self._origin = origin
-        self._model, self._signature = model, signature
-        self._backend, self._target = backend, target
-        self._refusals = tuple(refusals)
-        self._inputs = Inputs(signature, target.device)
-        self._runner = Runner(model, signature, backend, target)
+        self._session, self._refusals, self._origin = session, tuple(refusals), origin
+        self._signature = session.signature
+        self._inputs = Inputs(session.signature, session.target.device)
         self._lock = forks.renewed(threading.Lock())
         self._images: ImageModel | None = None
-        self._image_output = signature.made
 
     # What it is ---------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
         """Where the model runs and results lie."""
-        return self._target.device
+        return self._session.target.device
 
     @property
     def backend(self) -> str:
         """What runs it: "triton", "torch" or "ort"."""
-        return self._backend.name
+        return self._session.backend.name
 
     @property
     def precision(self) -> str:
         """What it computes in: "fp32", "tf32", "fp16", "bf16" or "fp8"."""
-        return self._target.precision
+        return self._session.target.precision
 
     @property
     def signature(self) -> Signature:
@@ -86,7 +74,7 @@ class Generator:
     @property
     def path(self) -> Path | None:
         """The file that it was loaded from; None where that was bytes."""
-        return self._model.path
+        return self._session.model.file.path
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -107,7 +95,7 @@ class Generator:
 
     def plan(self, batch: int = 1) -> Plan | None:
         """The plan for a batch of this size; None where a runtime plans for itself."""
-        return self._runner.plan(arguments.whole("batch", batch))
+        return self._session.plan(arguments.whole("batch", batch))
 
     def at(self, precision: str) -> Generator | None:
         """The same model on the same backend in another precision, None where that has none here.
@@ -115,10 +103,10 @@ class Generator:
         Args:
             precision: as in `load`.
         """
+        session = self._session
         target = Target(self.device, precision)
-        if self._backend.accepts(self._model, target, self._runner.shapes(1)) is not None:
-            return None
-        return Generator(self._model, self._signature, self._backend, target, self._refusals)
+        opened = session.backend.open(session.model, target, session.shared)
+        return None if isinstance(opened, Refusal) else Generator(opened, self._refusals)
 
     # Copies -------------------------------------------------------------------------------------
 
@@ -132,9 +120,7 @@ class Generator:
 
     def restored(self, signature: Signature, refusals: Sequence[Refusal]) -> Generator:
         """Another one on the same model, with a signature and refusals known from before."""
-        return Generator(
-            self._model, signature, self._backend, self._target, refusals, self._origin
-        )
+        return Generator(self._session.again(signature), refusals, self._origin)
 
     def __reduce__(self) -> tuple[Callable[[State], Any], tuple[State]]:
         """A pickle holds the bytes, or the path with the file's digest, and how it was loaded.
@@ -153,7 +139,7 @@ class Generator:
 
     def __repr__(self) -> str:
         return (
-            f"Generator({self._model.name!r}, backend={self.backend!r}, "
+            f"Generator({self._session.model.file.name!r}, backend={self.backend!r}, "
             f"device={str(self.device)!r}, precision={self.precision!r})"
         )
 
@@ -213,10 +199,10 @@ class Generator:
         if batch_size is not None:
             batch_size = arguments.whole("batch_size", batch_size)
         sides = None if size is None else arguments.size("size", size)
-        self._runner.require(n, format, sides, out)
+        self._session.require(n, format, sides, out)
         named, truncation = self._inputs.named(inputs, n, truncation, labels)
         given = named if noise else {**self._inputs.silence(n), **named}
-        if not noise and self._runner.draws_apart:
+        if not noise and self._session.owns_noise:
             raise ArgumentError(
                 "noise",
                 f"a graph that draws noise, on {self.backend}",
@@ -225,11 +211,11 @@ class Generator:
         if size is not None:
             port, places = sized(self._signature, size, self._image_of_field(named))
             given[port.name] = self._inputs.sample(port, n, 0, seed, start, truncation, rng)
-            if batch_size is None and self._image_output.apart:
+            if batch_size is None and self._session.model.output.apart:
                 # What suits the caches is known for a field of one place.
-                batch_size = max(1, self._runner.automatic_batch // places)
+                batch_size = max(1, self._session.automatic_batch // places)
         every = self._inputs.make(
-            n, seed, start, labels, truncation, rng, given, lazily=self._runner.draws
+            n, seed, start, labels, truncation, rng, given, lazily=self._session.draws
         )
 
         def drawn(first: int, rows: int) -> Noise:
@@ -240,7 +226,7 @@ class Generator:
             own = list(seed[first : first + rows])
             return seeded_noise(own + own[-1:] * (rows - len(own)), start, rows)
 
-        return self._runner.produce(every, n, batch_size, format, out, progress, drawn)
+        return self._session.images(every, n, batch_size, format, out, progress, drawn)
 
     def warm_up(
         self,
@@ -261,21 +247,19 @@ class Generator:
             tune: measure which way is fastest for each step, once for this GPU; that takes minutes.
             seconds: how long measuring may take in all.
         """
-        output, deadline = self._image_output, time.monotonic() + seconds
-        wanted = sizes or (self._signature.frozen_batch or self._runner.automatic_batch,)
+        session, deadline = self._session, time.monotonic() + seconds
+        wanted = sizes or (self._signature.frozen_batch or session.automatic_batch,)
         for size in sorted({arguments.whole("sizes", size) for size in wanted}, reverse=True):
-            executable: Any = self._runner.executable(self._runner.shapes(size))
             for format in formats:
                 image_formats.check_format(format)
-                image = image_formats.of(output, format).asked
-                if tune and hasattr(executable, "tune"):
-                    executable.tune(image, seconds=deadline - time.monotonic())
-                if hasattr(executable, "warm_up"):
-                    executable.warm_up(image, self._generated(size))
+                image = image_formats.of(session.model.output, format).asked
+                if tune:
+                    session.tune(size, image, deadline - time.monotonic())
+                session.warm_up(size, image, self._generated(size))
 
     def _generated(self, n: int) -> dict[str, Any] | None:
         """Inputs as `generate` makes them; None for a model that needs an image."""
-        if not self._runner.draws or self._signature.needed:
+        if not self._session.draws or self._signature.needed:
             return None
         return self._inputs.make(n, 0, 0, None, None, "philox", lazily=True)
 
@@ -311,7 +295,7 @@ class Generator:
         """
         tensors = self._inputs.check(inputs)
         rows = self._inputs.rows(tensors)
-        results = self._runner.outputs(tensors, rows)
+        results = self._session.outputs(tensors, rows)
         last = {output.name for output in self._signature.outputs if output.channels_last}
         return {
             name: (t.float() if t.is_floating_point() else t)
@@ -390,7 +374,7 @@ class Generator:
             return {name: every[name] for name in every.keys() - {model.port.name, *guides}}
 
         def run(batch: dict[str, Tensor], n: int, batch_size: int, format: str) -> Tensor:
-            return self._runner.produce(batch, n, batch_size, format, None, False)
+            return self._session.images(batch, n, batch_size, format, None, False)
 
         return image_to_image.apply(model, run, images, guides, rows, options)
 
@@ -466,7 +450,7 @@ class Generator:
             )  # fmt: skip
 
         def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
-            return self._runner.produce(inputs, n, n, format, out, False)
+            return self._session.images(inputs, n, n, format, out, False)
 
         return open_stream(
             self, self._inputs.make, run,
@@ -500,7 +484,7 @@ class Generator:
             port = replace(latent, shape=(*latent.shape[:2], *size))
             given = {**first, port.name: self._inputs.sample(port, 1, 0, 0, 0, None, "philox")}
             made = self.run(self._inputs.make(1, 0, 0, None, None, "philox", given))
-            height, width = made[self._image_output.name].shape[-2:]
+            height, width = made[self._session.model.output.name].shape[-2:]
             return height, width
 
         return image
@@ -513,13 +497,5 @@ class Generator:
         """
         with self._lock:
             if self._images is None:
-                self._images = ImageModel(
-                    self._model,
-                    self._signature,
-                    self._image_output,
-                    self._backend,
-                    self._target,
-                    shapes=lambda: self._runner.shapes(1),
-                    plan=self.plan,
-                )
+                self._images = ImageModel(self._session)
             return self._images

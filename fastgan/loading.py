@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,23 @@ import torch
 
 from fastgan import models
 from fastgan.apply import legal
-from fastgan.engine import (
-    Backend,
-    Target,
-    choose,
-    get,
-)
+from fastgan.engine import TABLE, Session, Target, choose, get
 from fastgan.engine.base import FP8_DEVICE, PRECISIONS, without_fp8
 from fastgan.errors import (
     ArgumentError,
     BackendError,
-    LimitError,
     ModelFileError,
     Refusal,
-    UnsupportedError,
 )
 from fastgan.generator import Generator
-from fastgan.host import forks, processor
+from fastgan.host import debug, forks, processor
 from fastgan.limits import Limits
 from fastgan.model import side_file
 from fastgan.model.channels_last import channels_first, mark
-from fastgan.model.file import ModelFile, read
+from fastgan.model.file import read
 from fastgan.model.opened import Model
 from fastgan.model.origin import Origin, State, digest
-from fastgan.model.signature import Signature, input_shapes
-from fastgan.ops.random import draws_noise
-from fastgan.plan import make
-from fastgan.plan.batch import as_declared, example, settle
+from fastgan.plan.batch import settle
 
 log = logging.getLogger("fastgan")
 
@@ -83,52 +73,35 @@ def load(
         BackendError: no backend takes it, or `strict` and the first choice does not.
         ArgumentError: an argument is not one of those above.
     """
-    processor.cap()  # a name that is none shall not go unseen
+    processor.cap()  # a name that is none shall not go unseen, nor a word
+    debug.check()
     target = _target(device, precision)
     if target.precision == "fp8":
         _check_fp8(target, backend)
     resolved = _resolve(source)
     options = {"strict": strict, "limits": limits, "signature": signature, "isolate": isolate}
     origin = Origin.of(source, resolved, options, reopen)
-    opened = open_model(resolved, limits=limits, signature=signature, isolate=isolate)
-    model = opened.file
-    shapes = opened.shapes(example(model.model, opened.signature))
-    chosen, refusals = choose(model, target, shapes, backend)
-    fallbacks = [r for r in refusals if target.device.type in get(r.backend).devices]
+    model = open_model(resolved, limits=limits, signature=signature, isolate=isolate)
+    session, refusals = choose(model, target, backend)
+    _note_batch(session)
+    if session.owns_noise:
+        log.warning("%s: %s draws its noise, which no seed gives again", model.name, session)
+    fallbacks = [*session.fallbacks]
     if device == "auto":
         fallbacks += _unused_gpu(target)
     reasons = "; ".join(str(reason) for reason in fallbacks)
     if fallbacks and strict:
         raise BackendError(
             f"{model.name} on {target}",
-            f"a fallback to {chosen.name} ({reasons})",
+            f"a fallback to {session.backend.name} ({reasons})",
             "the first choice, since strict=True",
         )
     message = "%s: %s on %s"
     if fallbacks:
-        log.warning(message + ", because %s", model.name, chosen.name, target, reasons)
+        log.warning(message + ", because %s", model.name, session.backend.name, target, reasons)
     else:
-        log.info(message, model.name, chosen.name, target)
-    return generator_on(opened, chosen, target, refusals, origin.beside(model))
-
-
-def generator_on(
-    opened: Model,
-    chosen: Backend,
-    target: Target,
-    refusals: Sequence[Refusal] = (),
-    origin: Origin | None = None,
-) -> Generator:
-    """The generator of a model on a backend that takes it."""
-    model, settled = opened.file, opened.signature
-    if chosen.name == "ort" and opened.declared.frozen_batch is not None:
-        # ONNX Runtime holds a file to the shapes that it declares.
-        settled = as_declared(model.model, opened.declared)
-    settled = _opened(model, settled, chosen)
-    _note_batch(model.name, opened.declared, settled)
-    if chosen.name == "ort" and draws_noise(model.model):
-        log.warning("%s: ONNX Runtime draws its noise, which no seed gives again", model.name)
-    return Generator(model, settled, chosen, target, refusals, origin)
+        log.info(message, model.name, session.backend.name, target)
+    return Generator(session, refusals, origin.beside(model.file))
 
 
 def open_model(
@@ -181,33 +154,17 @@ def reopen(state: State) -> Generator:
     return loaded.restored(state.signature, state.refusals)
 
 
-def _note_batch(name: str, declared: Signature, settled: Signature) -> None:
+def _note_batch(session: Session) -> None:
     """Say what became of a batch that the exporter fixed."""
-    batch = settled.frozen_batch
+    name, declared = session.model.name, session.model.declared.frozen_batch
+    batch = session.signature.frozen_batch
     if batch is not None:
         log.warning(
             "%s: its exporter fixed the batch at %d: it runs so many at a time", name, batch
         )
-    elif declared.frozen_batch is not None:
+    elif declared is not None:
         text = "%s: exported for a batch of %d, but its samples do not meet: it runs at any"
-        log.info(text, name, declared.frozen_batch)
-
-
-def _opened(model: ModelFile, described: Signature, chosen: Backend) -> Signature:
-    """The signature with a batch that the exporter froze open, where plans are of any batch size.
-
-    ONNX Runtime runs the file as it is.
-    """
-    opened = described.with_open_batch()
-    if opened is None or chosen.name == "ort":
-        return described
-    frozen = described.frozen_batch or 1
-    try:
-        make(model.model, input_shapes(opened, frozen + 1), model.limits)
-    except (UnsupportedError, LimitError) as error:
-        log.info("%s: runs at its batch of %d alone, because %s", model.name, frozen, error)
-        return described
-    return opened
+        log.info(text, name, declared)
 
 
 def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:
@@ -252,13 +209,16 @@ def _target(device: str | torch.device, precision: str) -> Target:
 def _check_fp8(target: Target, backend: str) -> None:
     """One plain error where fp8 can't run, before any backend refuses it in its own words."""
     instead = "or take another precision: fp16 or bf16 on a GPU, bf16 or fp32 on a CPU"
-    if backend in ("torch", "ort"):
-        raise BackendError("precision", f"fp8 with backend={backend!r}", "'triton'", instead)
-    if backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
-        return
-    found = without_fp8(target.device)
-    if found is not None:
-        raise BackendError("precision", found, FP8_DEVICE, instead)
+    if backend != "auto":
+        if target.precision not in get(backend).precisions:
+            able = (repr(name) for name in TABLE if target.precision in get(name).precisions)
+            found = f"fp8 with backend={backend!r}"
+            raise BackendError("precision", found, ", ".join(able), instead)
+        if get(backend).lacks(target) is None:
+            return
+    lacking = without_fp8(target.device)
+    if lacking is not None:
+        raise BackendError("precision", lacking, FP8_DEVICE, instead)
 
 
 def _unused_gpu(target: Target) -> list[Refusal]:

@@ -203,8 +203,8 @@ def check_models(setting: Setting, cells: Cells) -> None:
 
     def parity(entry: Entry, precision: str, n: int) -> dict[str, Any]:
         generator = setting.load(entry, precision)
-        executable = generator._runner.executable(
-            generator._runner.shapes(n) | {_port(generator): (n, *entry.shape)}
+        executable = generator._session.executable(
+            generator._session.model.shapes(n) | {_port(generator): (n, *entry.shape)}
         )
         x = entry.inputs(n, setting.device)
         output = generator.signature.outputs[0]
@@ -235,8 +235,8 @@ def tune(setting: Setting, cells: Cells) -> None:
     def one(entry: Entry, batch: int, precision: str, most: float) -> dict[str, Any]:
         generator = setting.load(entry, precision)
         left = max(1.0, min(most, setting.deadline - time.monotonic()))
-        shapes = generator._runner.shapes(batch) | {_port(generator): (batch, *entry.shape)}
-        executable = generator._runner.executable(shapes)
+        shapes = generator._session.model.shapes(batch) | {_port(generator): (batch, *entry.shape)}
+        executable = generator._session.executable(shapes)
         measure = (lambda run: run() is None or 1.0) if setting.dry else None
         return {"measured": executable.tune(_image(generator), seconds=left, measure=measure)}
 
@@ -260,7 +260,7 @@ def measure_throughput(setting: Setting, cells: Cells, name: str) -> None:
     def ours(precision: str, n: int) -> dict[str, Any]:
         generator = setting.load(entry, precision)
         port, image = _port(generator), _image(generator)
-        executable = generator._runner.executable({port: (n, *entry.shape)})
+        executable = generator._session.executable({port: (n, *entry.shape)})
         given = {port: entry.inputs(n, device)}
         images, _ = executable.images(given, image)
         run = lambda: executable.images(given, image, images)  # noqa: E731
@@ -425,7 +425,7 @@ def measure_memory(setting: Setting, cells: Cells) -> None:
 
     def ours(entry: Entry, n: int) -> dict[str, Any]:
         generator = setting.load(entry, setting.precisions[0])
-        executable = generator._runner.executable({_port(generator): (n, *entry.shape)})
+        executable = generator._session.executable({_port(generator): (n, *entry.shape)})
         given = {_port(generator): entry.inputs(n, device)}
         found = peak(lambda: executable.images(given, _image(generator)))
         apart = sum(b.bytes for b in executable.plan.buffers.values())

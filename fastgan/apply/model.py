@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,18 +16,16 @@ from fastgan.apply import (
     legal,
     strides,
 )
-from fastgan.engine import Backend, Target
+from fastgan.engine import Session
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
 from fastgan.host import forks
 from fastgan.images import tiling
-from fastgan.model.file import ModelFile
 from fastgan.model.signature import (
     Input,
     Output,
     Signature,
     range_text,
 )
-from fastgan.plan import Plan
 from fastgan.plan.specialise import MisfitError
 
 log = logging.getLogger("fastgan")
@@ -57,11 +55,6 @@ _GLOBAL_OPS = frozenset(
 class ImageModel:
     """A model with an image input; made by `Generator`.
 
-    Args:
-        output: the image output.
-        shapes: input shapes for a batch of 1, open sizes filled in.
-        plan: the plan for them, where the backend makes one.
-
     Attributes:
         name: what the log calls it.
         port: the image input that decides on sizes: the first.
@@ -70,28 +63,19 @@ class ImageModel:
         ArgumentError: it takes no image.
     """
 
-    def __init__(
-        self,
-        model: ModelFile,
-        signature: Signature,
-        output: Output,
-        backend: Backend,
-        target: Target,
-        shapes: Callable[[], Shapes],
-        plan: Callable[[], Plan | None],
-    ) -> None:
-        port = signature.image
+    def __init__(self, session: Session) -> None:
+        self.name, self.signature = session.model.name, session.signature
+        port = self.signature.image
         if port is None:
             raise ArgumentError(
                 "images", "a model that takes no image", "generate(n), or a model that takes one"
             )
-        self.name, self.port = model.name, port
-        self.signature, self.output, self.target = signature, output, target
-        self._model, self._backend, self._shapes, self._plan = model, backend, shapes, plan
+        self.port, self.output, self.target = port, session.model.output, session.target
+        self._session = session
         self._fit: fitting.Fit | None = None
         self._bytes_per_pixel: float | None = None
         self._lock = forks.renewed(threading.RLock())
-        _tell_guesses(self.name, signature)
+        _tell_guesses(self.name, self.signature)
 
     @property
     def guides(self) -> tuple[Input, ...]:
@@ -154,7 +138,8 @@ class ImageModel:
             if self._fit is None:
                 sizes = declared(self.port, 2), declared(self.port, 3)
                 ports = (self.port, *self.guides)
-                steps = strides.steps(self._model.model, [port.name for port in ports])[1]
+                graph = self._session.model.file.model
+                steps = strides.steps(graph, [port.name for port in ports])[1]
                 bases = legal.multiple_of(steps), self.port.example
                 self._fit = fitting.find(sizes, self._probe, steps, bases)
                 log.info("%s: %s", self.name, self._fit)
@@ -162,7 +147,7 @@ class ImageModel:
 
     def _probe(self, height: int, width: int) -> tuple[int, int] | None:
         """The size of the result for an image of this size; None where it does not run."""
-        shapes = self._shapes()
+        shapes = self._session.model.shapes(1)
         for port in (self.port, *filter(self.follows, self.guides)):
             sizes = (declared(port, 2) or height, declared(port, 3) or width)
             shapes[port.name] = (*shapes[port.name][:2], *sizes)
@@ -178,11 +163,11 @@ class ImageModel:
     def _output_shape(self, shapes: Shapes) -> tuple[int, ...]:
         """The shape of the result: bound where the graph can be, or else of a run."""
         try:
-            return binding.result_shape(self._model.model, shapes, self.output.name)
+            return binding.result_shape(self._session.model.file.model, shapes, self.output.name)
         except MisfitError:
             raise
         except UnsupportedError:
-            if self._backend.name != "ort":  # all others plan by the same binding
+            if self._session.plans:  # by the same binding
                 raise
         zeros = {
             port.name: torch.zeros(
@@ -190,7 +175,7 @@ class ImageModel:
             )
             for port in self.signature.inputs
         }
-        results = self._backend.compile(self._model, self.target, shapes)(zeros)
+        results = self._session.executable(shapes)(zeros)
         return tuple(results[self.output.name].shape)
 
     @property
@@ -202,7 +187,7 @@ class ImageModel:
             return self._bytes_per_pixel
 
     def _measure(self) -> float:
-        plan = self._plan()
+        plan = self._session.plan(1)
         if plan is not None and self.port.name in plan.buffers:
             batch, _, height, width = plan.buffers[self.port.name].shape
             # Buffers are planned in the model's own dtype, fp32.
@@ -256,7 +241,7 @@ class ImageModel:
             return None
         fits = (t for t in TILES if per_pixel * (t + 2 * pad) ** 2 <= TILE_ABOVE_BYTES)
         tile = next(fits, TILES[-1])
-        ops = {node.op_type for node in self._model.model.graph.all_nodes()}
+        ops = {node.op_type for node in self._session.model.file.model.graph.all_nodes()}
         seen = sorted(ops & _GLOBAL_OPS)
         note = "; tiles may differ in tone, since it has " + ", ".join(seen) if seen else ""
         log.log(

@@ -102,11 +102,11 @@ def inspect(
         _show(facts, as_json)
         raise
     facts = _file(replace(opened, signature=generator.signature)) | _run(generator)
-    if generator.backend != "ort" and _holds_doubles(opened):
-        facts["note"] = f"its float64 is computed in {generator.precision}; ort keeps it"
     batch = generator.signature.frozen_batch or batch
     plan = generator.plan(batch)
     if plan is not None:
+        if _holds_doubles(opened):
+            facts["note"] = f"its float64 is computed in {generator.precision}; ort keeps it"
         facts["plan"] = {"batch": batch, **_plan(plan)}
     _show(facts, as_json)
 

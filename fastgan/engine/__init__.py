@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import cast
 
-from fastgan.engine.base import Backend, Executable, Target
+from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.errors import ArgumentError, BackendError, Refusal
-from fastgan.model.file import ModelFile
+from fastgan.model.opened import Model
 
-__all__ = ["TABLE", "Backend", "Executable", "Target", "choose", "get"]
+__all__ = ["TABLE", "Backend", "Executable", "Session", "Target", "choose", "get"]
 
-#: Backends from first choice to last, and the module that each is.
+#: Backends from first choice to last, and the module whose `BACKEND` each is.
 TABLE = {
     "triton": "fastgan.engine.triton.backend",
     "torch": "fastgan.engine.library.backend",
@@ -28,34 +26,36 @@ def get(name: str) -> Backend:
     """
     if name not in TABLE:
         raise ArgumentError("backend", repr(name), f"'auto', {', '.join(map(repr, TABLE))}")
-    return cast(Backend, importlib.import_module(TABLE[name]))
+    backend: Backend = importlib.import_module(TABLE[name]).BACKEND
+    return backend
 
 
 def choose(
-    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]], wanted: str = "auto"
-) -> tuple[Backend, tuple[Refusal, ...]]:
-    """The first backend of the table that takes the model, and the refusals of those before it.
+    model: Model, target: Target, wanted: str = "auto"
+) -> tuple[Session, tuple[Refusal, ...]]:
+    """A session of the first backend that takes the model, and the refusals of those before it.
 
     Args:
-        model, target, shapes: what to run, where, and on inputs of which shapes.
+        model, target: what to run, and where.
         wanted: the name of a backend, or "auto" for the whole table.
 
     Raises:
         BackendError: no backend takes it; every refusal is in the message.
         ArgumentError: no backend has that name.
     """
-    names = list(TABLE) if wanted == "auto" else [wanted]
     refusals: list[Refusal] = []
-    for name in names:
-        backend = get(name)
-        if wanted == "auto" and target.device.type not in backend.devices:
+    for name in TABLE if wanted == "auto" else [wanted]:
+        backend, kind = get(name), target.device.type
+        if wanted == "auto" and kind not in backend.devices:
             needed = " or ".join(backend.devices)
-            refusal: Refusal | None = Refusal(name, "device", str(target.device), needed)
-        else:
-            refusal = backend.accepts(model, target, shapes)
-        if refusal is None:
-            return backend, tuple(refusals)
-        refusals.append(refusal)
+            refusals.append(Refusal(name, "device", str(target.device), needed))
+            continue
+        opened = backend.open(model, target)
+        if isinstance(opened, Session):
+            passed_over = (r for r in refusals if kind in get(r.backend).devices)
+            opened.passed_over = tuple(passed_over)
+            return opened, tuple(refusals)
+        refusals.append(opened)
     reasons = "; ".join(str(refusal) for refusal in refusals)
     raise BackendError(
         f"{model.name} on {target}", f"no backend that takes it ({reasons})", "one that does"

@@ -1,18 +1,38 @@
-"""What a backend is, and what it makes."""
+"""What a backend is: Backend, the Session that it opens a model in, and the Executables of that.
+
+A backend is a subclass of each of the three, in `engine/<name>/backend.py`, and a line in
+`engine.TABLE`. What it has to say of itself, and all that is ever asked of it, stands here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+import logging
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from fastgan.errors import Refusal
+from fastgan.engine.batches import automatic_batch
+from fastgan.engine.runs import Runs
+from fastgan.errors import BackendError, LimitError, Refusal, UnsupportedError
+from fastgan.host import forks
 from fastgan.images.format import ImageFormat
-from fastgan.model.file import ModelFile
+from fastgan.inputs import examples
+from fastgan.model.opened import Model
+from fastgan.model.signature import Shapes, Signature
 from fastgan.plan import Plan
+from fastgan.plan.batch import example
+
+log = logging.getLogger("fastgan")
+
+#: Executables kept, each with its weights packed: a folder of photos may come in any size.
+_MOST_EXECUTABLES = 32
 
 #: Precisions by the name that `load` takes. "tf32" is fp32 with tensor-core products (NVIDIA),
 #: "fp8" is fp16 with the large layers' products in 8 bits (e4m3; NVIDIA).
@@ -60,23 +80,27 @@ class Target:
         return f"{self.device} in {self.precision}"
 
 
-class Executable(Protocol):
-    """A model ready to run for one set of input shapes."""
+class Executable(ABC):
+    """A model ready to run for one set of input shapes.
 
-    @property
-    def plan(self) -> Plan | None:
-        """What it runs, where fastgan planned it itself."""
+    Attributes:
+        plan: what it runs, where fastgan planned it itself.
+    """
 
+    plan: Plan | None = None
+
+    @abstractmethod
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name, on the target's device, in any floating-point type and layout."""
 
+    @abstractmethod
     def images(
         self, inputs: Mapping[str, Any], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """One output as images, and whether it holds a NaN or Inf.
 
         Args:
-            inputs: tensors by name; where the backend says that it `draws`, also `Draw`s.
+            inputs: tensors by name; where the session says that it `draws`, also `Draw`s.
             image: which output, in which format.
             out: where the images will be put next: it may be written, and is then returned.
 
@@ -86,30 +110,200 @@ class Executable(Protocol):
             device, or None where the computing precision is the model's own and needs no guard.
         """
 
+    @abstractmethod
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """The name of the first node that makes a NaN or Inf of these inputs, or None."""
 
+    @property
+    def best_batch(self) -> int | None:
+        """The batch size that was measured to take the least time per image, if any was."""
+        return None
 
-class Backend(Protocol):
-    """A row of the table: takes a model or says why not.
+    def calibrate(self, shapes: Shapes, samples: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """Be told what to run on, should it need to see how large results become.
 
-    One whose executables take `Draw`s has an attribute `draws` that is true; their `images` are
-    then tensors of their own.
+        Args:
+            shapes: of each sample, the same for every batch size.
+            samples: makes inputs by name.
+        """
+        return  # few need to
+
+    def warm_up(self, image: ImageFormat | None, inputs: Mapping[str, Any] | None = None) -> None:
+        """Do now what the first run to these images would; inputs such as there will be."""
+        return  # on most there is no such step
+
+    def tune(self, image: ImageFormat | None, *, seconds: float = math.inf) -> int:
+        """Measure which way is fastest for each step; how many were measured."""
+        return 0
+
+
+class Session(Runs):
+    """A model opened on a backend and a target: one executable for each set of input shapes.
+
+    They are made on first use and kept; `images` and `outputs` run them (`runs`). Calls from
+    several threads are safe.
+
+    Args:
+        backend, model, target: what opened what, for where.
+        shared: what all sessions on a model share, from the first of them; None makes it.
+
+    Attributes:
+        plans: whether fastgan plans what it runs; else a runtime of its own does.
+        owns_batch: whether it holds the file to the batch that this declares.
+        takes_draws: whether its executables take `Draw`s; their images are then tensors of their
+            own.
+        passed_over: why backends that are made for the device did not take the model before it.
+    """
+
+    plans: ClassVar[bool] = True
+    owns_batch: ClassVar[bool] = False
+    takes_draws: ClassVar[bool] = False
+
+    def __init__(self, backend: Backend, model: Model, target: Target, shared: Any = None) -> None:
+        super().__init__()
+        self.backend, self.model, self.target = backend, model, target
+        self.shared = self.share() if shared is None else shared
+        self.passed_over: tuple[Refusal, ...] = ()
+        self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
+        self._executables = {}
+        self._lock = forks.renewed(threading.Lock())
+
+    # What a backend says ------------------------------------------------------------------------
+
+    @abstractmethod
+    def compile(self, shapes: Shapes, target: Target) -> Executable:
+        """Make the model ready for these input shapes; for this target, or exact in fp32 there.
+
+        Raises:
+            UnsupportedError, BackendError: the backend can't run the model so.
+        """
+
+    def share(self) -> Any:
+        """What sessions on one model can have in common: memory, packed weights, a runtime."""
+        return None
+
+    @property
+    def owns_noise(self) -> bool:
+        """Whether the noise inside the graph is drawn by the runtime, not from the seed."""
+        return False
+
+    @property
+    def fallbacks(self) -> tuple[Refusal, ...]:
+        """What does not run as it was meant to for this device, and why."""
+        return self.passed_over
+
+    def __str__(self) -> str:
+        """What runs it, for people."""
+        return self.backend.name
+
+    # What all of them do ------------------------------------------------------------------------
+
+    @property
+    def draws(self) -> bool:
+        """Whether samples may be drawn where they are needed, rather than beforehand."""
+        return self.takes_draws and self.signature.frozen_batch is None
+
+    def again(self, signature: Signature) -> Session:
+        """Another session on the same model, with a signature of its own; each plans for itself."""
+        model = replace(self.model, signature=signature)
+        made = type(self)(self.backend, model, self.target, self.shared)
+        made.passed_over = self.passed_over
+        return made
+
+    def executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
+        """The executable for these input shapes, made on first use."""
+        target = target or self.target
+        forks.check(target.device)
+        key = (target.precision, tuple(sorted(shapes.items())))
+        with self._lock:
+            executable = self._executables.pop(key, None)
+            if executable is None:
+                executable = self.compile(shapes, target)
+                one = {k: (*s[:1], *shapes[k][1:]) for k, s in self.model.shapes(1).items()}
+                executable.calibrate(
+                    one, lambda: examples.samples(self.signature, one, target.device)
+                )
+            self._executables[key] = executable  # the last used is the last to go
+            while len(self._executables) > _MOST_EXECUTABLES:
+                self._executables.pop(next(iter(self._executables)))
+            return executable
+
+    def forget(self, shapes: Shapes) -> None:
+        """Drop what was made for these input shapes."""
+        shape = tuple(sorted(shapes.items()))
+        with self._lock:
+            kept = {key: made for key, made in self._executables.items() if key[1] != shape}
+            self._executables = kept
+
+    def known_plan(self, shapes: Shapes) -> Plan | None:
+        """The plan for these shapes, if there is one by now."""
+        key = (self.target.precision, tuple(sorted(shapes.items())))
+        executable = self._executables.get(key)
+        return None if executable is None else executable.plan
+
+    def plan(self, batch: int = 1) -> Plan | None:
+        """The plan for a batch of this size; None where a runtime plans for itself."""
+        return self.executable(self.model.shapes(batch)).plan
+
+    @cached_property
+    def automatic_batch(self) -> int:
+        """The batch that suits the device's caches, or that its kernels were measured best at."""
+        measured = self.executable(self.model.shapes(1)).best_batch
+        return measured or automatic_batch(self.plan(1), self.target)
+
+    def warm_up(self, batch: int, image: ImageFormat, inputs: Mapping[str, Any] | None) -> None:
+        """Prepare for batches of this size: compile kernels, capture graphs."""
+        self.executable(self.model.shapes(batch)).warm_up(image, inputs)
+
+    def tune(self, batch: int, image: ImageFormat, seconds: float) -> None:
+        """Measure which way is fastest for each step at this batch size."""
+        self.executable(self.model.shapes(batch)).tune(image, seconds=seconds)
+
+
+class Backend(ABC):
+    """A row of the table: opens a model in a session, or says why not.
 
     Attributes:
         name: what `load(backend=...)` calls it.
         devices: the types of device that it is made for, "cpu" and "cuda".
+        precisions: keys of `PRECISIONS`, of which a device may have some alone (`lacks`).
+        session: the class of its sessions.
     """
 
-    name: str
-    devices: tuple[str, ...]
+    name: ClassVar[str]
+    devices: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]]
+    session: ClassVar[type[Session]]
 
-    def accepts(
-        self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
-    ) -> Refusal | None:
-        """Why this backend can't run `model` at these input shapes, or None if it can."""
+    @abstractmethod
+    def lacks(self, target: Target) -> Refusal | None:
+        """Why this backend runs no model at all on this target, or None."""
 
-    def compile(
-        self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
-    ) -> Executable:
-        """Make it ready for these input shapes."""
+    def open(self, model: Model, target: Target, shared: Any = None) -> Session | Refusal:
+        """The model in a session, which has an executable for one batch already; or why not.
+
+        A batch that the exporter froze is open there, if a plan for another one can be made.
+
+        Args:
+            model, target: what is to run, and where.
+            shared: what another session of this backend on the model and device shares.
+        """
+        refusal = self.lacks(target)
+        if refusal is not None:
+            return refusal
+        opened, frozen = model.opened(), model.signature.frozen_batch or 1
+        if opened is not None and not self.session.owns_batch:
+            session = self.session(self, opened, target, shared)
+            try:
+                session.executable(opened.shapes(frozen + 1))
+            except (UnsupportedError, LimitError) as error:
+                log.info("%s: runs at its batch of %d alone, because %s", model.name, frozen, error)
+            else:
+                return session
+        session = self.session(self, model, target, shared)
+        batch = 1 if self.session.owns_batch else example(model.file.model, model.signature)
+        try:
+            session.executable(model.shapes(batch))
+        except (UnsupportedError, BackendError) as error:
+            return Refusal(self.name, error.where, error.found, error.needed)
+        return session

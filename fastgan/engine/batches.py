@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 
-from fastgan.engine import Target
 from fastgan.plan import Plan
+
+if TYPE_CHECKING:
+    from fastgan.engine.base import Target
 
 #: The inputs and outputs of a plan's largest step should stay in a CPU's outer caches.
 _CPU_CACHE_BYTES = 8 << 20

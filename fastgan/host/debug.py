@@ -21,6 +21,15 @@ TOPICS = {
 }
 
 
+def check() -> None:
+    """Look at the words of FASTGAN_DEBUG before anything is made.
+
+    Raises:
+        ArgumentError: it has a word that is none.
+    """
+    _words(os.environ.get(VARIABLE, ""))
+
+
 def wants(topic: str) -> bool:
     """Whether FASTGAN_DEBUG asks for a key of `TOPICS`.
 

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from fastgan.engine import TABLE, Target, get
 from fastgan.engine.base import PRECISIONS
-from fastgan.errors import ArgumentError, BackendError, FastganError, UnsupportedError
+from fastgan.errors import ArgumentError, BackendError, FastganError, Refusal, UnsupportedError
 from fastgan.generator import Generator
 from fastgan.images import pixels as images
-from fastgan.loading import generator_on
 from fastgan.measure.reference import as_module, run_reference
 from fastgan.measure.subject import Inputs, batch_of, run_batched
 from fastgan.measure.tolerances import TOLERANCES
@@ -152,11 +151,10 @@ def _row(
 def _generator(model: Model, backend: str, device: torch.device, precision: str) -> Generator | str:
     """A generator on this very backend, or why there is none."""
     target = Target(device, precision)
-    chosen = get(backend)
-    refusal = chosen.accepts(model.file, target, model.shapes(1))
-    if refusal is not None:
-        return f"{refusal.where}: {refusal.found}; needed {refusal.needed}"
-    return generator_on(model, chosen, target)
+    opened = get(backend).open(model, target)
+    if isinstance(opened, Refusal):
+        return f"{opened.where}: {opened.found}; needed {opened.needed}"
+    return Generator(opened)
 
 
 def _seconds(run: Callable[[], Tensor]) -> float:

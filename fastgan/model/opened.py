@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastgan.model.file import ModelFile
 from fastgan.model.signature import Output, Shapes, Signature, input_shapes
@@ -35,3 +35,11 @@ class Model:
     def shapes(self, batch: int) -> Shapes:
         """The shape of each input for so many samples; a frozen batch stays."""
         return input_shapes(self.signature, batch)
+
+    def opened(self) -> Model | None:
+        """The same with its frozen batch open; None where it has none, or what has it is unclear.
+
+        Whether it runs so is for whoever plans it to see.
+        """
+        signature = self.signature.with_open_batch()
+        return None if signature is None else replace(self, signature=signature)

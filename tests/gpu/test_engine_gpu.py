@@ -95,13 +95,13 @@ def test_fp8_is_close_to_eager_at_any_batch_size(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("format", ["float32", "uint8"])
 def test_replays_equal_plain_launches(folder: Path, format: str) -> None:
     graphs, plain = _small(folder), _small(folder)
-    executable = plain._runner.executable(plain._runner.shapes(8))
+    executable = plain._session.executable(plain._session.model.shapes(8))
     assert isinstance(executable, TritonExecutable)
     executable._workspace.capture = None
     for seed in range(4):
         expected = plain.generate(8, seed=seed, format=format)
         assert torch.equal(graphs.generate(8, seed=seed, format=format), expected)
-    captured = graphs._runner.executable(graphs._runner.shapes(8))
+    captured = graphs._session.executable(graphs._session.model.shapes(8))
     assert isinstance(captured, TritonExecutable)
     assert all(work.replay is not None for work in captured._built().work.values())
 

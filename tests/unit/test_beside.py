@@ -57,7 +57,7 @@ def test_a_file_that_changes_after_load(tmp_path: Path, backend: str, how: str) 
         result = generator.run({"z": torch.zeros(n, SIZE)})["y"]
         np.testing.assert_array_equal(result[-1].numpy(), rows)
     with pytest.raises(ModelFileError, match=r"w\.bin.*changed since it was loaded"):
-        generator._model.to_runtime()
+        generator._session.model.file.to_runtime()
 
 
 @pytest.mark.parametrize("backend", ["torch", "ort"])

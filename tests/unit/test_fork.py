@@ -95,10 +95,10 @@ def test_a_stream_is_of_the_process_that_began_it() -> None:
 def test_a_lock_that_a_thread_of_the_parent_holds_is_free_in_the_child() -> None:
     generator = fastgan.load("dcgan-digits", device="cpu")
     generator.plan(2)
-    with generator._runner._lock:
+    with generator._session._lock:
         child = os.fork()
         if child == 0:
-            free = generator._runner._lock.acquire(blocking=False)
+            free = generator._session._lock.acquire(blocking=False)
             os._exit(7 if free else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 

@@ -13,16 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.engine.base import Target
-from fastgan.engine.library import backend as torch_backend
-from fastgan.engine.triton import backend as triton_backend
+from fastgan.engine import Target, get
 from fastgan.engine.triton import scales as triton_scales
 from fastgan.engine.triton.binding import Binding
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.errors import ArgumentError, BackendError
 from fastgan.inputs import examples as calibration
 from fastgan.measure.tolerances import TOLERANCES
-from fastgan.model.file import read
 from fastgan.model.signature import Input, Output, Signature
 from fastgan.plan import eight_bits
 from tests.networks.cyclegan import cyclegan
@@ -75,7 +72,7 @@ def _load(path: Path, precision: str = "fp8") -> fastgan.Generator:
 
 
 def _executable(generator: fastgan.Generator, batch: int) -> TritonExecutable:
-    found = generator._runner.executable(generator._runner.shapes(batch))
+    found = generator._session.executable(generator._session.model.shapes(batch))
     assert isinstance(found, TritonExecutable)
     return found
 
@@ -358,7 +355,7 @@ def test_a_cpu_has_no_fp8(
             fastgan.load(path, device="cpu", precision="fp8", backend=backend)
     with pytest.raises(ArgumentError, match="fp8"):
         fastgan.load(path, device="cpu", precision="fp4")
-    refusal = torch_backend.accepts(read(path), Target(CPU, "fp8"), {"latent": (1, 20, 1, 1)})
+    refusal = get("torch").lacks(Target(CPU, "fp8"))
     assert refusal is not None
     assert "triton" in refusal.needed
     monkeypatch.setenv("TRITON_INTERPRET", "0")
@@ -371,7 +368,7 @@ def test_an_older_gpu_has_no_fp8(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     target = Target(torch.device("cuda"), "fp8")
-    refusal = triton_backend.accepts(read(latents_model[1]), target, {"latent": (1, 20, 1, 1)})
+    refusal = get("triton").lacks(target)
     assert refusal is not None
     assert "compute capability 8.6" in refusal.found
     assert "8.9" in refusal.needed

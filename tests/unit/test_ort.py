@@ -98,7 +98,7 @@ def test_a_run_that_fails_is_one_line_of_ours(capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("shape", [(2, 5), (2,), (2, 4, 1)])
 def test_sizes_that_a_session_refuses_are_the_arguments(shape: tuple[int, ...]) -> None:
     generator = fastgan.load(model(18, 8), backend="ort", device="cpu")
-    executable = generator._runner.executable({"z": (2, 4)})
+    executable = generator._session.executable({"z": (2, 4)})
     with pytest.raises(fastgan.ArgumentError, match="ONNX Runtime on z"):
         executable({"z": torch.zeros(shape)})
 

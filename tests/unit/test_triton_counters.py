@@ -136,7 +136,7 @@ def test_truncations_share_their_launches(
         images = generator.generate(2, seed=1, truncation=truncation)
         expected = _expected(monkeypatch, path, n=2, seed=1, truncation=truncation)
         assert torch.equal(images, expected)
-    executable = generator._runner.executable(generator._runner.shapes(2))
+    executable = generator._session.executable(generator._session.model.shapes(2))
     assert isinstance(executable, TritonExecutable)
     drawn = [dict(work.drawn).get("latent") for work in executable._built().work.values()]
     assert len(set(drawn)) == len(drawn) == 3  # nothing, normal ones, truncated ones
@@ -183,7 +183,7 @@ def test_a_capture_does_not_lose_samples(
 ) -> None:
     path = model[1]
     generator, graphs = _load(path), Graphs()
-    executable = generator._runner.executable(generator._runner.shapes(2))
+    executable = generator._session.executable(generator._session.model.shapes(2))
     assert isinstance(executable, TritonExecutable)
     executable._workspace.capture = graphs.capture
     generator.warm_up([2])
@@ -221,13 +221,8 @@ def test_precisions_and_threads_share_the_counters(
 ) -> None:
     path = model[1]
     generator = _load(path)
-    halves = fastgan.Generator(
-        generator._model,
-        generator._signature,
-        generator._backend,
-        type(generator._target)(torch.device("cpu"), "bf16"),
-        (),
-    )
+    halves = generator.at("bf16")
+    assert halves is not None
     runs = list(itertools.product((generator, halves), range(3)))
     expected = {i: one.generate(2, seed=seed) for i, (one, seed) in enumerate(runs)}
     found: dict[int, list[Tensor]] = {i: [] for i in expected}
@@ -243,8 +238,7 @@ def test_precisions_and_threads_share_the_counters(
     for thread in threads:
         thread.join()
     assert all(torch.equal(images, expected[i]) for i in expected for images in found[i])
-    workspaces = {id(one._runner.executable(one._runner.shapes(2))._workspace) for one, _ in runs}
-    assert len(workspaces) == 1
+    assert halves._session.shared is generator._session.shared
 
 
 def test_a_sampler_that_fails_gives_way(
@@ -268,7 +262,7 @@ def test_a_sampler_that_fails_gives_way(
 
 def test_a_draw_says_of_what_it_failed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = _load(model[1])
-    executable = generator._runner.executable(generator._runner.shapes(1))
+    executable = generator._session.executable(generator._session.model.shapes(1))
     assert isinstance(executable, TritonExecutable)
     program = executable._built()
     assert isinstance(program, Program)

@@ -6,7 +6,9 @@ import gc
 import itertools
 import logging
 import threading
+import weakref
 from collections.abc import Callable
+from copy import copy as copied
 from pathlib import Path
 
 import pytest
@@ -164,7 +166,7 @@ def test_outputs_by_name_are_copies(images_model: tuple[nn.Module, ModelFile]) -
 
 
 def test_buffers_share_memory(latent_model: tuple[nn.Module, Path]) -> None:
-    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._runner.executable(
+    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._session.executable(
         {"latent": (4, 7, 1, 1)}
     )
     assert isinstance(executable, TritonExecutable)
@@ -175,7 +177,7 @@ def test_buffers_share_memory(latent_model: tuple[nn.Module, Path]) -> None:
 
 def test_batch_sizes_share_weights_and_memory(latent_model: tuple[nn.Module, Path]) -> None:
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
-    executables = [generator._runner.executable({"latent": (n, 7, 1, 1)}) for n in (4, 2)]
+    executables = [generator._session.executable({"latent": (n, 7, 1, 1)}) for n in (4, 2)]
     programs = []
     for executable in executables:
         assert isinstance(executable, TritonExecutable)
@@ -243,7 +245,7 @@ class FakeGraphs:
 def graphs(latent_model: tuple[nn.Module, Path]) -> tuple[fastgan.Generator, FakeGraphs]:
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
     fake = FakeGraphs()
-    executable = generator._runner.executable({"latent": (1, 7, 1, 1)})
+    executable = generator._session.executable({"latent": (1, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     executable._workspace.capture = fake.capture
     return generator, fake
@@ -299,7 +301,7 @@ def test_no_memory_while_capturing_halves_the_batch(
         return capture(launch)
 
     sizes: list[int] = []
-    executable = generator._runner.executable({"latent": (1, 7, 1, 1)})
+    executable = generator._session.executable({"latent": (1, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     executable._workspace.capture = limited
     with caplog.at_level(logging.WARNING, "fastgan"):
@@ -320,7 +322,7 @@ def test_out_of_memory_halves_and_goes_on(
 ) -> None:
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
     expected = generator.generate(7, batch_size=1)
-    memory = triton_executable.triton_workspace.Workspace.memory
+    memory = triton_executable.Workspace.memory
     attempts: list[int] = []
 
     def limited(self: object, size: int) -> torch.Tensor:
@@ -329,11 +331,11 @@ def test_out_of_memory_halves_and_goes_on(
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return memory(self, size)  # type: ignore[arg-type]
 
-    executable = generator._runner.executable({"latent": (most, 7, 1, 1)})
+    executable = generator._session.executable({"latent": (most, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     executable.warm_up(None)
     limit = executable.bytes
-    monkeypatch.setattr(triton_executable.triton_workspace.Workspace, "memory", limited)
+    monkeypatch.setattr(triton_executable.Workspace, "memory", limited)
     with caplog.at_level(logging.WARNING, "fastgan"):
         images = generator.generate(7, batch_size=7)
         assert torch.allclose(images, expected, atol=2e-6)
@@ -349,7 +351,7 @@ def test_no_room_for_a_single_image(
     def none(self: object, size: int) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(triton_executable.triton_workspace.Workspace, "memory", none)
+    monkeypatch.setattr(triton_executable.Workspace, "memory", none)
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
     with pytest.raises(torch.cuda.OutOfMemoryError):
         generator.generate(3)
@@ -387,7 +389,7 @@ def test_a_failing_kernel_gives_way_to_the_library(
             raise RuntimeError("out of resource: shared memory")
         return run(self)
 
-    executable = generator._runner.executable({"latent": (2, 7, 1, 1)})
+    executable = generator._session.executable({"latent": (2, 7, 1, 1)})
     assert isinstance(executable, TritonExecutable)
     monkeypatch.setattr(Prepared, "run", broken)
     with pytest.raises(RuntimeError, match="shared memory"):
@@ -404,19 +406,17 @@ def test_a_failing_kernel_gives_way_to_the_library(
 
 
 def test_the_workspace_goes_with_the_model(latent_model: tuple[nn.Module, Path]) -> None:
-    from fastgan.engine.triton import workspace as triton_workspace
-
     generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
     generator.generate(1)
-    gc.collect()
-    before = len(triton_workspace._workspaces)
+    workspace = weakref.ref(generator._session.shared)
+    assert copied(generator)._session.shared is workspace()
     del generator
     gc.collect()
-    assert len(triton_workspace._workspaces) == before - 1
+    assert workspace() is None
 
 
 def test_program_first_nonfinite(latent_model: tuple[nn.Module, Path]) -> None:
-    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._runner.executable(
+    executable = fastgan.load(latent_model[1], backend="triton", device="cpu")._session.executable(
         {"latent": (1, 7, 1, 1)}
     )
     assert isinstance(executable, TritonExecutable)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastgan.engine import cuda_settings
-from fastgan.engine.base import Executable, Target
+from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.engine.faults import faults_of
 from fastgan.engine.library import onednn
 from fastgan.engine.library import operators as library
@@ -24,40 +24,48 @@ from fastgan.engine.native import chain as direct
 from fastgan.errors import Refusal, UnsupportedError
 from fastgan.host import processor
 from fastgan.model.file import ModelFile
+from fastgan.model.signature import Shapes
 from fastgan.plan import Plan, make
 
-name = "torch"
-devices = ("cpu", "cuda")
 
-#: Under this name a model holds (target, shapes, executable) between `accepts` and `compile`.
-_KEPT = "fastgan.engine.torch"
+class TorchSession(Session):
+    """See the module."""
+
+    def compile(self, shapes: Shapes, target: Target) -> Executable:
+        """Plan the model for these shapes and bind each step to the best there is for it."""
+        return compile(self.model.file, target, shapes)
 
 
-def accepts(
-    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
-) -> Refusal | None:
+class TorchBackend(Backend):
     """Takes every model that can be planned, in a precision that the device has."""
-    if target.device.type == "cpu" and target.precision in ("fp16", "tf32"):
-        return Refusal(name, "precision", f"{target.precision} on a CPU", "fp32 or bf16")
-    if target.precision == "fp8":
-        return Refusal(name, "precision", "fp8", "the triton backend")
-    if target.device.type == "cuda" and not torch.cuda.is_available():
-        return Refusal(name, "device", "no usable NVIDIA GPU", "a CUDA build of torch and a GPU")
-    try:
-        # Kept for the call of `compile` that follows, since all this takes a second or more.
-        model.model.meta[_KEPT] = (target, dict(shapes), _compile(model, target, shapes))
-    except UnsupportedError as error:
-        return Refusal(name, error.where, error.found, error.needed)
-    return None
+
+    name = "torch"
+    devices = ("cpu", "cuda")
+    precisions = ("fp32", "tf32", "fp16", "bf16")
+    session = TorchSession
+
+    def lacks(self, target: Target) -> Refusal | None:
+        """See `Backend.lacks`."""
+        if target.device.type == "cpu" and target.precision in ("fp16", "tf32"):
+            found = f"{target.precision} on a CPU"
+            return Refusal(self.name, "precision", found, "fp32 or bf16")
+        if target.precision not in self.precisions:
+            return Refusal(self.name, "precision", target.precision, "the triton backend")
+        if target.device.type == "cuda" and not torch.cuda.is_available():
+            needed = "a CUDA build of torch and a GPU"
+            return Refusal(self.name, "device", "no usable NVIDIA GPU", needed)
+        return None
 
 
-def compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Executable:
-    """Plan the model for these shapes and bind each step to the best there is for it."""
-    *asked, made = model.model.meta.pop(_KEPT, (None, None, None))
-    return made if asked == [target, dict(shapes)] else _compile(model, target, shapes)
+BACKEND = TorchBackend()
 
 
-def _compile(model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Executable:
+def compile(model: ModelFile, target: Target, shapes: Shapes) -> Executable:
+    """The plan of a model for these shapes, on one native call where that covers it.
+
+    Raises:
+        UnsupportedError: there is no plan, or none that runs in this precision here.
+    """
     plan = make(model.model, shapes, model.limits)
 
     def by_library() -> Executable:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fastgan.engine.base import Executable
 from fastgan.engine.faults import FAULTS, fault, faults_of
 from fastgan.engine.launches import Launches
 from fastgan.images.format import ImageFormat, as_asked
@@ -33,7 +34,7 @@ def place(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Te
     return tensor.to(device, dtype if convert else tensor.dtype)
 
 
-class PlanExecutable:
+class PlanExecutable(Executable):
     """A plan bound to a device and a precision.
 
     Args:
@@ -42,6 +43,8 @@ class PlanExecutable:
         device: where the inputs go.
         dtype: the floating-point type computed in; None leaves every tensor in its own.
     """
+
+    plan: Plan
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ def paths(dtype: torch.dtype) -> list[Path]:
     return [path for path in found if path.dtype == dtype]
 
 
-class DirectExecutable:
+class DirectExecutable(Executable):
     """A plan that is one native call.
 
     Args:

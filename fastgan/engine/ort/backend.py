@@ -5,60 +5,97 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan.engine.base import Target
+from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.engine.ort.versions import stamp_down
 from fastgan.errors import ArgumentError, BackendError, FastganError, Refusal, UnsupportedError
 from fastgan.host import forks
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.model.file import ModelFile
-from fastgan.plan import Plan
-
-name = "ort"
-devices = ("cpu", "cuda")
+from fastgan.model.opened import Model
+from fastgan.model.signature import Shapes
+from fastgan.ops.random import draws_noise
+from fastgan.plan.batch import as_declared
 
 _INSTALL = "pip install 'fastgan[cpu]', or 'fastgan[gpu]' for an NVIDIA GPU (never both)"
 
 
-def accepts(
-    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
-) -> Refusal | None:
+class OrtSession(Session):
+    """A runtime's session serves every shape; there is one per process: it stands on threads."""
+
+    plans = False
+    owns_batch = True
+    shared: dict[int, Any]
+
+    def share(self) -> dict[int, Any]:
+        """See `Session.share`: the runtime's sessions by process."""
+        return {}
+
+    @property
+    def owns_noise(self) -> bool:
+        """See `Session.owns_noise`."""
+        return draws_noise(self.model.file.model)
+
+    def __str__(self) -> str:
+        return "ONNX Runtime"
+
+    def compile(self, shapes: Shapes, target: Target) -> SessionExecutable:
+        """The runtime's session behind the face of an executable."""
+        return SessionExecutable(self.runtime, target.device)
+
+    def runtime(self) -> Any:
+        """The runtime's session of this process.
+
+        Raises:
+            BackendError: ONNX Runtime is not installed, or refuses the model.
+        """
+        if os.getpid() not in self.shared:
+            made = _session(self.model.file, self.target)
+            self.shared[os.getpid()] = forks.never_freed_in_a_child(made)
+        return self.shared[os.getpid()]
+
+
+class OrtBackend(Backend):
     """Takes every model that ONNX Runtime makes a session of."""
-    if target.precision != "fp32":
-        return Refusal(
-            name, "precision", target.precision, "fp32: a file runs in its own precision"
-        )
-    try:
-        runtime = _runtime()
+
+    name = "ort"
+    devices = ("cpu", "cuda")
+    precisions = ("fp32",)
+    session = OrtSession
+
+    def lacks(self, target: Target) -> Refusal | None:
+        """See `Backend.lacks`."""
+        if target.precision not in self.precisions:
+            needed = "fp32: a file runs in its own precision"
+            return Refusal(self.name, "precision", target.precision, needed)
+        try:
+            runtime = _runtime()
+        except BackendError as error:
+            return Refusal(self.name, error.where, error.found, error.needed)
         if target.device.type == "cuda" and not _cuda_provider(runtime):
-            return Refusal(
-                name,
-                "ONNX Runtime's providers",
-                ", ".join(runtime.get_available_providers()),
-                "CUDAExecutionProvider",
-            )
-        _session(model, target)
-    except BackendError as error:
-        return Refusal(name, error.where, error.found, error.needed)
-    return None
+            found = ", ".join(runtime.get_available_providers())
+            needed = "CUDAExecutionProvider"
+            return Refusal(self.name, "ONNX Runtime's providers", found, needed)
+        return None
+
+    def open(self, model: Model, target: Target, shared: Any = None) -> Session | Refusal:
+        """See `Backend.open`: the runtime holds a file to the shapes that it declares."""
+        if model.declared.frozen_batch is not None:
+            model = replace(model, signature=as_declared(model.file.model, model.declared))
+        return super().open(model, target, shared)
 
 
-def compile(
-    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
-) -> SessionExecutable:
-    """A session serves every shape, so it is made once per model and target."""
-    return SessionExecutable(lambda: _session(model, target), target.device)
+BACKEND = OrtBackend()
 
 
-class SessionExecutable:
+class SessionExecutable(Executable):
     """An ONNX Runtime session behind the face of an executable."""
-
-    plan: Plan | None = None
 
     def __init__(self, session: Callable[[], Any], device: torch.device) -> None:
         self._session, self.device = session, device
@@ -167,23 +204,14 @@ def _cuda_provider(runtime: Any) -> bool:
 
 
 def _session(model: ModelFile, target: Target) -> Any:
-    """The session of this model, made once per target and process: it stands on threads.
-
-    Raises:
-        BackendError: ONNX Runtime is not installed, or refuses the model.
-    """
-    key = f"ort.{target.device}.{os.getpid()}"
-    if key not in model.model.meta:
-        runtime = _runtime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = _SILENT
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if target.device.type == "cuda":
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))
-        made = _open(runtime, model, options, providers)
-        model.model.meta[key] = forks.never_freed_in_a_child(made)
-    return model.model.meta[key]
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = _SILENT
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if target.device.type == "cuda":
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))
+    return _open(runtime, model, options, providers)
 
 
 def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) -> Any:

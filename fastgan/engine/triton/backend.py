@@ -8,43 +8,56 @@ CPU, slowly and without graphs: that is for tests.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
-from fastgan.engine.base import FP8_DEVICE, Target, without_fp8
+from fastgan.engine.base import FP8_DEVICE, PRECISIONS, Backend, Session, Target, without_fp8
 from fastgan.engine.triton.executable import TritonExecutable
-from fastgan.errors import Refusal, UnsupportedError
-from fastgan.model.file import ModelFile
-
-name = "triton"
-devices = ("cuda",)
-
-#: Its executables take inputs that are not drawn yet (`base.Draw`).
-draws = True
+from fastgan.engine.triton.workspace import Workspace
+from fastgan.errors import Refusal
+from fastgan.model.signature import Shapes
 
 
-def accepts(
-    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
-) -> Refusal | None:
+class TritonSession(Session):
+    """Its executables share one workspace."""
+
+    takes_draws = True
+    shared: Workspace
+
+    def share(self) -> Workspace:
+        """See `Session.share`."""
+        return Workspace(self.target.device)
+
+    @property
+    def fallbacks(self) -> tuple[Refusal, ...]:
+        """See `Session.fallbacks`: kernels that do not work on this GPU too."""
+        return (*self.passed_over, *self.shared.fallbacks)
+
+    def compile(self, shapes: Shapes, target: Target) -> TritonExecutable:
+        """Plan the model for these shapes. Weights and memory are placed by the first run."""
+        return TritonExecutable(self.model.file, target, shapes, self.shared, self.known_plan)
+
+
+class TritonBackend(Backend):
     """Takes every model that can be planned, on an NVIDIA GPU."""
-    if target.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        return Refusal(name, "device", str(target.device), "an NVIDIA GPU (a CUDA device)")
-    if target.precision == "fp8" and target.device.type == "cuda":
-        found = without_fp8(target.device)
-        if found is not None:
-            return Refusal(name, "precision", found, FP8_DEVICE)
-    try:
-        import triton  # noqa: F401 - only whether it is there
-    except ImportError:
-        return Refusal(name, "triton", "not installed", "pip install triton")
-    try:
-        compile(model, target, shapes)
-    except UnsupportedError as error:
-        return Refusal(name, error.where, error.found, error.needed)
-    return None
+
+    name = "triton"
+    devices = ("cuda",)
+    precisions = tuple(PRECISIONS)
+    session = TritonSession
+
+    def lacks(self, target: Target) -> Refusal | None:
+        """See `Backend.lacks`."""
+        if target.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+            needed = "an NVIDIA GPU (a CUDA device)"
+            return Refusal(self.name, "device", str(target.device), needed)
+        if target.precision == "fp8" and target.device.type == "cuda":
+            found = without_fp8(target.device)
+            if found is not None:
+                return Refusal(self.name, "precision", found, FP8_DEVICE)
+        try:
+            import triton  # noqa: F401 - only whether it is there
+        except ImportError:
+            return Refusal(self.name, "triton", "not installed", "pip install triton")
+        return None
 
 
-def compile(
-    model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
-) -> TritonExecutable:
-    """Plan the model for these shapes. Weights and memory are placed by the first run."""
-    return TritonExecutable(model, target, shapes)
+BACKEND = TritonBackend()

@@ -15,15 +15,18 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.engine import cuda_settings
-from fastgan.engine.base import Target
+from fastgan.engine.base import Executable, Target
 from fastgan.engine.launches import WHOLE, Launches
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep
-from fastgan.engine.triton import workspace as triton_workspace
+from fastgan.engine.triton.workspace import Workspace
+from fastgan.errors import Refusal
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
 from fastgan.model.file import ModelFile
-from fastgan.plan import Plan
+from fastgan.model.signature import Shapes
+from fastgan.plan import Plan, make
+from fastgan.plan.merge import merge
 
 if TYPE_CHECKING:
     from fastgan.engine.triton.binding import Binding
@@ -34,21 +37,32 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastgan")
 
 Inputs = Mapping[str, Tensor | Draw]
-Shapes = Mapping[str, tuple[int, ...]]
 
 #: The note of a step that has a kernel, and is on the library all the same.
 _MEASURED = "the library op measured faster"
 
 
-class TritonExecutable:
+class TritonExecutable(Executable):
     """See the module. Calls from several threads, on any streams, take turns.
+
+    Args:
+        model, target, shapes: what to plan.
+        workspace: that of all executables of the model; None for one of its own.
+        known_plan: the plan for other shapes, if there is one by now.
 
     Attributes:
         plan: with the kernel of each step, and why it has none.
     """
 
+    plan: Plan
+
     def __init__(
-        self, model: ModelFile, target: Target, shapes: Mapping[str, tuple[int, ...]]
+        self,
+        model: ModelFile,
+        target: Target,
+        shapes: Shapes,
+        workspace: Workspace | None = None,
+        known_plan: Callable[[Shapes], Plan | None] = lambda shapes: None,
     ) -> None:
         from fastgan.engine.triton import choice as triton_choice
         from fastgan.engine.triton import tuning as triton_tuning
@@ -56,15 +70,15 @@ class TritonExecutable:
         self.target = target
         self._name = model.name
         self._opset = model.model.opset_imports.get("", 1)
-        self._workspace = triton_workspace.of(model.model, target.device)
-        self.plan: Plan = self._workspace.plan(model, shapes)
+        self._workspace = workspace or Workspace(target.device)
+        self.plan = merge(make(model.model, shapes, model.limits))
         # A graph would replay the numbers that its capture drew.
         found = (ops.find("", step.op, self._opset) for step in self.plan.steps)
         self._draws_noise = any(op is not None and op.random for op in found)
         self._bindings: list[Binding | str] = [
             triton_choice.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
         ]
-        self._scales = self._eight_bits(model)
+        self._scales = self._eight_bits(model, known_plan)
         self._configs: dict[int, Config] = {}
         self._program: Program | None = None
         self._formats = self._draws = True
@@ -219,12 +233,14 @@ class TritonExecutable:
 
     # Building ------------------------------------------------------------------------------------
 
-    def _eight_bits(self, model: ModelFile) -> Scales | None:
+    def _eight_bits(
+        self, model: ModelFile, known_plan: Callable[[Shapes], Plan | None]
+    ) -> Scales | None:
         from fastgan.engine.triton.scales import Scales
 
         if self.target.precision != "fp8":
             return None
-        scales = Scales(self.plan, model, self._workspace)
+        scales = Scales(self.plan, model, self._workspace, known_plan)
         scales.mark(self._bindings)
         return scales
 
@@ -370,6 +386,8 @@ class TritonExecutable:
         else:
             where, self._formats, self._program = "the image format", False, None
         log.warning("%s: the kernel of %s failed, going on without: %s", self._name, where, text)
+        needed = "a kernel that works on this GPU"
+        self._workspace.fallbacks.append(Refusal("triton", where, text, needed))
 
     def _outputs(self, work: Work) -> dict[str, Tensor]:
         kept = None if self._being_captured() else work.kept

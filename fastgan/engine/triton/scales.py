@@ -23,12 +23,13 @@ from fastgan.engine.triton.workspace import Workspace
 from fastgan.errors import BackendError
 from fastgan.kernels.e4m3 import LARGEST
 from fastgan.model.file import ModelFile
+from fastgan.model.signature import Shapes
 from fastgan.ops.random import default_noise, using_noise
-from fastgan.plan import Plan, eight_bits
+from fastgan.plan import Plan, eight_bits, make
+from fastgan.plan.merge import merge
 
 log = logging.getLogger("fastgan")
 
-Shapes = Mapping[str, tuple[int, ...]]
 Samples = Callable[[], Iterable[Mapping[str, Any]]]
 
 #: A value this many times the largest one seen is stored without being cut off.
@@ -42,14 +43,22 @@ class Scales:
         plan: it, for any batch size.
         model: what it was made of.
         workspace: keeps what was seen for all batch sizes.
+        known_plan: the plan for the shapes of a sample, if there is one by now.
 
     Attributes:
         samples: the shapes of a sample, the same for every batch size, and what makes some. Until
             that is set the plan's own shapes and normal numbers stand in.
     """
 
-    def __init__(self, plan: Plan, model: ModelFile, workspace: Workspace) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        model: ModelFile,
+        workspace: Workspace,
+        known_plan: Callable[[Shapes], Plan | None],
+    ) -> None:
         self._plan, self._model, self._workspace = plan, model, workspace
+        self._known_plan = known_plan
         self._without: frozenset[str] = frozenset()
         self.samples: tuple[Shapes, Samples] | None = None
 
@@ -98,7 +107,9 @@ class Scales:
                     "scales, for which it has to wait for the GPU",
                     "call warm_up before the capture",
                 )
-            plan = self._workspace.plan(self._model, shapes)
+            plan = self._known_plan(shapes)
+            if plan is None:
+                plan = merge(make(self._model.model, shapes, self._model.limits))
             opset = self._model.model.opset_imports.get("", 1)
             with cuda_settings.library("fp32"):
                 return largest(plan, opset, device, samples(), names)

@@ -9,34 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
-import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from fastgan.engine.triton.counters import Counter
-from fastgan.model.file import ModelFile
-from fastgan.plan import Plan, make
-from fastgan.plan.merge import merge
+from fastgan.errors import Refusal
 
 log = logging.getLogger("fastgan")
 
 T = TypeVar("T")
 Launch = Callable[[], None]
-Shapes = Mapping[str, tuple[int, ...]]
-
-_workspaces: weakref.WeakKeyDictionary[ir.Model, dict[torch.device, Workspace]]
-_workspaces = weakref.WeakKeyDictionary()
-_guard = threading.Lock()
-
-
-def of(model: ir.Model, device: torch.device) -> Workspace:
-    """The workspace of this model on this device; it lives as long as the model."""
-    with _guard:
-        return _workspaces.setdefault(model, {}).setdefault(device, Workspace(device))
 
 
 class Workspace:
@@ -52,7 +37,7 @@ class Workspace:
         self._memory: Tensor | None = None
         self._counters: dict[str, Counter] = {}
         self._scratch: Tensor | None = None
-        self._last_plan: tuple[Hashable, Plan] | None = None
+        self.fallbacks: list[Refusal] = []  # kernels that turned out not to work here
         self._finished: torch.cuda.Event | None = None
 
     @contextlib.contextmanager
@@ -77,14 +62,6 @@ class Workspace:
                     yield
                 finally:
                     self._finished.record(stream)
-
-    def plan(self, model: ModelFile, shapes: Shapes) -> Plan:
-        """The plan for these shapes. The last one is kept: it is often asked for again at once."""
-        key = tuple(sorted(shapes.items()))
-        with self._lock:
-            if self._last_plan is None or self._last_plan[0] != key:
-                self._last_plan = (key, merge(make(model.model, shapes, model.limits)))
-            return self._last_plan[1]
 
     def packed(self, key: Hashable, sources: tuple[Tensor, ...], pack: Callable[[], T]) -> T:
         """What `pack` makes of these weights, made once for all batch sizes."""

@@ -1,103 +1,83 @@
-"""How a loaded model is run: its executables, its batches, and those made again."""
+"""How a session makes n samples: its batches, the memory for them, and those made again."""
 
 from __future__ import annotations
 
 import logging
 import math
-import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from fastgan.engine import Backend, Executable, Target
-from fastgan.engine.batches import Batches, automatic_batch
+from fastgan.engine.batches import Batches
 from fastgan.errors import ArgumentError
-from fastgan.host import forks, memory
+from fastgan.host import memory
 from fastgan.images import pixels as image_formats
 from fastgan.images.format import ImageFormat
-from fastgan.inputs import examples as calibration
-from fastgan.model.file import ModelFile
-from fastgan.model.signature import Shapes, Signature, input_shapes
-from fastgan.ops.random import Noise, default_noise, draws_noise, using_noise
+from fastgan.model.opened import Model
+from fastgan.model.signature import Shapes, Signature
+from fastgan.ops.random import Noise, default_noise, using_noise
 
 if TYPE_CHECKING:
-    from fastgan.plan import Plan
+    from fastgan.engine.base import Executable, Target
 
 log = logging.getLogger("fastgan")
 
 #: Precisions whose results are checked for NaN and Inf, and redone in fp32 where there are any.
 _GUARDED = ("fp16", "bf16", "fp8")
 
-#: Executables kept, each with its weights packed: a folder of photos may come in any size.
-_MOST_EXECUTABLES = 32
 
+class Runs(ABC):
+    """What a session does with its executables, which see one batch at a time.
 
-class Runner:
-    """A model on a backend: one executable for each set of input shapes, made on first use.
-
-    Calls from several threads are safe.
+    Attributes:
+        model, target: what runs, and where.
+        draws: whether samples may be drawn where they are needed, rather than beforehand.
+        automatic_batch: the batch size that suits the device.
     """
 
-    def __init__(
-        self, model: ModelFile, signature: Signature, backend: Backend, target: Target
-    ) -> None:
-        self._model, self._signature = model, signature
-        self._backend, self._target = backend, target
-        self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
-        self._executables = {}
-        self._held: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
-        self._lock = forks.renewed(threading.Lock())
+    model: Model
+    target: Target
+
+    def __init__(self) -> None:
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
-        self._image_output = signature.made
-        #: The inputs that a batch takes its rows of; the others go into each batch whole.
-        self._rows = {port.name for port in signature.inputs if signature.has_rows(port)}
-        #: Whether samples may be drawn where the backend needs them, rather than beforehand.
-        self.draws = getattr(backend, "draws", False) and signature.frozen_batch is None
+        self._held: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
 
-    @cached_property
-    def draws_apart(self) -> bool:
-        """Whether a runtime of its own draws the noise inside the graph: not from the seed."""
-        return self._backend.name == "ort" and draws_noise(self._model.model)
+    @property
+    @abstractmethod
+    def draws(self) -> bool: ...
 
+    @property
+    @abstractmethod
+    def automatic_batch(self) -> int: ...
+
+    @abstractmethod
     def executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
         """The executable for these input shapes, made on first use."""
-        target = target or self._target
-        forks.check(target.device)
-        key = (target.precision, tuple(sorted(shapes.items())))
-        with self._lock:
-            executable = self._executables.pop(key, None)
-            if executable is None:
-                executable = self._backend.compile(self._model, target, shapes)
-                self._calibrate(executable, shapes)
-            self._executables[key] = executable  # the last used is the last to go
-            while len(self._executables) > _MOST_EXECUTABLES:
-                self._executables.pop(next(iter(self._executables)))
-            return executable
 
-    def _calibrate(self, executable: Executable, shapes: Shapes) -> None:
-        """Give an executable that asks for it samples of its inputs, one at a time."""
-        calibrate = getattr(executable, "calibrate", None)
-        if calibrate is not None:
-            one = {name: (*shape[:1], *shapes[name][1:]) for name, shape in self.shapes(1).items()}
-            place = self._target.device
-            calibrate(one, lambda: calibration.samples(self._signature, one, place))
+    @abstractmethod
+    def forget(self, shapes: Shapes) -> None:
+        """Drop what was made for these input shapes."""
 
-    def shapes(self, batch: int) -> Shapes:
-        """The input shapes of a batch of this size."""
-        return input_shapes(self._signature, batch)
+    @property
+    def signature(self) -> Signature:
+        """What each input and output is, with the batch that this session runs at."""
+        return self.model.signature
 
-    def plan(self, batch: int = 1) -> Plan | None:
-        """The plan for a batch of this size; None where a runtime plans for itself."""
-        return self.executable(self.shapes(batch)).plan
+    @property
+    def _exact(self) -> Target:
+        """Where a batch is made again that holds a NaN or Inf."""
+        return replace(self.target, precision="fp32")
 
     @cached_property
-    def automatic_batch(self) -> int:
-        """The batch that suits the device's caches, or that its kernels were measured best at."""
-        measured: int | None = getattr(self.executable(self.shapes(1)), "best_batch", None)
-        return measured or automatic_batch(self.plan(1), self._target)
+    def _rows(self) -> set[str]:
+        """The inputs that a batch takes its rows of; the others go into each batch whole."""
+        signature = self.signature
+        return {port.name for port in signature.inputs if signature.has_rows(port)}
 
     def require(self, n: int, format: str, size: Sequence[int] | None, out: object) -> None:
         """Refuse more images than memory holds, before one is made.
@@ -109,15 +89,15 @@ class Runner:
         Raises:
             ArgumentError: they and their latents are more than there is.
         """
-        sizes = self._image_output.shape[1:]
+        sizes = self.model.output.shape[1:]
         if size is not None and len(sizes) == 3:
             sizes = (sizes[0], *size)
         values = math.prod(side for side in sizes if isinstance(side, int))  # at the least
         image = 0 if out is not None else values * (1 if format == "uint8" else 4)
-        drawn = () if self.draws else self._signature.inputs
+        drawn = () if self.draws else self.signature.inputs
         latents = sum(4 * math.prod(p.sample_shape) for p in drawn if p.kind in ("latent", "noise"))
         instead = "make them in parts, with start=, or write them to files: fastgan generate"
-        memory.require("n", n * (image + latents), f"{n} images", self._target.device, instead)
+        memory.require("n", n * (image + latents), f"{n} images", self.target.device, instead)
 
     def _ready(self, shapes: Shapes) -> Executable:
         """The executable for these shapes, where there is memory for what it holds in a run.
@@ -128,19 +108,19 @@ class Runner:
             ArgumentError: there is less.
         """
         executable = self.executable(shapes)
-        if self._target.device.type == "cpu" and executable.plan is not None:
+        if self.target.device.type == "cpu" and executable.plan is not None:
             key = tuple(sorted(shapes.items()))
             if key not in self._held:
-                scale = self._target.dtype.itemsize / 4  # buffers are planned in fp32
+                scale = self.target.dtype.itemsize / 4  # buffers are planned in fp32
                 self._held[key] = int(executable.plan.memory_bytes * scale)
             images = shapes[next(iter(self._rows), "")][:1] if self._rows else ()
             memory.require(
                 "batch_size", self._held[key], f"a run of {images[0] if images else 1}",
-                self._target.device, "take a smaller batch_size, or smaller images or tiles",
+                self.target.device, "take a smaller batch_size, or smaller images or tiles",
             )  # fmt: skip
         return executable
 
-    def produce(
+    def images(
         self,
         inputs: Mapping[str, Any],
         n: int,
@@ -155,7 +135,7 @@ class Runner:
         noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
         """
         image_formats.check_out(out, *inputs.values())
-        frozen, output = self._signature.frozen_batch, self._image_output
+        frozen, output = self.signature.frozen_batch, self.model.output
         if frozen is not None and not output.apart:
             self._check_whole(n, "n")
         if frozen is None and batch_size is None:
@@ -194,7 +174,7 @@ class Runner:
                     if self.draws and out is None and count == n and _is_final(images, image):
                         result = place = images
                     else:
-                        result = image_formats.allocate(n, images, format, out, self._target.device)
+                        result = image_formats.allocate(n, images, format, out, self.target.device)
                 if images is not place:
                     image_formats.store(images[:count], image, result[first : first + count])
                 if nonfinite is not None:
@@ -212,20 +192,20 @@ class Runner:
         plan = None if self.draws else self.executable(_shapes_of(batch)).plan
         if plan is None:
             return None
-        shape = plan.buffers[self._image_output.name].shape
+        shape = plan.buffers[self.model.output.name].shape
         self._check_rows(shape, rows)
         sizes = shape[1:]
         if format == "float32":
-            return torch.empty((n, *sizes), device=self._target.device)
+            return torch.empty((n, *sizes), device=self.target.device)
         if len(sizes) == 3:
             sizes = (*sizes[1:], sizes[0])
-        return torch.empty((n, *sizes), dtype=torch.uint8, device=self._target.device)
+        return torch.empty((n, *sizes), dtype=torch.uint8, device=self.target.device)
 
     def _check_rows(self, shape: Sequence[int], rows: int) -> None:
         """Raises ArgumentError where what was made of `rows` samples is not a row for each."""
         if tuple(shape[:1]) != (rows,):
             raise ArgumentError(
-                f"output {self._image_output.name!r}",
+                f"output {self.model.output.name!r}",
                 f"shape {tuple(shape)} for {rows} samples",
                 "a row for each sample",
                 "take it from `run`, which returns every output as it is",
@@ -233,11 +213,11 @@ class Runner:
 
     def _check_whole(self, rows: int, where: str) -> None:
         """Raises ArgumentError where rows would have to be made up for others to meet."""
-        frozen = self._signature.frozen_batch or 1
+        frozen = self.signature.frozen_batch or 1
         if rows % frozen:
             raise ArgumentError(
                 where,
-                f"{rows} samples for {self._model.name}, which runs {frozen} at a time"
+                f"{rows} samples for {self.model.name}, which runs {frozen} at a time"
                 " and may make each of all of them",
                 f"a multiple of {frozen}",
             )
@@ -260,18 +240,13 @@ class Runner:
             if most is None:
                 raise
         # Outside of the handler, so that the exception holds nothing any more.
-        with self._lock:
-            self._executables = {
-                key: made
-                for key, made in self._executables.items()
-                if key[1] != tuple(sorted(shapes.items()))
-            }
+        self.forget(shapes)
         torch.cuda.empty_cache()
         log.log(
             logging.WARNING if self._largest_batch is None else logging.INFO,
             "%s: not enough memory on %s for %d images at once: going on with %d",
-            self._model.name,
-            self._target.device,
+            self.model.name,
+            self.target.device,
             count,
             most,
         )
@@ -294,31 +269,31 @@ class Runner:
                 node = self.executable(_shapes_of(batch)).first_nonfinite(batch)
                 log.warning(
                     "%s: NaN or Inf in %s, first at %s: what it touched is made again in fp32",
-                    self._model.name,
-                    self._target.precision,
+                    self.model.name,
+                    self.target.precision,
                     node or "a node that could not be named",
                 )
-            exact = self.executable(_shapes_of(batch), Target(self._target.device, "fp32"))
-            with using_noise(noise(first, self._signature.frozen_batch or count)):
+            exact = self.executable(_shapes_of(batch), self._exact)
+            with using_noise(noise(first, self.signature.frozen_batch or count)):
                 images, _ = exact.images(batch, image.asked)
             image_formats.store(images[:count], image, result[first : first + count])
             redone += 1
 
     def outputs(self, inputs: dict[str, Tensor], rows: int | None) -> dict[str, Tensor]:
         """All outputs for so many rows; where the batch is frozen, one run after another."""
-        if rows == self._signature.frozen_batch:
+        if rows == self.signature.frozen_batch:
             return self._guarded(inputs)
         return self._in_turns(inputs, rows or 1)
 
     def _in_turns(self, inputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
         """All outputs of so many rows; at a frozen batch, one run after another."""
-        frozen = self._signature.frozen_batch
+        frozen = self.signature.frozen_batch
         if frozen is None:
             return self._guarded(inputs)
-        apart = all(output.apart for output in self._signature.outputs)
+        apart = all(output.apart for output in self.signature.outputs)
         if not apart:
             self._check_whole(rows, "inputs")
-        ports = (i for i in self._signature.inputs if i.shape[:1] == (frozen,))
+        ports = (i for i in self.signature.inputs if i.shape[:1] == (frozen,))
         batched = {port.name for port in ports if port.name in self._rows}
         made: list[dict[str, Tensor]] = []
         for first, count in Batches(rows, None, frozen):
@@ -343,17 +318,17 @@ class Runner:
         with torch.inference_mode():
             results = executable(inputs)
             floats = [t for t in results.values() if t.is_floating_point()]
-            if self._target.precision not in _GUARDED or all(
+            if self.target.precision not in _GUARDED or all(
                 bool(t.isfinite().all()) for t in floats
             ):
                 return results
             log.warning(
                 "%s: NaN or Inf in %s, first at %s: run again in fp32",
-                self._model.name,
-                self._target.precision,
+                self.model.name,
+                self.target.precision,
                 executable.first_nonfinite(inputs) or "a node that could not be named",
             )
-            return self.executable(_shapes_of(inputs), Target(self._target.device, "fp32"))(inputs)
+            return self.executable(_shapes_of(inputs), self._exact)(inputs)
 
 
 def _shapes_of(tensors: Mapping[str, Any]) -> Shapes:
