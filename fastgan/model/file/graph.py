@@ -44,7 +44,8 @@ class Checker:
         tensors: the weights seen, their total and whether any is external.
         nodes: how many nodes were seen, subgraphs included.
         folds: whether the sizes of computed constants need a look: a node computes from constants
-            alone, so that a runtime folds it at load, or its rank comes from an input.
+            alone, so that a runtime folds it at load, or its rank comes from an input, or it is a
+            Slice, which must not be of a size below 0.
         rewritten: a node that had to be written another way with the same meaning, or "".
     """
 
@@ -249,7 +250,7 @@ class Checker:
             raise self._error(f"{what}: {problem.what}", problem.found, problem.needed)
         constant = bool(constant and inputs) or op in _SHAPE_OPS
         divides = op in ("Div", "Mod") and any(map(scope.is_constant, inputs))
-        sized = op in RANK_INPUTS or op in AXIS_INPUTS
+        sized = op in RANK_INPUTS or op in AXIS_INPUTS or op == "Slice"
         self.folds = self.folds or constant or divides or sized
         if op in _NO_EMPTY_TAIL and inputs and not inputs[-1]:
             while node.input and not node.input[-1]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from onnx import numpy_helper, shape_inference
 
 from fastgan.errors import LimitError, ModelFileError, UnsupportedError
 from fastgan.limits import Limits, size_text
+from fastgan.model.file import slices
 from fastgan.model.file.attributes import RANK
 from fastgan.model.file.constants import SMALL, Array, evaluate
 from fastgan.model.file.source import Source
@@ -47,6 +48,7 @@ RANK_INPUTS = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0, "Unsqueeze": 1, 
 # propagates the values of a longer one takes a gigabyte before it sees that it does not fit.
 AXIS_INPUTS = {"Resize": (2, 3), "Upsample": (1,), "Tile": (1,)}
 _HIDDEN = "hidden "
+_ONNX = ("", "ai.onnx")
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _NEVER_FOLDED = frozenset(
     (
@@ -64,6 +66,7 @@ class _Known:
         constant: it comes from weights and constants alone.
         derived: or from the shapes of other values.
         shape: with None for a size that is not known, or None where the rank is not known either.
+        below: a size below 0 that inference gave it, as for a kernel larger than its image; else 0.
         value: its elements, where they are few; an object array with None for those not known.
     """
 
@@ -73,6 +76,7 @@ class _Known:
     bits: int = 64
     integer: bool = False
     value: Array | None = None
+    below: int = 0
 
     def count(self) -> int | None:
         """How many elements."""
@@ -91,7 +95,7 @@ _Scope = ChainMap[str, _Known]
 
 def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: Limits) -> None:
     """Raise where the constants computed from constants exceed `limits.constant_bytes`, plus
-    sixteen times the weights.
+    sixteen times the weights, or where a Slice is taken of a size below 0 (see `slices`).
 
     Args:
         proto: a model that has passed every other check; not changed.
@@ -102,9 +106,12 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
     _copy_graph(proto.graph, light.graph)
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     opset = versions.get("", versions.get("ai.onnx", 1))
+    guarded = slices.register()
+    if guarded:
+        light.opset_import.add(domain=slices.DOMAIN, version=opset)
     for _ in range(ROUNDS):
         try:
-            _hide(light.graph)
+            _hide(light.graph, guarded)
             # Without data propagation, whose memory no limit bounds; the walk does that part.
             light = shape_inference.infer_shapes(light, data_prop=False)
         except Exception as error:
@@ -122,9 +129,9 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
         )
 
 
-def _hide(graph: onnx.GraphProto) -> None:
+def _hide(graph: onnx.GraphProto, guarded: bool) -> None:
     """Hide from inference the nodes whose rank is the length of an input, unless it is a constant:
-    it would write down a shape of that many sizes.
+    it would write down a shape of that many sizes; and give each Slice to its own.
     """
     small = {tensor.name for tensor in graph.initializer if _is_small(tensor)}
     for node in graph.node:
@@ -133,8 +140,10 @@ def _hide(graph: onnx.GraphProto) -> None:
         index = RANK_INPUTS.get(node.op_type)
         if index is not None and index < len(node.input) and node.input[index] not in small:
             node.op_type = _HIDDEN + node.op_type
+        if guarded and node.op_type == "Slice" and node.domain in _ONNX:
+            node.domain, node.op_type = slices.DOMAIN, slices.NAME
         for inner in _within(node):
-            _hide(inner)
+            _hide(inner, guarded)
 
 
 def _within(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -190,7 +199,14 @@ class _Folding:
         inputs = [scope.get(name, _UNKNOWN) if name else None for name in node.input]
         within = _within(node)
         node.op_type = node.op_type.removeprefix(_HIDDEN)
+        if node.domain == slices.DOMAIN:
+            node.domain, node.op_type = "", "Slice"
         self._check_rank(node, inputs)
+        if node.op_type == "Slice" and inputs and inputs[0] and inputs[0].below:
+            where = f"{self.source.name}: node '{node.name or node.output[0]}' (Slice)"
+            found = f"a size of {inputs[0].below} in '{node.input[0]}'"
+            needed = "sizes of 0 or more: kernels that are not larger than what they lie on"
+            raise ModelFileError(where, found, needed)
         if not within and node.op_type not in _SOURCES and not any(k and k.derived for k in inputs):
             return
         for name, known in zip(node.input, inputs, strict=True):
@@ -214,7 +230,7 @@ class _Folding:
             if not name:
                 continue
             known = scope.get(name, _UNKNOWN)
-            scope[name] = known = _Known(constant, derived, known.shape, known.bits, known.integer)
+            scope[name] = known = replace(known, constant=constant, derived=derived, value=None)
             if value is not None:
                 complete = value.dtype != object
                 integer = value.dtype.kind in "iuO"
@@ -293,7 +309,7 @@ def _make_constant(node: onnx.NodeProto, value: Array) -> None:
 def _values(node: onnx.NodeProto, inputs: list[_Known | None], opset: int) -> list[Array | None]:
     """The value of each output that is small and, at least in part, known; else None."""
     nothing: list[Array | None] = [None] * len(node.output)
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in _ONNX:
         return nothing
     if node.op_type in ("Shape", "Size") and len(node.output) == 1:
         of = inputs[0] if inputs else None
@@ -313,12 +329,15 @@ def _declared(kind: onnx.TypeProto) -> _Known:
     """What a declared or inferred type says."""
     tensor = kind.tensor_type
     shape: tuple[int | None, ...] | None = None
+    below = 0
     if tensor.HasField("shape"):
         # A negative size is an inference that overflowed.
         sizes = ((d.dim_value, d.HasField("dim_value")) for d in tensor.shape.dim)
+        below = min((d.dim_value for d in tensor.shape.dim), default=0)
         shape = tuple(size if known and size >= 0 else None for size, known in sizes)
     integer = tensor.elem_type in _INTEGERS
-    return _Known(False, False, shape, BITS.get(tensor.elem_type, 64), integer)
+    bits = BITS.get(tensor.elem_type, 64)
+    return _Known(False, False, shape, bits, integer, below=min(below, 0))
 
 
 def _initializer(tensor: onnx.TensorProto) -> _Known:
