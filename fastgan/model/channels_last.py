@@ -18,7 +18,14 @@ from fastgan.model.signature import Signature
 _CHANNELS = (1, 3, 4)
 #: An image is larger: [n, 512, 1, 1] is a latent, [n, 64, 4, 4] are features.
 _SMALLEST = 5
-_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.UINT8)
+_TYPES = frozenset(
+    (
+        *(ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE),
+        *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
+        *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+        ir.DataType.BOOL,
+    )
+)
 _FIRST, _LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 

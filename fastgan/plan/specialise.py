@@ -171,12 +171,14 @@ class _Walk:
                 pending = [s.pending for s in inputs if s is not None and s.pending]
                 raise error or pending[0].error
             return [put]
-        arguments = bind_host_inputs(node, op, tensors)
         if op.name == "CastLike":  # of the second input the type alone matters, which is known
             like = tensors[1] if len(tensors) > 1 else None
             if like is None:
                 raise UnsupportedError(where(node), "one input", "two: the second states the type")
-            arguments[1] = torch.empty((), dtype=like.dtype)
+            cast = ir.node("Cast", [], {"to": int(onnx_dtype(like.dtype))}, name=node.name)
+            cast.outputs[0].name = node.outputs[0].name
+            return self._apply(cast, inputs[:1])
+        arguments = bind_host_inputs(node, op, tensors)
         results = self._evaluate(node, op, arguments, attributes)
         check_dtypes(node, op, (*tensors, *results))
         if len(results) == 1:

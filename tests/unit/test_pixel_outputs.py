@@ -1,4 +1,4 @@
-"""Models whose output is uint8: values that are pixels already, channels first or last."""
+"""Models whose output is integers: values that are pixels already, channels first or last."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.unit.models import graph_model, value
 BACKENDS = ["torch", "ort"]
 
 
-def pixels(last: bool, image: bool = False) -> bytes:
-    """A generator, or a model from image to image, that ends in a Cast to uint8."""
+def pixels(last: bool, image: bool = False, kind: int = TensorProto.UINT8) -> bytes:
+    """A generator, or a model from image to image, that ends in a Cast to integers."""
     weight = np.random.default_rng(0).standard_normal((8, 3, 6, 6)).astype(np.float32) * 40
     first = helper.make_node("ConvTranspose", ["z", "w"], ["a"])
     inputs = [value("z", ["n", 8, 1, 1])]
@@ -26,7 +26,7 @@ def pixels(last: bool, image: bool = False) -> bytes:
         helper.make_node("Add", ["a", "shift"], ["b"]),
         helper.make_node("Clip", ["b", "low", "high"], ["c"]),
         *([helper.make_node("Transpose", ["c"], ["d"], perm=[0, 2, 3, 1])] if last else []),
-        helper.make_node("Cast", ["d" if last else "c"], ["y"], to=TensorProto.UINT8),
+        helper.make_node("Cast", ["d" if last else "c"], ["y"], to=kind),
     ]
     sizes = ["h", "v"] if image else [6, 6]
     shape = ["n", *sizes, 3] if last else ["n", 3, *sizes]
@@ -35,7 +35,7 @@ def pixels(last: bool, image: bool = False) -> bytes:
         nodes,
         inputs,
         weights={"w": weight, **{key: np.float32(number) for key, number in numbers.items()}},
-        outputs=[value("y", shape, TensorProto.UINT8)],
+        outputs=[value("y", shape, kind)],
     )
 
 
@@ -69,3 +69,28 @@ def test_image_models(backend: str, last: bool) -> None:
     assert torch.equal(generator(given).permute(0, 2, 3, 1), expected.float())
     pictures = generator(given, format="pil")
     assert np.array_equal(np.stack([np.asarray(p) for p in pictures]), expected.numpy())
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("kind", ["INT16", "INT32", "INT64", "UINT16", "UINT32", "UINT64"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_integers_of_other_widths(backend: str, kind: str, last: bool) -> None:
+    data = pixels(last, image=True, kind=TensorProto.DataType.Value(kind))
+    generator = fastgan.load(data, backend=backend, device="cpu")
+    given = torch.randint(0, 256, (2, 9, 7, 3), dtype=torch.uint8)
+    expected = (given.int() + 9).clamp(max=255)
+    raw = generator.run({"x": given.permute(0, 3, 1, 2)})["y"]
+    assert raw.dtype == getattr(torch, kind.lower())
+    assert torch.equal(raw.int() if last else raw.int().permute(0, 2, 3, 1), expected)
+    assert torch.equal(generator(given, format="uint8"), expected.to(torch.uint8))
+    assert torch.equal(generator(given).permute(0, 2, 3, 1), expected.float())
+
+
+def test_what_onnx_runtime_computes_and_does_not_hand_over() -> None:
+    data = pixels(False, image=True, kind=TensorProto.BFLOAT16)
+    with pytest.raises(fastgan.BackendError, match=r"'y': found tensor\(bfloat16\)"):
+        fastgan.load(data, backend="ort", device="cpu")
+    made = fastgan.load(data, backend="torch", device="cpu").run(
+        {"x": torch.full((1, 3, 2, 2), 200, dtype=torch.uint8)}
+    )
+    assert torch.equal(made["y"].float(), torch.full((1, 3, 2, 2), 209.0).bfloat16().float())

@@ -17,6 +17,21 @@ from fastgan.plan import Epilogue, Step
 from fastgan.plan.activations import TABLE
 
 
+def _is_float(onnx_type: int) -> bool:
+    return ops.elementwise.torch_dtype(onnx_type).is_floating_point
+
+
+def _onnx_type(dtype: torch.dtype) -> int:
+    return int(ops.elementwise.onnx_dtype(dtype))
+
+
+#: Attributes that name the element type of an output.
+_TYPE_ATTRIBUTES = frozenset(("to", "dtype", "output_datatype"))
+_HOLE = object()
+#: Types that a Cast rounds to, whatever is computed in.
+_HALVES = {_onnx_type(half): half for half in (torch.float16, torch.bfloat16)}
+
+
 def activation(epilogue: Epilogue) -> Callable[[Tensor], Tensor] | None:
     """The activation of an epilogue as a function, or None where there is none."""
     if epilogue.activation == "none":
@@ -60,9 +75,12 @@ def bind(
         else:
             bound.append(place(weights[name], device, dtype))
     function, attributes = op.function, dict(step.attributes)
+    half = _HALVES.get(attributes["to"]) if step.op == "Cast" else None
+    if dtype is not None and half is not None and half is not dtype:
+        return BoundStep(step, lambda x: x.to(half).to(dtype), tuple(reads))
     for name in _TYPE_ATTRIBUTES & attributes.keys():
         if dtype is not None and _is_float(attributes[name]):
-            # The plan has one floating-point type; casts between such types only named it.
+            # The plan has one floating-point type; a cast to another only names it.
             attributes[name] = _onnx_type(dtype)
     if len(reads) == len(bound) and not attributes:
         return BoundStep(step, function, tuple(reads))
@@ -76,19 +94,6 @@ def bind(
             return call()
 
     return BoundStep(step, call if reads else make, tuple(reads))
-
-
-#: Attributes that name the element type of an output.
-_TYPE_ATTRIBUTES = frozenset(("to", "dtype", "output_datatype"))
-_HOLE = object()
-
-
-def _is_float(onnx_type: int) -> bool:
-    return ops.elementwise.torch_dtype(onnx_type).is_floating_point
-
-
-def _onnx_type(dtype: torch.dtype) -> int:
-    return int(ops.elementwise.onnx_dtype(dtype))
 
 
 def operands(

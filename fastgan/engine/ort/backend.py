@@ -88,7 +88,13 @@ class OrtBackend(Backend):
         """See `Backend.open`: the runtime holds a file to the shapes that it declares."""
         if model.declared.frozen_batch is not None:
             model = replace(model, signature=as_declared(model.file.model, model.declared))
-        return super().open(model, target, shared)
+        session = super().open(model, target, shared)
+        if isinstance(session, OrtSession):
+            runtime = session.runtime()
+            for port in (*runtime.get_inputs(), *runtime.get_outputs()):
+                if _STRANGE.match(port.type):
+                    return Refusal(self.name, f"{port.name!r}", port.type, "a type that NumPy has")
+        return session
 
 
 BACKEND = OrtBackend()
@@ -149,6 +155,9 @@ _NUMPY_DTYPES = {
 }
 
 
+#: What ONNX Runtime computes in, and neither takes from Python nor gives to it.
+_STRANGE = re.compile(r"tensor\((bfloat16|float8.*|float4.*|u?int[24])\)")
+
 #: Of ONNX Runtime's log, "fatal": what it has to say of a failure is in what it raises.
 _SILENT = 4
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ")
@@ -179,7 +188,9 @@ def _shapes_text(tensors: Mapping[str, Tensor]) -> str:
 def _numbers(name: str, result: Any) -> Tensor:
     """An output of ONNX Runtime as a tensor."""
     try:
-        return torch.from_numpy(np.asarray(result))
+        array = np.asarray(result)
+        # By its plain name: of C's types of 64 bits PyTorch knows one, ONNX Runtime gives another.
+        return torch.from_numpy(array.view(array.dtype.str))
     except (TypeError, ValueError):  # text, a sequence, an optional that is none
         kind = getattr(result, "dtype", type(result).__name__)
         raise UnsupportedError(f"output {name!r}", f"{kind}", "a tensor of numbers") from None
