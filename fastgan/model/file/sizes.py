@@ -151,10 +151,19 @@ def _within(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 
 def _copy_graph(graph: onnx.GraphProto, light: onnx.GraphProto) -> None:
-    """Copy a graph, but of large weights only their type."""
+    """Copy a graph, but of large weights only their type, and of what is computed only its own.
+
+    A file may say wrong things of those, which inference would believe and a runtime does not.
+    """
     light.name = graph.name
-    for part in ("node", "input", "output", "value_info"):
-        getattr(light, part).extend(getattr(graph, part))
+    light.node.extend(graph.node)
+    light.input.extend(graph.input)
+    light.output.extend(graph.output)
+    for output in light.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    others = {name for node in graph.node if node.domain not in _ONNX for name in node.output}
+    light.value_info.extend(value for value in graph.value_info if value.name in others)
     for tensor in graph.initializer:
         if _is_small(tensor):
             light.initializer.append(tensor)

@@ -7,11 +7,13 @@ inference of Slice is onnx's own, and says nothing of such an axis; `sizes` then
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
 
 from onnx import defs
+from onnx.shape_inference import InferenceError
 
 #: What a Slice is called whose inference is the one below; onnx.reference takes each name once.
 DOMAIN, NAME = "fastgan.inference", "SliceOfSizes"
@@ -39,7 +41,9 @@ def _guarded(schema: Any) -> Callable[[Any], None]:
 
     def guarded(context: Any) -> None:
         given = context.get_input_type(0)
-        if given is None or all(dim.dim_value >= 0 for dim in given.tensor_type.shape.dim):
+        if given is None or any(dim.dim_value < 0 for dim in given.tensor_type.shape.dim):
+            return
+        with contextlib.suppress(InferenceError):  # as onnx itself does, of what C++ raises
             infer(context)
 
     return guarded
