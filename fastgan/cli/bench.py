@@ -95,7 +95,7 @@ def bench(
 
     if plot_file is not None:
         plot.check(plot_file)
-    records.check(model, json_file, plot_file)
+    records.check(model, {"--json": json_file, "--plot": plot_file})
     with console.progress("{task.description}", BarColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=1.0)
         report = benchmark.run(

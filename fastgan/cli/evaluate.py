@@ -75,7 +75,7 @@ def evaluate(
         raise ArgumentError("--precision", repr(precision), "such as fp32,bf16")
     if data is None and inception is not None:
         raise ArgumentError("--inception", "no --data", "a folder of real images")
-    records.check(model, json_file)
+    records.check(model, {"--json": json_file})
     if data is not None:
         figures = collection.against(data, n, inception)
     else:

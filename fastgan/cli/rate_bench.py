@@ -37,7 +37,7 @@ def run(
 
     if plot_file is not None:
         plotting.check(plot_file)
-    records.check(model, json_file, plot_file)
+    records.check(model, {"--json": json_file, "--plot": plot_file})
     generator = fastgan.load(model, device=device, backend=backend, precision=precision)
     if generator.signature.image is not None:
         raise ArgumentError("bench --fps", "a model that takes pictures", "one with a latent")

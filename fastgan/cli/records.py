@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,23 @@ import typer
 from fastgan.host import files
 
 
-def check(model: str, json_file: Path | None, plot_file: Path | None = None) -> None:
-    """Whether both can be written: to be asked before a long run, not after it.
+def check(model: str, outputs: Mapping[str, Path | None]) -> None:
+    """Whether all can be written: to be asked before a long run, not after it.
+
+    Args:
+        outputs: files by their option.
 
     Raises:
-        ArgumentError: a file can't be put there, or is the model.
+        ArgumentError: a file can't be put there, or is the model or another of them.
         OSError: its folder can't be made.
     """
-    for option, path in (("--json", json_file), ("--plot", plot_file)):
+    seen: list[Path | str] = [model]
+    for option, path in outputs.items():
         if path is not None and not on_stdout(path):
-            other = json_file if path is plot_file else None
-            files.check_target(option, path, (model, other))
+            files.check_target(option, path, seen)
             path.parent.mkdir(parents=True, exist_ok=True)
             files.sweep(path.parent)
+            seen.append(path)
 
 
 def on_stdout(path: Path | None) -> bool:

@@ -150,31 +150,24 @@ def plot(report: RateReport, name: str, path: Path) -> None:
     Raises:
         BackendError, ArgumentError: as `fastgan.measure.plot.check`.
     """
-    from fastgan.measure.plot import check
-
-    check(path)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from fastgan.measure.plot import figure
 
     period = 1e3 / report.fps
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axes, values, title in (
-        (left, report.compute, "rendering a frame"),
-        (right, np.maximum(report.late, 0.0), "delivered after its time"),
-    ):
-        top = max(period * 1.2, float(np.percentile(values, 99.9)) * 1.1)
-        axes.hist(np.minimum(values, top), bins=120, range=(0.0, top), color="#c9722b")
-        axes.axvline(period, color="#333", linestyle="--", linewidth=1, label="one period")
-        axes.set_yscale("log")
-        axes.set_xlabel(f"{title}, ms")
-        axes.set_ylabel("frames")
-        axes.legend()
     missed, due = report.stats.missed, report.due
-    figure.suptitle(f"{name} at {report.fps:g} fps: {missed} of {due} deadlines missed")
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with figure(path, (10, 4), columns=2) as (left, right):
+        for axes, values, title in (
+            (left, report.compute, "rendering a frame"),
+            (right, np.maximum(report.late, 0.0), "delivered after its time"),
+        ):
+            top = max(period * 1.2, float(np.percentile(values, 99.9)) * 1.1)
+            axes.hist(np.minimum(values, top), bins=120, range=(0.0, top), color="#c9722b")
+            axes.axvline(period, color="#333", linestyle="--", linewidth=1, label="one period")
+            axes.set_yscale("log")
+            axes.set_xlabel(f"{title}, ms")
+            axes.set_ylabel("frames")
+            axes.legend()
+        title = f"{name} at {report.fps:g} fps: {missed} of {due} deadlines missed"
+        left.figure.suptitle(title)
 
 
 def _percentiles(values: Milliseconds) -> Percentiles:

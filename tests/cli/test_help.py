@@ -16,8 +16,8 @@ import fastgan as library
 from fastgan.cli import app
 
 COMMANDS = (
-    *("generate", "stream", "video", "live", "inspect", "compare", "bench", "evaluate"),
-    *("train", "doctor"),
+    *("generate", "stream", "video", "live", "inspect", "profile", "compare", "bench"),
+    *("evaluate", "train", "doctor"),
 )
 
 

@@ -214,11 +214,20 @@ def _cuda_provider(runtime: Any) -> bool:
     return "CUDAExecutionProvider" in runtime.get_available_providers()
 
 
-def _session(model: ModelFile, target: Target) -> Any:
+def profiled(model: ModelFile, target: Target, prefix: str) -> Any:
+    """A session of its own whose `end_profiling` names a file, begun with `prefix`, of its nodes'
+    times. Raises as `_session`.
+    """
+    return _session(model, target, prefix)
+
+
+def _session(model: ModelFile, target: Target, profile: str | None = None) -> Any:
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = _SILENT
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     providers: list[Any] = ["CPUExecutionProvider"]
     if target.device.type == "cuda":
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))

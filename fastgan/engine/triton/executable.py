@@ -29,6 +29,7 @@ from fastgan.plan import Plan, make
 from fastgan.plan.merge import merge
 
 if TYPE_CHECKING:
+    from fastgan.engine.triton.arena import Lifetime
     from fastgan.engine.triton.binding import Binding
     from fastgan.engine.triton.program import Program, Work
     from fastgan.engine.triton.scales import Scales
@@ -148,6 +149,12 @@ class TritonExecutable(Executable):
     def bytes(self) -> int:
         """Device memory of the buffers, which all batch sizes of a model share; 0 before use."""
         return 0 if self._program is None else self._program.bytes
+
+    def layout(self) -> tuple[list[Lifetime], dict[str, int], int]:
+        """The buffers in one block of memory: their lifetimes, offsets and its size, in bytes."""
+        with self._workspace.turn(), self._library_settings():
+            program = self._built()
+            return program.lifetimes, program.offsets, program.bytes
 
     # Tuning --------------------------------------------------------------------------------------
 
