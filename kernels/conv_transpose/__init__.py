@@ -1,10 +1,7 @@
 """Transposed 2-D convolution (ONNX ConvTranspose, dilation 1, group 1), bias and activation fused.
 
-An output pixel oy = stride * q + phase is reached by the kernel rows ky with
-ky = (phase + pad) mod stride, + stride, + 2 stride, ..., each from the input row
-iy = q + (phase + pad) // stride - tap. So each of the stride_h * stride_w phases is a small dense
-convolution of the input, without the zeros that the textbook definition inserts. All phases run in
-one launch, in one of two forms:
+Its outputs fall into stride_h * stride_w phases (`kernels/phases.py`), each a dense
+convolution. All of them run in one launch, in one of two forms:
 
 - a program per phase: columns are output channels, weights are [phase][tap][c_in][c_out];
 - phases in columns, for a few output channels (the image layer): columns are (phase, channel), and

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
 
+from .. import phases
 from ..e4m3 import E4M3, quantise
 from ..types import ceil_div
 
@@ -33,22 +35,18 @@ class PackedWeight:
         return self.data.shape[1 if self.scale is None else 0]
 
     @property
-    def phases(self) -> int:
-        return self.stride[0] * self.stride[1]
-
-    @property
     def columns(self) -> int:
-        return self.c_out * (self.phases if self.phases_in_columns else 1)
+        return self.c_out * (self.chunks if self.phases_in_columns else 1)
 
     @property
     def copies(self) -> int:
         """How often the pixels of a phase are tiled."""
-        return 1 if self.phases_in_columns else self.phases
+        return 1 if self.phases_in_columns else self.chunks
 
     @property
     def chunks(self) -> int:
-        """How many chunks of statistics the tiles of the same pixels have."""
-        return self.phases
+        """How many chunks of statistics the tiles of the same pixels have: one for each phase."""
+        return self.stride[0] * self.stride[1]
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -85,28 +83,26 @@ class PackedWeight:
         return (self.c_out, *self.output_size(height, width))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        return (
-            (height - 1) * self.stride[0]
-            - self.padding[0]
-            - self.padding[2]
-            + self.kernel[0]
-            + self.output_padding[0],
-            (width - 1) * self.stride[1]
-            - self.padding[1]
-            - self.padding[3]
-            + self.kernel[1]
-            + self.output_padding[1],
+        """Height and width of the result."""
+        high, wide = (
+            phases.output_size(
+                n,
+                self.kernel[i],
+                self.stride[i],
+                self.padding[i] + self.padding[i + 2],
+                self.output_padding[i],
+            )
+            for i, n in enumerate((height, width))
         )
+        return high, wide
 
 
 def union_of_taps(kernel: int, stride: int, pad: int) -> tuple[int, int]:
     """The (first, last) input row, relative to q, that any phase of one axis reads."""
-    rows = [
-        (phase + pad) // stride - tap
-        for phase in range(stride)
-        for tap in range(ceil_div(kernel - (phase + pad) % stride, stride))
-    ]
-    return min(rows), max(rows)
+    found = phases.phases(kernel, stride, pad)
+    return min(p.base - p.count + 1 for p in found if p.count), max(
+        p.base for p in found if p.count
+    )
 
 
 def pack(
@@ -129,10 +125,10 @@ def pack(
     scale = None
     if dtype == E4M3:
         weight, scale = quantise(weight, 1)
-    phases = stride[0] * stride[1]
+    count = stride[0] * stride[1]
     if phases_in_columns is None:
-        phases_in_columns = phases > 1 and phases * c_out <= 32
-    columns = c_out * (phases if phases_in_columns else 1)
+        phases_in_columns = count > 1 and count * c_out <= 32
+    columns = c_out * (count if phases_in_columns else 1)
     # Rows of whole 32-byte sectors: every load of a tile's row is then aligned.
     pitch = ceil_div(columns, 16) * 16
     axes = list(zip(kernel, stride, padding[:2], strict=True))
@@ -142,15 +138,12 @@ def pack(
         newest = [last for _, last in spans]
     else:
         taps = tuple(ceil_div(k, s) for k, s in zip(kernel, stride, strict=True))
-    data = weight.new_zeros((1 if phases_in_columns else phases, *taps, c_in, pitch), dtype=dtype)
-    for index in range(phases):
-        phase = (index // stride[1], index % stride[1])
-        first_k = [(phase[i] + padding[i]) % stride[i] for i in range(2)]
-        base = [(phase[i] + padding[i]) // stride[i] for i in range(2)]
-        own = weight[:, :, first_k[0] :: stride[0], first_k[1] :: stride[1]]
+    data = weight.new_zeros((1 if phases_in_columns else count, *taps, c_in, pitch), dtype=dtype)
+    for index, (row, column) in enumerate(product(*(phases.phases(*axis) for axis in axes))):
+        own = weight[:, :, row.first :: stride[0], column.first :: stride[1]]
         own = own.permute(2, 3, 0, 1).to(dtype)  # [tap_h, tap_w, c_in, c_out]
         if phases_in_columns:
-            top, left = newest[0] - base[0], newest[1] - base[1]
+            top, left = newest[0] - row.base, newest[1] - column.base
             place = data[0, top : top + own.shape[0], left : left + own.shape[1]]
             place[..., index * c_out : (index + 1) * c_out] = own
         else:

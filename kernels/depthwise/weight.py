@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 
+from .. import phases
 from ..conv.weight import PAD_MODES
 from ..types import ceil_div
 
@@ -103,9 +105,9 @@ def pack_transposed(
     channels, weight = weight.shape[0], _distinct(weight)
     taps = (ceil_div(kernel[0], stride[0]), ceil_div(kernel[1], stride[1]))
     data = weight.new_zeros((stride[0] * stride[1], *taps, weight.shape[0]), dtype=torch.float32)
-    for phase in range(stride[0] * stride[1]):
-        first = [(p + padding[i]) % stride[i] for i, p in enumerate(divmod(phase, stride[1]))]
-        own = weight[:, 0, first[0] :: stride[0], first[1] :: stride[1]].float().flip(1, 2)
+    axes = zip(kernel, stride, padding[:2], strict=True)
+    for phase, (row, column) in enumerate(product(*(phases.phases(*axis) for axis in axes))):
+        own = weight[:, 0, row.first :: stride[0], column.first :: stride[1]].float().flip(1, 2)
         high, wide = own.shape[1:]
         # The last tap of the kernel reads the first pixel; one that is not there reads before it.
         data[phase, taps[0] - high :, taps[1] - wide :] = own.permute(1, 2, 0)

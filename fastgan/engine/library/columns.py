@@ -42,14 +42,13 @@ def pays(step: Step, weight: Tensor) -> bool:
     )
 
 
-def bind(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer) -> BoundStep:
+def bind(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer, y: Buffer) -> BoundStep:
     """The step, with its weight [C_in, C_out, *kernel] packed for the planned batch."""
     a = step.attributes
     images, c_in, height, width = x.shape
     _, channels, ky, kx = weight.shape
-    (sy, sx), (top, left), extra = a["strides"], a["pads"][:2], a["output_padding"]
-    out_height = sy * (height - 1) + ky - 2 * top + extra[0]
-    out_width = sx * (width - 1) + kx - 2 * left + extra[1]
+    (sy, sx), (top, left) = a["strides"], a["pads"][:2]
+    out_height, out_width = y.shape[2:]
     # [C_in, C_out, ky, kx] -> rows (ky, kx, C_out): a pixel's products lie tap by tap.
     rows = weight.permute(2, 3, 1, 0).reshape(-1, c_in).contiguous()
     packed = torch.ops.mkldnn._reorder_linear_weight(rows, images * height * width)
@@ -75,7 +74,7 @@ def bind(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer) -> BoundSte
             sizes,
             torch.get_num_threads(),
         )
-        y = out.permute(0, 3, 1, 2)
-        return y if rest is None else rest(y)
+        made = out.permute(0, 3, 1, 2)
+        return made if rest is None else rest(made)
 
     return BoundStep(step, call, (step.inputs[0],))

@@ -63,7 +63,7 @@ def bind(
         return None
     if step.op == "fastgan.Conv":
         return _bind_conv(step, weights, x, dtype)
-    return _bind_conv_transpose(step, weights, x, dtype)
+    return _bind_conv_transpose(step, weights, x, buffers[step.outputs[0]], dtype)
 
 
 def _bind_apart(
@@ -218,7 +218,7 @@ def _bind_sum(step: Step, packed: Tensor, bias: Tensor | None) -> BoundStep:
 
 
 def _bind_conv_transpose(
-    step: Step, weights: Mapping[str, Tensor], x: Buffer, dtype: torch.dtype
+    step: Step, weights: Mapping[str, Tensor], x: Buffer, y: Buffer, dtype: torch.dtype
 ) -> BoundStep | None:
     weight, bias = _parameters(step, weights, dtype)
     a = step.attributes
@@ -228,9 +228,9 @@ def _bind_conv_transpose(
         return None
     few = weight.shape[1] <= _FEW_CHANNELS and 1 < math.prod(strides) <= _MOST_PHASES
     if few and group == max(dilations) == 1:
-        return _bind_phases(step, weight, bias, x)
+        return phases.bind_as_one(step, weight, bias, x, y)
     if columns.pays(step, weight):
-        return columns.bind(step, weight, bias, x)
+        return columns.bind(step, weight, bias, x, y)
     packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
         weight, padding, extra, strides, dilations, group, list(x.shape)
     )
@@ -243,45 +243,5 @@ def _bind_conv_transpose(
             x, packed, bias, padding, extra, strides, dilations, group, attr, scalars, ""
         )
         return y
-
-    return BoundStep(step, call, (step.inputs[0],))
-
-
-def _bind_phases(step: Step, weight: Tensor, bias: Tensor | None, x: Buffer) -> BoundStep | None:
-    """A transposed convolution as one dense convolution, its output phases side by side.
-
-    Output pixel o, counted from before the padding as q = o + pad, meets the taps
-    k = q mod stride + stride * t, on the inputs q // stride - t. So a convolution with T =
-    ceil(kernel / stride) taps gives all stride^2 phases of all pixels as channels; a pixel shuffle
-    brings them into place, and the padding is cropped.
-    """
-    a = step.attributes
-    (pad_y, pad_x), (sy, sx), extra = a["pads"][:2], a["strides"], a["output_padding"]
-    channels_in, channels, ky, kx = weight.shape
-    ty, tx = -(-ky // sy), -(-kx // sx)
-    if ky - pad_y + extra[0] > sy * ty or kx - pad_x + extra[1] > sx * tx:
-        return None  # output padding beyond the last tap
-    full = F.pad(weight, (0, sx * tx - kx, 0, sy * ty - ky))
-    # [in, out, ty, sy, tx, sx] -> [(sy, sx, out), in, ty, tx], taps reversed for a correlation.
-    phases = full.reshape(channels_in, channels, ty, sy, tx, sx).permute(3, 5, 1, 0, 2, 4)
-    dense = phases.flip(-1, -2).reshape(sy * sx * channels, channels_in, ty, tx).contiguous()
-    repeated = None if bias is None else bias.repeat(sy * sx)
-    padding, ones = [ty - 1, tx - 1], [1, 1]
-    packed = torch.ops.mkldnn._reorder_convolution_weight(
-        dense, padding, ones, ones, 1, list(x.shape)
-    )
-    attr, scalars = _epilogue(step)
-    run = torch.ops.mkldnn._convolution_pointwise.default
-    rows, columns = x.shape[2] + ty - 1, x.shape[3] + tx - 1
-    height = sy * (x.shape[2] - 1) + ky - 2 * pad_y + extra[0]
-    width = sx * (x.shape[3] - 1) + kx - 2 * pad_x + extra[1]
-
-    def call(x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        y = run(x, packed, repeated, padding, ones, ones, 1, attr, scalars, "")
-        y = y.permute(0, 2, 3, 1).view(-1, rows, columns, sy, sx, channels)
-        # Few channels are most often the image itself: lay it out as it is wanted, NCHW.
-        y = y.permute(0, 5, 1, 3, 2, 4).reshape(-1, channels, sy * rows, sx * columns)
-        return y[:, :, pad_y : pad_y + height, pad_x : pad_x + width]
 
     return BoundStep(step, call, (step.inputs[0],))

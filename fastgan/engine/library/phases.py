@@ -1,9 +1,7 @@
-"""A transposed convolution as one plain convolution for each phase of its output, on oneDNN.
+"""A transposed convolution as plain ones, which oneDNN runs at full speed, by its phases.
 
-Output pixel o, counted from before the padding as f = o + pad, meets the taps k = f mod stride +
-stride * t, on the inputs f // stride - t. So the pixels of one phase, stride apart, are a small
-dense convolution of the input, which oneDNN runs at full speed; its pixels then take their places
-between those of the other phases.
+Apart: a convolution for each phase (`kernels/phases.py`), whose pixels then take their places
+between those of the others. Together: one convolution whose channels are the phases.
 """
 
 from __future__ import annotations
@@ -11,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.engine.library.executor import BoundStep
+from fastgan.kernels.phases import phases
 from fastgan.plan import Buffer, Step
 
 #: Input pixels from which on phases pay: below, the calls themselves take the time.
@@ -38,10 +38,10 @@ class _Axis:
 
 
 def _axis(phase: int, kernel: int, stride: int, pad: int, size: int, out: int) -> _Axis:
-    first = (phase + pad) % stride
-    taps = tuple(range(first, kernel, stride))[::-1]
-    base, count = (phase + pad) // stride, -(-(out - phase) // stride)
-    begin, end = len(taps) - 1 - base, base + count - size
+    found = phases(kernel, stride, pad)[phase]
+    taps = tuple(range(found.first, kernel, stride))[::-1]
+    count = -(-(out - phase) // stride)
+    begin, end = found.count - 1 - found.base, found.base + count - size
     padding = max(begin, end, 0)
     return _Axis(taps, padding, padding - begin, count)
 
@@ -82,5 +82,44 @@ def bind(step: Step, weight: Tensor, x: Buffer, out: Buffer) -> BoundStep | None
             made = made[:, :, row.skipped :, column.skipped :]
             result[:, :, y::sy, z::sx] = made[:, :, : row.count, : column.count]
         return result
+
+    return BoundStep(step, call, (step.inputs[0],))
+
+
+def bind_as_one(
+    step: Step, weight: Tensor, bias: Tensor | None, x: Buffer, out: Buffer
+) -> BoundStep | None:
+    """A step of a few channels as one dense convolution, its output phases side by side.
+
+    With as many taps as the largest phase has, the others' beside zeros, it gives all phases of all
+    pixels as channels; a pixel shuffle brings them into place, and the padding is cropped.
+    """
+    a = step.attributes
+    (pad_y, pad_x), (sy, sx) = a["pads"][:2], a["strides"]
+    channels_in, channels, ky, kx = weight.shape
+    height, width = out.shape[2:]
+    ty, tx = (max(p.count for p in phases(k, s, 0)) for k, s in ((ky, sy), (kx, sx)))
+    rows, columns = x.shape[2] + ty - 1, x.shape[3] + tx - 1
+    if pad_y + height > sy * rows or pad_x + width > sx * columns:
+        return None  # output padding beyond the last tap
+    full = F.pad(weight, (0, sx * tx - kx, 0, sy * ty - ky))
+    # [in, out, ty, sy, tx, sx] -> [(sy, sx, out), in, ty, tx], taps reversed for a correlation.
+    apart = full.reshape(channels_in, channels, ty, sy, tx, sx).permute(3, 5, 1, 0, 2, 4)
+    dense = apart.flip(-1, -2).reshape(sy * sx * channels, channels_in, ty, tx).contiguous()
+    repeated = None if bias is None else bias.repeat(sy * sx)
+    padding, ones = [ty - 1, tx - 1], [1, 1]
+    packed = torch.ops.mkldnn._reorder_convolution_weight(
+        dense, padding, ones, ones, 1, list(x.shape)
+    )
+    fused = (step.epilogue.activation, list(step.epilogue.parameters), "")
+    run = torch.ops.mkldnn._convolution_pointwise.default
+
+    def call(x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = run(x, packed, repeated, padding, ones, ones, 1, *fused)
+        y = y.permute(0, 2, 3, 1).view(-1, rows, columns, sy, sx, channels)
+        # Few channels are most often the image itself: lay it out as it is wanted, NCHW.
+        y = y.permute(0, 5, 1, 3, 2, 4).reshape(-1, channels, sy * rows, sx * columns)
+        return y[:, :, pad_y : pad_y + height, pad_x : pad_x + width]
 
     return BoundStep(step, call, (step.inputs[0],))

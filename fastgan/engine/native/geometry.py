@@ -1,10 +1,10 @@
 """Convolutions as csrc/direct.h takes them: phases of pixels that share taps, and patches.
 
 Along one axis, output o of a convolution reads input `stride * o - pad + dilation * k` through tap
-k of its kernel; of a transposed one, input i where `stride * i = o + pad - dilation * k`. Both
-repeat: with o one period further the same taps read inputs one advance further, where (period,
-advance) is (1, stride) or (stride, 1). So the outputs of an axis fall into phases, one for each
-place in the period; or, taken in patches of one or more periods, into a single one.
+k of its kernel; what one of a transposed one reads, `kernels/phases.py` says. Both repeat: with o
+one period further the same taps read inputs one advance further, where (period, advance) is
+(1, stride) or (stride, 1). So the outputs of an axis fall into phases, one for each place in the
+period; or, taken in patches of one or more periods, into a single one.
 
 Where a convolution reads its input enlarged, each input doubled, taps that meet the same input
 become one tap, their sum: of a kernel of three, two are left.
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+from fastgan.kernels import phases as phases_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,7 @@ class Axis:
         if not self.transposed:
             first = self.stride * output - self.pad
             return {k: (first + self.dilation * k) // self.repeats for k in range(self.kernel)}
-        reach = [(k, output + self.pad - self.dilation * k) for k in range(self.kernel)]
-        return {k: place // self.stride for k, place in reach if place % self.stride == 0}
+        return phases_of.taps(output, self.kernel, self.stride, self.pad, self.dilation)
 
 
 @dataclass(frozen=True, slots=True)
