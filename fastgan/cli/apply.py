@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, named, options
+from fastgan.cli import console, options, typed
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.host import files
 
@@ -138,7 +138,7 @@ def apply(
         model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
     )
     _check_inputs(generator, mask, style, class_)
-    named.check(generator, given, class_)
+    typed.check(generator, given, class_)
     arguments: dict[str, Any] = {
         "tile": tile,
         "tile_pad": tile_pad,
@@ -167,11 +167,11 @@ def apply(
 
 def _inputs(texts: list[str]) -> tuple[Path, dict[str, Any]]:
     """The picture or folder, and the further inputs by name."""
-    paths = [text for text in texts if not named.is_named(text)]
+    paths = [text for text in texts if not typed.is_named(text)]
     if len(paths) != 1:
         found = f"{len(paths)} pictures or folders" if paths else "no picture"
         raise ArgumentError("--input", found, "one picture or folder, such as -i photo.png")
-    return Path(paths[0]), named.values([text for text in texts if text not in paths])
+    return Path(paths[0]), typed.inputs([text for text in texts if text not in paths])
 
 
 def _check_options(ext: str, quality: int, outscale: float | None, suffix: str) -> None:

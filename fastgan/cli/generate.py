@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, named, options, saving
+from fastgan.cli import console, options, saving, typed
 from fastgan.cli.errors import hint
-from fastgan.cli.seeds import Seeds
-from fastgan.cli.seeds import grid as parse_grid
-from fastgan.cli.seeds import size as parse_size
+from fastgan.cli.typed import Seeds
+from fastgan.cli.typed import grid as parse_grid
+from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 
@@ -101,7 +101,7 @@ def generate(
     cells = None if grid is None else parse_grid(grid)
     wanted = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
-    given = named.values(input)
+    given = typed.inputs(input)
     if format is not None:
         saving.check_format(format)
     if n is not None and wanted is not None:
@@ -117,7 +117,7 @@ def generate(
         model, device=device, backend=backend, precision=precision, strict=strict
     )
     loaded = time.perf_counter() - began
-    named.check(generator, given, class_)
+    typed.check(generator, given, class_)
     format = _format(format, generator, cells is not None)
     outdir.mkdir(parents=True, exist_ok=True)
     files.sweep(outdir)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import named, options
-from fastgan.cli.seeds import Seeds
-from fastgan.cli.seeds import size as parse_size
+from fastgan.cli import options, typed
+from fastgan.cli.typed import Seeds
+from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def live(
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
     pixels = None if size is None else parse_size(size)
     stated = options.signature(range, out_range, mean, std)
-    further = named.values(input)
+    further = typed.inputs(input)
     import fastgan
     from fastgan.realtime import Drift, SeedPath
     from fastgan.realtime.live.osc import Osc
@@ -96,7 +96,7 @@ def live(
     )
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")
-    named.check(generator, further, class_)
+    typed.check(generator, further, class_)
     labels = options.label(class_)
     given = {"--seeds": seeds, "--trunc": trunc, "--size": size, "--osc": osc, "--batch": batch - 1}
     with ExitStack() as open_:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastgan.cli import console, options, records
-from fastgan.cli.seeds import size as parse_size
+from fastgan.cli.typed import size as parse_size
 from fastgan.host import files
 
 if TYPE_CHECKING:

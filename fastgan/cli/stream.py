@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, named, options
-from fastgan.cli.seeds import Seeds
-from fastgan.cli.seeds import size as parse_size
+from fastgan.cli import console, options, typed
+from fastgan.cli.typed import Seeds
+from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def stream(
     chosen = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
     stated = options.signature(range, out_range, mean, std)
-    given = named.values(input)
+    given = typed.inputs(input)
     check_free(shm)
     source = None if from_ is None else RingReader(from_)
 
@@ -97,7 +97,7 @@ def stream(
         raise ArgumentError("--from", found, "--from /NAME for a model that takes pictures, alone")
     if cuda_ipc and generator.device.type != "cuda":
         raise ArgumentError("--cuda-ipc", f"a model on {generator.device}", "one on a GPU")
-    named.check(generator, given, class_)
+    typed.check(generator, given, class_)
     walk = None if chosen is None else SeedPath(tuple(chosen), w_frames, loop=True)
     rate = fps or None
     output = next((o for o in generator.signature.outputs if o.kind == "image"), None)

@@ -206,7 +206,7 @@ def train(
 
 def _parsed(pairs: list[str], start: Any) -> dict[str, Any]:
     """NAME=VALUE pairs, each as the type that the setting has."""
-    from fastgan.recipes.settings import Settings
+    from fastgan.recipes.system import Settings
 
     shared = {field.name for field in fields(Settings)}  # those have options of their own
     own = [field.name for field in fields(start) if field.name not in shared]

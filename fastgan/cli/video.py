@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, named, options
-from fastgan.cli.seeds import Seeds
-from fastgan.cli.seeds import grid as parse_grid
-from fastgan.cli.seeds import size as parse_size
+from fastgan.cli import console, options, typed
+from fastgan.cli.typed import Seeds
+from fastgan.cli.typed import grid as parse_grid
+from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 
@@ -92,7 +92,7 @@ def video(
     pixels = None if size is None else parse_size(size)
     if not (0 < fps <= 1000):
         raise ArgumentError("--fps", f"{fps:g}", "more than 0, at most 1000")
-    given = named.values(input)
+    given = typed.inputs(input)
     recording.check(output, codec)
     files.check_target("--output", output, (audio, model))
     walk, count = _walk(
@@ -183,7 +183,7 @@ def _record(
     if generator.signature.image is not None:
         found = "a model that takes pictures"
         raise ArgumentError("video", found, "one that makes them of a latent", "see fastgan apply")
-    named.check(generator, given, class_)
+    typed.check(generator, given, class_)
     columns_of = (BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn())
     with (
         generator.stream(

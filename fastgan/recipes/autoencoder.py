@@ -19,7 +19,7 @@ from torch.nn import functional
 from fastgan.errors import ArgumentError
 from fastgan.recipes import images as pictures
 from fastgan.recipes import losses, photographs
-from fastgan.recipes import settings as common
+from fastgan.recipes import system as common
 from fastgan.recipes.system import System, fixed
 
 Subject = Literal["digits", "faces"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fastgan.recipes import losses
-from fastgan.recipes import settings as common
+from fastgan.recipes import system as common
 from fastgan.recipes.system import System, fixed
 
 

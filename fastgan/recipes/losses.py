@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from fastgan.recipes.settings import Distance, Loss
+from fastgan.recipes.system import Distance, Loss
 
 
 def discriminator_loss(

@@ -21,8 +21,7 @@ from fastgan.exporting import export
 from fastgan.recipes import losses, weights
 from fastgan.recipes.networks import PatchDiscriminator
 from fastgan.recipes.photographs import Photographs, photographs, varied
-from fastgan.recipes.settings import Distance, Settings
-from fastgan.recipes.system import System, built, fixed
+from fastgan.recipes.system import Distance, Settings, System, built, fixed
 
 #: Patches [N, 3, size, size] and random numbers in, what the generator is given out.
 Damage = Callable[[torch.Tensor, torch.Generator], torch.Tensor]

@@ -26,8 +26,7 @@ from torch.nn import functional
 
 from fastgan.errors import ArgumentError
 from fastgan.recipes import denoise, losses, restoration
-from fastgan.recipes.damage import Damage
-from fastgan.recipes.denoise import Denoiser
+from fastgan.recipes.denoise import Damage, Denoiser
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import Restoration, UNetSettings
 from fastgan.recipes.system import built

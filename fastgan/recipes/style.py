@@ -22,8 +22,7 @@ from fastgan.exporting import export
 from fastgan.recipes import losses, photographs, restoration
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
-from fastgan.recipes.settings import Settings
-from fastgan.recipes.system import System, built, fixed
+from fastgan.recipes.system import Settings, System, built, fixed
 
 NAME = "style"
 #: Photographs to train with and held out, then the same of the other collection.

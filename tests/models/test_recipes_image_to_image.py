@@ -26,10 +26,10 @@ from fastgan.recipes import (
     weights,
 )
 from fastgan.recipes.evaluation.inpaint import biharmonic
-from fastgan.recipes.halve import halve
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.system import fixed
+from fastgan.recipes.weights import halve
 from tests.instructions import needs_bfloat16
 
 pytest.importorskip("skimage", reason="the photographs come with scikit-image")

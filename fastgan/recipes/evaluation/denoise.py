@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from fastgan.generator import Generator
-from fastgan.recipes.damage import Damage, as_bytes
+from fastgan.recipes.denoise import Damage, as_bytes
 from fastgan.recipes.evaluation import pairs
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.images import grid

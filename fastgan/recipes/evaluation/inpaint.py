@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from fastgan.generator import Generator
-from fastgan.recipes.damage import as_bytes
+from fastgan.recipes.denoise import as_bytes
 from fastgan.recipes.evaluation import pairs
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.images import grid

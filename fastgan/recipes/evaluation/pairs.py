@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fastgan.recipes.damage import as_bytes
+from fastgan.recipes.denoise import as_bytes
 from fastgan.recipes.photographs import photographs
 from fastgan.recipes.system import fixed
 

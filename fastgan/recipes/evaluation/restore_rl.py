@@ -9,7 +9,7 @@ from PIL import Image
 
 import fastgan
 from fastgan.generator import Generator
-from fastgan.recipes.damage import Damage
+from fastgan.recipes.denoise import Damage
 from fastgan.recipes.evaluation import pairs
 from fastgan.recipes.evaluation.denoise import DAMAGES
 from fastgan.recipes.evaluation.figure import Figure

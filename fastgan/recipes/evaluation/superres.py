@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
-from fastgan.recipes.damage import as_bytes
+from fastgan.recipes.denoise import as_bytes
 from fastgan.recipes.evaluation import pairs
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.images import grid
