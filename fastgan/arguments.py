@@ -101,16 +101,17 @@ def is_several(value: Any) -> bool:
     )
 
 
-def seeds(value: Any, name: str = "seed") -> int | list[int]:
-    """A seed, or one for each image.
+def each(name: str, value: Any, least: int, most: int) -> int | tuple[int, ...]:
+    """An integer from `least` to `most`, or one for each image.
 
     Raises:
         ArgumentError: it is neither.
     """
-    needed = f"0 to {LARGEST_SEED}, or one such number for each image"
+    needed = f"{least} to {most}, or one such number for each image"
     if not is_several(value):
-        return whole(name, value, 0, LARGEST_SEED, needed)
-    return [whole(name, one, 0, LARGEST_SEED, needed) for one in several(name, value, needed)]
+        return whole(name, value, least, most, needed)
+    listed = several(name, value, needed)
+    return tuple(whole(name, one, least, most, needed) for one in listed)
 
 
 def size(name: str, value: Any) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from fastgan.host import forks
 from fastgan.images import pixels as image_formats
 from fastgan.inputs.fields import sized
 from fastgan.inputs.make import Inputs
+from fastgan.latents.sampling import Sampling
 from fastgan.model.origin import Origin, State
 from fastgan.model.signature import Signature
 from fastgan.ops.random import Noise, no_noise, seeded_noise
@@ -30,6 +31,7 @@ from fastgan.ops.random import Noise, no_noise, seeded_noise
 if TYPE_CHECKING:
     from fastgan.plan import Plan
     from fastgan.realtime import Stream
+    from fastgan.realtime.stream.options import StreamOptions
 
 log = logging.getLogger("fastgan")
 
@@ -150,7 +152,7 @@ class Generator:
         n: int,
         *,
         seed: int | Sequence[int] = 0,
-        start: int = 0,
+        start: int | Sequence[int] = 0,
         labels: Any = None,
         truncation: float | None = None,
         size: tuple[int, int] | None = None,
@@ -160,9 +162,10 @@ class Generator:
         out: Tensor | None = None,
         noise: bool = True,
         progress: bool = False,
+        latents: Any = None,
         **inputs: Any,
     ) -> Tensor:
-        """Make `n` images from nothing but a seed.
+        """Make `n` images from nothing but a seed, or from latents.
 
         Image i comes from sample `start + i` of `seed`, whatever n, the batch size and the device:
         `generate(100)[42]` is `generate(1, start=42)[0]`, within the published tolerance.
@@ -170,7 +173,8 @@ class Generator:
         Args:
             n: how many, at least 1.
             seed: 0 to 2**64 - 1; or one seed per image, for sample `start` of each.
-            start: index of the first sample.
+            start: index of the first sample; or one per image: `seed=[7, 7, 9], start=[0, 5, 2]`
+                are samples 0 and 5 of seed 7 and sample 2 of seed 9, as each alone.
             labels: for class-conditional models: one class for all, or one per image, by index or
                 by name; None or "random" draws them from the seed.
             truncation: keep each latent within +-truncation (normal latents only); where the model
@@ -186,21 +190,27 @@ class Generator:
                 [n, H, W, C] in 0..255.
             out: a tensor of that shape, type and device to write into.
             progress: show a progress bar.
-            inputs: any other input by its name, such as a strength or a latent of your own: a
-                number, or an array or a tensor, of one row for all or of one for each image.
+            latents: those of the images instead of a seed's: an array or a tensor [n, *shape of
+                the latent input], such as `latents` returns.
+            inputs: any other input by its name, such as a strength: a number, or an array or a
+                tensor, of one row for all or of one for each image.
 
         Raises:
             ArgumentError: an argument is out of range, an input that no seed makes has no value,
                 or the model needs an image.
         """
         image_formats.check_format(format)
-        n, start = arguments.whole("n", n), arguments.whole("start", start, 0)
-        seed = arguments.seeds(seed)
+        n = arguments.whole("n", n)
+        sampling = Sampling.of(seed, start, truncation, rng)
         if batch_size is not None:
             batch_size = arguments.whole("batch_size", batch_size)
         sides = None if size is None else arguments.size("size", size)
         self._session.require(n, format, sides, out)
-        named, truncation = self._inputs.named(inputs, n, truncation, labels)
+        if latents is not None:
+            inputs = self._with_latents(inputs, latents, sampling, size)
+        named, sampling = self._inputs.named(inputs, n, sampling, labels)
+        if latents is not None and sampling.truncation is not None:
+            raise ArgumentError("truncation", "latents beside it", "one of the two")
         given = named if noise else {**self._inputs.silence(n), **named}
         if not noise and self._session.owns_noise:
             raise ArgumentError(
@@ -210,23 +220,35 @@ class Generator:
             )
         if size is not None:
             port, places = sized(self._signature, size, self._image_of_field(named))
-            given[port.name] = self._inputs.sample(port, n, 0, seed, start, truncation, rng)
+            given[port.name] = self._inputs.sample(port, n, 0, sampling)
             if batch_size is None and self._session.model.output.apart:
                 # What suits the caches is known for a field of one place.
                 batch_size = max(1, self._session.automatic_batch // places)
-        every = self._inputs.make(
-            n, seed, start, labels, truncation, rng, given, lazily=self._session.draws
-        )
+        every = self._inputs.make(n, sampling, labels, given, lazily=self._session.draws)
+        drawn = Sampling(sampling.seed, sampling.start)
 
-        def drawn(first: int, rows: int) -> Noise:
-            if not noise:
-                return no_noise
-            if isinstance(seed, int):
-                return seeded_noise(seed, start + first, rows)
-            own = list(seed[first : first + rows])
-            return seeded_noise(own + own[-1:] * (rows - len(own)), start, rows)
+        def noise_of(first: int, rows: int) -> Noise:
+            return seeded_noise(drawn.rows(first, rows), rows) if noise else no_noise
 
-        return self._session.images(every, n, batch_size, format, out, progress, drawn)
+        return self._session.images(every, n, batch_size, format, out, progress, noise_of)
+
+    def _with_latents(
+        self, inputs: Mapping[str, Any], latents: Any, sampling: Sampling, size: Any
+    ) -> dict[str, Any]:
+        """The inputs by name, with the latents that were given instead of a seed."""
+        latent = self._signature.latent
+        if latent is None:
+            raise ArgumentError("latents", "a model without a latent input", "one that has it")
+        beside = {
+            "seed": sampling.seed != 0,
+            "start": sampling.start != 0,
+            "size": size is not None,
+            latent.name: inputs.get(latent.name) is not None,
+        }
+        for name, there in beside.items():
+            if there:
+                raise ArgumentError(name, "latents beside it", "one of the two")
+        return {**inputs, latent.name: latents}
 
     def warm_up(
         self,
@@ -261,14 +283,14 @@ class Generator:
         """Inputs as `generate` makes them; None for a model that needs an image."""
         if not self._session.draws or self._signature.needed:
             return None
-        return self._inputs.make(n, 0, 0, None, None, "philox", lazily=True)
+        return self._inputs.make(n, lazily=True)
 
     def latents(
         self,
         n: int,
         *,
         seed: int | Sequence[int] = 0,
-        start: int = 0,
+        start: int | Sequence[int] = 0,
         truncation: float | None = None,
         rng: str = "philox",
     ) -> Tensor:
@@ -280,9 +302,9 @@ class Generator:
         latent = self._signature.latent
         if latent is None:
             raise ArgumentError("latents", "a model without a latent input", "one that has it")
-        n, start = arguments.whole("n", n), arguments.whole("start", start, 0)
-        _, truncation = self._inputs.named({}, n, truncation)
-        return self._inputs.sample(latent, n, 0, arguments.seeds(seed), start, truncation, rng)
+        n = arguments.whole("n", n)
+        _, sampling = self._inputs.named({}, n, Sampling.of(seed, start, truncation, rng))
+        return self._inputs.sample(latent, n, 0, sampling)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Run the model on the inputs given: arrays or tensors by name in, tensors out.
@@ -317,7 +339,7 @@ class Generator:
         fill: str | None = None,
         batch_size: int | None = None,
         seed: int | Sequence[int] = 0,
-        start: int = 0,
+        start: int | Sequence[int] = 0,
         labels: Any = None,
         truncation: float | None = None,
         rng: str = "philox",
@@ -365,12 +387,12 @@ class Generator:
             format, tile, tile_pad, alpha, fill, batch_size, out, progress
         )
         guides, given = model.arguments({"mask": mask, "style": style, **inputs})
-        seed, start = arguments.seeds(seed), arguments.whole("start", start, 0)
+        sampling = Sampling.of(seed, start, truncation, rng)
 
         def rows(n: int) -> dict[str, Tensor]:
-            named, left = self._inputs.named(given, n, truncation, labels)
+            named, left = self._inputs.named(given, n, sampling, labels)
             known = dict.fromkeys((model.port.name, *guides), torch.empty(0)) | named
-            every = self._inputs.make(n, seed, start, labels, left, rng, known)
+            every = self._inputs.make(n, left, labels, known)
             return {name: every[name] for name in every.keys() - {model.port.name, *guides}}
 
         def run(batch: dict[str, Tensor], n: int, batch_size: int, format: str) -> Tensor:
@@ -438,27 +460,28 @@ class Generator:
             ArgumentError: an argument is out of range or does not fit the model.
             BudgetError: a frame takes longer than `budget_ms`.
         """
-        from fastgan.realtime.stream.opening import open_stream
+        from fastgan.realtime.stream.options import StreamOptions
 
-        if size is not None and self._signature.image is None:
-            named, _ = self._inputs.named(inputs, arguments.whole("batch", batch), None)
-            return self._of_size(size, named).stream(
+        return self._stream(
+            StreamOptions(
                 fps=fps, batch=batch, latents=latents, labels=labels, format=format,
                 buffers=buffers, similarity=similarity, budget_ms=budget_ms, policy=policy,
                 truncation=truncation, seed=seed, speed=speed, start=start, frames=frames,
-                source=source, **inputs,
-            )  # fmt: skip
+                source=source, size=size, inputs=inputs,
+            )
+        )  # fmt: skip
+
+    def _stream(self, options: StreamOptions) -> Stream:
+        from fastgan.realtime.stream.opening import open_stream
+
+        if options.size is not None and self._signature.image is None:
+            named, _ = self._inputs.named(options.inputs, options.batch, Sampling())
+            return self._of_size(options.size, named)._stream(replace(options, size=None))
 
         def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
             return self._session.images(inputs, n, n, format, out, False)
 
-        return open_stream(
-            self, self._inputs.make, run,
-            fps=fps, batch=batch, latents=latents, labels=labels, format=format, buffers=buffers,
-            similarity=similarity, budget_ms=budget_ms, policy=policy, truncation=truncation,
-            seed=seed, speed=speed, start=start, frames=frames, source=source, size=size,
-            inputs=inputs,
-        )  # fmt: skip
+        return open_stream(self, self._inputs.make, run, options)
 
     def _of_size(self, size: tuple[int, ...], named: Mapping[str, Tensor]) -> Generator:
         """The same, with a latent field of the one size that makes images of this one."""
@@ -482,8 +505,8 @@ class Generator:
         def image(size: tuple[int, int]) -> tuple[int, int]:
             assert latent is not None
             port = replace(latent, shape=(*latent.shape[:2], *size))
-            given = {**first, port.name: self._inputs.sample(port, 1, 0, 0, 0, None, "philox")}
-            made = self.run(self._inputs.make(1, 0, 0, None, None, "philox", given))
+            given = {**first, port.name: self._inputs.sample(port, 1, 0, Sampling())}
+            made = self.run(self._inputs.make(1, known=given))
             height, width = made[self._session.model.output.name].shape[-2:]
             return height, width
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastgan import latents
 from fastgan.inputs import labels
+from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input, Shapes, Signature
 
 #: How many runs are looked at, of one sample each (or of the batch that a file is frozen at).
@@ -39,7 +40,7 @@ def _sample(
     n, stream = (shape[0] if shape else 1), number
     if port.kind == "label":
         names, cpu = signature.class_names, torch.device("cpu")
-        return labels.resolve(None, n, port, names, SEED, index * n, cpu)
+        return labels.resolve(None, n, port, names, Sampling(SEED, index * n), cpu)
     dtype = getattr(torch, port.dtype)
     if port.default is not None:
         return torch.full(shape, port.default, dtype=dtype)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments, latents
+from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input
 
 
@@ -18,23 +19,23 @@ def resolve(
     n: int,
     port: Input,
     names: Sequence[str],
-    seed: int | Sequence[int],
-    start: int,
+    sampling: Sampling,
     device: torch.device,
 ) -> Tensor:
     """The label input for n samples, in its type: indices [n] or [n, 1], or one-hot [n, classes].
 
     Args:
         labels: one class for all or one per sample, by index or name; None or "random" draws them
-            uniformly from the seed.
+            uniformly.
         names: the class names that the model's metadata gives.
+        sampling: what they are drawn from.
 
     Raises:
         ArgumentError: a label that the model does not have, or not n of them.
     """
     classes = port.classes
     if labels is None or (isinstance(labels, str) and labels == "random"):
-        indices = _random(n, classes, seed, start)
+        indices = sampling.labels(n, _known(classes))
     else:
         listed = [labels] * n
         if arguments.is_several(labels):
@@ -46,13 +47,6 @@ def resolve(
     if dtype.is_floating_point:
         return torch.nn.functional.one_hot(indices, _known(classes)).to(device, dtype)
     return indices.reshape(n, *(1 for _ in port.shape[1:])).to(device, dtype)
-
-
-def _random(n: int, classes: int | None, seed: int | Sequence[int], start: int) -> Tensor:
-    count = _known(classes)
-    if isinstance(seed, int):
-        return latents.labels(n, count, seed=seed, start=start)
-    return torch.cat([latents.labels(1, count, seed=one, start=start) for one in seed])
 
 
 def _known(classes: int | None) -> int:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan import arguments
-from fastgan import latents as latent_space
 from fastgan.errors import ArgumentError
 from fastgan.host import forks
 from fastgan.inputs import given
 from fastgan.inputs import labels as class_labels
 from fastgan.inputs.draws import Draw, Samples
+from fastgan.latents.sampling import SEED_0, Sampling
 from fastgan.model.signature import FLOATS, Input, Signature
 
 
@@ -27,24 +27,22 @@ class Inputs:
     def make(
         self,
         n: int,
-        seed: int | Sequence[int],
-        start: int,
-        labels: Any,
-        truncation: float | None,
-        rng: str,
+        sampling: Sampling = SEED_0,
+        labels: Any = None,
         known: Mapping[str, Tensor] | None = None,
         lazily: bool = False,
     ) -> dict[str, Any]:
         """Every input of the model for n samples: those known, and the rest from the seed.
 
-        With `lazily` what comes from one seed is a `Draw`.
+        With `lazily` samples that follow each other are a `Draw`.
 
         Raises:
             ArgumentError: an argument is out of range, or no seed makes an input that is left.
         """
         forks.check(self._device)
         inputs: dict[str, Any] = dict(known or {})
-        sample = self._draw if lazily and isinstance(seed, int) else self.sample
+        sampling.check(n)
+        sample = self._draw if lazily and sampling.in_a_row else self.sample
         first_latent = self._signature.latent
         for index, port in enumerate(self._signature.inputs):
             if port.name in inputs:
@@ -52,13 +50,13 @@ class Inputs:
             if port.kind == "latent":
                 # The first latent is stream 0; labels are stream 1; each further input has its own.
                 stream = 0 if port is first_latent else 2 + index
-                inputs[port.name] = sample(port, n, stream, seed, start, truncation, rng)
+                inputs[port.name] = sample(port, n, stream, sampling)
             elif port.kind == "noise":
-                inputs[port.name] = sample(port, n, 2 + index, seed, start, None, rng)
+                inputs[port.name] = sample(port, n, 2 + index, sampling.whole)
             elif port.kind == "label":
                 names = self._signature.class_names
                 inputs[port.name] = class_labels.resolve(
-                    labels, n, port, names, seed, start, self._device
+                    labels, n, port, names, sampling, self._device
                 )
             else:
                 inputs[port.name] = self._settled(port, n)
@@ -86,9 +84,9 @@ class Inputs:
         raise ArgumentError(f"input {name!r}", f"no value for this {port.kind}", needed)
 
     def named(
-        self, values: Mapping[str, Any], n: int, truncation: float | None, labels: Any = None
-    ) -> tuple[dict[str, Tensor], float | None]:
-        """Inputs of n samples that a caller gives by name, and the truncation that is left.
+        self, values: Mapping[str, Any], n: int, sampling: Sampling, labels: Any = None
+    ) -> tuple[dict[str, Tensor], Sampling]:
+        """Inputs of n samples that a caller gives by name, and the sampling that is left.
 
         A truncation goes where the model has an input for it (psi); its latents are whole then.
 
@@ -107,15 +105,15 @@ class Inputs:
                 known = ", ".join(ports) or "none"
                 raise ArgumentError(name, "no such input", f"an input of this model: {known}")
             found[name] = self._named(ports[name], value, n, labels)
-        psi = self._signature.truncation
+        psi, truncation = self._signature.truncation, sampling.truncation
         if psi is None or truncation is None:
-            return found, truncation
+            return found, sampling
         if psi.name in found:
             raise ArgumentError("truncation", f"{psi.name} beside it", "one of the two")
         number = arguments.number("truncation", truncation)
         rows = self._signature.has_rows(psi)
         found[psi.name] = given.for_samples(psi, number, n, rows, self._device)
-        return found, None
+        return found, sampling.whole
 
     def _named(self, port: Input, value: Any, n: int, labels: Any) -> Tensor:
         if port.kind in ("image", "mask"):
@@ -126,7 +124,7 @@ class Inputs:
         rows = self._signature.has_rows(port)
         if port.kind == "label" and not _is_one_hot(port, value):
             names = self._signature.class_names
-            return class_labels.resolve(value, n, port, names, 0, 0, self._device)
+            return class_labels.resolve(value, n, port, names, Sampling(), self._device)
         return given.for_samples(port, value, n, rows, self._device)
 
     def silence(self, n: int) -> dict[str, Tensor]:
@@ -134,83 +132,21 @@ class Inputs:
         ports = [port for port in self._signature.inputs if port.kind == "noise"]
         return {p.name: torch.zeros(n, *p.sample_shape, device=self._device) for p in ports}
 
-    def sample(
-        self,
-        port: Input,
-        n: int,
-        stream: int,
-        seed: int | Sequence[int],
-        start: int,
-        truncation: float | None,
-        rng: str,
-    ) -> Tensor:
-        """A latent or noise input: sample `start` on of one seed, or `start` of n seeds."""
-        shape = port.sample_shape
-        sample = latent_space.sample
-        distribution = port.distribution or "normal"
-        if isinstance(seed, int):
-            return sample(
-                distribution,
-                n,
-                shape,
-                seed=seed,
-                start=start,
-                truncation=truncation,
-                rng=rng,
-                device=self._device,
-                stream=stream,
-            )
-        if len(seed) != n:
-            raise ArgumentError("seed", f"{len(seed)} seeds", f"one for each of {n} images")
-        return torch.cat(
-            [
-                sample(
-                    distribution,
-                    1,
-                    shape,
-                    seed=one,
-                    start=start,
-                    truncation=truncation,
-                    rng=rng,
-                    device=self._device,
-                    stream=stream,
-                )
-                for one in seed
-            ]
-        )
+    def sample(self, port: Input, n: int, stream: int, sampling: Sampling) -> Tensor:
+        """A latent or noise input of n samples."""
+        kind = port.distribution or "normal"
+        return sampling.draw(kind, n, port.sample_shape, stream=stream, device=self._device)
 
-    def _draw(
-        self,
-        port: Input,
-        n: int,
-        stream: int,
-        seed: Any,
-        start: int,
-        truncation: float | None,
-        rng: str,
-    ) -> Draw:
-        shape, distribution = port.sample_shape, port.distribution or "normal"
+    def _draw(self, port: Input, n: int, stream: int, sampling: Sampling) -> Draw:
+        shape, kind = port.sample_shape, port.distribution or "normal"
 
         def fill(first: int, out: Tensor) -> Tensor:
-            return latent_space.sample(
-                distribution,
-                out.shape[0],
-                shape,
-                seed=seed,
-                start=start + first,
-                truncation=truncation,
-                rng=rng,
-                out=out,
-                stream=stream,
-            )
+            rows = out.shape[0]
+            return sampling.rows(first, rows).draw(kind, rows, shape, stream=stream, out=out)
 
         samples = None
-        if rng == "philox":
-            samples = Samples(
-                *latent_space.recipe(
-                    distribution, n, seed=seed, start=start, stream=stream, truncation=truncation
-                )
-            )
+        if sampling.rng == "philox":
+            samples = Samples(*sampling.recipe(kind, n, stream))
         return Draw((n, *shape), fill, samples=samples)
 
     def check(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:

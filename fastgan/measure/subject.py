@@ -13,6 +13,7 @@ from fastgan.engine.batches import automatic_batch, split
 from fastgan.generator import Generator
 from fastgan.inputs import labels
 from fastgan.inputs.given import element_type
+from fastgan.latents.sampling import Sampling
 from fastgan.model.opened import Model
 from fastgan.model.signature import Input
 
@@ -64,7 +65,7 @@ def run_batched(
 def _draw(port: Input, shape: tuple[int, ...], seed: int, stream: int) -> Tensor:
     n, rest = (shape[0], shape[1:]) if shape else (1, ())
     if port.kind == "label":
-        return labels.resolve(None, n, port, (), seed, 0, torch.device("cpu"))
+        return labels.resolve(None, n, port, (), Sampling(seed), torch.device("cpu"))
     if port.default is not None:
         return torch.full(shape, port.default, dtype=element_type(port))
     if port.is_empty:

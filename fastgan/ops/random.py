@@ -27,6 +27,8 @@ from fastgan.ops.registry import register
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from fastgan.latents.sampling import Sampling
+
 #: noise(shape, distribution, node_index) -> float32 tensor of that shape, on any device.
 #: `distribution` is "normal" (mean 0, deviation 1) or "uniform" (in [0, 1)); `node_index` counts
 #: the random nodes of a graph in the order in which they run.
@@ -38,38 +40,25 @@ FIRST_STREAM = 1 << 16
 
 def default_noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
     """The numbers of seed 0: `shape[0]` samples, each a function of its index and the node's."""
-    return seeded_noise(0, 0, shape[0] if shape else 1)(shape, distribution, node_index)
+    from fastgan.latents.sampling import Sampling
+
+    return seeded_noise(Sampling(), shape[0] if shape else 1)(shape, distribution, node_index)
 
 
-def seeded_noise(seed: int | Sequence[int], start: int, rows: int) -> Noise:
+def seeded_noise(sampling: Sampling, rows: int) -> Noise:
     """The numbers of `rows` samples that are run at once.
 
     What a node draws for each of them is that sample's own, whatever the others; what it draws
     once for all is the seed's.
-
-    Args:
-        seed: of all samples; or one for each.
-        start: the index of the first sample; with a seed for each, of every one.
-        rows: how many samples.
     """
-    from fastgan import latents
 
     def draw(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
-        stream, own = FIRST_STREAM + node_index, shape[:1] == (rows,)
         if 0 in shape:
             return torch.empty(shape, device="cpu")
         count, *rest = shape or (1,)
-
-        def sample(seed: int, first: int, count: int) -> Tensor:
-            return latents.sample(
-                distribution, count, tuple(rest), seed=seed, start=first, stream=stream
-            )
-
-        if isinstance(seed, int):
-            return sample(seed, start if own else 0, count).reshape(shape)
-        if not own:
-            return sample(seed[0], 0, count).reshape(shape)
-        return torch.cat([sample(one, start, 1) for one in seed]).reshape(shape)
+        which = sampling if shape[:1] == (rows,) else sampling.once
+        stream = FIRST_STREAM + node_index
+        return which.draw(distribution, count, tuple(rest), stream=stream).reshape(shape)
 
     return draw
 

@@ -21,6 +21,7 @@ from fastgan.engine.triton.counters import Counter
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.program import LaunchError, Program
 from fastgan.images.format import ImageFormat
+from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input
 from tests.networks.weights import build
 
@@ -90,7 +91,7 @@ def test_images_are_those_of_the_seed(model: Model, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("fastgan.inputs.draws.Draw.into", lambda *_: pytest.fail("drawn before"))
     for seed, start, n in ((0, 0, 3), (2**64 - 1, 2**32 - 2, 5), (7, 2**63, 1), (0, 1, 2)):
         images = generator.generate(n, seed=seed, start=start, batch_size=2)
-        every = generator._inputs.make(n, seed, start, None, None, "philox")
+        every = generator._inputs.make(n, Sampling(seed, start))
         with torch.inference_mode():
             expected = module(every["latent"], every["noise"])
         assert (images - expected).abs().max() <= 2e-5
@@ -266,7 +267,7 @@ def test_a_draw_says_of_what_it_failed(model: Model, monkeypatch: pytest.MonkeyP
     assert isinstance(executable, TritonExecutable)
     program = executable._built()
     assert isinstance(program, Program)
-    inputs = generator._inputs.make(1, 0, 0, None, None, "philox", lazily=True)
+    inputs = generator._inputs.make(1, lazily=True)
     work = program.work_for(
         ImageFormat(executable.plan.outputs[0], "float32", (-1.0, 1.0)), program.drawable(inputs)
     )

@@ -15,6 +15,7 @@ from fastgan import arguments
 from fastgan.errors import ArgumentError
 from fastgan.host import forks
 from fastgan.inputs import labels as class_labels
+from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input, Signature
 from fastgan.realtime.walks.space import Space
 from fastgan.realtime.walks.walks import FARTHEST, Walk, bounded
@@ -147,7 +148,7 @@ class Controls:
             raise ArgumentError("labels", "a model without classes", "labels=None")
         names, device = self._signature.class_names, torch.device("cpu")
         if not isinstance(labels, Mapping):
-            return class_labels.resolve(labels, batch, port, names, [0] * batch, 0, device)
+            return class_labels.resolve(labels, batch, port, names, Sampling((0,) * batch), device)
         classes, needed = list(labels), "finite weights of at least 0, not all 0"
         parts = [arguments.number("labels", labels[c], 0, 1e30, needed=needed) for c in classes]
         weights = torch.tensor(parts)
@@ -163,4 +164,4 @@ class Controls:
 
 
 def _resolve(label: Any, port: Any, names: Iterable[str], device: torch.device) -> Tensor:
-    return class_labels.resolve(label, 1, port, tuple(names), [0], 0, device)
+    return class_labels.resolve(label, 1, port, tuple(names), Sampling(), device)

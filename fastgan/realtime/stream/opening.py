@@ -12,17 +12,17 @@ from torch import Tensor
 
 from fastgan import arguments
 from fastgan.errors import ArgumentError
-from fastgan.images import pixels as image_formats
 from fastgan.realtime.stream import budget
 from fastgan.realtime.stream.buffers import Frame
 from fastgan.realtime.stream.controls import Controls, Settings
+from fastgan.realtime.stream.options import StreamOptions
 from fastgan.realtime.stream.renderers import (
     ImageRenderer,
     Renderer,
     Run,
     latent_renderer,
 )
-from fastgan.realtime.stream.stream import POLICIES, Stream
+from fastgan.realtime.stream.stream import Stream
 
 if TYPE_CHECKING:
     from fastgan.realtime.source import Source
@@ -33,27 +33,7 @@ _WARM_UP_SECONDS = 2.0
 
 
 def open_stream(
-    generator: Source,
-    make: Callable[..., dict[str, Any]],
-    run: Run,
-    *,
-    fps: float | None,
-    batch: int,
-    latents: Any,
-    labels: Any,
-    format: str,
-    buffers: int,
-    similarity: float | None,
-    budget_ms: float | None,
-    policy: str,
-    truncation: float | None,
-    seed: int,
-    speed: float,
-    start: int,
-    frames: int | None,
-    source: Iterable[Any] | None,
-    size: tuple[int, ...] | None,
-    inputs: dict[str, Any],
+    generator: Source, make: Callable[..., dict[str, Any]], run: Run, options: StreamOptions
 ) -> Stream:
     """See `Generator.stream`.
 
@@ -61,59 +41,34 @@ def open_stream(
         make: makes every input of a batch, as `Inputs.make`.
         run: runs the model on a batch.
     """
-    newest = policy == "newest"
-    image_formats.check_format(format)
-    if policy not in POLICIES:
-        raise ArgumentError("policy", repr(policy), " or ".join(map(repr, POLICIES)))
-    needed = "a number above 0"
-    if fps is not None:
-        fps = arguments.number("fps", fps, most=1e5, above=0, needed=needed)
-    if budget_ms is not None:
-        budget_ms = arguments.number("budget_ms", budget_ms, above=0, finite=False, needed=needed)
-    if similarity is not None:
-        similarity = arguments.number("similarity", similarity, -1, 1, needed="a cosine, as 0.999")
-    batch = arguments.whole("batch", batch)
-    # One is being written, one is the consumer's; the newest needs one of its own.
-    buffers = arguments.whole("buffers", buffers, 3 if newest else 2)
-    start = arguments.whole("start", start, 0)
-    if frames is not None:
-        frames = arguments.whole("frames", frames)
-    seed = arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
-
     renderer: Renderer
-    signature = generator.signature
+    signature, source = generator.signature, options.source
     if signature.image is not None:
-        if latents is not None:
+        if options.latents is not None:
             raise ArgumentError("latents", "a model that takes images", "none: feed it images")
-        given = {"seed": seed, "labels": labels, "truncation": truncation, **inputs}
-        renderer, source = _image_renderer(
-            generator, given, batch, size, source, format, buffers, newest, similarity
-        )
+        renderer, source = _image_renderer(generator, options)
     else:
-        for name, found in (("source", source), ("size", size)):
+        for name, found in (("source", source), ("size", options.size)):
             if found is not None:
                 raise ArgumentError(name, "a model that takes no images", "none")
         if signature.latent is None:
             raise ArgumentError("stream", "a model without a latent", "one with a latent or image")
-        renderer = latent_renderer(
-            generator, make, run, latents=latents, batch=batch, labels=labels,
-            truncation=truncation, seed=seed, speed=speed, start=start, format=format,
-            similarity=similarity, inputs=inputs,
-        )  # fmt: skip
+        renderer = latent_renderer(generator, make, run, options)
     with torch.inference_mode():
         made = renderer.example()
-    ring = [Frame(torch.empty_like(made)) for _ in range(buffers)]
+    ring = [Frame(torch.empty_like(made)) for _ in range(options.buffers)]
     seconds = _prepare(renderer, ring)
-    if budget_ms is not None:
+    if options.budget_ms is not None:
+        size, format = options.size, options.format
         sides = None if size is None else (size[0], size[1])
-        budget.check(generator, seconds * 1e3, budget_ms, batch, format, sides)
+        budget.check(generator, seconds * 1e3, options.budget_ms, options.batch, format, sides)
     return Stream(
         renderer,
         ring,
-        fps=fps,
-        policy=policy,
-        first=start,
-        last=None if frames is None else start + frames,
+        fps=options.fps,
+        policy=options.policy,
+        first=options.start,
+        last=None if options.frames is None else options.start + options.frames,
         source=source,
     )
 
@@ -135,21 +90,13 @@ def _prepare(renderer: Renderer, ring: list[Frame]) -> float:
 
 
 def _image_renderer(
-    generator: Source,
-    given: dict[str, Any],
-    batch: int,
-    size: tuple[int, ...] | None,
-    source: Iterable[Any] | None,
-    format: str,
-    buffers: int,
-    newest: bool,
-    similarity: float | None,
+    generator: Source, options: StreamOptions
 ) -> tuple[ImageRenderer, Iterable[Any] | None]:
     """The renderer of an image-to-image model, and its source."""
-    port = generator.signature.image
+    port, size, source = generator.signature.image, options.size, options.source
     assert port is not None
-    if batch != 1:
-        raise ArgumentError("batch", f"{batch} for a model that takes images", "1")
+    if options.batch != 1:
+        raise ArgumentError("batch", f"{options.batch} for a model that takes images", "1")
     channels = port.shape[1] if len(port.shape) == 4 and isinstance(port.shape[1], int) else 3
     if source is not None:
         frames = iter(source)
@@ -176,14 +123,18 @@ def _image_renderer(
         raise ArgumentError("size", repr(size), needed)
     height, width, channels = (*sides, channels)[:3]
 
+    given = {
+        "seed": options.seed,
+        "labels": options.labels,
+        "truncation": options.truncation,
+        **options.inputs,
+    }
+
     def run(image: Tensor, fed: Mapping[str, Any], out: Tensor | None) -> Tensor:
-        return generator(image[None], format=format, out=out, **{**given, **fed})
+        return generator(image[None], format=options.format, out=out, **{**given, **fed})
 
     controls = Controls(Settings(None, None, 1), generator.signature)
-    return (
-        ImageRenderer(run, controls, (height, width), channels, buffers, newest, similarity),
-        source,
-    )
+    return ImageRenderer(run, controls, (height, width, channels), options), source
 
 
 def _one(first: Any) -> Iterator[Any]:

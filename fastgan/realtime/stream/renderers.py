@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
 from fastgan.host import forks
 from fastgan.inputs.make import Inputs
+from fastgan.latents.sampling import Sampling
 from fastgan.realtime.stream.controls import Controls, Settings
+from fastgan.realtime.stream.options import StreamOptions
 from fastgan.realtime.walks.space import Space
 from fastgan.realtime.walks.walks import Walk, walk_of
 
@@ -61,7 +62,7 @@ class LatentRenderer:
         make: `make(given)`, every input of a frame: those given, the others from the seed.
         run: runs it.
         controls: where the walk, the truncation and the classes come from.
-        similarity: latents whose cosine with the last one shown is at least this are not shown.
+        options: the format, and when a latent is too much like the last one to be shown.
     """
 
     def __init__(
@@ -70,15 +71,14 @@ class LatentRenderer:
         make: Callable[[dict[str, Tensor]], dict[str, Any]],
         run: Run,
         controls: Controls,
-        format: str,
-        similarity: float | None,
+        options: StreamOptions,
     ) -> None:
         signature, settings = generator.signature, controls.settings
         latent, label = signature.latent, signature.label
         assert latent is not None
         assert settings.space is not None
         self.controls = controls
-        self._run, self._format, self._similarity = run, format, similarity
+        self._run, self._format, self._similarity = run, options.format, options.similarity
         self._batch, self._latent = settings.batch, latent.name
         self._label = None if label is None else label.name
         self._z = torch.zeros((settings.batch, *settings.space.shape), device=generator.device)
@@ -143,26 +143,22 @@ class ImageRenderer:
 
     Args:
         run: `run(image, arguments, out)`, the model on one frame.
-        size: height and width of the frames.
-        channels: of the frames.
-        waiting: frames that may wait in the queue.
-        newest: whether a full queue lets go of its oldest frame, or makes whoever feeds it wait.
-        similarity: a frame whose cosine with the last one run is at least this is not run.
+        shape: height, width and channels of the frames.
+        options: how many may wait in the queue; whether that, when full, lets go of its oldest, or
+            makes whoever feeds it wait; and when a frame is too much like the last one to be run.
     """
 
     def __init__(
         self,
         run: Callable[[Any, Mapping[str, Any], Tensor | None], Tensor],
         controls: Controls,
-        size: tuple[int, int],
-        channels: int,
-        waiting: int,
-        newest: bool,
-        similarity: float | None,
+        shape: tuple[int, int, int],
+        options: StreamOptions,
     ) -> None:
         self.controls = controls
-        self._run, self._shape = run, (*size, channels)
-        self._waiting, self._newest, self._similarity = waiting, newest, similarity
+        self._run, self._shape = run, shape
+        self._waiting, self._newest = options.buffers, options.newest
+        self._similarity = options.similarity
         self._queue: deque[_Fed] = deque()
         self._room = threading.Condition(forks.renewed(threading.RLock()))
         self._ended = self._closed = False
@@ -258,47 +254,34 @@ class ImageRenderer:
 
 
 def latent_renderer(
-    generator: Source,
-    make: Callable[..., dict[str, Any]],
-    run: Run,
-    *,
-    latents: Any,
-    batch: int,
-    labels: Any,
-    truncation: float | None,
-    seed: int,
-    speed: float,
-    start: int,
-    format: str,
-    similarity: float | None,
-    inputs: Mapping[str, Any],
+    generator: Source, make: Callable[..., dict[str, Any]], run: Run, options: StreamOptions
 ) -> LatentRenderer:
     """The renderer of a walk, everything checked.
 
     Args:
-        make: `make(n, seed, start, labels, truncation, rng, given)`, as `Inputs.make`.
-        inputs: by name, as `Generator.generate` takes them.
+        make: as `Inputs.make`.
     """
-    signature = generator.signature
+    signature, batch, labels = generator.signature, options.batch, options.labels
     assert signature.latent is not None
-    given, truncation = Inputs(signature, generator.device).named(inputs, batch, truncation, labels)
-    space = Space.of(signature.latent, batch, truncation)
-    walk: Walk = walk_of(latents, seed)
+    sampling = Sampling(options.seed, truncation=options.truncation)
+    inputs = Inputs(signature, generator.device)
+    given, sampling = inputs.named(options.inputs, batch, sampling, labels)
+    space = Space.of(signature.latent, batch, sampling.truncation)
+    walk: Walk = walk_of(options.latents, options.seed)
     walk.at(0, 1, space)
-    speed = arguments.number("speed", speed)
-    settings = Settings(walk, space, batch, speed=speed, base=(start, start * speed))
-    controls = Controls(settings, signature)
+    base = (options.start, options.start * options.speed)
+    controls = Controls(Settings(walk, space, batch, speed=options.speed, base=base), signature)
     if labels is not None and labels != "random":
         given[signature.label.name if signature.label else ""] = controls.label(labels)
 
     def everything(latent: dict[str, Tensor]) -> dict[str, Any]:
-        every = make(batch, seed, 0, None, None, "philox", {**latent, **given})
+        every = make(batch, sampling.whole, known={**latent, **given})
         return {
             name: tensor.to(generator.device).clone() if name not in latent else tensor
             for name, tensor in every.items()
         }
 
-    return LatentRenderer(generator, everything, run, controls, format, similarity)
+    return LatentRenderer(generator, everything, run, controls, options)
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

@@ -22,8 +22,6 @@ from fastgan.realtime.walks.walks import Walk
 
 log = logging.getLogger("fastgan")
 
-POLICIES = ("newest", "every")
-
 #: A source that does not come back is left alone after so many seconds.
 _SOURCE_SECONDS = 1.0
 

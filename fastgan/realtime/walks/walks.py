@@ -77,10 +77,8 @@ class SeedPath(Walk):
     rng: str = "philox"
 
     def __post_init__(self) -> None:
-        several = arguments.is_several(self.seeds)
-        seeds = arguments.seeds(self.seeds if several else [self.seeds], "seeds")
-        assert isinstance(seeds, list)
-        settle(self, "seeds", tuple(seeds))
+        listed = self.seeds if arguments.is_several(self.seeds) else [self.seeds]
+        settle(self, "seeds", arguments.each("seeds", listed, 0, arguments.LARGEST_SEED))
         if not self.seeds:
             raise ArgumentError("seeds", "none", "at least one")
         settle(self, "frames", positive("frames", self.frames))
