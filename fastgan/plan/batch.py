@@ -18,7 +18,8 @@ import onnx_ir as ir
 from fastgan.errors import FastganError
 from fastgan.model.guess import parameters
 from fastgan.model.signature import Signature, input_shapes
-from fastgan.plan.samples import Flow, Names, follow, sizes
+from fastgan.plan.following import follow
+from fastgan.plan.samples import Flow, Names, sizes
 from fastgan.plan.specialise import specialise
 
 #: What the first axis of an open batch is called.

@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from fastgan.errors import UnsupportedError
 from fastgan.ops.nodes import where
+from fastgan.plan.following import follow
 from fastgan.plan.sample_rules import integers
-from fastgan.plan.samples import Array, Flow, Rows, constant, follow, sizes
+from fastgan.plan.samples import Array, Flow, Rows, constant, sizes
 
 NEEDED = "samples that do not depend on each other"
 

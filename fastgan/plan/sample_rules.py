@@ -7,36 +7,17 @@ are in `sample_rules_products`.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import onnx_ir as ir
 
-from fastgan.ops.registry import find
 from fastgan.plan.samples import Flow, Lay, Said, constant, sizes
 
 Rule = Callable[[Flow, ir.Node], Said]
 
 ACROSS = "the samples' axis"
-
-
-@functools.cache
-def rule_of(domain: str, name: str, opset: int) -> Rule | None:
-    """The rule of an operator at this opset; None where there is none."""
-    from fastgan.plan.sample_rules_picking import RULES as PICKING
-    from fastgan.plan.sample_rules_products import RULES as PRODUCTS
-
-    key = domain, _ = "" if domain == "ai.onnx" else domain, name
-    rule = next((rules[key] for rules in (_RULES, PICKING, PRODUCTS) if key in rules), None)
-    if rule is not None:
-        return rule
-    if not domain and name in ("Softmax", "LogSoftmax", "Hardmax"):
-        return partial(_along, default=-1) if opset >= 13 else _along_rest
-    op = find(domain, name, opset)
-    return elementwise if op is not None and op.elementwise else None
 
 
 # What rules share ---------------------------------------------------------------------------------
@@ -194,8 +175,9 @@ def elsewhere(flow: Flow, node: ir.Node, axis: int | None) -> Lay | str:
     return ACROSS if axis is None or axis % len(shape_of(node)) == lay.axis else lay
 
 
-def _along(flow: Flow, node: ir.Node, default: int) -> Said:
-    return elsewhere(flow, node, given(node, "axis", default))
+def along_last(flow: Flow, node: ir.Node) -> Said:
+    """Along one axis, the last unless it says another."""
+    return elsewhere(flow, node, given(node, "axis", -1))
 
 
 def _along_input(flow: Flow, node: ir.Node) -> Said:
@@ -203,7 +185,7 @@ def _along_input(flow: Flow, node: ir.Node) -> Said:
     return elsewhere(flow, node, None if axis is None else axis[0])
 
 
-def _along_rest(flow: Flow, node: ir.Node) -> Said:
+def along_rest(flow: Flow, node: ir.Node) -> Said:
     """Along all axes from one on."""
     lay, axis = first_alone(flow, node), given(node, "axis", 1)
     if isinstance(lay, str):
@@ -313,7 +295,7 @@ _ONNX: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_transpose, ("Transpose",)),
     (_expand, ("Expand",)),
     (first_alone, ("Tile",)),
-    (partial(_along, default=-1), ("LpNormalization", "TopK")),
+    (along_last, ("LpNormalization", "TopK")),
     (_along_input, ("CumSum", "CumProd")),
     (
         _reduce,
@@ -330,7 +312,7 @@ _ONNX: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_same_size, ("CenterCropPad", "Resize", "Upsample")),
     (_quantised, ("QuantizeLinear", "DequantizeLinear")),
 )
-_RULES: dict[tuple[str, str], Rule] = {
+RULES: dict[tuple[str, str], Rule] = {
     **{("", name): rule for rule, names in _ONNX for name in names},
     ("fastgan", "Activate"): elementwise,
 }

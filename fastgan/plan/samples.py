@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -324,29 +324,6 @@ _OF_SIZES: dict[str, tuple[int | str, ...]] = {
     "Resize": (3,),
     "ScatterND": (1,),
 }
-
-
-def follow(
-    model: ir.Model,
-    inputs: Collection[str],
-    n: int,
-    names: Names | None = None,
-) -> Flow:
-    """Follow the samples through a specialised graph, rewritten or not; it is not changed.
-
-    Args:
-        inputs: the names of those whose first axis, of length n, is the samples.
-        names: to number how values are made, so that those of another batch can be compared.
-    """
-    from fastgan.plan.sample_rules import rule_of
-
-    flow = Flow(n, names)
-    for value in model.graph.inputs:
-        flow.begin(value, value.name in inputs)
-    opset = model.opset_imports.get("", 1)
-    for node in model.graph:
-        flow.visit(node, rule_of(node.domain, node.op_type, opset))
-    return flow
 
 
 def sizes(value: ir.Value) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,39 @@ def test_imports_point_down(path: Path) -> None:
             continue
         if other in LEVEL:
             assert LEVEL[other] <= LEVEL[room], f"{path.name} ({room}) imports {other} from above"
+
+
+def module(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path, known: set[str]) -> set[str]:
+    """What a file imports of these, inside functions too, but not for types alone."""
+    tree = ast.parse(path.read_text())
+    blocks = [n for n in ast.walk(tree) if isinstance(n, ast.If)]
+    for_types = [n for n in blocks if ast.unparse(n.test) == "TYPE_CHECKING"]
+    skipped = {id(inner) for block in for_types for inner in ast.walk(block)}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in known else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & known - {module(path)}
+
+
+def test_there_is_no_circle_within_rooms_either() -> None:
+    paths = {module(path): path for path in SOURCES}
+    imports = {name: imported_modules(path, set(paths)) for name, path in paths.items()}
+    try:
+        list(TopologicalSorter(imports).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
 KERNELS = sorted(p for p in (ROOT / "kernels").rglob("*.py") if p.parent.name != "__pycache__")
