@@ -149,6 +149,7 @@ def check(generator: Generator, values: dict[str, Any], labels: Any = None) -> N
         ArgumentError: a value that the model can't take, or an input without one.
     """
     from fastgan.inputs.make import Inputs
+    from fastgan.latents.sampling import SEED_0
 
     calls = (generator.generate, generator.__call__, generator.stream)
     taken = {name for call in calls for name in inspect.signature(call).parameters}
@@ -156,7 +157,7 @@ def check(generator: Generator, values: dict[str, Any], labels: Any = None) -> N
         if name in taken:
             raise ArgumentError(f"--input {name}", "an option's own name", "Generator.run instead")
     signature = generator.signature
-    named, _ = Inputs(signature, generator.device).named(values, 1, None, labels)
+    named, _ = Inputs(signature, generator.device).named(values, 1, SEED_0, labels)
     for port in signature.needed:
         if port.kind not in ("image", "mask") and port.name not in named:
             needed = f"--input {port.name}=..."
