@@ -58,7 +58,7 @@ def test_json_and_plots(fastgan: Fastgan, rgb: Path, command: tuple[object, ...]
 
 
 def test_json_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    records.check("m.onnx", Path("-"), None)
+    records.check("m.onnx", {"--json": Path("-"), "--plot": None})
     records.write({"a": 1}, Path("-"))
     assert json.loads(capsys.readouterr().out) == {"a": 1}
     records.write({"a": 1}, Path("a.json"))
