@@ -29,16 +29,13 @@ def _shapes(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None = None,
-    past_key: Tensor | None = None,
-    past_value: Tensor | None = None,
-    filled: Tensor | None = None,
-    *,
+    *others: Tensor | None,
     q_num_heads: int = 0,
     kv_num_heads: int = 0,
     num_outputs: int = 1,
     **_: Any,
 ) -> Tensor | tuple[Tensor, ...]:
+    past_key = dict(enumerate(others)).get(1)  # behind the mask
     q, k = _sizes(query, q_num_heads), _sizes(key, kv_num_heads)
     v = _sizes(value, kv_num_heads)
     if q[3] != k[3] or k[2] != v[2] or q[1] % k[1] or k[1] != v[1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +13,10 @@ from fastgan.ops.registry import register
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+#: The attributes that `_settled` takes.
+CONVOLUTION = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
 def conv_pads(
@@ -29,15 +33,18 @@ def conv_pads(
         return list(pads) if pads else [0] * 2 * rank
     if auto_pad == "VALID":
         return [0] * 2 * rank
-    begins, ends = [], []
+    totals = []
     for i in range(rank):
         output = -(-size[i] // strides[i])
         reach = dilations[i] * (kernel[i] - 1) + 1
-        total = max(0, (output - 1) * strides[i] + reach - size[i])
-        less, more = total // 2, total - total // 2
-        begins.append(less if auto_pad == "SAME_UPPER" else more)
-        ends.append(more if auto_pad == "SAME_UPPER" else less)
-    return begins + ends
+        totals.append(max(0, (output - 1) * strides[i] + reach - size[i]))
+    return _shared_out(totals, auto_pad)
+
+
+def _shared_out(totals: Sequence[int], auto_pad: str) -> list[int]:
+    """Pads of both sides together as begins, then ends; an odd one is at the end in SAME_UPPER."""
+    less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return less + more if auto_pad == "SAME_UPPER" else more + less
 
 
 def conv_transpose_geometry(
@@ -57,19 +64,15 @@ def conv_transpose_geometry(
         return (list(pads) if pads else [0] * 2 * rank), extra
     if auto_pad == "VALID" and not output_shape:
         return [0] * 2 * rank, extra
-    begins, ends = [], []
+    totals = []
     for i in range(rank):
         wanted = output_shape[-rank:][i] if output_shape else size[i] * strides[i]
         reach = dilations[i] * (kernel[i] - 1) + 1
         total = strides[i] * (size[i] - 1) + extra[i] + reach - wanted
-        if total < 0:
-            # More output than the taps reach: what is missing is padding on the far side.
-            extra[i] -= total
-            total = 0
-        less, more = total // 2, total - total // 2
-        begins.append(less if auto_pad == "SAME_UPPER" else more)
-        ends.append(more if auto_pad == "SAME_UPPER" else less)
-    return begins + ends, extra
+        # More output than the taps reach: what is missing is padding on the far side.
+        extra[i] -= min(total, 0)
+        totals.append(max(total, 0))
+    return _shared_out(totals, auto_pad), extra
 
 
 def _check(x: Tensor, channels: int, kernel: Sequence[int]) -> None:
@@ -79,133 +82,114 @@ def _check(x: Tensor, channels: int, kernel: Sequence[int]) -> None:
         raise ValueError(f"{x.shape[1]} channels meet a weight for {channels}")
 
 
-def conv_shape(
+class _Settled(NamedTuple):
+    """Explicit pads, strides and so on: an entry for each spatial axis."""
+
+    strides: list[int]
+    dilations: list[int]
+    begins: list[int]
+    ends: list[int]
+    extra: list[int]  # a transposed one's output padding
+    group: int
+
+
+def _settled(
     x: Tensor,
     weight: Tensor,
-    bias: Tensor | None = None,
+    transposed: bool = False,
     *,
     auto_pad: str = "NOTSET",
     dilations: Sequence[int] | None = None,
     group: int = 1,
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
     **_: Any,
-) -> Tensor:
+) -> _Settled:
     kernel, size = list(weight.shape[2:]), list(x.shape[2:])
-    _check(x, weight.shape[1] * group, kernel)
-    step, spread = strides or [1] * len(kernel), dilations or [1] * len(kernel)
-    explicit = conv_pads(auto_pad, pads, size, kernel, step, spread)
+    rank = len(kernel)
+    step, spread = list(strides or [1] * rank), list(dilations or [1] * rank)
+    if transposed:
+        explicit, extra = conv_transpose_geometry(
+            auto_pad, pads, output_padding, output_shape, size, kernel, step, spread
+        )
+    else:
+        explicit, extra = conv_pads(auto_pad, pads, size, kernel, step, spread), [0] * rank
+    return _Settled(step, spread, explicit[:rank], explicit[rank:], extra, group)
+
+
+def conv_shape(x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
+    kernel = list(weight.shape[2:])
+    _check(x, weight.shape[1] * how.get("group", 1), kernel)
+    at = _settled(x, weight, **how)
     output = []
-    for i, extent in enumerate(size):
-        room = extent + explicit[i] + explicit[len(kernel) + i] - spread[i] * (kernel[i] - 1) - 1
+    for i, extent in enumerate(x.shape[2:]):
+        room = extent + at.begins[i] + at.ends[i] - at.dilations[i] * (kernel[i] - 1) - 1
         if room < 0:
             raise ValueError(f"a kernel {kernel} on an input of shape {list(x.shape)}")
-        output.append(room // step[i] + 1)
+        output.append(room // at.strides[i] + 1)
     return meta((x.shape[0], weight.shape[0], *output), x.dtype)
 
 
-@register("Conv", since=1, infer=conv_shape, fresh=True)
-def conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Tensor:
+@register("Conv", since=1, infer=conv_shape, fresh=True, also=CONVOLUTION)
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
     """x [N, C, *size], weight [O, C / group, *kernel], bias [O] -> [N, O, *output]."""
-    rank = x.dim() - 2
-    kernel = list(weight.shape[2:])
-    step, spread = list(strides or [1] * rank), list(dilations or [1] * rank)
-    explicit = conv_pads(auto_pad, pads, x.shape[2:], kernel, step, spread)
-    begins, ends = explicit[:rank], explicit[rank:]
-    if begins == ends:
-        padding = begins
-    else:
+    at, rank = _settled(x, weight, **how), x.dim() - 2
+    padding = at.begins
+    if at.begins != at.ends:
         # torch pads both sides alike; the pair list of F.pad starts at the last axis.
-        pairs = [p for pair in reversed(list(zip(begins, ends, strict=True))) for p in pair]
-        x, padding = F.pad(x, pairs), [0] * rank
-    return _CONV[rank](x, weight, bias, step, padding, spread, group)
+        pairs = reversed(list(zip(at.begins, at.ends, strict=True)))
+        x, padding = F.pad(x, [p for pair in pairs for p in pair]), [0] * rank
+    return _CONV[rank](x, weight, bias, at.strides, padding, at.dilations, at.group)
 
 
 def _conv_transpose_shape(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    output_padding: Sequence[int] | None = None,
-    output_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-    **_: Any,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any
 ) -> Tensor:
-    kernel, size = list(weight.shape[2:]), list(x.shape[2:])
-    rank = len(kernel)
+    kernel = list(weight.shape[2:])
     _check(x, weight.shape[0], kernel)
-    step, spread = list(strides or [1] * rank), list(dilations or [1] * rank)
-    explicit, extra = conv_transpose_geometry(
-        auto_pad, pads, output_padding, output_shape, size, kernel, step, spread
-    )
+    at = _settled(x, weight, True, **how)
     output = [
-        step[i] * (size[i] - 1)
-        + spread[i] * (kernel[i] - 1)
+        at.strides[i] * (n - 1)
+        + at.dilations[i] * (kernel[i] - 1)
         + 1
-        + extra[i]
-        - explicit[i]
-        - explicit[rank + i]
-        for i in range(rank)
+        + at.extra[i]
+        - at.begins[i]
+        - at.ends[i]
+        for i, n in enumerate(x.shape[2:])
     ]
     if min(output, default=1) < 1:
-        raise ValueError(f"pads {explicit} leave an output of size {output}")
-    return meta((x.shape[0], weight.shape[1] * group, *output), x.dtype)
+        raise ValueError(f"pads {at.begins + at.ends} leave an output of size {output}")
+    return meta((x.shape[0], weight.shape[1] * at.group, *output), x.dtype)
 
 
-@register("ConvTranspose", since=1, infer=_conv_transpose_shape, fresh=True)
-def conv_transpose(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    output_padding: Sequence[int] | None = None,
-    output_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Tensor:
+@register(
+    "ConvTranspose",
+    since=1,
+    infer=_conv_transpose_shape,
+    fresh=True,
+    also=(*CONVOLUTION, "output_padding", "output_shape"),
+)
+def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
     """x [N, C, *size], weight [C, O / group, *kernel], bias [O] -> [N, O, *output]."""
-    rank = x.dim() - 2
-    kernel, size = list(weight.shape[2:]), list(x.shape[2:])
-    step, spread = list(strides or [1] * rank), list(dilations or [1] * rank)
-    explicit, extra = conv_transpose_geometry(
-        auto_pad, pads, output_padding, output_shape, size, kernel, step, spread
-    )
-    begins, ends = explicit[:rank], explicit[rank:]
-    if begins == ends and all(e < max(s, d) for e, s, d in zip(extra, step, spread, strict=True)):
-        return _CONV_TRANSPOSE[rank](x, weight, bias, step, begins, extra, group, spread)
+    at, rank = _settled(x, weight, True, **how), x.dim() - 2
+    step, spread, extra = at.strides, at.dilations, at.extra
+    run = _CONV_TRANSPOSE[rank]
+    plain = all(e < max(s, d) for e, s, d in zip(extra, step, spread, strict=True))
+    if at.begins == at.ends and plain:
+        return run(x, weight, bias, step, at.begins, extra, at.group, spread)
     # Uneven pads, or output padding that torch refuses: compute everything, then crop and extend.
-    full = _CONV_TRANSPOSE[rank](x, weight, None, step, [0] * rank, [0] * rank, group, spread)
+    full = run(x, weight, None, step, [0] * rank, [0] * rank, at.group, spread)
     pairs = []
     for i in reversed(range(rank)):
-        pairs += [-begins[i], extra[i] - ends[i]]
+        pairs += [-at.begins[i], extra[i] - at.ends[i]]
     full = F.pad(full, pairs)
     return full if bias is None else full + bias.reshape(1, -1, *[1] * rank)
 
 
 def _fold_geometry(
-    x: Tensor,
-    size: Sequence[int],
-    block: Sequence[int],
-    pads: Sequence[int] | None,
+    x: Tensor, size: Sequence[int], block: Sequence[int], pads: Sequence[int] | None
 ) -> tuple[int, list[int], list[int]]:
     """Channels of the image, its size with the pads, and the pads, of a two-dimensional Col2Im."""
     if len(size) != 2 or len(block) != 2:

@@ -34,6 +34,7 @@ class _Geometry:
     begins: list[int]
     ends: list[int]
     output: list[int]
+    ceil_mode: int = 0
 
     @property
     def taps(self) -> tuple[int, ...]:
@@ -45,6 +46,10 @@ class _Geometry:
         """The pad behind that makes every window fit; it may be negative."""
         spread = self.dilations[axis] * (self.kernel[axis] - 1) + 1
         return (self.output[axis] - 1) * self.strides[axis] + spread - size - self.begins[axis]
+
+
+#: The attributes that `_geometry` takes.
+_WINDOWS = ("kernel_shape", "auto_pad", "ceil_mode", "dilations", "pads", "strides")
 
 
 def _geometry(
@@ -73,7 +78,7 @@ def _geometry(
         if ceil_mode and last % step[i] and count * step[i] < size[i] + begins[i]:
             count += 1  # a window that starts inside x, or in the pad before it
         output.append(count)
-    return _Geometry(kernel, step, spread, begins, ends, output)
+    return _Geometry(kernel, step, spread, begins, ends, output, ceil_mode)
 
 
 def _windows(x: Tensor, at: _Geometry, fill: float) -> Tensor:
@@ -95,11 +100,11 @@ def _pooled(x: Tensor, *, num_outputs: int = 1, **attributes: Any) -> Any:
     return y if num_outputs == 1 else (y, meta(shape, torch.int64))
 
 
-def _fits_torch(x: Tensor, at: _Geometry, ceil_mode: int) -> bool:
+def _fits_torch(x: Tensor, at: _Geometry) -> bool:
     """Whether torch's own pooling does the same: it pads both sides alike, by half a window."""
     return (
         at.begins == at.ends
-        and not ceil_mode
+        and not at.ceil_mode
         and len(at.kernel) in _MAX_POOL
         and x.is_floating_point()
         and all(2 * begin <= kernel for begin, kernel in zip(at.begins, at.kernel, strict=True))
@@ -110,35 +115,18 @@ def _lowest(dtype: torch.dtype) -> float:
     return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
 
 
-@register("MaxPool", since=1, infer=_pooled)
+@register("MaxPool", since=1, infer=_pooled, also=_WINDOWS)
 def max_pool(
-    x: Tensor,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    storage_order: int = 0,
-    strides: Sequence[int] | None = None,
-    num_outputs: int = 1,
+    x: Tensor, *, storage_order: int = 0, num_outputs: int = 1, **windows: Any
 ) -> Tensor | tuple[Tensor, Tensor]:
     """x [N, C, *size] -> [N, C, *output], and where each maximum lies in the flattened x."""
-    at = _geometry(
-        x,
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        dilations=dilations,
-        pads=pads,
-        strides=strides,
-    )
-    if num_outputs == 1 and _fits_torch(x, at, ceil_mode):
+    at = _geometry(x, **windows)
+    if num_outputs == 1 and _fits_torch(x, at):
         return _MAX_POOL[len(at.kernel)](x, at.kernel, at.strides, at.begins, at.dilations)
-    windows = _windows(x, at, _lowest(x.dtype))
+    values = _windows(x, at, _lowest(x.dtype))
     if num_outputs == 1:
-        return windows.amax(at.taps)
-    y, best = windows.flatten(2 + len(at.kernel)).max(-1)
+        return values.amax(at.taps)
+    y, best = values.flatten(2 + len(at.kernel)).max(-1)
     places = torch.arange(x[0, 0].numel(), device=x.device)
     size = list(x.shape[2:])
     if storage_order:  # column-major: the first spatial axis runs fastest
@@ -149,29 +137,11 @@ def max_pool(
     return y, found.gather(-1, best.unsqueeze(-1)).squeeze(-1)
 
 
-@register("AveragePool", since=1, infer=_pooled)
-def average_pool(
-    x: Tensor,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Tensor:
-    at = _geometry(
-        x,
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        dilations=dilations,
-        pads=pads,
-        strides=strides,
-    )
+@register("AveragePool", since=1, infer=_pooled, also=_WINDOWS)
+def average_pool(x: Tensor, *, count_include_pad: int = 0, **windows: Any) -> Tensor:
+    at = _geometry(x, **windows)
     rank = len(at.kernel)
-    if _fits_torch(x, at, ceil_mode) and max(at.dilations) == 1:
+    if _fits_torch(x, at) and max(at.dilations) == 1:
         include = bool(count_include_pad)
         return _AVERAGE_POOL[rank](x, at.kernel, at.strides, at.begins, False, include)
     # What counts: the elements of x, and the pads if asked, but never what ceil_mode adds.
@@ -191,27 +161,9 @@ def _unpadded(at: _Geometry) -> _Geometry:
     return _Geometry(at.kernel, at.strides, at.dilations, zeros, zeros, at.output)
 
 
-@register("LpPool", since=2, infer=_pooled)
-def lp_pool(
-    x: Tensor,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    p: int = 2,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Tensor:
-    at = _geometry(
-        x,
-        kernel_shape=kernel_shape,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        dilations=dilations,
-        pads=pads,
-        strides=strides,
-    )
+@register("LpPool", since=2, infer=_pooled, also=_WINDOWS)
+def lp_pool(x: Tensor, *, p: int = 2, **windows: Any) -> Tensor:
+    at = _geometry(x, **windows)
     return torch.linalg.vector_norm(_windows(x, at, 0), ord=p, dim=at.taps)
 
 
@@ -260,18 +212,14 @@ def _unpooled(
     return meta((*x.shape[:2], *sizes), x.dtype)
 
 
-@register("MaxUnpool", since=9, host=(2,), infer=_unpooled)
+@register(
+    "MaxUnpool", since=9, host=(2,), infer=_unpooled, also=("kernel_shape", "pads", "strides")
+)
 def max_unpool(
-    x: Tensor,
-    indices: Tensor,
-    output_shape: list[int] | None = None,
-    *,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    x: Tensor, indices: Tensor, output_shape: list[int] | None = None, **windows: Any
 ) -> Tensor:
     """Zeros, with x where `indices` say, as places in the flattened output without output_shape."""
-    natural = _unpooled(x, indices, kernel_shape=kernel_shape, pads=pads, strides=strides).shape
+    natural = _unpooled(x, indices, **windows).shape
     y = x.new_zeros(natural).reshape(-1)
     y = y.scatter(0, indices.reshape(-1), x.reshape(-1)).reshape(natural)
     if output_shape is None:

@@ -6,13 +6,13 @@ are one for all, [C] along `axis`, or for blocks of `block_size` along it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan.ops.convolution import conv, conv_shape
+from fastgan.ops.convolution import CONVOLUTION, conv, conv_shape
 from fastgan.ops.elementwise import torch_dtype
 from fastgan.ops.infer import axis_of, meta
 from fastgan.ops.linear import matmul_shape
@@ -57,21 +57,21 @@ def _quantised_type(zero: Tensor | None, output_dtype: int) -> torch.dtype:
     return dtype
 
 
-def quantized(
-    x: Tensor,
-    scale: Tensor,
-    zero: Tensor | None = None,
-    *,
-    axis: int = 1,
-    block_size: int = 0,
-    output_dtype: int = 0,
-    **_: int,
-) -> Tensor:
+def _shaped(
+    x: Tensor, scale: Tensor, zero: Tensor | None, *, axis: int = 1, block_size: int = 0, **_: int
+) -> torch.Size:
     _check(x, scale, zero, axis, block_size)
-    return meta(x.shape, _quantised_type(zero, output_dtype))
+    return x.shape
 
 
-@register("QuantizeLinear", since=10, infer=quantized, unsigned=True)
+def quantized(x: Tensor, scale: Tensor, zero: Tensor | None = None, **how: int) -> Tensor:
+    dtype = _quantised_type(zero, how.get("output_dtype", 0))
+    return meta(_shaped(x, scale, zero, **how), dtype)
+
+
+@register(
+    "QuantizeLinear", since=10, infer=quantized, unsigned=True, also=("saturate", "precision")
+)
 def quantize(
     x: Tensor,
     scale: Tensor,
@@ -80,8 +80,7 @@ def quantize(
     axis: int = 1,
     block_size: int = 0,
     output_dtype: int = 0,
-    saturate: int = 1,
-    precision: int = 0,
+    **_: int,
 ) -> Tensor:
     """Computed in float32 at least, whatever the type of x."""
     dtype = _quantised_type(zero, output_dtype)
@@ -94,17 +93,9 @@ def quantize(
     return y.clamp_(limits.min, limits.max).to(dtype)
 
 
-def dequantized(
-    x: Tensor,
-    scale: Tensor,
-    zero: Tensor | None = None,
-    *,
-    axis: int = 1,
-    block_size: int = 0,
-    output_dtype: int = 0,
-) -> Tensor:
-    _check(x, scale, zero, axis, block_size)
-    return meta(x.shape, torch_dtype(output_dtype) if output_dtype else scale.dtype)
+def dequantized(x: Tensor, scale: Tensor, zero: Tensor | None = None, **how: int) -> Tensor:
+    dtype = how.get("output_dtype", 0)
+    return meta(_shaped(x, scale, zero, **how), torch_dtype(dtype) if dtype else scale.dtype)
 
 
 @register("DequantizeLinear", since=10, infer=dequantized, unsigned=True)
@@ -118,12 +109,13 @@ def dequantize(
     output_dtype: int = 0,
 ) -> Tensor:
     """The difference is one of integers, its product of the scale's type."""
-    if zero is not None and x.dtype is torch.int32:
+    whole = x.dtype is torch.int32
+    if zero is not None and whole:
         x = x - _aligned(zero, x, axis, block_size)
     factor = _aligned(scale, x, axis, block_size)
     wide = torch.promote_types(factor.dtype, torch.float32)
     y = x.to(wide)
-    if zero is not None and x.dtype is not torch.int32:
+    if zero is not None and not whole:
         y = y - _aligned(zero, x, axis, block_size).to(wide)
     return (y * factor.to(wide)).to(torch_dtype(output_dtype) if output_dtype else scale.dtype)
 
@@ -173,29 +165,15 @@ def matmul_integer(
     return torch.matmul(left, _less(b, b_zero, -1, wide)).round().to(torch.int32)
 
 
-@register("ConvInteger", since=10, infer=_to_int32(conv_shape))
+@register("ConvInteger", since=10, infer=_to_int32(conv_shape), also=CONVOLUTION)
 def conv_integer(
     x: Tensor,
     weight: Tensor,
     x_zero: Tensor | None = None,
     w_zero: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **how: Any,
 ) -> Tensor:
     """Conv of x - x_zero, padded with zeros, in int32; zeros of the weight are of its filters."""
     wide = _wide(weight[0].numel())
-    product = conv(
-        _less(x, x_zero, 1, wide),
-        _less(weight, w_zero, 0, wide),
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        pads=pads,
-        strides=strides,
-    )
+    product = conv(_less(x, x_zero, 1, wide), _less(weight, w_zero, 0, wide), **how)
     return product.round().to(torch.int32)

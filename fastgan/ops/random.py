@@ -108,16 +108,22 @@ def _dtype(like: Tensor | None, dtype: int | None) -> torch.dtype:
 
 
 def _draw(
-    shape: Sequence[int],
     distribution: str,
-    offset: float,
-    scale: float,
-    node_index: int,
-    dtype: torch.dtype,
-    device: torch.device | None,
+    shape: Sequence[int],
+    like: Tensor | None,
+    *,
+    mean: float = 0.0,
+    scale: float = 1.0,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: int | None = None,
+    node_index: int = 0,
+    **_: Any,
 ) -> Tensor:
-    drawn = noise(tuple(shape), distribution, node_index).to(device)
-    return (drawn * scale + offset).to(dtype)
+    """`seed` is not used: the numbers are the engine's, so that they can be repeated."""
+    offset, factor = (mean, scale) if distribution == "normal" else (low, high - low)
+    drawn = noise(tuple(shape), distribution, node_index).to(None if like is None else like.device)
+    return (drawn * factor + offset).to(_dtype(like, dtype))
 
 
 def _like(x: Tensor, *, dtype: int | None = None, **_: Any) -> Tensor:
@@ -128,57 +134,28 @@ def _shaped(*, shape: Sequence[int], dtype: int | None = None, **_: Any) -> Tens
     return meta(shape, _dtype(None, dtype))
 
 
-@register("RandomNormal", since=1, infer=_shaped, random=True)
-def random_normal(
-    *,
-    shape: Sequence[int],
-    mean: float = 0.0,
-    scale: float = 1.0,
-    dtype: int | None = None,
-    seed: float = 0.0,
-    node_index: int = 0,
-) -> Tensor:
-    """`seed` is not used: the numbers are the engine's, so that they can be repeated."""
-    return _draw(shape, "normal", mean, scale, node_index, _dtype(None, dtype), None)
+_EVERY = ("dtype", "seed", "node_index")
+_NORMAL, _UNIFORM = ("mean", "scale", *_EVERY), ("low", "high", *_EVERY)
 
 
-@register("RandomNormalLike", since=1, infer=_like, random=True)
-def random_normal_like(
-    x: Tensor,
-    *,
-    mean: float = 0.0,
-    scale: float = 1.0,
-    dtype: int | None = None,
-    seed: float = 0.0,
-    node_index: int = 0,
-) -> Tensor:
-    return _draw(x.shape, "normal", mean, scale, node_index, _dtype(x, dtype), x.device)
+@register("RandomNormal", since=1, infer=_shaped, random=True, also=_NORMAL)
+def random_normal(*, shape: Sequence[int], **how: Any) -> Tensor:
+    return _draw("normal", shape, None, **how)
 
 
-@register("RandomUniform", since=1, infer=_shaped, random=True)
-def random_uniform(
-    *,
-    shape: Sequence[int],
-    low: float = 0.0,
-    high: float = 1.0,
-    dtype: int | None = None,
-    seed: float = 0.0,
-    node_index: int = 0,
-) -> Tensor:
-    return _draw(shape, "uniform", low, high - low, node_index, _dtype(None, dtype), None)
+@register("RandomNormalLike", since=1, infer=_like, random=True, also=_NORMAL)
+def random_normal_like(x: Tensor, **how: Any) -> Tensor:
+    return _draw("normal", x.shape, x, **how)
 
 
-@register("RandomUniformLike", since=1, infer=_like, random=True)
-def random_uniform_like(
-    x: Tensor,
-    *,
-    low: float = 0.0,
-    high: float = 1.0,
-    dtype: int | None = None,
-    seed: float = 0.0,
-    node_index: int = 0,
-) -> Tensor:
-    return _draw(x.shape, "uniform", low, high - low, node_index, _dtype(x, dtype), x.device)
+@register("RandomUniform", since=1, infer=_shaped, random=True, also=_UNIFORM)
+def random_uniform(*, shape: Sequence[int], **how: Any) -> Tensor:
+    return _draw("uniform", shape, None, **how)
+
+
+@register("RandomUniformLike", since=1, infer=_like, random=True, also=_UNIFORM)
+def random_uniform_like(x: Tensor, **how: Any) -> Tensor:
+    return _draw("uniform", x.shape, x, **how)
 
 
 @register("Bernoulli", since=15, infer=_like, random=True)

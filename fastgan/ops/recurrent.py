@@ -16,6 +16,12 @@ from torch import Tensor
 from fastgan.ops.infer import meta
 from fastgan.ops.registry import register
 
+#: The attributes of every layer; `_outputs` refuses most values of most of them.
+_ATTRIBUTES = (
+    *("hidden_size", "direction", "layout", "clip"),
+    *("activations", "activation_alpha", "activation_beta"),
+)
+
 #: One step: (input products with their biases, states, direction's R, its biases, direction) ->
 #: new states, h first.
 _Step = Callable[[Tensor, list[Tensor], Tensor, Tensor, int], list[Tensor]]
@@ -30,8 +36,9 @@ def _layer(
     lengths: Tensor | None,
     states: list[Tensor | None],
     *,
-    direction: str,
-    layout: int,
+    direction: str = "forward",
+    layout: int = 0,
+    **_: Any,
 ) -> tuple[Tensor, ...]:
     """All steps of every direction: Y [T, D, N, H], then the last states, each [D, N, H]."""
     if layout:
@@ -98,7 +105,7 @@ def _outputs(
     return meta(y, x.dtype), *(meta(last, x.dtype) for _ in range(states))
 
 
-@register("RNN", since=7, infer=partial(_outputs, expected=("Tanh",)))
+@register("RNN", since=7, infer=partial(_outputs, expected=("Tanh",)), also=_ATTRIBUTES)
 def rnn(
     x: Tensor,
     weight: Tensor,
@@ -106,26 +113,17 @@ def rnn(
     bias: Tensor | None = None,
     lengths: Tensor | None = None,
     initial: Tensor | None = None,
-    *,
-    hidden_size: int = 0,
-    direction: str = "forward",
-    layout: int = 0,
-    activations: Sequence[str] = (),
-    activation_alpha: Sequence[float] = (),
-    activation_beta: Sequence[float] = (),
-    clip: float | None = None,
+    **how: Any,
 ) -> tuple[Tensor, ...]:
     """h' = tanh(W x + Wb + R h + Rb)."""
 
     def step(wx: Tensor, states: list[Tensor], r: Tensor, rb: Tensor, d: int) -> list[Tensor]:
         return [torch.tanh(wx + states[0] @ r.t() + rb)]
 
-    return _layer(
-        step, x, weight, recurrence, bias, lengths, [initial], direction=direction, layout=layout
-    )
+    return _layer(step, x, weight, recurrence, bias, lengths, [initial], **how)
 
 
-@register("GRU", since=7, infer=partial(_outputs, expected=("Sigmoid", "Tanh")))
+@register("GRU", since=7, infer=partial(_outputs, expected=("Sigmoid", "Tanh")), also=_ATTRIBUTES)
 def gru(
     x: Tensor,
     weight: Tensor,
@@ -134,14 +132,8 @@ def gru(
     lengths: Tensor | None = None,
     initial: Tensor | None = None,
     *,
-    hidden_size: int = 0,
-    direction: str = "forward",
-    layout: int = 0,
-    activations: Sequence[str] = (),
-    activation_alpha: Sequence[float] = (),
-    activation_beta: Sequence[float] = (),
-    clip: float | None = None,
     linear_before_reset: int = 0,
+    **how: Any,
 ) -> tuple[Tensor, ...]:
     """Gates in the order update, reset, new."""
 
@@ -157,12 +149,15 @@ def gru(
             new = torch.tanh(wn + (reset * h) @ rn.t() + bn)
         return [(1 - update) * new + update * h]
 
-    return _layer(
-        step, x, weight, recurrence, bias, lengths, [initial], direction=direction, layout=layout
-    )
+    return _layer(step, x, weight, recurrence, bias, lengths, [initial], **how)
 
 
-@register("LSTM", since=7, infer=partial(_outputs, expected=("Sigmoid", "Tanh", "Tanh"), states=2))
+@register(
+    "LSTM",
+    since=7,
+    infer=partial(_outputs, expected=("Sigmoid", "Tanh", "Tanh"), states=2),
+    also=(*_ATTRIBUTES, "input_forget"),
+)
 def lstm(
     x: Tensor,
     weight: Tensor,
@@ -172,15 +167,7 @@ def lstm(
     initial: Tensor | None = None,
     cell: Tensor | None = None,
     peepholes: Tensor | None = None,
-    *,
-    hidden_size: int = 0,
-    direction: str = "forward",
-    layout: int = 0,
-    activations: Sequence[str] = (),
-    activation_alpha: Sequence[float] = (),
-    activation_beta: Sequence[float] = (),
-    clip: float | None = None,
-    input_forget: int = 0,
+    **how: Any,
 ) -> tuple[Tensor, ...]:
     """Gates in the order input, output, forget, new; peepholes [D, 3 * H] for the first three."""
 
@@ -191,7 +178,4 @@ def lstm(
         c = torch.sigmoid(f + pf * c) * c + torch.sigmoid(i + pi * c) * torch.tanh(new)
         return [torch.sigmoid(o + po * c) * torch.tanh(c), c]
 
-    states = [initial, cell]
-    return _layer(
-        step, x, weight, recurrence, bias, lengths, states, direction=direction, layout=layout
-    )
+    return _layer(step, x, weight, recurrence, bias, lengths, [initial, cell], **how)

@@ -104,6 +104,7 @@ def register(
     view: bool = False,
     strided: bool = False,
     fresh: bool = False,
+    also: Iterable[str] = (),
     domain: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as ONNX operator `name` from opset `since` on.
@@ -112,6 +113,8 @@ def register(
         name, since, host, dynamic, random, unsigned, elementwise, view, strided, fresh, domain: see
             `Op`.
         infer: see `Op`; the function itself on `meta` tensors if None.
+        also: attributes beside the function's keyword parameters, which it takes as `**`: those
+            that a family shares.
 
     Raises:
         ValueError: if that operator is already registered for that version.
@@ -121,7 +124,7 @@ def register(
         parameters = inspect.signature(function).parameters.values()
         needed = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.default is p.empty]
         several = any(p.kind is p.VAR_POSITIONAL for p in needed)
-        attributes = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        attributes = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}.union(also)
         versions = _table.setdefault((domain, name), [])
         if any(op.since == since for op in versions):
             raise ValueError(f"{name} is registered twice for opset {since}")
@@ -133,7 +136,7 @@ def register(
                 since,
                 function,
                 frozenset(host),
-                attributes,
+                frozenset(attributes),
                 rule,
                 dynamic,
                 random,
