@@ -10,10 +10,10 @@ from math import isclose, sqrt
 from typing import Any
 
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan import activations
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 
 def named(node: ir.Node) -> tuple[str, tuple[float, ...]] | None:
@@ -30,7 +30,7 @@ def _is(value: ir.Value, number: float) -> bool:
     return array is not None and array.size == 1 and isclose(array.item(), number, rel_tol=1e-3)
 
 
-class _Named(RewriteRuleClassBase):
+class _Named(Rule):
     """A spelling of an activation -> fastgan.Activate."""
 
     activation: str
@@ -69,12 +69,12 @@ class HardSwish(_Named):
         gate = op.HardSigmoid(x, _allow_other_attributes=True, _outputs=["gate"])
         return op.Mul(x, gate, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, gate: ir.Value, out: ir.Value) -> MatchResult:
-        result, given = MatchResult(), nodes.attributes(nodes.producer(gate))
+    def refuses(self, x: ir.Value, gate: ir.Value, out: ir.Value) -> str | None:
+        given = nodes.attributes(nodes.producer(gate))
         slope, shift = given.get("alpha", 0.2), given.get("beta", 0.5)
         if not (isclose(slope, 1 / 6, rel_tol=1e-3) and shift == 0.5):
-            return result.fail("another slope")
-        return result
+            return "another slope"
+        return None
 
 
 class Gelu(_Named):
@@ -83,7 +83,7 @@ class Gelu(_Named):
     activation = "gelu"
 
     def __init__(self, order: str, operator: str) -> None:
-        super().__init__(f"Gelu({order}, {operator})")
+        super().__init__(f"{order}, {operator}")
         self.order, self.operator = order, operator
 
     def pattern(self, op: Any, x: Any, root: Any, one: Any, half: Any) -> Any:
@@ -94,34 +94,26 @@ class Gelu(_Named):
             return op.Mul(op.Mul(x, curve), half, _outputs=["out"])
         return op.Mul(x, op.Mul(curve, half), _outputs=["out"])
 
-    def check(
-        self,
-        context: Any,
-        x: ir.Value,
-        root: ir.Value,
-        one: ir.Value,
-        half: ir.Value,
-        out: ir.Value,
-    ) -> MatchResult:
-        result = MatchResult()
+    def refuses(
+        self, x: ir.Value, root: ir.Value, one: ir.Value, half: ir.Value, out: ir.Value
+    ) -> str | None:
         wanted = sqrt(2.0) if self.operator == "Div" else sqrt(0.5)
         if not (_is(root, wanted) and _is(one, 1.0) and _is(half, 0.5)):
-            return result.fail("other numbers")
-        return result
+            return "other numbers"
+        return None
 
 
-class OneSlope(RewriteRuleClassBase):
+class OneSlope(Rule):
     """PRelu with one constant slope for all channels -> LeakyRelu."""
 
     def pattern(self, op: Any, x: Any, slope: Any) -> Any:
         return op.PRelu(x, slope, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, slope: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, slope: ir.Value, out: ir.Value) -> str | None:
         constant = nodes.constant(slope)
         if constant is None or constant.size != 1 or nodes.shape(out) != nodes.shape(x):
-            return result.fail("the slope depends on data, or differs between channels")
-        return result
+            return "the slope depends on data, or differs between channels"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, slope: ir.Value, out: ir.Value) -> Any:
         constant = nodes.constant(slope)
@@ -129,35 +121,30 @@ class OneSlope(RewriteRuleClassBase):
         return op.LeakyRelu(x, alpha=float(constant.reshape(-1)[0]))
 
 
-class BeforeConcat(RewriteRuleClassBase):
+class BeforeConcat(Rule):
     """activation(Concat(a, b, ...)) -> Concat(activation(a), activation(b), ...).
 
     So it moves into the epilogue of whatever makes one of them.
     """
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"BeforeConcat({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any) -> Any:
         joined = op.Concat(
             _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["joined"]
         )
-        return getattr(op, self.operator)(joined, _allow_other_attributes=True, _outputs=["out"])
+        return getattr(op, self.of)(joined, _allow_other_attributes=True, _outputs=["out"])
 
-    def check(self, context: Any, joined: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, joined: ir.Value, out: ir.Value) -> str | None:
         parts = [value for value in nodes.producer(joined).inputs if value is not None]
         if not any(_made_for_one(value) for value in parts):
-            return result.fail("no product takes it")
-        return result
+            return "no product takes it"
+        return None
 
     def rewrite(self, op: Any, joined: ir.Value, out: ir.Value) -> Any:
         node, concat = nodes.producer(out), nodes.producer(joined)
         parts = []
         for value in concat.inputs:
             assert value is not None
-            part = getattr(op, self.operator)(value, **nodes.attributes(node))
+            part = getattr(op, self.of)(value, **nodes.attributes(node))
             part.shape, part.type = value.shape, value.type
             parts.append(part)
         return op.Concat(*parts, axis=nodes.attributes(concat)["axis"])
@@ -176,7 +163,7 @@ def _made_for_one(value: ir.Value) -> bool:
     )
 
 
-class ReluOfLeaky(RewriteRuleClassBase):
+class ReluOfLeaky(Rule):
     """relu(x), where leaky_relu(x) is there too -> relu(leaky_relu(x)), which is the same.
 
     A U-Net's skip connections read what its encoder activates in another way. Now the product
@@ -186,11 +173,10 @@ class ReluOfLeaky(RewriteRuleClassBase):
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Relu(x, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         if _leaky(x, nodes.producer(out)) is None:
-            return result.fail("no leaky relu of a positive slope reads the same before it")
-        return result
+            return "no leaky relu of a positive slope reads the same before it"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         leaky = _leaky(x, nodes.producer(out))

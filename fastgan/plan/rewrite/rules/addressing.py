@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 #: ONNX's names of the ways to pad that a convolution knows.
 PAD_MODES = {"constant": "zeros", "reflect": "reflect", "edge": "edge"}
@@ -41,7 +41,7 @@ def _conv_of(op: Any, x: Any) -> Any:
     )
 
 
-class FusePad(RewriteRuleClassBase):
+class FusePad(Rule):
     """Conv(Pad(x)) -> Conv with more pads, or with pads of another mode."""
 
     def pattern(self, op: Any, x: Any) -> Any:
@@ -50,23 +50,22 @@ class FusePad(RewriteRuleClassBase):
         )
         return _conv_of(op, padded)
 
-    def check(self, context: Any, x: ir.Value, padded: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, padded: ir.Value, out: ir.Value) -> str | None:
         given = nodes.attributes(nodes.producer(out))
         mode, pads = padding(nodes.producer(padded), len(nodes.shape(x)))
         if pads is None or mode not in PAD_MODES:
-            return result.fail("the padding depends on data, or is neither zeros, reflect nor edge")
+            return "the padding depends on data, or is neither zeros, reflect nor edge"
         if any(begin or end for begin, end in pads[:2]) or any(p < 0 for b in pads for p in b):
-            return result.fail("it pads samples or channels, or crops")
+            return "it pads samples or channels, or crops"
         if "pad_mode" in given or "upsample" in given:
-            return result.fail("the convolution already pads in another way")
+            return "the convolution already pads in another way"
         if mode != "constant" and any(given["pads"]):
-            return result.fail("zeros come on top of another padding")
+            return "zeros come on top of another padding"
         if mode == "reflect" and any(
             p >= size for size, b in zip(nodes.shape(x)[2:], pads[2:], strict=True) for p in b
         ):
-            return result.fail("it reflects more than once")
-        return result
+            return "it reflects more than once"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, padded: ir.Value, out: ir.Value) -> Any:
         node, pad = nodes.producer(out), nodes.producer(padded)
@@ -99,35 +98,30 @@ def padding(pad: ir.Node, rank: int) -> tuple[str, list[tuple[int, int]] | None]
     return mode, pairs
 
 
-class FuseUpsample(RewriteRuleClassBase):
+class FuseUpsample(Rule):
     """Conv(Resize(x)), nearest and by two, of images -> Conv with `upsample`."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"FuseUpsample({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any) -> Any:
-        larger = getattr(op, self.operator)(
+        larger = getattr(op, self.of)(
             x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["larger"]
         )
         return _conv_of(op, larger)
 
-    def check(self, context: Any, x: ir.Value, larger: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, larger: ir.Value, out: ir.Value) -> str | None:
         given, before = nodes.attributes(nodes.producer(larger)), nodes.shape(x)
         if given.get("mode", "nearest") != "nearest" or len(before) != 4:
-            return result.fail("not the nearest pixels of an image")
+            return "not the nearest pixels of an image"
         if nodes.shape(larger) != (*before[:2], *(2 * size for size in before[2:])):
-            return result.fail("not by two")
+            return "not by two"
         # Upsample, and Resize before opset 11, know one way alone, and do not name it.
         coordinates = given.get("coordinate_transformation_mode")
         rounding = given.get("nearest_mode", "round_prefer_floor")
         named = coordinates is not None or "nearest_mode" in given
         if named and (coordinates or "half_pixel", rounding) not in _REPEATS:
-            return result.fail("it does not repeat every pixel")
+            return "it does not repeat every pixel"
         if "upsample" in nodes.producer(out).attributes:
-            return result.fail("the convolution already upsamples")
-        return result
+            return "the convolution already upsamples"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, larger: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
@@ -135,23 +129,22 @@ class FuseUpsample(RewriteRuleClassBase):
         return nodes.rebuild(op, node, [x, *node.inputs[1:]], upsample=1, origin=origin)
 
 
-class FuseShuffle(RewriteRuleClassBase):
+class FuseShuffle(Rule):
     """DepthToSpace(Conv(x)) -> Conv with `shuffle`."""
 
     def pattern(self, op: Any) -> Any:
         product = nodes.any_product(op, "Conv", "product")
         return op.DepthToSpace(product, _allow_other_attributes=True, _outputs=["out"])
 
-    def check(self, context: Any, product: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, product: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(product)
         if "shuffle" in node.attributes or nodes.fused_inputs(node)[3] is not None:
-            return result.fail("the convolution already shuffles, or has a residual")
+            return "the convolution already shuffles, or has a residual"
         if "slopes" in node.attributes:
-            return result.fail("it has a slope for each channel before the shuffle")
+            return "it has a slope for each channel before the shuffle"
         if len(nodes.shape(out)) != 4:
-            return result.fail("not images")
-        return result
+            return "not images"
+        return None
 
     def rewrite(self, op: Any, product: ir.Value, out: ir.Value) -> Any:
         node, shuffle = nodes.producer(product), nodes.producer(out)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.normalise import Array, build
+from fastgan.plan.rewrite.rules.rule import Rule
 
 
-class MergeReshapes(RewriteRuleClassBase):
+class MergeReshapes(Rule):
     """Reshape(Normalise(Reshape(x))) back to x's own shape -> Normalise of groups of channels."""
 
     def pattern(self, op: Any, x: Any, apart: Any, back: Any) -> Any:
@@ -30,35 +30,34 @@ class MergeReshapes(RewriteRuleClassBase):
         )
         return op.Reshape(norm, back, _allow_other_attributes=True, _outputs=["out"])
 
-    def check(
+    def refuses(
         self,
-        context: Any,
         x: ir.Value,
         rows: ir.Value,
         norm: ir.Value,
         out: ir.Value,
         apart: ir.Value,
         back: ir.Value,
-    ) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(norm)
+    ) -> str | None:
+        node = nodes.producer(norm)
         given, inner, shape = nodes.attributes(node), nodes.shape(rows), nodes.shape(x)
         if nodes.shape(out) != shape or len(shape) < 3 or "activation" in given:
-            return result.fail("it does not go back to the same signals or images")
+            return "it does not go back to the same signals or images"
         per_channel = given["over"] == "space" and given["groups"] == inner[1]
         if not per_channel and not (given["over"] == "last" and len(inner) == 3):
-            return result.fail("it is not of each row by itself")
+            return "it is not of each row by itself"
         total = shape[0] * shape[1]
         if (inner[0] * inner[1]) > total or total % (inner[0] * inner[1]):
-            return result.fail("a row is not some channels of one sample")
+            return "a row is not some channels of one sample"
         if (inner[0] * inner[1]) % shape[0] or inner[0] not in (1, shape[0]):
-            return result.fail("a row is of several samples")
+            return "a row is of several samples"
         parameters = [value for value in node.inputs[1:] if value is not None]
         if given["over"] == "last" and parameters:
-            return result.fail("a scale or shift differs from pixel to pixel")
+            return "a scale or shift differs from pixel to pixel"
         constants = all(nodes.constant(value) is not None for value in parameters)
         if not constants and inner[:2] != (1, total):
-            return result.fail("a parameter depends on data")
-        return result
+            return "a parameter depends on data"
+        return None
 
     def rewrite(
         self, op: Any, x: ir.Value, rows: ir.Value, norm: ir.Value, out: ir.Value, **_: Any
@@ -93,30 +92,26 @@ class MergeReshapes(RewriteRuleClassBase):
         return build(op, out, x, *_alike(parameters, samples), **given)
 
 
-class ScaleOrShift(RewriteRuleClassBase):
+class ScaleOrShift(Rule):
     """Normalise times or plus one number per channel, or per sample and channel -> Normalise."""
-
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"ScaleOrShift({operator})")
-        self.operator = operator
 
     def pattern(self, op: Any, term: Any) -> Any:
         norm = nodes.any_product(op, "Normalise", "norm")
-        return getattr(op, self.operator)(norm, term, _outputs=["out"])
+        return getattr(op, self.of)(norm, term, _outputs=["out"])
 
-    def check(self, context: Any, term: ir.Value, norm: ir.Value, out: ir.Value) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(norm)
+    def refuses(self, term: ir.Value, norm: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(norm)
         if "activation" in node.attributes or nodes.fused_inputs(node)[3] is not None:
-            return result.fail("an activation or a residual comes between")
+            return "an activation or a residual comes between"
         if nodes.shape(out) != nodes.shape(norm):
-            return result.fail("the term broadcasts the norm")
-        if _parameters(node, self.operator, term) is None:
-            return result.fail("the term differs from pixel to pixel, or depends on other data")
-        return result
+            return "the term broadcasts the norm"
+        if _parameters(node, self.of, term) is None:
+            return "the term differs from pixel to pixel, or depends on other data"
+        return None
 
     def rewrite(self, op: Any, term: ir.Value, norm: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(norm)
-        found = _parameters(node, self.operator, term)
+        found = _parameters(node, self.of, term)
         assert found is not None
         samples, channels = nodes.shape(norm)[:2]
         parameters: list[ir.Value | Array | None] = []

@@ -13,38 +13,33 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 Array = np.ndarray[Any, Any]
 
 
-class FoldBatchNorm(RewriteRuleClassBase):
+class FoldBatchNorm(Rule):
     """BatchNormalization(product(x)) -> product(x)."""
-
-    def __init__(self, product: str) -> None:
-        super().__init__(f"FoldBatchNorm({product})")
-        self.product = product
 
     def pattern(self, op: Any) -> Any:
         return op.BatchNormalization(
-            nodes.any_product(op, self.product, "product"),
+            nodes.any_product(op, self.of, "product"),
             _allow_other_inputs=True,
             _allow_other_attributes=True,
             _outputs=["out"],
         )
 
-    def check(self, context: Any, product: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, product: ir.Value, out: ir.Value) -> str | None:
         node, norm = nodes.producer(product), nodes.producer(out)
         if "activation" in node.attributes or nodes.fused_inputs(node)[3] is not None:
-            return result.fail("an activation or a residual comes between")
+            return "an activation or a residual comes between"
         if nodes.attributes(norm).get("training_mode", 0):
-            return result.fail("the norm uses the batch's own statistics")
+            return "the norm uses the batch's own statistics"
         if any(nodes.constant(value) is None for value in norm.inputs[1:]):
-            return result.fail("a parameter of the norm depends on data")
-        return result
+            return "a parameter of the norm depends on data"
+        return None
 
     def rewrite(self, op: Any, product: ir.Value, out: ir.Value) -> Any:
         node, norm = nodes.producer(product), nodes.producer(out)
@@ -55,12 +50,12 @@ class FoldBatchNorm(RewriteRuleClassBase):
         factor = scale / np.sqrt(variance + nodes.attributes(norm).get("epsilon", 1e-5))
         old_weight, old_bias = nodes.constant(weight), nodes.constant(bias)
         assert old_weight is not None
-        if self.product == "Linear":
+        if self.of == "Linear":
             # The columns of rows that become images are in the order [C, *size].
             pixels = old_weight.shape[1] // factor.size
             factor, shift, mean = (np.repeat(v, pixels) for v in (factor, shift, mean))
         group = nodes.attributes(node).get("group", 1)
-        new_weight = scale_outputs(self.product, old_weight, factor, group)
+        new_weight = scale_outputs(self.of, old_weight, factor, group)
         new_bias = (-mean if old_bias is None else old_bias - mean) * factor + shift
         return nodes.rebuild(
             op,

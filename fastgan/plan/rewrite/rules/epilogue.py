@@ -6,37 +6,32 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.activations import OPERATORS
 from fastgan.plan.rewrite.rules import activations as spellings
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 
-class AddBias(RewriteRuleClassBase):
+class AddBias(Rule):
     """product + constant per output channel -> the product's bias."""
 
-    def __init__(self, product: str) -> None:
-        super().__init__(f"AddBias({product})")
-        self.product = product
-
     def pattern(self, op: Any, term: Any) -> Any:
-        return op.Add(nodes.any_product(op, self.product, "product"), term, _outputs=["out"])
+        return op.Add(nodes.any_product(op, self.of, "product"), term, _outputs=["out"])
 
-    def check(self, context: Any, term: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, term: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
         node, constant = nodes.producer(product), nodes.constant(term)
         if constant is None:
-            return result.fail("the term depends on data")
+            return "the term depends on data"
         if {"activation", "shuffle"} & node.attributes.keys():
-            return result.fail("the product already has an activation or a shuffle")
+            return "the product already has an activation or a shuffle"
         if "shape" in node.attributes:
-            return result.fail("the product is already unflattened")
+            return "the product is already unflattened"
         if nodes.shape(out) != nodes.shape(product):
-            return result.fail("the term broadcasts the product")
+            return "the term broadcasts the product"
         if not nodes.per_channel(constant, nodes.shape(product)):
-            return result.fail("the term differs from pixel to pixel")
-        return result
+            return "the term differs from pixel to pixel"
+        return None
 
     def rewrite(self, op: Any, term: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
@@ -51,11 +46,11 @@ class AddBias(RewriteRuleClassBase):
         )
 
 
-class FuseActivation(RewriteRuleClassBase):
+class FuseActivation(Rule):
     """activation(product) -> the product with that activation in its epilogue."""
 
     def __init__(self, product: str, operator: str) -> None:
-        super().__init__(f"FuseActivation({product}, {operator})")
+        super().__init__(f"{product}, {operator}")
         self.product, self.operator = product, operator
 
     def pattern(self, op: Any) -> Any:
@@ -65,13 +60,12 @@ class FuseActivation(RewriteRuleClassBase):
             product, _allow_other_attributes=True, _outputs=["out"], **domain
         )
 
-    def check(self, context: Any, product: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, product: ir.Value, out: ir.Value) -> str | None:
         if "activation" in nodes.producer(product).attributes:
-            return result.fail("the product already has an activation")
+            return "the product already has an activation"
         if spellings.named(nodes.producer(out)) is None:
-            return result.fail("an epilogue has no such activation")
-        return result
+            return "an epilogue has no such activation"
+        return None
 
     def rewrite(self, op: Any, product: ir.Value, out: ir.Value) -> Any:
         node, after = nodes.producer(product), nodes.producer(out)
@@ -85,30 +79,26 @@ class FuseActivation(RewriteRuleClassBase):
         )
 
 
-class FuseSlopes(RewriteRuleClassBase):
+class FuseSlopes(Rule):
     """PRelu(product), a constant slope for each channel -> the product with `slopes`.
 
     They are one for each channel of the output, behind a shuffle if there is one.
     """
 
-    def __init__(self, product: str) -> None:
-        super().__init__(f"FuseSlopes({product})")
-        self.product = product
-
     def pattern(self, op: Any, slope: Any) -> Any:
-        return op.PRelu(nodes.any_product(op, self.product, "product"), slope, _outputs=["out"])
+        return op.PRelu(nodes.any_product(op, self.of, "product"), slope, _outputs=["out"])
 
-    def check(self, context: Any, slope: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
-        result, constant = MatchResult(), nodes.constant(slope)
+    def refuses(self, slope: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
+        constant = nodes.constant(slope)
         if "activation" in nodes.producer(product).attributes:
-            return result.fail("the product already has an activation")
+            return "the product already has an activation"
         if constant is None or nodes.shape(out) != nodes.shape(product):
-            return result.fail("the slopes depend on data")
+            return "the slopes depend on data"
         if not nodes.per_channel(constant, nodes.shape(product)):
-            return result.fail("the slopes differ from pixel to pixel")
+            return "the slopes differ from pixel to pixel"
         if nodes.attributes(nodes.producer(product)).get("over") == "last":
-            return result.fail("the channels are not the last axis")
-        return result
+            return "the channels are not the last axis"
+        return None
 
     def rewrite(self, op: Any, slope: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node, after, constant = nodes.producer(product), nodes.producer(out), nodes.constant(slope)

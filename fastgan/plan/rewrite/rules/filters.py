@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.addressing import padding
+from fastgan.plan.rewrite.rules.rule import Rule
 
 #: Multiplications per output element that one pass over memory is worth, as on a CPU: 8 bytes of
 #: fp32 at some 10 GB/s and core, beside some 60 G multiplications. A 3x3 kernel of C channels
@@ -27,7 +27,7 @@ PASS_WORTH = 48
 FEW_CHANNELS = 4
 
 
-class StuffZeros(RewriteRuleClassBase):
+class StuffZeros(Rule):
     """Reshape(Pad(Reshape(images))), zeros behind every pixel -> ConvTranspose of 1x1."""
 
     def pattern(self, op: Any, x: Any) -> Any:
@@ -42,13 +42,12 @@ class StuffZeros(RewriteRuleClassBase):
             stuffed, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
         )
 
-    def check(self, context: Any, x: ir.Value, stuffed: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, stuffed: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
-            return result.fail("of integers")
+            return "of integers"
         if self._strides(x, stuffed, out) is None:
-            return result.fail("not zeros behind every pixel of images")
-        return result
+            return "not zeros behind every pixel of images"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, stuffed: ir.Value, out: ir.Value) -> Any:
         found = self._strides(x, stuffed, out)
@@ -106,7 +105,7 @@ def _ends_in(shape: tuple[int, ...], lead: int, size: list[int]) -> bool:
     return before == lead and tail == [s for s in size if s != 1]
 
 
-class FilterIntoTranspose(RewriteRuleClassBase):
+class FilterIntoTranspose(Rule):
     """Depthwise Conv(ConvTranspose(x)) -> ConvTranspose(x) with a larger kernel, where it pays."""
 
     def pattern(self, op: Any) -> Any:
@@ -119,8 +118,7 @@ class FilterIntoTranspose(RewriteRuleClassBase):
             _outputs=["out"],
         )
 
-    def check(self, context: Any, larger: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, larger: ir.Value, out: ir.Value) -> str | None:
         node, filtering = nodes.producer(larger), nodes.producer(out)
         given, after = nodes.attributes(node), nodes.attributes(filtering)
         weight, taps = (nodes.constant(n.inputs[1]) for n in (node, filtering))
@@ -129,27 +127,27 @@ class FilterIntoTranspose(RewriteRuleClassBase):
         channels = nodes.shape(larger)[1]
         behind = [*nodes.all_inputs(node)[2:4], *nodes.all_inputs(filtering)[2:]]
         if any(behind) or {"activation"} & {*given, *after}:
-            return result.fail("something comes between, or behind the filter")
+            return "something comes between, or behind the filter"
         if taps.shape[:2] != (channels, 1) or after["group"] != channels or taps.ndim != 4:
-            return result.fail("not a filter of each channel")
+            return "not a filter of each channel"
         if any(s != 1 for key in ("strides", "dilations") for s in after[key]):
-            return result.fail("the filter has strides or dilations")
+            return "the filter has strides or dilations"
         if {"pad_mode", "upsample", "shuffle"} & after.keys():
-            return result.fail("the filter pads with other than zeros")
+            return "the filter pads with other than zeros"
         if any(d != 1 for d in given["dilations"]) or any(given["pads"]):
-            return result.fail("the transposed convolution is dilated, or crops what it would read")
+            return "the transposed convolution is dilated, or crops what it would read"
         if any(p >= t for p, t in zip(after["pads"], taps.shape[2:] * 2, strict=True)):
-            return result.fail("the filter pads by more than itself")
+            return "the filter pads by more than itself"
         extra = _crop(given, after, taps.shape[2:])[1]
         if any(e >= s for e, s in zip(extra, given["strides"], strict=True)):
-            return result.fail("more output padding than a stride")
+            return "more output padding than a stride"
         kernel, strides = weight.shape[2:], prod(given["strides"])
         inputs = weight.shape[0] // given["group"]
         bigger = prod(k + t - 1 for k, t in zip(kernel, taps.shape[2:], strict=True))
         before = inputs * prod(kernel) / strides + prod(taps.shape[2:]) + PASS_WORTH
         if inputs * bigger / strides > before:
-            return result.fail("the larger kernel costs more than the filter")
-        return result
+            return "the larger kernel costs more than the filter"
+        return None
 
     def rewrite(self, op: Any, larger: ir.Value, out: ir.Value) -> Any:
         node, filtering = nodes.producer(larger), nodes.producer(out)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -28,16 +28,12 @@ def _is_scale(value: ir.Value, of: ir.Value) -> bool:
     return scale in {(n, shape[1], *[1] * (len(shape) - 2)) for n in (1, shape[0])}
 
 
-class ScaleInput(RewriteRuleClassBase):
+class ScaleInput(Rule):
     """Conv(x * scale) -> Conv with `scale_in`."""
-
-    def __init__(self, product: str) -> None:
-        super().__init__(f"ScaleInput({product})")
-        self.product = product
 
     def pattern(self, op: Any, x: Any, scale: Any) -> Any:
         scaled = op.Mul(x, scale, _outputs=["scaled"])
-        return getattr(op, self.product)(
+        return getattr(op, self.of)(
             scaled,
             _domain=nodes.DOMAIN,
             _allow_other_inputs=True,
@@ -45,17 +41,15 @@ class ScaleInput(RewriteRuleClassBase):
             _outputs=["out"],
         )
 
-    def check(
-        self, context: Any, x: ir.Value, scale: ir.Value, scaled: ir.Value, out: ir.Value
-    ) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(out)
+    def refuses(self, x: ir.Value, scale: ir.Value, scaled: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(out)
         if nodes.constant(x) is not None or nodes.shape(x) != nodes.shape(scaled):
-            return result.fail("the images are constant")
+            return "the images are constant"
         if not _is_scale(scale, x):
-            return result.fail("not one number for each channel")
+            return "not one number for each channel"
         if nodes.all_inputs(node)[4] is not None or nodes.attributes(node)["group"] != 1:
-            return result.fail("grouped, or already scaled")
-        return result
+            return "grouped, or already scaled"
+        return None
 
     def rewrite(
         self, op: Any, x: ir.Value, scale: ir.Value, scaled: ir.Value, out: ir.Value
@@ -66,25 +60,21 @@ class ScaleInput(RewriteRuleClassBase):
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(times, node))
 
 
-class ScaleOutput(RewriteRuleClassBase):
+class ScaleOutput(Rule):
     """Conv(x) * scale -> Conv with `scale_out`."""
 
-    def __init__(self, product: str) -> None:
-        super().__init__(f"ScaleOutput({product})")
-        self.product = product
-
     def pattern(self, op: Any, scale: Any) -> Any:
-        return op.Mul(nodes.any_product(op, self.product, "product"), scale, _outputs=["out"])
+        return op.Mul(nodes.any_product(op, self.of, "product"), scale, _outputs=["out"])
 
-    def check(self, context: Any, scale: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(product)
+    def refuses(self, scale: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(product)
         if not _is_scale(scale, product):
-            return result.fail("not one number for each channel")
+            return "not one number for each channel"
         if any(nodes.all_inputs(node)[2:4]) or {"activation", "shuffle"} & node.attributes.keys():
-            return result.fail("something comes between")
+            return "something comes between"
         if nodes.all_inputs(node)[5] is not None:
-            return result.fail("already scaled")
-        return result
+            return "already scaled"
+        return None
 
     def rewrite(self, op: Any, scale: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
@@ -93,18 +83,14 @@ class ScaleOutput(RewriteRuleClassBase):
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
 
 
-class ScaleBeforeFilter(RewriteRuleClassBase):
+class ScaleBeforeFilter(Rule):
     """filter(product) * scale -> filter(product * scale): of each channel by itself, they commute.
 
     So the filter is free to join the product, and the scale is the product's.
     """
 
-    def __init__(self, product: str) -> None:
-        super().__init__(f"ScaleBeforeFilter({product})")
-        self.product = product
-
     def pattern(self, op: Any, scale: Any) -> Any:
-        product = nodes.any_product(op, self.product, "product")
+        product = nodes.any_product(op, self.of, "product")
         filtered = op.Conv(
             product,
             _domain=nodes.DOMAIN,
@@ -114,27 +100,22 @@ class ScaleBeforeFilter(RewriteRuleClassBase):
         )
         return op.Mul(filtered, scale, _outputs=["out"])
 
-    def check(
-        self,
-        context: Any,
-        scale: ir.Value,
-        product: ir.Value,
-        filtered: ir.Value,
-        out: ir.Value,
-    ) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(filtered)
+    def refuses(
+        self, scale: ir.Value, product: ir.Value, filtered: ir.Value, out: ir.Value
+    ) -> str | None:
+        node = nodes.producer(filtered)
         channels = nodes.shape(product)[1]
         if not _is_scale(scale, product) or nodes.shape(filtered)[1] != channels:
-            return result.fail("not one number for each channel")
+            return "not one number for each channel"
         if nodes.attributes(node)["group"] != channels:
-            return result.fail("not a filter of each channel")
+            return "not a filter of each channel"
         behind = {"activation", "shuffle"} & node.attributes.keys()
         if any(nodes.all_inputs(node)[2:]) or behind:
-            return result.fail("something comes between")
+            return "something comes between"
         before = nodes.producer(product)
         if any(nodes.all_inputs(before)[2:4]) or "activation" in before.attributes:
-            return result.fail("the product is finished")
-        return result
+            return "the product is finished"
+        return None
 
     def rewrite(
         self,
@@ -152,27 +133,23 @@ class ScaleBeforeFilter(RewriteRuleClassBase):
         return nodes.rebuild(op, node, [scaled, *node.inputs[1:]], origin=nodes.origin(node))
 
 
-class AddNoise(RewriteRuleClassBase):
+class AddNoise(Rule):
     """convolution(x) + one map for all channels -> the convolution with a residual."""
 
-    def __init__(self, product: str) -> None:
-        super().__init__(f"AddNoise({product})")
-        self.product = product
-
     def pattern(self, op: Any, noise: Any) -> Any:
-        return op.Add(nodes.any_product(op, self.product, "product"), noise, _outputs=["out"])
+        return op.Add(nodes.any_product(op, self.of, "product"), noise, _outputs=["out"])
 
-    def check(self, context: Any, noise: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(product)
+    def refuses(self, noise: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(product)
         shape = nodes.shape(product)
         maps = {(n, 1, *shape[2:]) for n in (1, shape[0])}
         if _aligned(noise, len(shape)) not in maps or shape[1] == 1:
-            return result.fail("not a map for all channels")
+            return "not a map for all channels"
         if nodes.all_inputs(node)[3] is not None or {"activation", "shuffle"} & set(
             node.attributes
         ):
-            return result.fail("the convolution already has an activation or a residual")
-        return result
+            return "the convolution already has an activation or a residual"
+        return None
 
     def rewrite(self, op: Any, noise: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
@@ -187,28 +164,24 @@ def _aligned(value: ir.Value, rank: int) -> tuple[int, ...]:
     return (*[1] * (rank - len(shape)), *shape)
 
 
-class FoldGain(RewriteRuleClassBase):
+class FoldGain(Rule):
     """relu(product) * number -> relu(product, scaled), for a number above zero; leaky relu too."""
 
-    def __init__(self, product: str) -> None:
-        super().__init__(f"FoldGain({product})")
-        self.product = product
-
     def pattern(self, op: Any, gain: Any) -> Any:
-        return op.Mul(nodes.any_product(op, self.product, "product"), gain, _outputs=["out"])
+        return op.Mul(nodes.any_product(op, self.of, "product"), gain, _outputs=["out"])
 
-    def check(self, context: Any, gain: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
-        result, node, number = MatchResult(), nodes.producer(product), nodes.constant(gain)
+    def refuses(self, gain: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
+        node, number = nodes.producer(product), nodes.constant(gain)
         if number is None or number.size != 1 or not 0 < number.reshape(-1)[0] < np.inf:
-            return result.fail("not a number above zero")
+            return "not a number above zero"
         if nodes.attributes(node).get("activation") not in ("relu", "leaky_relu"):
-            return result.fail("not behind a relu")
+            return "not behind a relu"
         if nodes.shape(out) != nodes.shape(product):
-            return result.fail("the number broadcasts the product")
+            return "the number broadcasts the product"
         residual = nodes.all_inputs(node)[3]
         if residual is not None and nodes.shape(residual)[1] != 1:
-            return result.fail("a residual would take a pass of its own to scale")
-        return result
+            return "a residual would take a pass of its own to scale"
+        return None
 
     def rewrite(self, op: Any, gain: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node, number = nodes.producer(product), nodes.constant(gain)
@@ -228,7 +201,7 @@ class FoldGain(RewriteRuleClassBase):
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
 
 
-class KeepInRange(RewriteRuleClassBase):
+class KeepInRange(Rule):
     """sqrt of sums of squares -> the root of smaller sums, which fp16 can hold, times a number.
 
     Weights of unit variance and 512 channels give sums of 4608 times the square of a style; where
@@ -240,14 +213,14 @@ class KeepInRange(RewriteRuleClassBase):
         root = op.Sqrt(nodes.any_product(op, "Linear", "sums"))
         return op.Reciprocal(root, _outputs=["out"])
 
-    def check(self, context: Any, sums: ir.Value, out: ir.Value) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(sums)
+    def refuses(self, sums: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(sums)
         weight = nodes.constant(node.inputs[1])
         if weight is None or "activation" in node.attributes or (weight < 0).any():
-            return result.fail("not sums of squares")
+            return "not sums of squares"
         if _power(weight) <= 1:
-            return result.fail("the sums are small")
-        return result
+            return "the sums are small"
+        return None
 
     def rewrite(self, op: Any, sums: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(sums)
@@ -266,19 +239,19 @@ class KeepInRange(RewriteRuleClassBase):
         return op.Div(op.initializer(number, name=f"{out.name}.number"), root)
 
 
-class DivideAsReciprocal(RewriteRuleClassBase):
+class DivideAsReciprocal(Rule):
     """1 / x -> Reciprocal(x)."""
 
     def pattern(self, op: Any, number: Any, x: Any) -> Any:
         return op.Div(number, x, _outputs=["out"])
 
-    def check(self, context: Any, number: ir.Value, x: ir.Value, out: ir.Value) -> MatchResult:
-        result, constant = MatchResult(), nodes.constant(number)
+    def refuses(self, number: ir.Value, x: ir.Value, out: ir.Value) -> str | None:
+        constant = nodes.constant(number)
         if constant is None or constant.size != 1 or constant.reshape(-1)[0] != 1:
-            return result.fail("not one")
+            return "not one"
         if nodes.shape(out) != nodes.shape(x) or out.dtype not in _FLOATS:
-            return result.fail("not of the same shape, or whole numbers")
-        return result
+            return "not of the same shape, or whole numbers"
+        return None
 
     def rewrite(self, op: Any, number: ir.Value, x: ir.Value, out: ir.Value) -> Any:
         return op.Reciprocal(x)

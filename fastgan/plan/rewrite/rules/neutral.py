@@ -5,31 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 #: The number that each operator leaves its other operand alone with.
 _NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
 
 
-class DropNeutral(RewriteRuleClassBase):
+class DropNeutral(Rule):
     """Mul(x, 1), Div(x, 1), Add(x, 0), Sub(x, 0) -> x."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"DropNeutral({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any, number: Any) -> Any:
-        return getattr(op, self.operator)(x, number, _outputs=["out"])
+        return getattr(op, self.of)(x, number, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, number: ir.Value, out: ir.Value) -> MatchResult:
-        result, constant = MatchResult(), nodes.constant(number)
+    def refuses(self, x: ir.Value, number: ir.Value, out: ir.Value) -> str | None:
+        constant = nodes.constant(number)
         if constant is None or constant.size != 1:
-            return result.fail("the other operand is no number")
-        if constant.item() != _NEUTRAL[self.operator] or nodes.shape(x) != nodes.shape(out):
-            return result.fail("it changes something")
-        return result
+            return "the other operand is no number"
+        if constant.item() != _NEUTRAL[self.of] or nodes.shape(x) != nodes.shape(out):
+            return "it changes something"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, number: ir.Value, out: ir.Value) -> Any:
         return op.Identity(x)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.ops.convolution import conv_pads, conv_transpose_geometry
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 
 def _is_constant(value: ir.Value | None) -> bool:
@@ -37,19 +37,18 @@ def _geometry(node: ir.Node) -> tuple[dict[str, Any], list[int], list[int], list
     return given, size, kernel, strides, dilations
 
 
-class NormaliseConv(RewriteRuleClassBase):
+class NormaliseConv(Rule):
     """Conv with a constant weight -> fastgan.Conv."""
 
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Conv(x, _allow_other_inputs=True, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
-            return result.fail("of integers")
+            return "of integers"
         if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
-            return result.fail("the weight or bias depends on data")
-        return result
+            return "the weight or bias depends on data"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
@@ -67,7 +66,7 @@ class NormaliseConv(RewriteRuleClassBase):
         return op.Conv(*node.inputs, _domain=nodes.DOMAIN, **explicit)
 
 
-class NormaliseConvTranspose(RewriteRuleClassBase):
+class NormaliseConvTranspose(Rule):
     """ConvTranspose with a constant weight -> fastgan.ConvTranspose.
 
     On a 1x1 input without pads every output pixel is a product of its own: that is a Linear, as
@@ -77,13 +76,12 @@ class NormaliseConvTranspose(RewriteRuleClassBase):
     def pattern(self, op: Any, x: Any) -> Any:
         return op.ConvTranspose(x, _allow_other_inputs=True, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
-            return result.fail("of integers")
+            return "of integers"
         if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
-            return result.fail("the weight or bias depends on data")
-        return result
+            return "the weight or bias depends on data"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
@@ -130,25 +128,24 @@ class NormaliseConvTranspose(RewriteRuleClassBase):
         return op.ConvTranspose(*node.inputs, _domain=nodes.DOMAIN, **explicit)
 
 
-class NormaliseGemm(RewriteRuleClassBase):
+class NormaliseGemm(Rule):
     """Gemm with a constant matrix -> fastgan.Linear, alpha and beta folded."""
 
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Gemm(x, _allow_other_inputs=True, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
         if not nodes.is_float(out):
-            return result.fail("of integers")
+            return "of integers"
         if nodes.attributes(node).get("transA", 0):
-            return result.fail("the data are transposed")
+            return "the data are transposed"
         if not all(_is_constant(v) for v in node.inputs[1:] if v is not None):
-            return result.fail("the matrix or the bias depends on data")
+            return "the matrix or the bias depends on data"
         bias = nodes.constant([*node.inputs, None][2])
         if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
-            return result.fail("the bias differs from row to row")
-        return result
+            return "the bias differs from row to row"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
@@ -165,21 +162,20 @@ class NormaliseGemm(RewriteRuleClassBase):
         return op.Linear(*inputs, _domain=nodes.DOMAIN, origin=nodes.origin(node))
 
 
-class NormaliseMatMul(RewriteRuleClassBase):
+class NormaliseMatMul(Rule):
     """MatMul of rows with a constant matrix -> fastgan.Linear."""
 
     def pattern(self, op: Any, x: Any, matrix: Any) -> Any:
         return op.MatMul(x, matrix, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, matrix: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, matrix: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
-            return result.fail("of integers")
+            return "of integers"
         if not _is_constant(matrix):
-            return result.fail("the matrix depends on data")
+            return "the matrix depends on data"
         if len(nodes.shape(x)) != 2 or len(nodes.shape(matrix)) != 2:
-            return result.fail("not two matrices")
-        return result
+            return "not two matrices"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, matrix: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 from fastgan.plan.rewrite.rules.standardise import Standardised, standardised
 
 Array = np.ndarray[Any, Any]
@@ -57,36 +57,30 @@ def _all(parameter: ir.Value | Array | None, number: float) -> bool:
     return array is not None and bool((array == number).all())
 
 
-class NormaliseInstanceNorm(RewriteRuleClassBase):
+class NormaliseInstanceNorm(Rule):
     """InstanceNormalization, and BatchNormalization of one sample by its own statistics."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"NormaliseInstanceNorm({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any, gamma: Any, beta: Any) -> Any:
-        return getattr(op, self.operator)(
+        return getattr(op, self.of)(
             *(x, gamma, beta),
             _allow_other_inputs=True,
             _allow_other_attributes=True,
             _outputs=["out"],
         )
 
-    def check(
-        self, context: Any, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value
-    ) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(out)
-        if self.operator == "BatchNormalization":
+    def refuses(self, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(out)
+        if self.of == "BatchNormalization":
             if not nodes.attributes(node).get("training_mode", 0) or nodes.shape(x)[0] != 1:
-                return result.fail("it has statistics of its own, or of several samples")
+                return "it has statistics of its own, or of several samples"
             if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
-                return result.fail("its statistics are used")
+                return "its statistics are used"
         if len(nodes.shape(x)) < 3 or len(nodes.shape(gamma)) != 1:
-            return result.fail("not signals, images or volumes with a scale per channel")
+            return "not signals, images or volumes with a scale per channel"
         constants = all(nodes.constant(value) is not None for value in (gamma, beta))
         if not constants and nodes.shape(x)[0] != 1:
-            return result.fail("a parameter depends on data")
-        return result
+            return "a parameter depends on data"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> Any:
         node, channels = nodes.producer(out), nodes.shape(x)[1]
@@ -110,19 +104,16 @@ class NormaliseInstanceNorm(RewriteRuleClassBase):
         )
 
 
-class NormaliseGroupNorm(RewriteRuleClassBase):
+class NormaliseGroupNorm(Rule):
     """GroupNormalization with constant parameters, per channel or (before opset 21) per group."""
 
     def pattern(self, op: Any, x: Any, gamma: Any, beta: Any) -> Any:
         return op.GroupNormalization(x, gamma, beta, _allow_other_attributes=True, _outputs=["out"])
 
-    def check(
-        self, context: Any, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value
-    ) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> str | None:
         if any(nodes.constant(value) is None for value in (gamma, beta)):
-            return result.fail("a parameter depends on data")
-        return result
+            return "a parameter depends on data"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> Any:
         node, channels = nodes.producer(out), nodes.shape(x)[1]
@@ -147,37 +138,33 @@ class NormaliseGroupNorm(RewriteRuleClassBase):
         )
 
 
-class NormaliseRows(RewriteRuleClassBase):
+class NormaliseRows(Rule):
     """LayerNormalization and RMSNormalization over the last axis, parameters constant."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"NormaliseRows({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any, gamma: Any) -> Any:
-        return getattr(op, self.operator)(
+        return getattr(op, self.of)(
             x, gamma, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
         )
 
-    def check(self, context: Any, x: ir.Value, gamma: ir.Value, out: ir.Value) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(out)
+    def refuses(self, x: ir.Value, gamma: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(out)
         rank = len(nodes.shape(x))
         if nodes.attributes(node).get("axis", -1) not in (-1, rank - 1):
-            return result.fail("over more than the last axis")
+            return "over more than the last axis"
         if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
-            return result.fail("its statistics are used")
+            return "its statistics are used"
         for value in node.inputs[1:]:
             if value is not None and nodes.constant(value) is None:
-                return result.fail("a parameter depends on data")
+                return "a parameter depends on data"
         if nodes.shape(gamma) != nodes.shape(x)[-1:]:
-            return result.fail("the scale is not as long as the last axis")
-        return result
+            return "the scale is not as long as the last axis"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, gamma: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
         epsilon = float(nodes.attributes(node).get("epsilon", 1e-5))
         beta = [*node.inputs, None][2]
-        centre = int(self.operator == "LayerNormalization")
+        centre = int(self.of == "LayerNormalization")
         return build(
             op,
             out,
@@ -191,24 +178,19 @@ class NormaliseRows(RewriteRuleClassBase):
         )
 
 
-class NormaliseByHand(RewriteRuleClassBase):
+class NormaliseByHand(Rule):
     """(x - mean) / sqrt(variance + epsilon), or x / sqrt(mean square + epsilon), spelt out."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"NormaliseByHand({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, a: Any, b: Any) -> Any:
-        return getattr(op, self.operator)(a, b, _outputs=["out"])
+        return getattr(op, self.of)(a, b, _outputs=["out"])
 
-    def check(self, context: Any, a: ir.Value, b: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
-        if _found(a, b, self.operator, out) is None:
-            return result.fail("no norm")
-        return result
+    def refuses(self, a: ir.Value, b: ir.Value, out: ir.Value) -> str | None:
+        if _found(a, b, self.of, out) is None:
+            return "no norm"
+        return None
 
     def rewrite(self, op: Any, a: ir.Value, b: ir.Value, out: ir.Value) -> Any:
-        found = _found(a, b, self.operator, out)
+        found = _found(a, b, self.of, out)
         assert found is not None
         gamma = None
         if found.gain != 1.0:

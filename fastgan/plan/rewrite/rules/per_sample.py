@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.factors import Factor, Label, Labels
+from fastgan.plan.rewrite.rules.rule import Rule
 
 Run = tuple[Label, ...]
 
@@ -114,29 +114,24 @@ def _of_first(factor: Factor, repeated: frozenset[Label]) -> Factor:
     return Factor(ir.Value(name=name, const_value=ir.tensor(array[keep])), axes, factor.inverse)
 
 
-class ShareWeight(RewriteRuleClassBase):
+class ShareWeight(Rule):
     """Conv with weights of each sample's own -> Mul, Conv with one weight, Mul."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"ShareWeight({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.operator)(
+        return getattr(op, self.of)(
             x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
         )
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
         if nodes.constant(node.inputs[1]) is not None:
-            return result.fail("the weight is constant")
+            return "the weight is constant"
         if len(node.inputs) > 2 and node.inputs[2] is not None:
-            return result.fail("it has a bias, which no scale of the weights scales")
+            return "it has a bias, which no scale of the weights scales"
         if nodes.shape(x)[0] != 1:
-            return result.fail("the samples do not lie side by side as channels")
+            return "the samples do not lie side by side as channels"
         found = _take_apart(node)
-        return result.fail(found) if isinstance(found, str) else result
+        return found if isinstance(found, str) else None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
@@ -177,25 +172,20 @@ class ShareWeight(RewriteRuleClassBase):
         return op.Reshape(y, op.initializer(flat))
 
 
-class SumOfSquares(RewriteRuleClassBase):
+class SumOfSquares(Rule):
     """ReduceSum of a constant times scales of fewer axes -> MatMul of the two.
 
     Worth it only where the product is larger than the scales: a norm of data stays what it is.
     """
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"SumOfSquares({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.operator)(
+        return getattr(op, self.of)(
             x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
         )
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         found = self._sum(nodes.producer(out))
-        return result.fail(found) if isinstance(found, str) else result
+        return found if isinstance(found, str) else None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         found = self._sum(nodes.producer(out))
@@ -210,7 +200,7 @@ class SumOfSquares(RewriteRuleClassBase):
         y = nodes.shaped(y, [sizes[0], sizes[2]], x.type)
         shape = ir.tensor(np.array(nodes.shape(out), np.int64), name=f"{out.name}.shape")
         y = op.Reshape(y, op.initializer(shape))
-        if self.operator != "ReduceL2":
+        if self.of != "ReduceL2":
             return y
         return op.Sqrt(nodes.shaped(y, nodes.shape(out), x.type))
 
@@ -221,7 +211,7 @@ class SumOfSquares(RewriteRuleClassBase):
             return "the axes depend on data, or it sums no weights"
         labels = Labels()
         product = labels.product_of(x)
-        factors = product.factors * (1 if self.operator == "ReduceSum" else 2)
+        factors = product.factors * (1 if self.of == "ReduceSum" else 2)
         shared = [f for f in factors if f.constant is not None]
         scales = [f for f in factors if f.constant is None]
         of_scales = frozenset(label for f in scales for label in f.labels)

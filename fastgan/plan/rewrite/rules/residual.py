@@ -5,31 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 
-class AddResidual(RewriteRuleClassBase):
+class AddResidual(Rule):
     """Add(product(x), other) -> product(x, residual=other)."""
 
-    def __init__(self, product: str) -> None:
-        super().__init__(f"AddResidual({product})")
-        self.product = product
-
     def pattern(self, op: Any, other: Any) -> Any:
-        return op.Add(nodes.any_product(op, self.product, "product"), other, _outputs=["out"])
+        return op.Add(nodes.any_product(op, self.of, "product"), other, _outputs=["out"])
 
-    def check(self, context: Any, other: ir.Value, product: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, other: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(product)
         if "activation" in node.attributes or nodes.fused_inputs(node)[3] is not None:
-            return result.fail("the product already has an activation or a residual")
+            return "the product already has an activation or a residual"
         if other is product or nodes.constant(other) is not None:
-            return result.fail("the other term is the product itself or a constant")
+            return "the other term is the product itself or a constant"
         if nodes.shape(other) != nodes.shape(product):
-            return result.fail("one of the two broadcasts")
-        return result
+            return "one of the two broadcasts"
+        return None
 
     def rewrite(self, op: Any, other: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)

@@ -9,39 +9,36 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.batch_norm import scale_outputs
+from fastgan.plan.rewrite.rules.rule import Rule
 
 
-class FoldScale(RewriteRuleClassBase):
+class FoldScale(Rule):
     """Mul or Div of a product by a constant per output channel -> the product."""
 
     def __init__(self, product: str, operator: str) -> None:
-        super().__init__(f"FoldScale({product}, {operator})")
+        super().__init__(f"{product}, {operator}")
         self.product, self.operator = product, operator
 
     def pattern(self, op: Any, factor: Any) -> Any:
         product = nodes.any_product(op, self.product, "product")
         return getattr(op, self.operator)(product, factor, _outputs=["out"])
 
-    def check(
-        self, context: Any, factor: ir.Value, product: ir.Value, out: ir.Value
-    ) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, factor: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
         node, constant = nodes.producer(product), nodes.constant(factor)
         if constant is None:
-            return result.fail("the factor depends on data")
+            return "the factor depends on data"
         if "activation" in node.attributes or nodes.fused_inputs(node)[3] is not None:
-            return result.fail("an activation or a residual comes between")
+            return "an activation or a residual comes between"
         if nodes.shape(out) != nodes.shape(product):
-            return result.fail("the factor broadcasts the product")
+            return "the factor broadcasts the product"
         if not nodes.per_channel(constant, nodes.shape(product)):
-            return result.fail("the factor differs from pixel to pixel")
+            return "the factor differs from pixel to pixel"
         if not np.isfinite(constant).all() or (self.operator == "Div" and not constant.all()):
-            return result.fail("the factor is not finite")
-        return result
+            return "the factor is not finite"
+        return None
 
     def rewrite(self, op: Any, factor: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.ops.registry import all_ops, find
 from fastgan.plan.rewrite.rules import helpers as nodes
+from fastgan.plan.rewrite.rules.rule import Rule
 
 _UNARY, _BINARY = (
     sorted({op.name for op in all_ops() if op.elementwise and op.arity in arities})
@@ -36,7 +36,7 @@ def _transposed(op: Any, bound_to: str, of: Any) -> Any:
     return op.Transpose(of, _allow_other_attributes=True, _outputs=[bound_to])
 
 
-class MergeTransposes(RewriteRuleClassBase):
+class MergeTransposes(Rule):
     """Transpose(Transpose(x)) -> one Transpose; or nothing, as an Identity."""
 
     def pattern(self, op: Any, x: Any) -> Any:
@@ -61,16 +61,15 @@ def _elementwise(node: ir.Node) -> bool:
     return apart and len(node.outputs) == 1
 
 
-class SinkBelowUnary(RewriteRuleClassBase):
+class SinkBelowUnary(Rule):
     """f(Transpose(x)) -> Transpose(f(x))."""
 
     def __init__(self, operator: str) -> None:
-        super().__init__(f"SinkBelowUnary({operator})")
-        self.operator = operator
+        super().__init__(operator)
         self.domain = {"_domain": nodes.DOMAIN} if operator == "Activate" else {}
 
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.operator)(
+        return getattr(op, self.of)(
             _transposed(op, "moved", x),
             _allow_other_inputs=True,
             _allow_other_attributes=True,
@@ -78,42 +77,36 @@ class SinkBelowUnary(RewriteRuleClassBase):
             **self.domain,
         )
 
-    def check(self, context: Any, x: ir.Value, moved: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, x: ir.Value, moved: ir.Value, out: ir.Value) -> str | None:
         if not _elementwise(nodes.producer(out)):
-            return result.fail("it is not elementwise here")
-        return result
+            return "it is not elementwise here"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, moved: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
-        y = getattr(op, self.operator)(x, *node.inputs[1:], **nodes.attributes(node), **self.domain)
+        y = getattr(op, self.of)(x, *node.inputs[1:], **nodes.attributes(node), **self.domain)
         y.shape, y.type = x.shape, out.type
         return op.Transpose(y, perm=_permutation(nodes.producer(moved)))
 
 
-class SinkBelowBinary(RewriteRuleClassBase):
+class SinkBelowBinary(Rule):
     """f(Transpose(x), constant) -> Transpose(f(x, constant moved the other way))."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"SinkBelowBinary({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any, constant: Any) -> Any:
-        return getattr(op, self.operator)(
+        return getattr(op, self.of)(
             _transposed(op, "moved", x), constant, _allow_other_attributes=True, _outputs=["out"]
         )
 
-    def check(
-        self, context: Any, x: ir.Value, constant: ir.Value, moved: ir.Value, out: ir.Value
-    ) -> MatchResult:
-        result = MatchResult()
+    def refuses(
+        self, x: ir.Value, constant: ir.Value, moved: ir.Value, out: ir.Value
+    ) -> str | None:
         if nodes.constant(constant) is None:
-            return result.fail("the other operand depends on data")
+            return "the other operand depends on data"
         if not _elementwise(nodes.producer(out)):
-            return result.fail("it is not elementwise here")
+            return "it is not elementwise here"
         if nodes.shape(out) != nodes.shape(moved):
-            return result.fail("the constant broadcasts the data")
-        return result
+            return "the constant broadcasts the data"
+        return None
 
     def rewrite(
         self, op: Any, x: ir.Value, constant: ir.Value, moved: ir.Value, out: ir.Value
@@ -123,28 +116,27 @@ class SinkBelowBinary(RewriteRuleClassBase):
         full = array.reshape((1,) * (len(perm) - array.ndim) + array.shape)
         back = np.ascontiguousarray(full.transpose(np.argsort(perm)))
         other = op.initializer(ir.tensor(back), name=f"{out.name}.constant")
-        y = getattr(op, self.operator)(x, other, **nodes.attributes(nodes.producer(out)))
+        y = getattr(op, self.of)(x, other, **nodes.attributes(nodes.producer(out)))
         y.shape, y.type = x.shape, out.type
         return op.Transpose(y, perm=perm)
 
 
-class PermuteColumns(RewriteRuleClassBase):
+class PermuteColumns(Rule):
     """Transpose(Linear with `shape`) -> Linear with another `shape`, its columns permuted."""
 
     def pattern(self, op: Any) -> Any:
         return _transposed(op, "out", nodes.any_product(op, "Linear", "linear"))
 
-    def check(self, context: Any, linear: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
+    def refuses(self, linear: ir.Value, out: ir.Value) -> str | None:
         if "shape" not in nodes.producer(linear).attributes:
-            return result.fail("the rows are no images")
+            return "the rows are no images"
         if nodes.fused_inputs(nodes.producer(linear))[3] is not None:
-            return result.fail("a residual lies in the order before")
+            return "a residual lies in the order before"
         if "slopes" in nodes.producer(linear).attributes:
-            return result.fail("it has a slope for each channel")
+            return "it has a slope for each channel"
         if _permutation(nodes.producer(out))[0] != 0:
-            return result.fail("the samples move")
-        return result
+            return "the samples move"
+        return None
 
     def rewrite(self, op: Any, linear: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(linear)

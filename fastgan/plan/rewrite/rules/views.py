@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
 from fastgan.ops.registry import names
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.addressing import padding
+from fastgan.plan.rewrite.rules.rule import Rule
 
 _VIEWS = (*sorted(names("view") - {"Identity"}), "Transpose")
 
@@ -45,29 +45,25 @@ def _source(value: ir.Value) -> ir.Value:
     return value
 
 
-class MergeViews(RewriteRuleClassBase):
+class MergeViews(Rule):
     """A view of a view -> one Reshape, or nothing."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"MergeViews({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.operator)(
+        return getattr(op, self.of)(
             x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
         )
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result, node = MatchResult(), nodes.producer(out)
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
+        node = nodes.producer(out)
         if not _is_view(node):
-            return result.fail("it moves elements")
+            return "it moves elements"
         source = _source(x)
         whole = nodes.shape(source) == nodes.shape(out)
         if source is x and not whole and node.op_type != "Transpose":
-            return result.fail("a single view")
+            return "a single view"
         if nodes.constant(source) is not None:
-            return result.fail("a constant")
-        return result
+            return "a constant"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         source = _source(x)
@@ -82,19 +78,19 @@ def _view_of(value: ir.Value) -> ir.Value | None:
     return None if source is value or nodes.constant(source) is not None else source
 
 
-class SinkBelowPad(RewriteRuleClassBase):
+class SinkBelowPad(Rule):
     """Pad(view of x) -> view of Pad(x), where the axes that it pads are axes of x too."""
 
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Pad(x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result, source = MatchResult(), _view_of(x)
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
+        source = _view_of(x)
         if source is None:
-            return result.fail("no view")
+            return "no view"
         if self._pads(source, x, out) is None:
-            return result.fail("it pads otherwise than with zeros, or axes that only the view has")
-        return result
+            return "it pads otherwise than with zeros, or axes that only the view has"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         source = _view_of(x)
@@ -137,16 +133,16 @@ def _positions(shape: tuple[int, ...]) -> dict[tuple[int, int], int]:
     return {key: axis for axis, key in enumerate(_keys(shape))}
 
 
-class SinkBelowFilter(RewriteRuleClassBase):
+class SinkBelowFilter(Rule):
     """A depthwise Conv with one kernel for all channels, of a view of images -> of the images."""
 
     def pattern(self, op: Any, x: Any, weight: Any) -> Any:
         return op.Conv(x, weight, _allow_other_attributes=True, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, weight: ir.Value, out: ir.Value) -> MatchResult:
-        result, source, kernel = MatchResult(), _view_of(x), nodes.constant(weight)
+    def refuses(self, x: ir.Value, weight: ir.Value, out: ir.Value) -> str | None:
+        source, kernel = _view_of(x), nodes.constant(weight)
         if source is None or kernel is None:
-            return result.fail("no view, or the weight depends on data")
+            return "no view, or the weight depends on data"
         rank, channels = len(nodes.shape(x)), nodes.shape(x)[1]
         group = nodes.attributes(nodes.producer(out)).get("group", 1)
         if (
@@ -154,11 +150,11 @@ class SinkBelowFilter(RewriteRuleClassBase):
             or kernel.shape[:2] != (channels, 1)
             or not (kernel == kernel[:1]).all()
         ):
-            return result.fail("not one filter for every channel")
+            return "not one filter for every channel"
         images = nodes.shape(source)
         if len(images) != rank or images[2:] != nodes.shape(x)[2:] or images[:2] == (1, 1):
-            return result.fail("the view is not of images of the same size")
-        return result
+            return "the view is not of images of the same size"
+        return None
 
     def rewrite(self, op: Any, x: ir.Value, weight: ir.Value, out: ir.Value) -> Any:
         source, kernel, node = _view_of(x), nodes.constant(weight), nodes.producer(out)
@@ -173,27 +169,22 @@ class SinkBelowFilter(RewriteRuleClassBase):
         return nodes.reshaped(op, y, nodes.shape(out))
 
 
-class SinkBelowUnary(RewriteRuleClassBase):
+class SinkBelowUnary(Rule):
     """f(rows with more axes of length 1) -> the same of the rows."""
 
-    def __init__(self, operator: str) -> None:
-        super().__init__(f"SinkBelowUnary({operator})")
-        self.operator = operator
-
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.operator)(x, _outputs=["out"])
+        return getattr(op, self.of)(x, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, out: ir.Value) -> MatchResult:
-        result = MatchResult()
-        return result if _rows(x) else result.fail("no view of rows")
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
+        return None if _rows(x) else "no view of rows"
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         rows = _source(x)
-        y = nodes.shaped(getattr(op, self.operator)(rows), nodes.shape(rows), x.type)
+        y = nodes.shaped(getattr(op, self.of)(rows), nodes.shape(rows), x.type)
         return nodes.reshaped(op, y, nodes.shape(out))
 
 
-class SinkBelowNumber(RewriteRuleClassBase):
+class SinkBelowNumber(Rule):
     """f(rows with more axes of length 1, a number) -> the same of the rows.
 
     Args:
@@ -202,25 +193,25 @@ class SinkBelowNumber(RewriteRuleClassBase):
     """
 
     def __init__(self, operator: str, number_first: bool) -> None:
-        super().__init__(f"SinkBelowNumber({operator})")
-        self.operator, self.number_first = operator, number_first
+        super().__init__(operator)
+        self.number_first = number_first
 
     def pattern(self, op: Any, x: Any, number: Any) -> Any:
         operands = (number, x) if self.number_first else (x, number)
-        return getattr(op, self.operator)(*operands, _outputs=["out"])
+        return getattr(op, self.of)(*operands, _outputs=["out"])
 
-    def check(self, context: Any, x: ir.Value, number: ir.Value, out: ir.Value) -> MatchResult:
-        result, constant = MatchResult(), nodes.constant(number)
+    def refuses(self, x: ir.Value, number: ir.Value, out: ir.Value) -> str | None:
+        constant = nodes.constant(number)
         if constant is None or constant.size != 1 or nodes.shape(out) != nodes.shape(x):
-            return result.fail("the other operand is no number")
-        return result if _rows(x) else result.fail("no view of rows")
+            return "the other operand is no number"
+        return None if _rows(x) else "no view of rows"
 
     def rewrite(self, op: Any, x: ir.Value, number: ir.Value, out: ir.Value) -> Any:
         rows, constant = _source(x), nodes.constant(number)
         assert constant is not None
         scalar = op.initializer(ir.tensor(constant.reshape(())), name=f"{out.name}.number")
         operands = (scalar, rows) if self.number_first else (rows, scalar)
-        y = nodes.shaped(getattr(op, self.operator)(*operands), nodes.shape(rows), x.type)
+        y = nodes.shaped(getattr(op, self.of)(*operands), nodes.shape(rows), x.type)
         return nodes.reshaped(op, y, nodes.shape(out))
 
 
