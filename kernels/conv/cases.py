@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 import torch
 
 from .. import statistics as measuring
+from ..cases import Draw, accepts_e4m3
 from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
 from ..epilogue import PLAIN, Epilogue
 from ..merge import Norm
-from ..modulation import UNMODULATED, Modulated, Modulation
+from ..modulation import Modulated, Modulation
 from ..prologue import Normalised
-from ..types import DTYPES, Config, Inputs, Kernel
-from . import configs, launch, pack, prepare
+from ..types import Config, Inputs
+from . import configs, pack
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,7 @@ class Case:
         return ", ".join(words)
 
 
-def accepts(case: Case) -> str | None:
-    """None, or why the case is for the library op."""
-    if case.dtype not in (*DTYPES, E4M3):
-        return f"dtype {case.dtype}: needs one of {(*DTYPES, E4M3)}"
-    if case.dtype == E4M3 and (case.c_in % 16 or case.modulated):
-        return "e4m3: needs a multiple of 16 channels, unmodulated"
-    return None
+accepts = accepts_e4m3
 
 
 def reference(
@@ -133,21 +128,13 @@ def positions(size: int, before: int, after: int, pad_mode: str) -> list[int]:
 
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
     """Random arguments for a case."""
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator, device=device)
-
-    def image(channels: int, height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-        x = normal(case.batch, channels + case.wide, height, width)
-        x = (x / CASE_SCALE if dtype == E4M3 else x).to(dtype)
-        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
-
-    x = image(case.c_in, case.height, case.width, case.dtype)
+    draw = Draw(case, generator, device)
+    x = draw.image(case.c_in, case.height, case.width)
     # Sums of unit variance, so that a tolerance means the same for every case.
-    weight = normal(case.c_out, case.c_in, *case.kernel)
+    weight = draw.normal(case.c_out, case.c_in, *case.kernel)
     weight = weight / (case.c_in * case.kernel[0] * case.kernel[1]) ** 0.5
     weight = rounded(weight, 0, case.dtype)
-    bias = normal(case.c_out) if case.bias else None
+    bias = draw.normal(case.c_out) if case.bias else None
     packed = pack(
         weight,
         case.dtype,
@@ -161,22 +148,18 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     )
     size = packed.output_size(case.height, case.width)
     final = [n * case.shuffle for n in size]
-    residual = image(packed.channels, *final, stored(case.dtype)) if case.residual else None
-    slopes = None
-    if case.epilogue.activation == "prelu":
-        slopes = normal(packed.channels)
+    residual = draw.image(packed.channels, *final, stored(case.dtype)) if case.residual else None
+    slopes = draw.slopes(packed.channels)
+    if slopes is not None:
         squares = case.shuffle**2
         crd = case.shuffle_mode == "CRD"
         slopes = slopes.repeat_interleave(squares) if crd else slopes.repeat(squares)
-    modulation = UNMODULATED
-    if case.modulated is not None:
-        channels = (case.c_in, case.c_out)
-        modulation = case.modulated.draw(case.batch, channels, size, generator, device)
+    modulation = draw.modulation((case.c_in, case.c_out), size)
     normalised = None
     if case.normalised:
         each = (case.batch, case.c_in)
-        norm = Norm(normal(*each), 1 + 0.5 * normal(*each))
-        shift = normal(*(each if case.normalised == "image" else each[1:]))
+        norm = Norm(draw.normal(*each), 1 + 0.5 * draw.normal(*each))
+        shift = draw.normal(*(each if case.normalised == "image" else each[1:]))
         normalised = Normalised(norm, shift, case.norm_activation, 0.2)
     shared = {"x": x, "bias": bias, "residual": residual, "modulation": modulation}
     shared["normalised"] = normalised
@@ -188,7 +171,7 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         launch_arguments["statistics"] = torch.empty(needed, device=device)
     launch_arguments["x_scale"] = CASE_SCALE
     if case.wide:
-        launch_arguments["out"] = image(packed.channels, *final, stored(case.dtype))
+        launch_arguments["out"] = draw.image(packed.channels, *final, stored(case.dtype))
     return Inputs(
         {**launch_arguments, **asdict(case.epilogue)}, {**shared, "weight": weight, "case": case}
     )
@@ -275,16 +258,3 @@ def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
     packed = inputs(case, None, torch.device("meta")).launch["packed"]
     height, width = packed.output_size(case.height, case.width)
     return configs(packed, case.batch * height * width, case.dtype, capability, case.precision)
-
-
-KERNEL = Kernel(
-    name="conv",
-    accepts=accepts,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=case_configs,
-    main_cases=MAIN_CASES,
-)

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 import torch
 
 from .. import statistics as measuring
+from ..cases import Draw, accepts_e4m3
 from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
 from ..epilogue import PLAIN, Epilogue
-from ..modulation import UNMODULATED, Modulated, Modulation
-from ..types import DTYPES, Config, Inputs, Kernel, ceil_div
-from . import configs, launch, pack, prepare
+from ..modulation import Modulated, Modulation
+from ..types import Config, Inputs, ceil_div
+from . import configs, pack
 
 
 @dataclass(frozen=True)
@@ -77,33 +78,21 @@ def reference(
 
 def accepts(case: Case) -> str | None:
     """None, or why the case is for the library op."""
-    if case.dtype not in (*DTYPES, E4M3):
-        return f"dtype {case.dtype}: needs one of {(*DTYPES, E4M3)}"
-    if case.dtype == E4M3 and (case.c_in % 16 or case.modulated):
-        return "e4m3: needs a multiple of 16 channels, unmodulated"
     for i, axis in enumerate("hw"):
         if case.output_padding[i] >= case.stride[i]:
             return f"output_padding_{axis} {case.output_padding[i]}: needs less than the stride"
-    return None
+    return accepts_e4m3(case)
 
 
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
     """Random arguments for a case."""
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator, device=device)
-
-    def image(channels: int, height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-        x = normal(case.batch, channels + case.wide, height, width)
-        x = (x / CASE_SCALE if dtype == E4M3 else x).to(dtype)
-        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
-
-    x = image(case.c_in, case.height, case.width, case.dtype)
+    draw = Draw(case, generator, device)
+    x = draw.image(case.c_in, case.height, case.width)
     # Sums of unit variance, so that a tolerance means the same for every case.
     taps = ceil_div(case.kernel[0], case.stride[0]) * ceil_div(case.kernel[1], case.stride[1])
-    weight = normal(case.c_in, case.c_out, *case.kernel) / (case.c_in * taps) ** 0.5
+    weight = draw.normal(case.c_in, case.c_out, *case.kernel) / (case.c_in * taps) ** 0.5
     weight = rounded(weight, 1, case.dtype)
-    bias = normal(case.c_out) if case.bias else None
+    bias = draw.normal(case.c_out) if case.bias else None
     packed = pack(
         weight,
         case.stride,
@@ -113,26 +102,21 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
         phases_in_columns=case.phases_in_columns,
     )
     size = packed.output_size(case.height, case.width)
-    both = {"bias": bias, "residual": None}
+    both = {"x": x, "bias": bias, "residual": None}
     if case.residual:
-        both["residual"] = image(case.c_out, *size, stored(case.dtype))
-    both["slopes"] = normal(case.c_out) if case.epilogue.activation == "prelu" else None
-    launch_arguments = {"x": x, "packed": packed, "precision": case.precision, **both}
+        both["residual"] = draw.image(case.c_out, *size, stored(case.dtype))
+    both["slopes"] = draw.slopes(case.c_out)
+    both["modulation"] = draw.modulation((case.c_in, case.c_out), size)
+    launch_arguments = {"packed": packed, "precision": case.precision, **both}
     launch_arguments |= asdict(case.epilogue) | {"x_scale": CASE_SCALE}
-    modulation = UNMODULATED
-    if case.modulated is not None:
-        channels = (case.c_in, case.c_out)
-        modulation = case.modulated.draw(case.batch, channels, size, generator, device)
-    both["modulation"] = modulation
-    launch_arguments["modulation"] = modulation
     if case.statistics:
         # As many chunks as there are pixels are enough for any tiling.
         padded = [ceil_div(n, s) * s for n, s in zip(size, case.stride, strict=True)]
         needed = measuring.size(case.batch, padded[0] * padded[1], case.c_out)
         launch_arguments["statistics"] = torch.empty(needed, device=device)
     if case.wide:
-        launch_arguments["out"] = image(case.c_out, *size, stored(case.dtype))
-    return Inputs(launch_arguments, {"x": x, "weight": weight, "case": case, **both})
+        launch_arguments["out"] = draw.image(case.c_out, *size, stored(case.dtype))
+    return Inputs(launch_arguments, {"weight": weight, "case": case, **both})
 
 
 RELU, LEAKY, TANH = Epilogue("relu"), Epilogue("leaky_relu", slope=0.2), Epilogue("tanh")
@@ -205,16 +189,3 @@ def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
     height, width = packed.output_size(case.height, case.width)
     rows, columns = ceil_div(height, case.stride[0]), ceil_div(width, case.stride[1])
     return configs(packed, case.batch * rows * columns, case.dtype, capability, case.precision)
-
-
-KERNEL = Kernel(
-    name="conv_transpose",
-    accepts=accepts,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=case_configs,
-    main_cases=MAIN_CASES,
-)

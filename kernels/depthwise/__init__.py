@@ -25,15 +25,7 @@ from ..conv.kernel import source
 from ..epilogue import Epilogue, finish
 from ..layout import pitch
 from ..modulation import UNMODULATED, Modulation, modulate_output
-from ..types import (
-    INTERPRETED,
-    Call,
-    Config,
-    Prepared,
-    capability_of,
-    ceil_div,
-    next_power_of_two,
-)
+from ..types import INTERPRETED, Call, Config, Prepared, capability_of, ceil_div, next_power_of_two
 from .weight import PackedWeight, pack, pack_transposed
 
 __all__ = ["PackedWeight", "configs", "launch", "pack", "pack_transposed", "prepare"]

@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from ..cases import Draw, accepts
 from ..conv import cases as conv_cases
 from ..conv_transpose import cases as conv_transpose_cases
 from ..epilogue import PLAIN, Epilogue
-from ..modulation import UNMODULATED, Modulated, Modulation
-from ..types import DTYPES, Config, Inputs, Kernel, ceil_div
-from . import PackedWeight, configs, launch, pack, pack_transposed, prepare
+from ..modulation import Modulated, Modulation
+from ..types import Config, Inputs, ceil_div
+from . import PackedWeight, configs, pack, pack_transposed
+
+__all__ = ["CASES", "MAIN_CASES", "Case", "accepts", "case_configs", "inputs", "reference"]
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,6 @@ class Case:
         )
 
 
-def accepts(case: Case) -> str | None:
-    """None, or why the case is for the library op."""
-    if case.dtype not in DTYPES:
-        return f"dtype {case.dtype}: needs one of {DTYPES}"
-    return None
-
-
 def reference(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -113,38 +109,27 @@ def reference(
 
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
     """Random arguments for a case."""
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator, device=device)
-
-    def image(height: int, width: int) -> torch.Tensor:
-        x = normal(case.batch, case.channels + case.wide, height, width).to(case.dtype)
-        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
-
-    x = image(case.height, case.width)
+    draw = Draw(case, generator, device)
+    x = draw.image(case.channels, case.height, case.width)
     # Sums of unit variance, so that a tolerance means the same for every case.
     steps = case.stride if case.transposed else (1, 1)
     taps = ceil_div(case.kernel[0], steps[0]) * ceil_div(case.kernel[1], steps[1])
-    weight = (normal(1 if case.shared else case.channels, 1, *case.kernel) / taps**0.5).to(
+    weight = (draw.normal(1 if case.shared else case.channels, 1, *case.kernel) / taps**0.5).to(
         case.dtype
     )
     weight = weight.expand(case.channels, -1, -1, -1)
     packed = case.packed(weight)
     size = packed.output_size(case.height, case.width)
-    modulation = UNMODULATED
-    if case.modulated is not None:
-        channels = (case.channels, case.channels)
-        modulation = case.modulated.draw(case.batch, channels, size, generator, device)
     both = {
         "x": x,
-        "bias": normal(case.channels) if case.bias else None,
-        "residual": image(*size) if case.residual else None,
-        "slopes": normal(case.channels) if case.epilogue.activation == "prelu" else None,
-        "modulation": modulation,
+        "bias": draw.normal(case.channels) if case.bias else None,
+        "residual": draw.image(case.channels, *size) if case.residual else None,
+        "slopes": draw.slopes(case.channels),
+        "modulation": draw.modulation((case.channels, case.channels), size),
     }
     launch_arguments = {**both, "packed": packed, **asdict(case.epilogue)}
     if case.wide:
-        launch_arguments["out"] = image(*size)
+        launch_arguments["out"] = draw.image(case.channels, *size)
     return Inputs(launch_arguments, {**both, "weight": weight, "case": case})
 
 
@@ -187,17 +172,3 @@ def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
     size = packed.output_size(case.height, case.width)
     rows, columns = (ceil_div(n, p) for n, p in zip(size, packed.phases, strict=True))
     return configs(packed, case.batch * rows * columns, capability)
-
-
-KERNEL = Kernel(
-    name="depthwise",
-    accepts=accepts,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=case_configs,
-    main_cases=MAIN_CASES,
-    multiplies=False,
-)

@@ -142,16 +142,7 @@ def linear_kernel(
         offset += tl.program_id(1).to(tl.int64) * rows * COLUMNS
         tl.store(to.out + offset, accumulator, mask=mask)
     else:
-        finish(
-            accumulator,
-            column[None, :],
-            column_exists[None, :],
-            offset,
-            offset,
-            mask,
-            to,
-            end,
-        )
+        finish(accumulator, column[None, :], column_exists[None, :], offset, offset, mask, to, end)
 
 
 def configs(

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from .. import cases
 from ..epilogue import PLAIN, Epilogue
-from ..types import DTYPES, Inputs, Kernel
-from . import configs, launch, pack, pack_bias, prepare
+from ..types import Config, Inputs
+from . import configs, pack, pack_bias
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,9 @@ class Case:
 
 def accepts(case: Case) -> str | None:
     """None, or why the case is for the library op."""
-    if case.dtype not in DTYPES:
-        return f"dtype {case.dtype}: needs one of {DTYPES}"
     if case.epilogue.out_format != "nhwc":
         return f"out_format {case.epilogue.out_format}: needs nhwc"
-    return None
+    return cases.accepts(case)
 
 
 def reference(
@@ -48,10 +47,10 @@ def reference(
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
     """Random arguments for a case."""
     columns = case.image[0] * case.image[1] * case.image[2]
-    x = torch.randn(case.batch, case.k, generator=generator, device=device).to(case.dtype)
-    weight = torch.randn(case.k, columns, generator=generator, device=device) / case.k**0.5
-    weight = weight.to(case.dtype)
-    bias = torch.randn(columns, generator=generator, device=device) if case.bias else None
+    draw = cases.Draw(case, generator, device)
+    x = draw.normal(case.batch, case.k).to(case.dtype)
+    weight = (draw.normal(case.k, columns) / case.k**0.5).to(case.dtype)
+    bias = draw.normal(columns) if case.bias else None
     packed = pack(weight, case.dtype, image=case.image)
     arguments = {
         "x": x,
@@ -73,20 +72,7 @@ CASES = (
     Case(3, 20, (10, 1, 1), epilogue=Epilogue("sigmoid"), precision="tf32"),
 )
 
-KERNEL = Kernel(
-    name="linear",
-    accepts=accepts,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=lambda case, capability: configs(
-        inputs(case, None, torch.device("meta")).launch["packed"],
-        case.batch,
-        case.dtype,
-        capability,
-        case.precision,
-    ),
-    main_cases=MAIN_CASES,
-)
+
+def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
+    packed = inputs(case, None, torch.device("meta")).launch["packed"]
+    return configs(packed, case.batch, case.dtype, capability, case.precision)

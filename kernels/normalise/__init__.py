@@ -63,16 +63,7 @@ def apply_kernel(
     if norm.shift is not None:
         row = norm.shift + image.to(tl.int64) * norm.shift_pitch
         value += tl.load(row + channel, mask=channel_exists, other=0.0)
-    finish(
-        value,
-        channel,
-        channel_exists,
-        offset,
-        residual_offset,
-        mask,
-        to,
-        end,
-    )
+    finish(value, channel, channel_exists, offset, residual_offset, mask, to, end)
 
 
 @triton.jit
@@ -104,14 +95,7 @@ def pixel_kernel(
     if gamma is not None:
         value = value * tl.load(gamma + channel, mask=channel_exists, other=0.0)
     finish(
-        tl.where(mask, value, 0.0),
-        channel,
-        channel_exists,
-        offset,
-        residual_offset,
-        mask,
-        to,
-        end,
+        tl.where(mask, value, 0.0), channel, channel_exists, offset, residual_offset, mask, to, end
     )
 
 

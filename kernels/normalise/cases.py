@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from ..cases import Draw, accepts
 from ..epilogue import PLAIN, Epilogue
-from ..types import DTYPES, Inputs, Kernel
-from . import configs, launch, prepare
+from ..types import Config, Inputs
+from . import configs
+
+__all__ = ["CASES", "MAIN_CASES", "Case", "accepts", "case_configs", "inputs", "reference"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,6 @@ class Case:
     def label(self) -> str:
         kind = "per pixel" if self.per_pixel else f"{self.groups or self.channels} groups"
         return f"{self.batch}x{self.height}x{self.width}x{self.channels}, {kind}"
-
-
-def accepts(case: Case) -> str | None:
-    """None, or why the case is for the library op."""
-    if case.dtype not in DTYPES:
-        return f"dtype {case.dtype}: needs one of {DTYPES}"
-    return None
 
 
 def reference(
@@ -71,22 +67,14 @@ def reference(
 
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:
     """Random arguments for a case."""
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator, device=device)
-
-    def image() -> torch.Tensor:
-        shape = (case.batch, case.channels + case.wide, case.height, case.width)
-        x = (normal(*shape) + case.mean).to(case.dtype)
-        return x.contiguous(memory_format=torch.channels_last)[:, case.wide :]
-
+    draw = Draw(case, generator, device)
+    size = (case.channels, case.height, case.width)
     shape = (case.batch, case.channels) if case.parameters == "image" else (case.channels,)
     has = case.parameters != "none"
-    gamma, beta = (normal(*shape), normal(*shape)) if has else (None, None)
-    arguments = {"x": image(), "gamma": gamma, "beta": beta}
-    arguments["residual"] = image() if case.residual else None
-    prelu = case.epilogue.activation == "prelu"
-    arguments["slopes"] = normal(case.channels) if prelu else None
+    gamma, beta = (draw.normal(*shape), draw.normal(*shape)) if has else (None, None)
+    arguments = {"x": draw.image(*size, mean=case.mean), "gamma": gamma, "beta": beta}
+    arguments["residual"] = draw.image(*size, mean=case.mean) if case.residual else None
+    arguments["slopes"] = draw.slopes(case.channels)
     options = {
         "groups": case.groups,
         "per_pixel": case.per_pixel,
@@ -94,7 +82,7 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     }
     options |= {"epsilon": case.epsilon, **asdict(case.epilogue)}
     if case.wide:
-        options["out"] = image()
+        options["out"] = draw.image(*size)
     return Inputs(arguments | options, {**arguments, "case": case})
 
 
@@ -120,15 +108,6 @@ CASES = (
     Case(2, 33, 3, 5, per_pixel=True, subtract_mean=False, parameters="none", dtype=HALF),
 )
 
-KERNEL = Kernel(
-    name="normalise",
-    accepts=accepts,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=lambda case, capability: configs(case.channels),
-    main_cases=MAIN_CASES,
-    multiplies=False,
-)
+
+def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
+    return configs(case.channels)

@@ -185,16 +185,7 @@ def pointwise_kernel(
         offset = element
     else:
         offset = pixel * end.out_pitch + channel
-    finish(
-        tl.where(mask, value, 0.0),
-        channel,
-        mask,
-        offset,
-        offset,
-        mask,
-        to,
-        end,
-    )
+    finish(tl.where(mask, value, 0.0), channel, mask, offset, offset, mask, to, end)
 
 
 def configs() -> tuple[Config, ...]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from .. import cases
 from ..epilogue import PLAIN, Epilogue
-from ..types import DTYPES, Inputs, Kernel
-from . import MOST_TENSORS, Step, configs, launch, prepare
+from ..types import Config, Inputs
+from . import MOST_TENSORS, Step, configs
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,9 @@ class Case:
 
 def accepts(case: Case) -> str | None:
     """None, or why the case is for the library op."""
-    if case.dtype not in DTYPES:
-        return f"dtype {case.dtype}: needs one of {DTYPES}"
     if len(case.tensors) > MOST_TENSORS:
         return f"{len(case.tensors)} tensors: needs {MOST_TENSORS} at most"
-    return None
+    return cases.accepts(case)
 
 
 def reference(tensors: Sequence[torch.Tensor], steps: Sequence[Step], case: Case) -> torch.Tensor:
@@ -114,14 +113,7 @@ MAIN_CASES = (
         dtype=HALF,
     ),
     # A gated convolution's features and gate; the skip connection of a U-Net.
-    Case(
-        8,
-        (64, 128, 128),
-        GATED,
-        ("nchw", "nchw"),
-        dtype=HALF,
-        wide=64,
-    ),
+    Case(8, (64, 128, 128), GATED, ("nchw", "nchw"), dtype=HALF, wide=64),
     Case(8, (64, 128, 128), (LOAD, Step("relu")), dtype=HALF, wide=64),
 )
 CASES = (
@@ -145,14 +137,7 @@ CASES = (
         1, (3, 5, 5), (LOAD, Step("div", 2.0), Step("sub", tensor=1), Step("relu")), ("nchw",) * 2
     ),
     # Features and gate; a style per image, noise per pixel; a normal curve by its own definition.
-    Case(
-        2,
-        (6, 3, 5),
-        GATED,
-        ("nchw", "nchw"),
-        dtype=HALF,
-        wide=6,
-    ),
+    Case(2, (6, 3, 5), GATED, ("nchw", "nchw"), dtype=HALF, wide=6),
     Case(
         3,
         (6, 4, 3),
@@ -161,23 +146,9 @@ CASES = (
         epilogue=Epilogue(out_format="float32_nchw"),
     ),
     Case(2, (4, 3, 3), (LOAD, Step("add", tensor=1), Step("tanh")), ("hw", "nc")),
-    Case(
-        2,
-        (3, 4, 4),
-        CURVE,
-        epilogue=Epilogue(out_format="uint8_nhwc"),
-    ),
+    Case(2, (3, 4, 4), CURVE, epilogue=Epilogue(out_format="uint8_nhwc")),
 )
 
-KERNEL = Kernel(
-    name="pointwise",
-    accepts=accepts,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=lambda case, capability: configs(),
-    main_cases=MAIN_CASES,
-    multiplies=False,
-)
+
+def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
+    return configs()

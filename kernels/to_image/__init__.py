@@ -83,16 +83,7 @@ def to_image_kernel(
     for _ in tl.static_range(SPLITS):
         value += tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
         pointers += at.split
-    finish(
-        value,
-        channel,
-        channel_exists,
-        offset,
-        residual_offset,
-        mask,
-        to,
-        end,
-    )
+    finish(value, channel, channel_exists, offset, residual_offset, mask, to, end)
 
 
 def is_flat(x: torch.Tensor, out_format: str) -> bool:

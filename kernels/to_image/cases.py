@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ..epilogue import PLAIN, Epilogue
-from ..types import Inputs, Kernel
-from . import configs, launch, prepare
+from ..types import Config, Inputs
+from . import configs
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,11 @@ CASES = (
     Case(2, 20, 5, 3, torch.float16, CODES, bias=False),
 )
 
-KERNEL = Kernel(
-    name="to_image",
-    accepts=lambda case: None,
-    prepare=prepare,
-    launch=launch,
-    reference=reference,
-    inputs=inputs,
-    cases=CASES,
-    configs=lambda case, capability: configs(
-        case.channels, case.channels_last and case.epilogue.out_format != "float32_nchw"
-    ),
-    main_cases=MAIN_CASES,
-    multiplies=False,
-)
+
+def accepts(case: Case) -> None:
+    """Takes every case."""
+
+
+def case_configs(case: Case, capability: tuple[int, int]) -> tuple[Config, ...]:
+    flat = case.channels_last and case.epilogue.out_format != "float32_nchw"
+    return configs(case.channels, flat)

@@ -6,13 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastgan.kernels import conv_transpose
-from fastgan.kernels.conv_transpose.cases import KERNEL, Case
+from fastgan.kernels.conv_transpose.cases import Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
+from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
 
 from tests.drawing import new_generator, new_random, poison
 from tests.kernels.tolerances import assert_close
+
+KERNEL = BY_NAME["conv_transpose"]
 
 HALF = torch.float16
 # The paths through the kernel: tiles that do not divide the problem, split reductions, descriptors

@@ -4,13 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastgan.kernels import depthwise
-from fastgan.kernels.depthwise.cases import KERNEL, Case
+from fastgan.kernels.depthwise.cases import Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
+from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
 
 from tests.drawing import new_generator, new_random, poison
 from tests.kernels.tolerances import assert_close
+
+KERNEL = BY_NAME["depthwise"]
 
 HALF = torch.float16
 CONFIGS = (None, Config(16, 32, 1), Config(8, 16, 3), Config(32, 16, 4))

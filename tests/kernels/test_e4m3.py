@@ -9,7 +9,7 @@ from fastgan.kernels.conv_transpose import cases as conv_transpose_cases
 from fastgan.kernels.e4m3 import E4M3, LARGEST, quantise, rounded
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulation
-from fastgan.kernels.table import KERNELS
+from fastgan.kernels.table import BY_NAME, KERNELS
 from fastgan.kernels.types import Config
 
 from tests.drawing import new_generator, poison
@@ -39,11 +39,11 @@ SHAPES = (
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 @pytest.mark.parametrize("case", SHAPES, ids=lambda case: case.label)
 def test_products_along_every_path(case, config, device):
-    module = conv_cases if isinstance(case, conv_cases.Case) else conv_transpose_cases
-    inputs = module.KERNEL.inputs(case, new_generator(device), device)
-    prepared = module.KERNEL.prepare(**inputs.launch, config=config)
+    kernel = BY_NAME["conv" if isinstance(case, conv_cases.Case) else "conv_transpose"]
+    inputs = kernel.inputs(case, new_generator(device), device)
+    prepared = kernel.prepare(**inputs.launch, config=config)
     poison(prepared.out)
-    expected = module.KERNEL.reference(**inputs.reference)
+    expected = kernel.reference(**inputs.reference)
     assert_close(prepared.run(), expected, case.dtype, case)
 
 

@@ -6,14 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fastgan.kernels import conv, normalise, prologue_cost
-from fastgan.kernels.conv.cases import KERNEL, Case
+from fastgan.kernels.conv.cases import Case
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.merge import Norm
 from fastgan.kernels.prologue import Normalised
+from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
 
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
+
+KERNEL = BY_NAME["conv"]
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 # Runs and boxes of pixels, the input as either factor, whole and split reductions, channels that

@@ -11,7 +11,8 @@ from fastgan.kernels.conv_transpose import cases as conv_transpose_cases
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.statistics import Statistics
-from fastgan.kernels.types import Config, Kernel, Prepared
+from fastgan.kernels.table import BY_NAME
+from fastgan.kernels.types import Config, Prepared
 
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
@@ -44,9 +45,7 @@ PARAMETERS = [
 def run(case, config: Config | None, device: torch.device) -> Prepared:
     """A case with the statistics of its result, in poisoned memory."""
     case = replace(case, statistics=True)
-    kernel: Kernel = (
-        conv_cases.KERNEL if isinstance(case, conv_cases.Case) else conv_transpose_cases.KERNEL
-    )
+    kernel = BY_NAME["conv" if isinstance(case, conv_cases.Case) else "conv_transpose"]
     inputs = kernel.inputs(case, new_generator(device), device)
     poison(inputs.launch["statistics"])
     prepared = kernel.prepare(**inputs.launch, config=config)
@@ -119,9 +118,9 @@ def test_a_norm_takes_them(groups, device):
 
 def test_of_values_far_from_zero(device):
     case = conv_cases.Case(1, 16, 16, 16, 24, statistics=True)
-    inputs = conv_cases.KERNEL.inputs(case, new_generator(device), device)
+    inputs = BY_NAME["conv"].inputs(case, new_generator(device), device)
     inputs.launch["bias"].fill_(1000.0)
-    prepared = conv_cases.KERNEL.prepare(**inputs.launch, config=NARROW)
+    prepared = BY_NAME["conv"].prepare(**inputs.launch, config=NARROW)
     _, variance = merged((prepared.run(), prepared.statistics)[1])
     expected = prepared.out.double().var(dim=(2, 3), correction=0)
     torch.testing.assert_close(variance, expected, atol=1e-6, rtol=1e-4)
@@ -143,9 +142,9 @@ def test_there_are_none_where_tiles_do_not_fit(case, config, device):
 
 def test_refuses_too_little_memory(device):
     case = conv_cases.Case(1, 16, 4, 4, 24)
-    inputs = conv_cases.KERNEL.inputs(case, new_generator(device), device)
+    inputs = BY_NAME["conv"].inputs(case, new_generator(device), device)
     with pytest.raises(ValueError, match="statistics: found 3"):
-        conv_cases.KERNEL.prepare(**inputs.launch, statistics=torch.empty(3, device=device))
+        BY_NAME["conv"].prepare(**inputs.launch, statistics=torch.empty(3, device=device))
     found = run(case, None, device).statistics
     with pytest.raises(ValueError, match="statistics: found"):
         normalise.prepare(inputs.launch["x"], statistics=found)

@@ -1,0 +1,67 @@
+"""What the cases of the kernels' table share: how their tensors are drawn, what is accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .e4m3 import CASE_SCALE, E4M3
+from .modulation import UNMODULATED, Modulation
+from .types import DTYPES
+
+
+def accepts(case: Any) -> str | None:
+    """None, or why the case is for the library op."""
+    if case.dtype not in DTYPES:
+        return f"dtype {case.dtype}: needs one of {DTYPES}"
+    return None
+
+
+def accepts_e4m3(case: Any) -> str | None:
+    """The same of a convolution, which takes e4m3 too."""
+    if case.dtype != E4M3:
+        return accepts(case)
+    if case.c_in % 16 or case.modulated:
+        return "e4m3: needs a multiple of 16 channels, unmodulated"
+    return None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random tensors for a case."""
+
+    case: Any
+    generator: torch.Generator | None
+    device: torch.device
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def image(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype | None = None,
+        mean: float = 0.0,
+    ) -> torch.Tensor:
+        """[batch, channels, height, width], channels last, after `case.wide` others."""
+        dtype, wide = dtype or self.case.dtype, self.case.wide
+        x = self.normal(self.case.batch, channels + wide, height, width) + mean
+        x = (x / CASE_SCALE if dtype == E4M3 else x).to(dtype)
+        return x.contiguous(memory_format=torch.channels_last)[:, wide:]
+
+    def slopes(self, channels: int) -> torch.Tensor | None:
+        """Of a prelu, if the case has one."""
+        return self.normal(channels) if self.case.epilogue.activation == "prelu" else None
+
+    def modulation(self, channels: tuple[int, int], size: tuple[int, int]) -> Modulation:
+        """The case's modulation of inputs and outputs of so many channels, or none."""
+        if self.case.modulated is None:
+            return UNMODULATED
+        return self.case.modulated.draw(
+            self.case.batch, channels, size, self.generator, self.device
+        )
