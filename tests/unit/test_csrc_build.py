@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
     junk = shutil.ignore_patterns(".*", "build", "dist", "*.so", "*.egg-info", "__pycache__")
     for folder in ("fastgan", "kernels", "csrc"):
         shutil.copytree(ROOT / folder, tmp_path / "source" / folder, ignore=junk)
-    for file in ("setup.py", "pyproject.toml", "README.md"):
+    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / file, tmp_path / "source")
     return tmp_path / "source"
 

@@ -118,11 +118,6 @@ def picture_digits(generator: Generator) -> Image.Image:
     return walks(generator, first)
 
 
-def picture_faces(generator: Generator) -> Image.Image:
-    """Walks between held-out faces."""
-    return walks(generator, faces("test")[:8])
-
-
 def walks(generator: Generator, pictures: torch.Tensor, steps: int = 8) -> Image.Image:
     """A row from each image to the next: the image, `steps` on the way, and the next image.
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional
 
 from fastgan.generator import Generator
-from fastgan.recipes import images
 from fastgan.recipes.evaluation import distances
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.evaluation.novelty import novelty, spread
@@ -103,8 +101,3 @@ def judge(samples: torch.Tensor) -> dict[str, Figure]:
         ),
         **distances.figures(samples, real, known),
     }
-
-
-def picture(generator: Generator) -> Image.Image:
-    """The first 60 samples, unselected."""
-    return images.grid(generator.generate(60, seed=0).cpu(), scale=2)

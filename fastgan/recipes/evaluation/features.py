@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 import fastgan
+from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
 from fastgan.recipes import images, photographs
 
@@ -57,6 +58,10 @@ def of(pictures: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _network() -> Generator:
+    if not FILE.is_file():
+        needed = "a checkout's, or one that is trained here in a minute"
+        instead = "python -m fastgan.recipes.evaluation.features"
+        raise ArgumentError(FILE.name, "none in this installation", needed, instead)
     return fastgan.load(FILE, device="cpu", precision="fp32")
 
 

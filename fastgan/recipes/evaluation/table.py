@@ -26,7 +26,8 @@ from fastgan.recipes.evaluation.figure import Figure
 Figures = Callable[[Generator], dict[str, Figure]]
 Picture = Callable[[Generator], Image.Image]
 
-#: What `fastgan evaluate NAME`, or `--like NAME`, computes; some names are for models to come.
+#: What `fastgan evaluate NAME`, or `--like NAME`, computes. The faces are of
+#: recipes alone: their data states no licence, so none ships.
 FIGURES: Mapping[str, Figures] = {
     "aae-digits": autoencoders.of_digits,
     "aae-digits-encoder": autoencoders.of_digits,
@@ -55,11 +56,9 @@ PICTURES: Mapping[str, Picture] = {
     "aae-digits": autoencoders.picture_digits,
     "cgan-digits": digits.picture_conditional,
     "dcgan-digits": digits.picture,
-    "dcgan-faces": faces.picture,
     "texture-grass": textures.picture,
     "texture-gravel": textures.picture,
     "vae-digits": autoencoders.picture_digits,
-    "vae-faces": autoencoders.picture_faces,
     "denoise-photos": denoise.picture,
     "inpaint-photos": inpaint.picture,
     "colour-tissue": translate.picture_grey,
