@@ -1,4 +1,4 @@
-"""The command line: `fastgan COMMAND`. One file per command, one function each.
+"""The command line: `fastgan COMMAND`. One file per command: a function of its name, and examples.
 
 Nothing here imports torch: each command does when it runs, so that `--help` is quick.
 """
@@ -50,37 +50,25 @@ def app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     commands.callback(invoke_without_command=True, epilog=_examples(ROOT_EXAMPLES))(root)
-    for function, examples in (
-        (generate.generate, generate.EXAMPLES),
-        (apply.apply, apply.EXAMPLES),
-        (video.video, video.EXAMPLES),
-        (live.live, live.EXAMPLES),
-        (stream.stream, stream.EXAMPLES),
-        (inspect.inspect, inspect.EXAMPLES),
-        (profile.profile, profile.EXAMPLES),
-        (compare.compare, compare.EXAMPLES),
-        (bench.bench, bench.EXAMPLES),
-        (warmup.warmup, warmup.EXAMPLES),
-        (models.models, models.EXAMPLES),
-        (evaluate.evaluate, evaluate.EXAMPLES),
-        (train.train, train.EXAMPLES),
-        (doctor.doctor, doctor.EXAMPLES),
+    for module in (
+        *(generate, apply, video, live, stream, inspect, profile, compare, bench, warmup, models),
+        *(evaluate, train, doctor),
     ):
-        commands.command(cls=Command, epilog=_examples(examples))(function)
+        function = getattr(module, module.__name__.rpartition(".")[2])
+        commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(function)
     return commands
 
 
-ROOT_EXAMPLES = (
-    ("fastgan generate dcgan-digits --grid 8x8", "64 digits in one picture: out/grid.png"),
-    ("fastgan inspect model.onnx", "what a file holds, and how it would run"),
-    ("fastgan bench model.onnx", "how fast, beside ONNX Runtime and PyTorch"),
-    ("fastgan doctor", "what this machine has, and what is missing"),
-)
+ROOT_EXAMPLES = """
+fastgan generate dcgan-digits --grid 8x8  # 64 digits in one picture: out/grid.png
+fastgan inspect model.onnx  # what a file holds, and how it would run
+fastgan bench model.onnx  # how fast, beside ONNX Runtime and PyTorch
+fastgan doctor  # what this machine has, and what is missing
+"""
 
 
-def _examples(pairs: tuple[tuple[str, str], ...]) -> str | None:
-    """Example commands as an epilog: each under a line that says what it does."""
-    if not pairs:
-        return None
+def _examples(text: str) -> str:
+    """Example commands, "command  # meaning" each, as an epilog: each under what it does."""
+    pairs = (line.split("  # ") for line in text.strip().splitlines())
     lines = [f"  # {meaning}\n  {command}" for command, meaning in pairs]
     return "\n".join(["\b", "Examples:", *lines])  # \b: keep these lines as they are

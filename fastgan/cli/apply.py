@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fastgan")
 
-EXAMPLES = (
-    ("fastgan apply x4.onnx -i photo.jpg", "out/photo_out.jpg, four times as large"),
-    ("fastgan apply x4.onnx -i photos -o large --outscale 2", "a folder, its tree kept, at twice"),
-    ("fastgan apply x4.onnx -i scan.png --tile 512 --ext jpg", "in tiles of 512 pixels"),
-    ("fastgan apply inpaint.onnx -i photo.png --mask hole.png", "white in the mask is filled in"),
-    ("fastgan apply faces.onnx -i photo.jpg --input w=0.7", "with a further input that it has"),
-    ("fastgan apply adain.onnx -i photo.jpg --style painting.jpg", "content and style"),
-    ("fastgan apply net.onnx -i photo.jpg --range 0:1", "where inspect shows a wrong guess"),
-)
+EXAMPLES = """
+fastgan apply x4.onnx -i photo.jpg  # out/photo_out.jpg, four times as large
+fastgan apply x4.onnx -i photos -o large --outscale 2  # a folder, its tree kept, at twice
+fastgan apply x4.onnx -i scan.png --tile 512 --ext jpg  # in tiles of 512 pixels
+fastgan apply inpaint.onnx -i photo.png --mask hole.png  # white in the mask is filled in
+fastgan apply faces.onnx -i photo.jpg --input w=0.7  # with a further input that it has
+fastgan apply adain.onnx -i photo.jpg --style painting.jpg  # content and style
+fastgan apply net.onnx -i photo.jpg --range 0:1  # where inspect shows a wrong guess
+"""
 
 #: How many failures are listed by name.
 _LISTED = 20

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from fastgan.measure.rates import RateReport
     from fastgan.measure.report import Report
 
-EXAMPLES = (
-    ("fastgan bench dcgan-digits", "every size, every peer: about a minute and a half"),
-    ("fastgan bench model.onnx --n 1,64 --peers onnxruntime", "two sizes, one peer"),
-    ("fastgan bench model.onnx --json bench.json --plot bench.png", "keep the raw samples"),
-    ("fastgan bench model.onnx --fps 90 --seconds 30", "does it hold 90 frames per second?"),
-)
+EXAMPLES = """
+fastgan bench dcgan-digits  # every size, every peer: about a minute and a half
+fastgan bench model.onnx --n 1,64 --peers onnxruntime  # two sizes, one peer
+fastgan bench model.onnx --json bench.json --plot bench.png  # keep the raw samples
+fastgan bench model.onnx --fps 90 --seconds 30  # does it hold 90 frames per second?
+"""
 
 
 def bench(

@@ -9,10 +9,10 @@ import typer
 
 from fastgan.cli import console, options
 
-EXAMPLES = (
-    ("fastgan compare model.onnx", "is bf16 good enough for this model? exit code 1 if not"),
-    ("fastgan compare model.onnx --n 64 --reference ort", "against ONNX Runtime, on 64 images"),
-)
+EXAMPLES = """
+fastgan compare model.onnx  # is bf16 good enough for this model? exit code 1 if not
+fastgan compare model.onnx --n 64 --reference ort  # against ONNX Runtime, on 64 images
+"""
 
 
 def compare(

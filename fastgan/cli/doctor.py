@@ -9,7 +9,9 @@ import typer
 
 from fastgan.cli import options
 
-EXAMPLES = (("fastgan doctor", "paste this into an issue"),)
+EXAMPLES = """
+fastgan doctor  # paste this into an issue
+"""
 
 
 def doctor(

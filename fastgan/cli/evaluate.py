@@ -12,12 +12,12 @@ from fastgan.cli import console, options, records
 if TYPE_CHECKING:
     from fastgan.recipes.evaluation.report import Report
 
-EXAMPLES = (
-    ("fastgan evaluate dcgan-digits", "what its card promises, measured again"),
-    ("fastgan evaluate out/dcgan/dcgan.onnx --like dcgan-digits", "your own, by the same measure"),
-    ("fastgan evaluate dcgan-digits --precision fp32,bf16", "what bf16 costs"),
-    ("fastgan evaluate model.onnx --data photos", "how far its samples are from these images"),
-)
+EXAMPLES = """
+fastgan evaluate dcgan-digits  # what its card promises, measured again
+fastgan evaluate out/dcgan/dcgan.onnx --like dcgan-digits  # your own, by the same measure
+fastgan evaluate dcgan-digits --precision fp32,bf16  # what bf16 costs
+fastgan evaluate model.onnx --data photos  # how far its samples are from these images
+"""
 
 
 def evaluate(

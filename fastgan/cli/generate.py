@@ -24,17 +24,14 @@ from fastgan.host import files
 if TYPE_CHECKING:
     from fastgan.generator import Generator
 
-EXAMPLES = (
-    ("fastgan generate dcgan-digits --grid 8x8", "64 samples of seed 0 in one picture"),
-    ("fastgan generate model.onnx --n 1000 --seed 7", "out/sample000000.png to sample000999.png"),
-    ("fastgan generate model.onnx --seeds 0-63 --trunc 0.7", "out/seed0000.png to seed0063.png"),
-    ("fastgan generate model.onnx --n 8 --class 3 --outdir threes", "eight of class 3"),
-    ("fastgan generate model.onnx --n 8 --input psi=0.7", "with a further input that it has"),
-    (
-        "fastgan generate model.onnx --seeds 85,265 --rng numpy",
-        "the latents that StyleGAN's own tools take for these seeds",
-    ),
-)
+EXAMPLES = """
+fastgan generate dcgan-digits --grid 8x8  # 64 samples of seed 0 in one picture
+fastgan generate model.onnx --n 1000 --seed 7  # out/sample000000.png to sample000999.png
+fastgan generate model.onnx --seeds 0-63 --trunc 0.7  # out/seed0000.png to seed0063.png
+fastgan generate model.onnx --n 8 --class 3 --outdir threes  # eight of class 3
+fastgan generate model.onnx --n 8 --input psi=0.7  # with a further input that it has
+fastgan generate model.onnx --seeds 85,265 --rng numpy  # as StyleGAN's own tools have them
+"""
 
 #: Images are handed to the savers after so many bytes of floating-point values, or so many images.
 _CHUNK_BYTES = 64 << 20

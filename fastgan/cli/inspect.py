@@ -18,17 +18,14 @@ if TYPE_CHECKING:
     from fastgan.model.signature import Input, Output
     from fastgan.plan import Plan, Step
 
-EXAMPLES = (
-    ("fastgan inspect dcgan-digits", "signature, backend, and each step with its cost"),
-    ("fastgan inspect model.onnx --batch 64 --precision bf16", "the plan of another run"),
-    ("fastgan inspect model.onnx --gpu h200 --batch 64", "where the time must go on an H200"),
-    ("fastgan inspect model.onnx --why /4/Relu", "what became of this ONNX node, and why"),
-    ("fastgan inspect model.onnx --json", "the same for a program"),
-    (
-        "fastgan inspect model.onnx --range 0:1 --write-signature",
-        "what it takes, said once for all commands",
-    ),
-)
+EXAMPLES = """
+fastgan inspect dcgan-digits  # signature, backend, and each step with its cost
+fastgan inspect model.onnx --batch 64 --precision bf16  # the plan of another run
+fastgan inspect model.onnx --gpu h200 --batch 64  # where the time must go on an H200
+fastgan inspect model.onnx --why /4/Relu  # what became of this ONNX node, and why
+fastgan inspect model.onnx --json  # the same for a program
+fastgan inspect model.onnx --range 0:1 --write-signature  # what it takes, said once for all
+"""
 
 
 def inspect(

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from fastgan.generator import Generator
     from fastgan.realtime.live.page import LivePage, Serving
 
-EXAMPLES = (
-    ("fastgan live dcgan-digits", "open the address that it prints"),
-    ("fastgan live restore-photos", "a picture, or the camera, goes in on the page"),
-    ("fastgan live model.onnx --seeds 0-7 --w-frames 90 --fps 60", "from seed to seed"),
-    ("fastgan live model.onnx --osc 9000", "steered by TouchOSC, Max or Ableton as well"),
-    ("fastgan live model.onnx --host 0.0.0.0", "for other machines, who need the token"),
-)
+EXAMPLES = """
+fastgan live dcgan-digits  # open the address that it prints
+fastgan live restore-photos  # a picture, or the camera, goes in on the page
+fastgan live model.onnx --seeds 0-7 --w-frames 90 --fps 60  # from seed to seed
+fastgan live model.onnx --osc 9000  # steered by TouchOSC, Max or Ableton as well
+fastgan live model.onnx --host 0.0.0.0  # for other machines, who need the token
+"""
 
 
 def live(

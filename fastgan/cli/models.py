@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastgan.cli import console
 
-EXAMPLES = (
-    ("fastgan models", "what there is to try"),
-    ("fastgan inspect superres-x2", "what one of them takes and gives"),
-)
+EXAMPLES = """
+fastgan models  # what there is to try
+fastgan inspect superres-x2  # what one of them takes and gives
+"""
 
 
 def models() -> None:

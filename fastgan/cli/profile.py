@@ -16,13 +16,13 @@ from fastgan.host import files
 if TYPE_CHECKING:
     from fastgan.measure.profile import Profile, Row
 
-EXAMPLES = (
-    ("fastgan profile model.onnx", "the steps of one image, the longest first"),
-    ("fastgan profile model.onnx --batch 64 --precision bf16", "of another run"),
-    ("fastgan profile model.onnx --backend ort", "ONNX Runtime's nodes, by its own profiler"),
-    ("fastgan profile model.onnx --trace trace.json", "a timeline: open it at ui.perfetto.dev"),
-    ("fastgan profile model.onnx --arena memory.svg", "which buffer is where in memory, and when"),
-)
+EXAMPLES = """
+fastgan profile model.onnx  # the steps of one image, the longest first
+fastgan profile model.onnx --batch 64 --precision bf16  # of another run
+fastgan profile model.onnx --backend ort  # ONNX Runtime's nodes, by its own profiler
+fastgan profile model.onnx --trace trace.json  # a timeline: open it at ui.perfetto.dev
+fastgan profile model.onnx --arena memory.svg  # which buffer is where in memory, and when
+"""
 
 
 def profile(

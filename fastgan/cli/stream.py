@@ -16,11 +16,11 @@ from fastgan.errors import ArgumentError
 if TYPE_CHECKING:
     from fastgan.realtime import Stats
 
-EXAMPLES = (
-    ("fastgan stream dcgan-digits --shm /digits", "a drift from seed 0, 60 frames a second"),
-    ("fastgan stream model.onnx --shm /faces --seeds 0-7 --fps 90", "from seed to seed, for ever"),
-    ("fastgan stream style.onnx --shm /styled --from /game", "every frame of another ring, run"),
-)
+EXAMPLES = """
+fastgan stream dcgan-digits --shm /digits  # a drift from seed 0, 60 frames a second
+fastgan stream model.onnx --shm /faces --seeds 0-7 --fps 90  # from seed to seed, for ever
+fastgan stream style.onnx --shm /styled --from /game  # every frame of another ring, run
+"""
 
 
 def stream(

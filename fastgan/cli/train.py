@@ -18,12 +18,12 @@ from fastgan.host import files
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-EXAMPLES = (
-    ("fastgan train dcgan", "handwritten digits from noise"),
-    ("fastgan train superres --set scale=4", "photographs, four times as large"),
-    ("fastgan train style --set collection=paintings", "photographs, painted like a folder"),
-    ("fastgan train superres --data photos/ --preset full", "your own images, on a GPU"),
-)
+EXAMPLES = """
+fastgan train dcgan  # handwritten digits from noise
+fastgan train superres --set scale=4  # photographs, four times as large
+fastgan train style --set collection=paintings  # photographs, painted like a folder
+fastgan train superres --data photos/ --preset full  # your own images, on a GPU
+"""
 
 
 class Recipe(str, Enum):

@@ -18,18 +18,12 @@ from fastgan.host import files
 if TYPE_CHECKING:
     from fastgan.realtime import Walk
 
-EXAMPLES = (
-    ("fastgan video dcgan-digits --seeds 0-7 --loop -o walk.mp4", "from seed to seed, and back"),
-    (
-        "fastgan video dcgan-digits --seeds 0-31 --grid 4x2 --w-frames 60 --scale 4",
-        "eight walks of four seeds each, every pixel four times as large: out/video.mp4",
-    ),
-    ("fastgan video model.onnx --audio song.wav --trunc 0.7", "the louder, the faster"),
-    (
-        "fastgan video model.onnx --codec ffv1 -o exact.mkv --start 100 --frames 50",
-        "frames 100 to 149 alone, every pixel kept",
-    ),
-)
+EXAMPLES = """
+fastgan video dcgan-digits --seeds 0-7 --loop -o walk.mp4  # from seed to seed, and back
+fastgan video dcgan-digits --seeds 0-31 --grid 4x2 --w-frames 60 --scale 4  # eight walks, enlarged
+fastgan video model.onnx --audio song.wav --trunc 0.7  # the louder, the faster
+fastgan video model.onnx --codec ffv1 -o exact.mkv --start 100 --frames 50  # 50 frames, exactly
+"""
 
 
 def video(

@@ -10,11 +10,11 @@ import typer
 from fastgan.cli import console, options
 from fastgan.errors import ArgumentError, BackendError
 
-EXAMPLES = (
-    ("fastgan warmup model.onnx", "measure and keep what is fastest on this GPU"),
-    ("fastgan warmup model.onnx --n 1,64,256 --format uint8", "for these batch sizes"),
-    ("fastgan warmup model.onnx --no-tune", "compile alone: seconds, not minutes"),
-)
+EXAMPLES = """
+fastgan warmup model.onnx  # measure and keep what is fastest on this GPU
+fastgan warmup model.onnx --n 1,64,256 --format uint8  # for these batch sizes
+fastgan warmup model.onnx --no-tune  # compile alone: seconds, not minutes
+"""
 
 
 def warmup(

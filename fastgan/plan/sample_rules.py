@@ -57,6 +57,17 @@ def first_alone(flow: Flow, node: ir.Node) -> Lay | str:
 ACROSS_AXES = "samples that lie across its axes"
 
 
+def alone(rule: Callable[[Flow, ir.Node, Lay], Said]) -> Rule:
+    """A rule of ops whose first input has the samples alone: told where they lie in it."""
+
+    @functools.wraps(rule)
+    def found(flow: Flow, node: ir.Node) -> Said:
+        lay = first_alone(flow, node)
+        return lay if isinstance(lay, str) else rule(flow, node, lay)
+
+    return found
+
+
 def spread(
     flow: Flow, node: ir.Node, positions: Sequence[int], shape: Sequence[int], whole: bool = False
 ) -> Lay | str:
@@ -109,10 +120,11 @@ def _known(flow: Flow, node: ir.Node) -> Said:
     return "parameters of samples" if lay is None else lay
 
 
-def _quantised(flow: Flow, node: ir.Node) -> Said:
+@alone
+def _quantised(flow: Flow, node: ir.Node, lay: Lay) -> Said:
     """Each element by its own, by one scale or those of another axis."""
-    lay, rank = first_alone(flow, node), len(shape_of(node))
-    if isinstance(lay, str) or math.prod(shape_of(node, 1)) == 1:
+    rank = len(shape_of(node))
+    if math.prod(shape_of(node, 1)) == 1:
         return lay
     alone = len(shape_of(node, 1)) == 1 and given(node, "axis", 1) % rank != lay.axis
     return lay if alone else "scales along the samples' axis"
@@ -185,22 +197,20 @@ def _along_input(flow: Flow, node: ir.Node) -> Said:
     return elsewhere(flow, node, None if axis is None else axis[0])
 
 
-def along_rest(flow: Flow, node: ir.Node) -> Said:
+@alone
+def along_rest(flow: Flow, node: ir.Node, lay: Lay) -> Said:
     """Along all axes from one on."""
-    lay, axis = first_alone(flow, node), given(node, "axis", 1)
-    if isinstance(lay, str):
-        return lay
-    return ACROSS if lay.axis >= axis % max(1, len(shape_of(node))) else lay
+    axis = given(node, "axis", 1) % max(1, len(shape_of(node)))
+    return ACROSS if lay.axis >= axis else lay
 
 
 def _without(lay: Lay, gone: Sequence[int], keepdims: bool) -> Lay:
     return lay if keepdims else Lay(lay.axis - sum(axis < lay.axis for axis in gone), lay.inner)
 
 
-def _reduce(flow: Flow, node: ir.Node) -> Said:
-    lay, rank = first_alone(flow, node), len(shape_of(node))
-    if isinstance(lay, str):
-        return lay
+@alone
+def _reduce(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    rank = len(shape_of(node))
     axes = integers(node, 1, "axes")
     if not axes:
         if len(node.inputs) > 1 and node.inputs[1] is not None and axes is None:
@@ -234,20 +244,21 @@ def _concat(flow: Flow, node: ir.Node) -> Said:
     return Lay(lay.axis, lay.inner, broken=lay.broken)
 
 
-def _split(flow: Flow, node: ir.Node) -> Said:
-    lay, axis = first_alone(flow, node), given(node, "axis", 0)
-    if isinstance(lay, str) or axis % len(shape_of(node)) != lay.axis:
+@alone
+def _split(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    if given(node, "axis", 0) % len(shape_of(node)) != lay.axis:
         return lay
     flow.fixed[node] = "pieces of the samples' axis"
     whole = all(sizes(value)[lay.axis] % (lay.inner * flow.n) == 0 for value in node.outputs)
     return lay if whole else ACROSS
 
 
-def _slice(flow: Flow, node: ir.Node) -> Said:
-    lay, shape = first_alone(flow, node), shape_of(node)
+@alone
+def _slice(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    shape = shape_of(node)
     starts, axes = integers(node, 1, "starts"), integers(node, 3, "axes")
-    if isinstance(lay, str) or starts is None:
-        return lay if isinstance(lay, str) else "places that depend on data"
+    if starts is None:
+        return "places that depend on data"
     axes = [axis % len(shape) for axis in (range(len(starts)) if axes is None else axes)]
     steps = integers(node, 4) or [1] * len(axes)
     for start, axis, step in zip(starts, axes, steps, strict=True):
@@ -260,10 +271,9 @@ def _slice(flow: Flow, node: ir.Node) -> Said:
     return lay
 
 
-def _pad(flow: Flow, node: ir.Node) -> Said:
-    lay, rank = first_alone(flow, node), len(shape_of(node))
-    if isinstance(lay, str):
-        return lay
+@alone
+def _pad(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    rank = len(shape_of(node))
     pads = integers(node, 1, "pads") or integers(node, 1, "paddings")
     axes = integers(node, 3) or range(rank)
     if pads is None:
@@ -273,11 +283,9 @@ def _pad(flow: Flow, node: ir.Node) -> Said:
     return "padding beside the samples" if padded else lay
 
 
-def _same_size(flow: Flow, node: ir.Node) -> Said:
+@alone
+def _same_size(flow: Flow, node: ir.Node, lay: Lay) -> Said:
     """Resize and CenterCropPad: the samples' axis stays as long as it is."""
-    lay = first_alone(flow, node)
-    if isinstance(lay, str):
-        return lay
     if given(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
         return "a part of each axis"
     if node.op_type == "CenterCropPad" or given(node, "keep_aspect_ratio_policy", "stretch") != (

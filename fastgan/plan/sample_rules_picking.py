@@ -9,8 +9,8 @@ from fastgan.plan.sample_rules import (
     ACROSS,
     ACROSS_AXES,
     Rule,
+    alone,
     elsewhere,
-    first_alone,
     given,
     shape_of,
 )
@@ -111,11 +111,9 @@ def _own_places(array: Array, axis: int, n: int) -> int | None:
     return None
 
 
-def _one_hot(flow: Flow, node: ir.Node) -> Said:
-    lay, rank = first_alone(flow, node), len(sizes(node.outputs[0]))
-    if isinstance(lay, str):
-        return lay
-    axis = given(node, "axis", -1) % rank
+@alone
+def _one_hot(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    axis = given(node, "axis", -1) % len(sizes(node.outputs[0]))
     return Lay(lay.axis + (axis <= lay.axis), lay.inner)
 
 

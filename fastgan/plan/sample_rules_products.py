@@ -10,6 +10,7 @@ from fastgan.plan.sample_rules import (
     ACROSS,
     ACROSS_AXES,
     Rule,
+    alone,
     first_alone,
     given,
     integers,
@@ -143,26 +144,15 @@ def _conv(flow: Flow, node: ir.Node) -> Said:
     return Lay(1, inner)
 
 
-def _det(flow: Flow, node: ir.Node) -> Said:
-    return _before(flow, node, 2)
+@alone
+def _matrices(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    """Ops on the last two axes."""
+    return lay if lay.axis < len(shape_of(node)) - 2 else ACROSS
 
 
-def _before(flow: Flow, node: ir.Node, last: int) -> Said:
-    """Ops on the last axes."""
-    lay = first_alone(flow, node)
-    if isinstance(lay, str):
-        return lay
-    return lay if lay.axis < len(shape_of(node)) - last else ACROSS
-
-
-def _trilu(flow: Flow, node: ir.Node) -> Said:
-    return _before(flow, node, 2)
-
-
-def _dft(flow: Flow, node: ir.Node) -> Said:
-    lay, rank = first_alone(flow, node), len(shape_of(node))
-    if isinstance(lay, str):
-        return lay
+@alone
+def _dft(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    rank = len(shape_of(node))
     stated = integers(node, 2) or [given(node, "axis", -2 if len(node.inputs) > 2 else 1)]
     # Whichever default the opset has, neither may be theirs where nothing is stated.
     axes = {stated[0] % rank, rank - 1}
@@ -174,10 +164,10 @@ def _dft(flow: Flow, node: ir.Node) -> Said:
 # Images -------------------------------------------------------------------------------------------
 
 
-def _images(flow: Flow, node: ir.Node) -> Said:
+@alone
+def _images(flow: Flow, node: ir.Node, lay: Lay) -> Said:
     """Ops that need whole images, and all their channels."""
-    lay = first_alone(flow, node)
-    return lay if isinstance(lay, str) or lay.axis == 0 else ACROSS
+    return lay if lay.axis == 0 else ACROSS
 
 
 def _planes(flow: Flow, node: ir.Node) -> Said:
@@ -247,17 +237,15 @@ def _layer_norm(flow: Flow, node: ir.Node) -> Said:
     return spread(flow, node, range(min(3, len(node.inputs))), shape)
 
 
-def _mean_variance(flow: Flow, node: ir.Node) -> Said:
-    lay, rank = first_alone(flow, node), len(shape_of(node))
-    if isinstance(lay, str):
-        return lay
-    axes = {axis % rank for axis in given(node, "axes", (0, 2, 3))}
+@alone
+def _mean_variance(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    axes = {axis % len(shape_of(node)) for axis in given(node, "axes", (0, 2, 3))}
     return "statistics of the batch" if lay.axis in axes else lay
 
 
-def _local_response(flow: Flow, node: ir.Node) -> Said:
-    lay = first_alone(flow, node)
-    return lay if isinstance(lay, str) or lay.axis != 1 else ACROSS
+@alone
+def _local_response(flow: Flow, node: ir.Node, lay: Lay) -> Said:
+    return lay if lay.axis != 1 else ACROSS
 
 
 # Sequences ----------------------------------------------------------------------------------------
@@ -343,8 +331,7 @@ _ONNX: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_gemm, ("Gemm",)),
     (_einsum, ("Einsum",)),
     (_conv, ("Conv", "ConvTranspose")),
-    (_det, ("Det",)),
-    (_trilu, ("Trilu",)),
+    (_matrices, ("Det", "Trilu")),
     (_dft, ("DFT",)),
     (_images, ("Col2Im", "DepthToSpace", "GroupNormalization", "SpaceToDepth")),
     (

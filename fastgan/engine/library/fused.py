@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,25 @@ Function = Callable[[Tensor], Tensor]
 Weights = Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A step, its constants, where and in which type it computes, and its activation."""
+
+    step: Step
+    weights: Weights
+    device: torch.device
+    dtype: torch.dtype | None
+    act: Function | None
+
+
 def _operands(
-    step: Step, weights: Weights, device: torch.device, dtype: torch.dtype | None
+    to: Binding, dtype: torch.dtype | None
 ) -> tuple[tuple[str, ...], Callable[..., list[Tensor | None]]]:
-    """The buffers that a step reads, and what makes all its operands of them; "" is None."""
+    """The buffers that a step reads, and what makes all its operands of them; "" is None.
+
+    dtype: of the constants among them.
+    """
+    step, weights, device = to.step, to.weights, to.device
     placed = {n: place(weights[n], device, dtype) for n in step.inputs if n in weights}
     reads = tuple(name for name in step.inputs if name and name not in placed)
 
@@ -33,15 +49,10 @@ def _operands(
     return reads, operands
 
 
-def bind_normalise(
-    step: Step,
-    weights: Weights,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    act: Function | None,
-) -> BoundStep:
+def bind_normalise(to: Binding) -> BoundStep:
     """fastgan.Normalise: see plan/rewrite/rules/normalise.py for its attributes."""
-    reads, operands = _operands(step, weights, device, dtype)
+    step, act = to.step, to.act
+    reads, operands = _operands(to, to.dtype)
     given = step.attributes
     over, epsilon, centre = given["over"], given["epsilon"], given["centre"]
 
@@ -91,28 +102,16 @@ def _per_channel(parameter: Tensor, x: Tensor) -> Tensor:
     return parameter.reshape(-1, x.shape[1], *[1] * (x.dim() - 2))
 
 
-def bind_activate(
-    step: Step,
-    weights: Weights,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    act: Function | None,
-) -> BoundStep:
+def bind_activate(to: Binding) -> BoundStep:
     """fastgan.Activate: an activation by itself."""
-    assert act is not None
-    return BoundStep(step, act, (step.inputs[0],))
+    assert to.act is not None
+    return BoundStep(to.step, to.act, (to.step.inputs[0],))
 
 
-def bind_pointwise(
-    step: Step,
-    weights: Weights,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    act: Function | None,
-) -> BoundStep:
+def bind_pointwise(to: Binding) -> BoundStep:
     """fastgan.Pointwise: its program, one instruction after the other."""
-    reads, operands = _operands(step, weights, device, dtype)
-    program: tuple[Instruction, ...] = step.attributes["program"]
+    reads, operands = _operands(to, to.dtype)
+    program: tuple[Instruction, ...] = to.step.attributes["program"]
 
     def call(*tensors: Tensor) -> Tensor:
         given = operands(*tensors)
@@ -130,21 +129,16 @@ def bind_pointwise(
         assert value is not None
         return value
 
-    return BoundStep(step, call, reads)
+    return BoundStep(to.step, call, reads)
 
 
-def bind_quantiser(
-    step: Step,
-    weights: Weights,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    act: Function | None,
-) -> BoundStep:
+def bind_quantiser(to: Binding) -> BoundStep:
     """QuantizeLinear and DequantizeLinear: scales keep their digits in every precision, since a
     scale that is rounded moves all that it scales; what comes out is of the plan's type.
     """
+    step, dtype = to.step, to.dtype
     function = quantize if step.op == "QuantizeLinear" else dequantize
-    reads, operands = _operands(step, weights, device, None)
+    reads, operands = _operands(to, None)
     attributes = step.attributes
 
     def call(*tensors: Tensor) -> Tensor:
@@ -180,8 +174,7 @@ def _apply(operation: str, value: Tensor | None, operand: Tensor | float | None)
     return TABLE[operation].torch(value)
 
 
-Bind = Callable[[Step, Weights, torch.device, "torch.dtype | None", "Function | None"], BoundStep]
-BIND: dict[str, Bind] = {
+BIND: dict[str, Callable[[Binding], BoundStep]] = {
     "fastgan.Normalise": bind_normalise,
     "fastgan.Activate": bind_activate,
     "fastgan.Pointwise": bind_pointwise,

@@ -57,7 +57,8 @@ def bind(
     dtype: the floating-point type computed in; None leaves every tensor in its own.
     """
     if step.op in fused.BIND:
-        return fused.BIND[step.op](step, weights, device, dtype, activation(step.epilogue))
+        to = fused.Binding(step, weights, device, dtype, activation(step.epilogue))
+        return fused.BIND[step.op](to)
     if step.op.startswith("fastgan."):
         return _bind_product(step, weights, device, dtype)
     op = ops.find("", step.op, opset)

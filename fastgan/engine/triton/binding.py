@@ -105,8 +105,9 @@ class Binding(ABC):
         )
 
     @property
-    @abstractmethod
-    def shape(self) -> Shape4: ...
+    def shape(self) -> Shape4:
+        """Its result's, as the kernel sees it."""
+        return as_four(self.output)
 
     @abstractmethod
     def pack(self) -> Any:
@@ -168,18 +169,19 @@ class Binding(ABC):
             flag: int32 [1], set to 1 where a value is not finite.
             norm: what the kernel takes for, or from, a step that it shares a norm with.
         """
+        options = {"out": out, "flag": flag, "config": config, **norm}
+        options |= self.epilogue(tensors) | self.format_fields(image)
+        return self.launches(tensors, self.packed, options)
+
+    def epilogue(self, tensors: list[Tensor]) -> dict[str, Any]:
+        """What the kernel is told to do behind its own work."""
         epilogue = self.step.epilogue
-        options: dict[str, Any] = {
+        return {
             "activation": epilogue.activation,
             "slope": epilogue.slope,
             "slopes": self.slopes(),
-            "out": out,
             **self.optional(self._given(tensors)),
-            "flag": flag,
-            "config": config,
-            **norm,
         }
-        return self.launches(tensors, self.packed, options | self.format_fields(image))
 
     def format_fields(self, image: ImageFormat | None) -> dict[str, Any]:
         """The fields of its epilogue that say what it writes."""

@@ -8,12 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.engine.triton.binding import (
-    Binding,
-    Shape4,
-    as_four,
-    as_image,
-)
+from fastgan.engine.triton.binding import Binding, Shape4, as_image
 from fastgan.images.format import ImageFormat
 from fastgan.kernels import normalise, pointwise
 from fastgan.kernels.layout import pitch
@@ -26,10 +21,6 @@ class NormaliseBinding(Binding):
     """fastgan.Normalise of signals and images, over space or each pixel's channels."""
 
     kernel = "normalise"
-
-    @property
-    def shape(self) -> Shape4:
-        return as_four(self.output)
 
     @property
     def formats(self) -> bool:  # type: ignore[override]
@@ -129,10 +120,6 @@ class PointwiseBinding(Binding):
 
     kernel = "pointwise"
 
-    @property
-    def shape(self) -> Shape4:
-        return as_four(self.output)
-
     def pack(self) -> dict[str, Tensor]:
         """The constant operands as images, by name."""
         names = [name for name in self.step.inputs if name not in self.reads]
@@ -148,18 +135,8 @@ class PointwiseBinding(Binding):
     def views(self, tensors: list[Tensor]) -> list[Tensor]:
         return [self._image(tensor) for tensor in tensors]
 
-    def prepare(
-        self,
-        tensors: list[Tensor],
-        out: Tensor,
-        config: Config | None = None,
-        image: ImageFormat | None = None,
-        flag: Tensor | None = None,
-        **norm: Any,
-    ) -> Prepared:
-        options: dict[str, Any] = {"out": out, "flag": flag, "config": config}
-        options |= self.format_fields(image)
-        return self.launches(tensors, self.packed, options)
+    def epilogue(self, tensors: list[Tensor]) -> dict[str, Any]:
+        return {}
 
     def launches(
         self, tensors: list[Tensor], packed: dict[str, Tensor], options: dict[str, Any]
@@ -177,26 +154,17 @@ class ConcatBinding(Binding):
 
     kernel, formats, tunable = "pointwise", False, False
 
-    @property
-    def shape(self) -> Shape4:
-        return as_four(self.output)
-
     def pack(self) -> None:
         return None
 
     def views(self, tensors: list[Tensor]) -> list[Tensor]:
         return [as_image(tensor) for tensor in tensors]
 
-    def prepare(
-        self,
-        tensors: list[Tensor],
-        out: Tensor,
-        config: Config | None = None,
-        image: ImageFormat | None = None,
-        flag: Tensor | None = None,
-        **norm: Any,
-    ) -> Prepared:
-        return self.launches(tensors, None, {"flag": flag, "config": config, "out": out})
+    def epilogue(self, tensors: list[Tensor]) -> dict[str, Any]:
+        return {}
+
+    def format_fields(self, image: ImageFormat | None) -> dict[str, Any]:
+        return {}
 
     def launches(self, tensors: list[Tensor], packed: None, options: dict[str, Any]) -> Prepared:
         out, first = options.pop("out"), 0

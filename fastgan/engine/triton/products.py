@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan.engine.triton.binding import (
-    Binding,
-    Shape4,
-    as_four,
-    as_image,
-    channels_last,
-)
+from fastgan.engine.triton.binding import Binding, Shape4, as_four, as_image, channels_last
 from fastgan.kernels import conv, conv_transpose, depthwise, linear, prologue_cost, to_image
 from fastgan.kernels.e4m3 import E4M3, LARGEST
 from fastgan.kernels.modulation import Modulation
@@ -82,9 +76,21 @@ class LinearBinding(Binding):
 class ConvolutionBinding(Binding):
     """What convolutions share: scales of samples, noise, statistics for a norm, 8-bit products."""
 
-    @abstractmethod
+    #: The package that its kernel is in.
+    runs: ModuleType
+
     def statistics_size(self, config: Config) -> int:
         """The float32 that the statistics of its result take, tiled like this; 0: it has none."""
+        n, _, h, w = as_four(self.input)
+        size: int = self.runs.statistics_size(self.packed.weight, n, h, w, config)
+        return size
+
+    def launches(
+        self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
+    ) -> Prepared:
+        x, rounding = self.rounding(tensors[0])
+        made = self.runs.prepare(x, packed.weight, packed.bias, **self.how, **options)
+        return replace(made, calls=(*rounding, *made.calls))
 
     @property
     def factors(self) -> torch.dtype:
@@ -136,11 +142,7 @@ class ConvolutionBinding(Binding):
 class ConvBinding(ConvolutionBinding):
     """fastgan.Conv: x [N, C, *size], weight [O, C, *kernel], one or two axes."""
 
-    kernel = "conv"
-
-    @property
-    def shape(self) -> Shape4:
-        return as_four(self.output)
+    kernel, runs = "conv", conv
 
     def pack(self) -> _Product:
         a = self.step.attributes
@@ -165,23 +167,12 @@ class ConvBinding(ConvolutionBinding):
         crd = self.step.attributes.get("shuffle_mode", "CRD") == "CRD"
         return found.repeat_interleave(block**2) if crd else found.repeat(block**2)
 
-    def launches(
-        self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
-    ) -> Prepared:
-        x, rounding = self.rounding(tensors[0])
-        made = conv.prepare(x, packed.weight, packed.bias, **self.how, **options)
-        return replace(made, calls=(*rounding, *made.calls))
-
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         shuffle = self.step.attributes.get("shuffle", 1)
         pixels = self.shape[0] * self.shape[2] * self.shape[3] // shuffle**2
         return self.fitting(
             conv.configs(self.packed.weight, pixels, self.factors, capability, self.precision)
         )
-
-    def statistics_size(self, config: Config) -> int:
-        n, _, h, w = as_four(self.input)
-        return conv.statistics_size(self.packed.weight, n, h, w, config)
 
     def normalises(self, config: Config | None) -> bool:
         """Whether it applies a norm of its input itself, tiled like this; None: by the rule."""
@@ -196,11 +187,7 @@ class ConvBinding(ConvolutionBinding):
 class ConvTransposeBinding(ConvolutionBinding):
     """fastgan.ConvTranspose: x [N, C, *size], weight [C, O, *kernel], one or two axes."""
 
-    kernel = "conv_transpose"
-
-    @property
-    def shape(self) -> Shape4:
-        return as_four(self.output)
+    kernel, runs = "conv_transpose", conv_transpose
 
     def pack(self) -> _Product:
         a = self.step.attributes
@@ -213,13 +200,6 @@ class ConvTransposeBinding(ConvolutionBinding):
         )
         return _Product(weight, self.bias())
 
-    def launches(
-        self, tensors: list[Tensor], packed: _Product, options: dict[str, Any]
-    ) -> Prepared:
-        x, rounding = self.rounding(tensors[0])
-        made = conv_transpose.prepare(x, packed.weight, packed.bias, **self.how, **options)
-        return replace(made, calls=(*rounding, *made.calls))
-
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         stride = _pair(self.step.attributes["strides"], 1)
         n, _, h, w = self.shape
@@ -230,19 +210,11 @@ class ConvTransposeBinding(ConvolutionBinding):
             )
         )
 
-    def statistics_size(self, config: Config) -> int:
-        n, _, h, w = as_four(self.input)
-        return conv_transpose.statistics_size(self.packed.weight, n, h, w, config)
-
 
 class DepthwiseBinding(ConvolutionBinding):
     """fastgan.Conv or fastgan.ConvTranspose with a filter for each channel [C, 1, *kernel]."""
 
-    kernel = "depthwise"
-
-    @property
-    def shape(self) -> Shape4:
-        return as_four(self.output)
+    kernel, runs = "depthwise", depthwise
 
     def pack(self) -> _Product:
         a, weight = self.step.attributes, _two_axes(self.weight(1))
