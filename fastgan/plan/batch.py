@@ -18,6 +18,7 @@ import onnx_ir as ir
 from fastgan.errors import FastganError
 from fastgan.model.guess import parameters
 from fastgan.model.signature import Signature, input_shapes
+from fastgan.plan.decisions import Decision, same_at_any
 from fastgan.plan.following import follow
 from fastgan.plan.samples import Flow, Names, sizes
 from fastgan.plan.specialise import specialise
@@ -57,7 +58,7 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
     apart = search.apart_at_any()
     if signature.made.name in apart:
         return _told(signature, apart)
-    for size in search.candidates():
+    for size in () if search.of_all() else search.candidates():
         closed = _with_batch(signature, inputs, size)
         bound = _bind(model, closed, inputs, size, None)
         if bound is None:
@@ -103,10 +104,11 @@ def _leading(signature: Signature, size: int, shared: Collection[str]) -> Iterat
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """A graph bound to a batch size, and its samples followed."""
+    """A graph bound to a batch size, its samples followed, and what it decided by sizes."""
 
     graph: ir.Graph
     flow: Flow
+    decided: list[Decision]
 
     def apart(self) -> dict[str, ir.Value]:
         """The outputs whose rows are of one sample each."""
@@ -117,11 +119,12 @@ def _bind(
     model: ir.Model, signature: Signature, inputs: Collection[str], n: int, names: Names | None
 ) -> _Bound | None:
     """None where the graph does not take this batch."""
+    decided: list[Decision] = []
     try:
-        bound = specialise(model, input_shapes(signature, n))
+        bound = specialise(model, input_shapes(signature, n), decided)
     except FastganError:
         return None
-    return _Bound(bound.graph, follow(bound, inputs, n, names))
+    return _Bound(bound.graph, follow(bound, inputs, n, names), decided)
 
 
 def _apart_at(
@@ -160,6 +163,8 @@ class _Search:
         few, many = self._few, self._many
         if few is None or many is None or (own_draws and many.flow.shared_draws):
             return set()
+        if not same_at_any(few.decided, many.decided, _PROBES):
+            return set()
         one, other = few.apart(), many.apart()
         return {
             name
@@ -168,6 +173,15 @@ class _Search:
             and many.flow.lays[other[name]].alike
             and few.flow.numbers[one[name]] == many.flow.numbers[other[name]]
         }
+
+    def of_all(self) -> bool:
+        """Whether every batch gives a result of one size, that is not declared to have its rows."""
+        made = self._signature.made
+        bound = [b for b in (self._few, self._many) if b is not None]
+        shapes = [sizes(v) for b in bound for v in b.graph.outputs if v.name == made.name]
+        rows = {i.shape[0] for i in self._signature.inputs if i.name in self._inputs}
+        alike = len(shapes) == len(_PROBES) and len(set(shapes)) == 1
+        return alike and (not made.shape or made.shape[0] not in rows)
 
     @functools.cached_property
     def _alone(self) -> _Bound | None:

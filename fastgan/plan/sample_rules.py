@@ -7,17 +7,16 @@ are in `sample_rules_products`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx_ir as ir
 
-from fastgan.plan.samples import Flow, Lay, Said, constant, sizes
+from fastgan.plan.samples import ACROSS, Flow, Lay, Said, constant, sizes
 
 Rule = Callable[[Flow, ir.Node], Said]
-
-ACROSS = "the samples' axis"
 
 
 # What rules share ---------------------------------------------------------------------------------

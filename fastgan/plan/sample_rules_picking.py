@@ -6,7 +6,6 @@ import numpy as np
 import onnx_ir as ir
 
 from fastgan.plan.sample_rules import (
-    ACROSS,
     ACROSS_AXES,
     Rule,
     alone,
@@ -14,7 +13,7 @@ from fastgan.plan.sample_rules import (
     given,
     shape_of,
 )
-from fastgan.plan.samples import Array, Flow, Lay, Said, constant, sizes
+from fastgan.plan.samples import ACROSS, Array, Flow, Lay, Said, constant, sizes
 
 
 def _gather(flow: Flow, node: ir.Node) -> Said:

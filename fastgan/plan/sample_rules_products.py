@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from fastgan.plan.sample_rules import (
-    ACROSS,
     ACROSS_AXES,
     Rule,
     alone,
@@ -17,7 +16,7 @@ from fastgan.plan.sample_rules import (
     shape_of,
     spread,
 )
-from fastgan.plan.samples import Flow, Lay, Said, sizes
+from fastgan.plan.samples import ACROSS, Flow, Lay, Said, sizes
 
 # Products -----------------------------------------------------------------------------------------
 

@@ -47,9 +47,17 @@ class Lay:
         return self.axis, self.inner
 
 
+#: Why samples meet in an op that works along the axis in which they lie.
+ACROSS = "the samples' axis"
+
+
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Where samples meet: the node, the reason, and the Reshapes that led to it."""
+    """Where samples meet: the node, the reason, and the Reshapes that led to it.
+
+    None did where the op works along an axis of the samples alone: of one sample it would make
+    nothing, so that it is meant for all of them.
+    """
 
     node: ir.Node
     reason: str
@@ -156,7 +164,8 @@ class Flow:
             self._met.update(node.outputs)
             return
         self._alike, self._note = True, None
-        before = [self.lays[value] for value in given if value in self.lays]
+        holders = [value for value in given if value in self.lays]
+        before = [self.lays[value] for value in holders]
         if before:
             said = f"{node.op_type} of samples" if rule is None else rule(self, node)
         else:
@@ -166,7 +175,8 @@ class Flow:
                 return
             said = drawn
         if isinstance(said, str):
-            self._meet(node, said, before)
+            meant = said == ACROSS and all(self._alone_in_axis(value) for value in holders)
+            self._meet(node, said, () if meant else before)
             return
         each = [said] * len(node.outputs) if isinstance(said, Lay) else said
         if not all(self._holds(v, lay) for v, lay in zip(node.outputs, each, strict=False)):
@@ -181,6 +191,10 @@ class Flow:
         broken = tuple(lay.broken for lay in before if lay.broken is not None)
         self.meetings.append(Meeting(node, reason, broken))
         self._met.update(node.outputs)
+
+    def _alone_in_axis(self, value: ir.Value) -> bool:
+        lay = self.lays[value]
+        return lay.axis >= 0 and sizes(value)[lay.axis] == self.n
 
     def _holds(self, value: ir.Value, lay: Lay) -> bool:
         shape = sizes(value)

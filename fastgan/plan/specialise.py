@@ -32,6 +32,7 @@ from fastgan.ops.nodes import (
     to_torch,
     where,
 )
+from fastgan.plan import decisions
 from fastgan.plan.selections import Slot as _Slot
 from fastgan.plan.selections import put_off, refusal
 
@@ -65,12 +66,17 @@ class MisfitError(UnsupportedError):
         self.node, self.arguments = node, tuple(arguments)
 
 
-def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
+def specialise(
+    model: ir.Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    decided: list[decisions.Decision] | None = None,
+) -> ir.Model:
     """A copy of `model` for these input shapes, with every value's shape and dtype static.
 
     Args:
         model: any checked model; it is not changed.
         shapes: the shape of each graph input, by name.
+        decided: to be told what the graph decides by known values.
 
     Returns:
         A model in which every node depends on data or draws random numbers, and is needed for an
@@ -86,7 +92,7 @@ def specialise(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Mod
         ArgumentError: for an input without a shape in `shapes`.
     """
     with without_collection():
-        return _Walk(model, shapes).run()
+        return _Walk(model, shapes, decided).run()
 
 
 @contextlib.contextmanager
@@ -102,9 +108,15 @@ def without_collection() -> Iterator[None]:
 
 
 class _Walk:
-    def __init__(self, model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        shapes: Mapping[str, tuple[int, ...]],
+        decided: list[decisions.Decision] | None,
+    ) -> None:
         self.model = model
         self.shapes = shapes
+        self.decided = decided
         self.slots: dict[ir.Value, _Slot] = {}
         self.names: set[str] = set()
         self.initializers: list[ir.Value] = []
@@ -181,6 +193,9 @@ class _Walk:
         arguments = bind_host_inputs(node, op, tensors)
         results = self._evaluate(node, op, arguments, attributes)
         check_dtypes(node, op, (*tensors, *results))
+        if self.decided is not None and not op.domain:
+            made = decisions.decision(node, op.name, tensors, results[0])
+            self.decided += [] if made is None else [made]
         if len(results) == 1:
             for slot in inputs:
                 if slot is not None and slot.tensor is results[0]:

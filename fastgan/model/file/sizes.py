@@ -109,7 +109,9 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
     guarded = slices.register()
     if guarded:
         light.opset_import.add(domain=slices.DOMAIN, version=opset)
-    for _ in range(ROUNDS):
+
+    def infer() -> _Folding:
+        nonlocal light
         try:
             _hide(light.graph, guarded)
             # Without data propagation, whose memory no limit bounds; the walk does that part.
@@ -119,8 +121,14 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
             raise source.error(found, "shapes that can be inferred") from None
         walk = _Folding(limits.constant_bytes + 16 * weights, source, opset)
         walk.graph(light.graph, ChainMap())
+        return walk
+
+    for _ in range(ROUNDS):
+        walk = infer()
         if not (walk.unknown and walk.progress):
             break
+    if _declare(proto.graph, light.graph):
+        walk = infer()
     if walk.unknown:
         raise LimitError(
             f"{source.name}: {walk.unknown}",
@@ -151,24 +159,59 @@ def _within(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 
 def _copy_graph(graph: onnx.GraphProto, light: onnx.GraphProto) -> None:
-    """Copy a graph, but of large weights only their type, and of what is computed only its own.
-
-    A file may say wrong things of those, which inference would believe and a runtime does not.
-    """
+    """Copy a graph, but of large weights only their type."""
     light.name = graph.name
-    light.node.extend(graph.node)
-    light.input.extend(graph.input)
-    light.output.extend(graph.output)
-    for output in light.output:
-        if output.type.HasField("tensor_type"):
-            output.type.tensor_type.ClearField("shape")
-    others = {name for node in graph.node if node.domain not in _ONNX for name in node.output}
-    light.value_info.extend(value for value in graph.value_info if value.name in others)
+    for part in ("node", "input", "output", "value_info"):
+        getattr(light, part).extend(getattr(graph, part))
     for tensor in graph.initializer:
         if _is_small(tensor):
             light.initializer.append(tensor)
         else:
             light.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    _forget(light)
+
+
+def _forget(graph: onnx.GraphProto) -> None:
+    """Leave out what a file says of computed sizes, which inference would take for the truth."""
+    others = {name for node in graph.node if node.domain not in _ONNX for name in node.output}
+    kept = [value for value in graph.value_info if value.name in others]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    for output in graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for inner in _within(node):
+            _forget(inner)
+
+
+def _declare(graph: onnx.GraphProto, light: onnx.GraphProto) -> bool:
+    """Add what a file says of sizes that inference does not tell, as ONNX Runtime does.
+
+    Returns:
+        Whether there was any.
+    """
+    known = {value.name: value.type.tensor_type for value in (*light.value_info, *light.output)}
+    added = False
+    for value in (*graph.value_info, *graph.output):
+        said = value.type.tensor_type.shape.dim
+        if not said:
+            continue
+        if value.name not in known:
+            light.value_info.append(value)
+            added = True
+        elif not (own := known[value.name]).HasField("shape"):
+            own.shape.CopyFrom(value.type.tensor_type.shape)
+            added = True
+        elif len(said) == len(own.shape.dim):
+            for size, other in zip(own.shape.dim, said, strict=True):
+                if other.HasField("dim_value") and not size.HasField("dim_value"):
+                    size.dim_value = other.dim_value
+                    added = True
+    for node, copy in zip(graph.node, light.node, strict=True):
+        for inner, inner_copy in zip(_within(node), _within(copy), strict=True):
+            added |= _declare(inner, inner_copy)
+    return added
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:
