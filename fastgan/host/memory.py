@@ -39,15 +39,15 @@ def require(where: str, needed: int, found: str, device: torch.device, instead: 
 def available(device: torch.device) -> int | None:
     """Bytes that can be had on a device; None where it can't be told.
 
-    On a CPU the least of what the machine has and what each control group of this process may
-    still take (cgroups, Linux), files that are cached counted as free. On a GPU what the driver
+    On a CPU the least of what the machine has, what each control group of this process may still
+    take (cgroups, Linux), files that are cached counted as free, and its own limit (`ulimit -v`). On a GPU what the driver
     has, and what PyTorch keeps unused.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free) + int(unused)
-    there = [size for size in (_machine(), *_groups()) if size is not None]
+    there = [size for size in (_machine(), *_groups(), _own()) if size is not None]
     return min(there) if there else None
 
 
@@ -62,6 +62,17 @@ def _machine() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf
         return None
+
+
+def _own() -> int | None:
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - used)
 
 
 def _groups() -> list[int]:

@@ -88,8 +88,17 @@ def slice_inputs(
 
 
 def _from_start(indices: Tensor, extent: int) -> Tensor:
-    """Indices from 0 on; ONNX counts negative ones from the end."""
+    """Indices from 0 on; ONNX counts negative ones from the end.
+
+    Raises:
+        IndexError: one is beyond the axis. A GPU is not waited for to see it.
+    """
     indices = indices.long()
+    if indices.device.type == "cpu" and indices.numel():
+        least, most = (int(end) for end in torch.aminmax(indices))
+        if least < -extent or most >= extent:
+            found = least if least < -extent else most
+            raise IndexError(f"index {found} is out of bounds for an axis of {extent}")
     return torch.where(indices < 0, indices + extent, indices)
 
 

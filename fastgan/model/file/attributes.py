@@ -171,6 +171,8 @@ OPERATOR_ATTRIBUTES: Mapping[tuple[str, str], Rule] = {
     ("Scan", "num_scan_inputs"): whole(1, EXTENT),
     ("ConcatFromSequence", "new_axis"): flag,
     ("Gelu", "approximate"): one_of("none", "tanh"),
+    ("ScatterElements", "reduction"): one_of("none", "add", "mul", "max", "min"),
+    ("ScatterND", "reduction"): one_of("none", "add", "mul", "max", "min"),
     # An infinity or NaN in a curve makes NaN of zero, here or there by the runtime.
     **{
         (op, name): number
