@@ -114,15 +114,17 @@ class Generator:
 
     def __copy__(self) -> Generator:
         """Another one on the same model, which no call changes; each plans for itself."""
-        return self.restored(self._signature, self._refusals)
+        return Generator(self._session.again(self._signature), self._refusals, self._origin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
         """As `copy.copy`."""
         return self.__copy__()
 
     def restored(self, signature: Signature, refusals: Sequence[Refusal]) -> Generator:
-        """Another one on the same model, with a signature and refusals known from before."""
-        return Generator(self._session.again(signature), refusals, self._origin)
+        """This one under a signature and with refusals that are known from before."""
+        same = signature == self._signature
+        session = self._session if same else self._session.again(signature)
+        return Generator(session, refusals, self._origin)
 
     def __reduce__(self) -> tuple[Callable[[State], Any], tuple[State]]:
         """A pickle holds the bytes, or the path with the file's digest, and how it was loaded.

@@ -23,14 +23,13 @@ from fastgan.images import tiling
 from fastgan.model.signature import (
     Input,
     Output,
+    Shapes,
     Signature,
     range_text,
 )
 from fastgan.plan.specialise import MisfitError
 
 log = logging.getLogger("fastgan")
-
-Shapes = dict[str, tuple[int, ...]]
 
 #: Whole images whose activations would take more than this are run in tiles.
 TILE_ABOVE_BYTES = 1 << 30

@@ -161,7 +161,7 @@ def _count(n: int | None, seeds: Seeds | None, cells: tuple[int, int] | None) ->
 
 def _format(format: str | None, generator: Generator, grid: bool) -> str:
     """The format to write: the one asked for, where the model's output can be written so."""
-    output = _output(generator)
+    output = generator.signature.made
     channels = output.shape[1] if len(output.shape) == 4 else None
     if output.kind == "image":
         format = format or "png"
@@ -185,12 +185,6 @@ def _there(outdir: Path, format: str) -> frozenset[str]:
             for entry in entries
             if entry.name.endswith(f".{format}") and entry.is_file() and entry.stat().st_size
         )
-
-
-def _output(generator: Generator) -> Any:
-    """The output that `generate` returns."""
-    outputs = generator.signature.outputs
-    return next((output for output in outputs if output.kind == "image"), outputs[0])
 
 
 # Making ------------------------------------------------------------------------------------------
@@ -263,9 +257,9 @@ class _Job:
         """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches; or all of
         them, where they may meet in the model.
         """
-        if not _output(self.generator).apart and not self.arguments["batch_size"]:
+        if not self.generator.signature.made.apart and not self.arguments["batch_size"]:
             return self.count
-        sizes = [size for size in _output(self.generator).shape[1:] if isinstance(size, int)]
+        sizes = [size for size in self.generator.signature.made.shape[1:] if isinstance(size, int)]
         sizes += self.arguments["size"] or ()
         largest = _LARGEST_CHUNK[self.generator.device.type]
         fits = max(1, min(largest, _CHUNK_BYTES // (4 * max(1, prod(sizes)))))

@@ -11,14 +11,14 @@ import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from fastgan.engine.batches import automatic_batch
+from fastgan.engine import cuda_settings
 from fastgan.engine.runs import Runs
 from fastgan.errors import BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.host import forks
@@ -75,6 +75,16 @@ class Target:
     def dtype(self) -> torch.dtype:
         """The floating-point type of activations."""
         return PRECISIONS[self.precision]
+
+    def settings(self, benchmark: bool | None = None) -> AbstractContextManager[None]:
+        """torch's settings while library ops run: on a GPU tf32 only where it was asked for.
+
+        Args:
+            benchmark: whether cuDNN is to measure its algorithms; None leaves that alone.
+        """
+        if self.device.type == "cuda":
+            return cuda_settings.library(self.precision, benchmark)
+        return nullcontext()
 
     def __str__(self) -> str:
         return f"{self.device} in {self.precision}"
@@ -144,7 +154,7 @@ class Session(Runs):
     several threads are safe.
 
     Args:
-        backend, model, target: what opened what, for where.
+        backend, model, target: what opened what, for where; the three are kept.
         shared: what all sessions on a model share, from the first of them; None makes it.
 
     Attributes:
@@ -160,8 +170,8 @@ class Session(Runs):
     takes_draws: ClassVar[bool] = False
 
     def __init__(self, backend: Backend, model: Model, target: Target, shared: Any = None) -> None:
-        super().__init__()
-        self.backend, self.model, self.target = backend, model, target
+        super().__init__(model, target, self.takes_draws)
+        self.backend = backend
         self.shared = self.share() if shared is None else shared
         self.passed_over: tuple[Refusal, ...] = ()
         self._executables: dict[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], Executable]
@@ -197,11 +207,6 @@ class Session(Runs):
         return self.backend.name
 
     # What all of them do ------------------------------------------------------------------------
-
-    @property
-    def draws(self) -> bool:
-        """Whether samples may be drawn where they are needed, rather than beforehand."""
-        return self.takes_draws and self.signature.frozen_batch is None
 
     def again(self, signature: Signature) -> Session:
         """Another session on the same model, with a signature of its own; each plans for itself."""
@@ -240,16 +245,6 @@ class Session(Runs):
         key = (self.target.precision, tuple(sorted(shapes.items())))
         executable = self._executables.get(key)
         return None if executable is None else executable.plan
-
-    def plan(self, batch: int = 1) -> Plan | None:
-        """The plan for a batch of this size; None where a runtime plans for itself."""
-        return self.executable(self.model.shapes(batch)).plan
-
-    @cached_property
-    def automatic_batch(self) -> int:
-        """The batch that suits the device's caches, or that its kernels were measured best at."""
-        measured = self.executable(self.model.shapes(1)).best_batch
-        return measured or automatic_batch(self.plan(1), self.target)
 
     def warm_up(self, batch: int, image: ImageFormat, inputs: Mapping[str, Any] | None) -> None:
         """Prepare for batches of this size: compile kernels, capture graphs."""

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.batches import Batches
+from fastgan.engine.batches import Batches, automatic_batch
 from fastgan.errors import ArgumentError
 from fastgan.host import memory
 from fastgan.images import pixels as image_formats
 from fastgan.images.format import ImageFormat
 from fastgan.model.opened import Model
-from fastgan.model.signature import Shapes, Signature
+from fastgan.model.signature import Shapes
 from fastgan.ops.random import Noise, default_noise, using_noise
 
 if TYPE_CHECKING:
     from fastgan.engine.base import Executable, Target
+    from fastgan.plan import Plan
 
 log = logging.getLogger("fastgan")
 
@@ -36,24 +37,18 @@ class Runs(ABC):
 
     Attributes:
         model, target: what runs, and where.
+        signature: what each input and output is, with the batch that this session runs at.
         draws: whether samples may be drawn where they are needed, rather than beforehand.
-        automatic_batch: the batch size that suits the device.
     """
 
-    model: Model
-    target: Target
-
-    def __init__(self) -> None:
+    def __init__(self, model: Model, target: Target, draws: bool) -> None:
+        self.model, self.target, self.signature = model, target, model.signature
+        self.draws = draws and self.signature.frozen_batch is None
+        self._made = model.output
+        #: The inputs that a batch takes its rows of; the others go into each batch whole.
+        self._rows = {p.name for p in self.signature.inputs if self.signature.has_rows(p)}
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
         self._held: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
-
-    @property
-    @abstractmethod
-    def draws(self) -> bool: ...
-
-    @property
-    @abstractmethod
-    def automatic_batch(self) -> int: ...
 
     @abstractmethod
     def executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
@@ -64,20 +59,19 @@ class Runs(ABC):
         """Drop what was made for these input shapes."""
 
     @property
-    def signature(self) -> Signature:
-        """What each input and output is, with the batch that this session runs at."""
-        return self.model.signature
-
-    @property
     def _exact(self) -> Target:
         """Where a batch is made again that holds a NaN or Inf."""
         return replace(self.target, precision="fp32")
 
+    def plan(self, batch: int = 1) -> Plan | None:
+        """The plan for a batch of this size; None where a runtime plans for itself."""
+        return self.executable(self.model.shapes(batch)).plan
+
     @cached_property
-    def _rows(self) -> set[str]:
-        """The inputs that a batch takes its rows of; the others go into each batch whole."""
-        signature = self.signature
-        return {port.name for port in signature.inputs if signature.has_rows(port)}
+    def automatic_batch(self) -> int:
+        """The batch that suits the device's caches, or that its kernels were measured best at."""
+        measured = self.executable(self.model.shapes(1)).best_batch
+        return measured or automatic_batch(self.plan(1), self.target)
 
     def require(self, n: int, format: str, size: Sequence[int] | None, out: object) -> None:
         """Refuse more images than memory holds, before one is made.
@@ -89,7 +83,7 @@ class Runs(ABC):
         Raises:
             ArgumentError: they and their latents are more than there is.
         """
-        sizes = self.model.output.shape[1:]
+        sizes = self._made.shape[1:]
         if size is not None and len(sizes) == 3:
             sizes = (sizes[0], *size)
         values = math.prod(side for side in sizes if isinstance(side, int))  # at the least
@@ -135,7 +129,7 @@ class Runs(ABC):
         noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
         """
         image_formats.check_out(out, *inputs.values())
-        frozen, output = self.signature.frozen_batch, self.model.output
+        frozen, output = self.signature.frozen_batch, self._made
         if frozen is not None and not output.apart:
             self._check_whole(n, "n")
         if frozen is None and batch_size is None:
@@ -192,7 +186,7 @@ class Runs(ABC):
         plan = None if self.draws else self.executable(_shapes_of(batch)).plan
         if plan is None:
             return None
-        shape = plan.buffers[self.model.output.name].shape
+        shape = plan.buffers[self._made.name].shape
         self._check_rows(shape, rows)
         sizes = shape[1:]
         if format == "float32":
@@ -205,7 +199,7 @@ class Runs(ABC):
         """Raises ArgumentError where what was made of `rows` samples is not a row for each."""
         if tuple(shape[:1]) != (rows,):
             raise ArgumentError(
-                f"output {self.model.output.name!r}",
+                f"output {self._made.name!r}",
                 f"shape {tuple(shape)} for {rows} samples",
                 "a row for each sample",
                 "take it from `run`, which returns every output as it is",

@@ -61,11 +61,10 @@ class Sampling:
 
     def rows(self, first: int, n: int) -> Sampling:
         """Samples `first` to `first + n - 1` of these; beyond the end the last one again."""
-        if self.in_a_row:
-            assert isinstance(self.start, int)
-            return replace(self, start=self.start + first)
-
-        return replace(self, seed=_part(self.seed, first, n), start=_part(self.start, first, n))
+        seed, start = self.seed, self.start
+        if isinstance(seed, int) and isinstance(start, int):
+            return Sampling(seed, start + first, self.truncation, self.rng)
+        return replace(self, seed=_part(seed, first, n), start=_part(start, first, n))
 
     def check(self, n: int) -> None:
         """Raises ArgumentError where they are not n."""

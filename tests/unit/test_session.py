@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections import Counter
+from copy import copy as copied
 from pathlib import Path
 
 import onnx
@@ -12,8 +13,9 @@ import torch
 from onnx import TensorProto, helper
 
 import fastgan
-from fastgan.engine import TABLE, Session, Target, get
-from fastgan.errors import ArgumentError, Refusal
+from fastgan.engine import TABLE, Backend, Executable, Session, Target, get
+from fastgan.errors import ArgumentError, BackendError, Refusal
+from fastgan.images.format import as_asked
 from fastgan.loading import open_model
 from fastgan.plan import lower as lowering
 from fastgan.plan import specialise as specialising
@@ -84,6 +86,13 @@ def test_each_shape_is_planned_once(path, planned, bound, monkeypatch, backend) 
     assert planned == bound == {(1, 9, 1, 1): 1, (3, 9, 1, 1): 1}
 
 
+def test_a_pickle_is_planned_once_as_well(path, planned) -> None:
+    held = pickle.dumps(fastgan.load(path, backend="torch", device="cpu"))
+    planned.clear()
+    pickle.loads(held).generate(1)
+    assert planned == {(1, 9, 1, 1): 1}
+
+
 def test_a_batch_that_was_frozen_is_planned_once(tmp_path, planned) -> None:
     module = torch.nn.Sequential(torch.nn.ConvTranspose2d(6, 3, 4), torch.nn.Tanh())
     torch.onnx.export(
@@ -119,7 +128,7 @@ def test_sessions_on_one_model_share_what_they_can(path, monkeypatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     for name in ("triton", "ort"):
         generator = fastgan.load(path, backend=name, device="cpu")
-        assert copy.copy(generator)._session.shared is generator._session.shared
+        assert copied(generator)._session.shared is generator._session.shared
 
 
 @pytest.mark.parametrize("backend", ["auto", *TABLE])
@@ -127,3 +136,56 @@ def test_a_bad_word_to_debug_is_an_error_at_load(path, monkeypatch, backend) -> 
     monkeypatch.setenv("FASTGAN_DEBUG", "plan,sideways")
     with pytest.raises(ArgumentError, match=r"FASTGAN_DEBUG.*'sideways'"):
         fastgan.load(path, backend=backend, device="cpu")
+
+
+# What a backend has to say ------------------------------------------------------------------------
+
+
+class Halves(Executable):
+    """Takes what comes, and makes images of one half."""
+
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self._name, self._shape = name, shape
+
+    def __call__(self, inputs):
+        return {self._name: torch.full(self._shape, 0.5)}
+
+    def images(self, inputs, image, out=None):
+        return as_asked(self(inputs)[image.name], image), None
+
+    def first_nonfinite(self, inputs):
+        return None
+
+
+class ToySession(Session):
+    plans = False
+
+    def compile(self, shapes, target):
+        (latent,) = shapes.values()
+        made = self.model.output
+        return Halves(made.name, (latent[0], *made.shape[1:]))
+
+
+class ToyBackend(Backend):
+    name, devices, precisions, session = "toy", ("cpu",), ("fp32",), ToySession
+
+    def lacks(self, target):
+        return None if target.precision == "fp32" else Refusal("toy", "precision", "other", "fp32")
+
+
+BACKEND = ToyBackend()
+
+
+def test_a_backend_is_a_module_and_a_line_in_the_table(path, monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "toy", __name__)
+    g = fastgan.load(path, backend="toy", device="cpu")
+    assert (g.backend, g.plan(3)) == ("toy", None)
+    g.warm_up([2], tune=True)
+    assert torch.equal(g.generate(70), torch.full((70, 3, 64, 64), 0.5))
+    assert g.generate(2, format="uint8").unique().tolist() == [191]
+    assert g.at("bf16") is None
+    assert copied(g).backend == "toy"
+    with g.stream(frames=2, policy="every", format="float32") as stream:
+        assert [float(frame.images.mean()) for frame in stream] == [0.5, 0.5]
+    with pytest.raises(BackendError, match="toy: precision: found other; needed fp32"):
+        fastgan.load(path, backend="toy", device="cpu", precision="bf16")

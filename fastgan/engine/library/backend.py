@@ -9,12 +9,8 @@ on torch's own operators bf16 would take many times longer than fp32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
-from torch import Tensor
 
-from fastgan.engine import cuda_settings
 from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.engine.faults import faults_of
 from fastgan.engine.library import onednn
@@ -71,9 +67,7 @@ def compile(model: ModelFile, target: Target, shapes: Shapes) -> Executable:
     def by_library() -> Executable:
         opset = model.model.opset_imports.get("", 1)
         steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
-        if target.device.type == "cuda":
-            return CudaPlanExecutable(plan, steps, target)
-        return PlanExecutable(plan, steps, target.device, target.dtype)
+        return PlanExecutable(plan, steps, target.device, target.dtype, target.settings)
 
     if target.device.type != "cpu":
         return by_library()
@@ -91,23 +85,6 @@ def _on_onednn(target: Target) -> bool:
     """Whether oneDNN computes in the target's type on this CPU."""
     has = processor.has_bfloat16 if target.dtype == torch.bfloat16 else processor.has_onednn
     return has()
-
-
-class CudaPlanExecutable(PlanExecutable):
-    """A plan on a GPU: fp32 is fp32, and tf32 only where that was asked for."""
-
-    def __init__(self, plan: Plan, steps: Sequence[BoundStep], target: Target) -> None:
-        super().__init__(plan, steps, target.device, target.dtype)
-        self._precision = target.precision
-
-    def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
-        with cuda_settings.library(self._precision):
-            return super()._run(inputs, stop)
-
-    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
-        """See `PlanExecutable.first_nonfinite`."""
-        with cuda_settings.library(self._precision):
-            return super().first_nonfinite(inputs)
 
 
 def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,6 +43,7 @@ class PlanExecutable(Executable):
         steps: its steps, bound in order.
         device: where the inputs go.
         dtype: the floating-point type computed in; None leaves every tensor in its own.
+        settings: those of torch's that steps run with.
     """
 
     plan: Plan
@@ -52,7 +54,9 @@ class PlanExecutable(Executable):
         steps: Sequence[BoundStep],
         device: torch.device,
         dtype: torch.dtype | None,
+        settings: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self._settings = settings
         self.plan, self.device, self.dtype = plan, device, dtype
         # Buffers are numbered once, so that a run indexes a list instead of hashing names.
         slots = {name: index for index, name in enumerate(plan.buffers)}
@@ -75,7 +79,8 @@ class PlanExecutable(Executable):
 
         Outputs are in the computing precision, and their memory layout is the plan's choice.
         """
-        slots = self._run(inputs, len(self._steps))
+        with self._settings():
+            slots = self._run(inputs)
         return {name: slots[index] for name, index in self._outputs}  # type: ignore[misc]
 
     def images(
@@ -86,10 +91,9 @@ class PlanExecutable(Executable):
         guarded = self.dtype != torch.float32 and result.is_floating_point()
         return as_asked(result, image), ~result.isfinite().all() if guarded else None
 
-    def _run(self, inputs: Mapping[str, Tensor], stop: int) -> list[Tensor | None]:
-        """The buffers after the first `stop` steps."""
-        slots = self._load(inputs)
-        steps = self._steps[:stop]
+    def _run(self, inputs: Mapping[str, Tensor]) -> list[Tensor | None]:
+        """The buffers after all steps."""
+        slots, steps = self._load(inputs), self._steps
         if self._launches:
             steps = [
                 (partial(self._launches.call, number, call), reads, writes, releases)
@@ -113,7 +117,7 @@ class PlanExecutable(Executable):
         """The origin of the first step that makes a NaN or Inf of these inputs, or None."""
         slots = self._load(inputs)
         for (call, reads, writes, _), step in zip(self._steps, self.plan.steps, strict=True):
-            with faults_of(step.origin):
+            with self._settings(), faults_of(step.origin):
                 result = call(*[slots[index] for index in reads])
             results = result if isinstance(result, tuple) else (result,)
             for index, tensor in zip(writes, results, strict=False):
