@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from fastgan.errors import LimitError
+from fastgan.images import tiling
 from fastgan.images.tiling import Scale
 
 Pair = tuple[int, int]
@@ -44,6 +45,8 @@ class Fit:
         scale: size of the result by size of the image; None where the two are not proportional.
         line: the size of the result is `line[0] * size + line[1]` where it is that but not
             proportional, for height and width each; None for any other.
+        floors: it runs at sizes between too, and cuts off what is left of a pixel there, as a
+            Resize by 1.5 does.
     """
 
     fixed: tuple[int | None, int | None]
@@ -52,6 +55,16 @@ class Fit:
     scale: Scale | None = None
     remainder: Pair = (0, 0)
     line: tuple[Scale, Scale] | None = None
+    floors: bool = False
+
+    def scaled(self, size: Pair) -> Pair:
+        """(H, W) of the result for an image, by `scale`."""
+        assert self.scale is not None
+        if self.floors:
+            (height, rows), (width, columns) = zip(size, self.scale, strict=True)
+            return max(1, math.floor(height * rows)), max(1, math.floor(width * columns))
+        height, width = map(tiling.scaled, size, self.scale)
+        return height, width
 
     def lengths(self, size: Pair) -> Pair | None:
         """(H, W) of the result for an image that was padded, where `line` tells it."""
@@ -234,7 +247,18 @@ class _Search:
         line = None if all(offset == 0 for _, offset in lines) else lines
         scale = None if line else (lines[0][0], lines[1][0])
         minimum = self.minimum(base, multiple, lines)
-        return Fit(self.declared, multiple, minimum, scale, remainder, line)
+        floors = scale is not None and multiple != (1, 1) and self.floors(base, scale)
+        return Fit(self.declared, multiple, minimum, scale, remainder, line, floors)
+
+    def floors(self, base: Pair, scale: tuple[Fraction, Fraction]) -> bool:
+        """Whether sizes between run too, and all results are rounded down."""
+        for by in (*_AWAY, *_FURTHER):
+            size = self.away(base, (1, 1), *by)
+            result = self.result(size)
+            exact = zip(size, scale, strict=True)
+            if result is None or result != tuple(math.floor(n * slope) for n, slope in exact):
+                return False
+        return True
 
     def minimum(self, base: Pair, multiple: Pair, lines: _Lines) -> Pair:
         """The smallest height and width, where all larger ones fit."""

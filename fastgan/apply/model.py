@@ -229,6 +229,8 @@ class ImageModel:
             tile = 0
         elif tile is None:
             tile = self._automatic_tile(size, pad)
+        if fit.floors and not tile:
+            return tiling.grid(size, minimum=fit.minimum, fixed=fit.fixed)
         return tiling.grid(
             size, tile or None, pad, fit.multiple, fit.minimum, fit.fixed, fit.remainder
         )

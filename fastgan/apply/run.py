@@ -222,10 +222,7 @@ class _Group:
     @property
     def _size(self) -> tuple[int, int]:
         """(H, W) of the results."""
-        scale = self._model.fit.scale
-        assert scale is not None
-        height, width = map(tiling.scaled, self._pixels.size, scale)
-        return height, width
+        return self._model.fit.scaled(self._pixels.size)
 
     def _canvas(self, channels: int) -> Canvas:
         n, options = len(self._pixels), self._options
@@ -243,10 +240,8 @@ class _Group:
         """(index of the first image, rows, columns, [count, C, h, w]) of every part of a result."""
         compositing = compositing and self._composites
         windows = self._windows(pixels)
-        scale = self._model.fit.scale
-        assert scale is not None
         for first, inputs, pieces in self._run_windows(windows):
-            needed = tuple(map(tiling.scaled, windows.grid.window, scale))
+            needed = self._model.fit.scaled(windows.grid.window)
             if tuple(pieces.shape[2:]) != needed:
                 found = f"a result of {tuple(pieces.shape[2:])} for {windows.grid.window}"
                 raise UnsupportedError(self._model.name, found, f"{needed}, as at other sizes")
@@ -290,7 +285,7 @@ class _Group:
         self, first: int, windows: Windows, pieces: Tensor
     ) -> Iterator[tuple[int, slice, slice, Tensor]]:
         """The kept part of each result, and where it goes."""
-        scale, size = self._model.fit.scale, windows.grid.size
+        scale, size = self._model.fit.scale, self._model.fit.scaled(windows.grid.size)
         assert scale is not None
         alone = len(windows.tiles) == 1
         for job, part in [(first, pieces)] if alone else enumerate(pieces.split(1), first):

@@ -40,8 +40,8 @@ def available(device: torch.device) -> int | None:
     """Bytes that can be had on a device; None where it can't be told.
 
     On a CPU the least of what the machine has, what each control group of this process may still
-    take (cgroups, Linux), files that are cached counted as free, and its own limit (`ulimit -v`). On a GPU what the driver
-    has, and what PyTorch keeps unused.
+    take (cgroups, Linux), files that are cached counted as free, and its own limit (`ulimit -v`).
+    On a GPU what the driver has, and what PyTorch keeps unused.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

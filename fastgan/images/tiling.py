@@ -141,9 +141,9 @@ def kept(cut: Cut, scale: Fraction, length: int) -> tuple[slice, slice]:
     """Where the kept part of a window's result lies: in that result, and in the whole result.
 
     Args:
-        length: of the image; what a window saw beyond it is dropped.
+        length: of the whole result; what a window saw beyond the image is dropped.
     """
     first = scaled(cut.keep, scale)
-    last = min(scaled(cut.stop, scale), scaled(length, scale))
+    last = min(scaled(cut.stop, scale), length)
     shift = scaled(cut.start, scale)
     return slice(first - shift, max(first, last) - shift), slice(first, max(first, last))

@@ -83,8 +83,8 @@ def test_windows_put_the_image_together_again(
         assert tuple(window.shape) == (1, 2, *grid.window)
         window = window.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
         window = window[:, :, :: scale.denominator, :: scale.denominator]
-        from_rows, to_rows = tiling.kept(rows, scale, size[0])
-        from_columns, to_columns = tiling.kept(columns, scale, size[1])
+        from_rows, to_rows = tiling.kept(rows, scale, tiling.scaled(size[0], scale))
+        from_columns, to_columns = tiling.kept(columns, scale, tiling.scaled(size[1], scale))
         assert result[:, :, to_rows, to_columns].isnan().all()  # nothing is written twice
         result[:, :, to_rows, to_columns] = window[:, :, from_rows, from_columns]
     assert torch.equal(result, whole)
