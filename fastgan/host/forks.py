@@ -3,7 +3,8 @@
 A child has the thread that forked and no other. So what stands on threads is ended before the fork
 and begun anew on both sides where that can be had (OpenMP), begun anew in the child (ONNX Runtime's
 sessions, locks that a thread of the parent may have held), or refused there (a GPU, which knows the
-parent alone). The native part's threads look after themselves (csrc/workers.h).
+parent alone). The native part's threads look after themselves (csrc/workers.h). ONNX Runtime's exit
+handlers, which wait for a thread of its own once it has been imported, are left out in a child.
 
 Imported by whatever runs a model; the hooks hold from then on.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import weakref
 from typing import Any, TypeVar
 
@@ -59,7 +61,21 @@ def _end_openmp_threads(library: Any) -> None:
     library.omp_pause_resource_all(1)
 
 
+def _leave_early() -> None:
+    """End this process, when it ends, before the C exit handlers that it has from its parent.
+
+    By then Python has run its own and written what it held, and C's streams are written here. What
+    is registered last runs first, and `on_exit` (glibc) gives the exit status to `_exit`.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit") and hasattr(library, "__cxa_atexit"):
+        library.on_exit(library._exit, None)
+        library.__cxa_atexit(library.fflush, None, None)
+
+
 def _in_child() -> None:
+    if "onnxruntime" in sys.modules:
+        _leave_early()
     for lock in list(_locks):
         lock._at_fork_reinit()
     for thing in list(_left):

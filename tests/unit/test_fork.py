@@ -18,8 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 #: What waits for threads that a child does not have waits for ever: this ends the test then.
 SECONDS = 900
 
-# The parent's own threads are used before and after. The child ends as multiprocessing's do, since
-# ONNX Runtime's own exit handlers wait for a thread of the parent once it has been imported.
+# The parent's own threads are used before and after. The child ends as multiprocessing's do.
 FORK = """
 import os, sys
 import torch, fastgan
@@ -53,6 +52,34 @@ def test_a_forked_child_runs_what_its_parent_ran(backend: str, threads: int) -> 
     command = [sys.executable, "-c", FORK, backend, str(threads), *NAMES]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# What Python and C hold is written, what is registered runs, and the status is the child's.
+ORDINARY = """
+import atexit, ctypes, os, sys
+import fastgan
+generator = fastgan.load("dcgan-digits", device="cpu", backend=sys.argv[1])
+import onnxruntime
+generator.generate(2)
+child = os.fork()
+if child == 0:
+    generator.generate(2)
+    atexit.register(print, "registered")
+    print("held by Python")
+    ctypes.CDLL(None).printf(b"held by C\\n")
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ends in another way elsewhere")
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_a_child_ends_in_the_ordinary_way(backend: str) -> None:
+    pytest.importorskip("onnxruntime")
+    command = [sys.executable, "-c", ORDINARY, backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["held by C", "held by Python", "registered"]
 
 
 # Forked while the stream's thread waits: what one that computes holds in C no child can free.
