@@ -22,9 +22,9 @@ test-cpu: $(VENV)/.test  ## run the tests that depend on the CPU's instructions 
 	FASTGAN_CPU=avx2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m cpu
 	FASTGAN_CPU=portable OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m cpu tests/unit
 
-# What one runs before a commit, in a minute and a half on two cores: no kernels in the interpreter,
+# What one runs before a commit, about a minute on two cores (the floors are in `check`): no kernels in the interpreter,
 # no trained networks, no processes of their own.
-QUICK := $(addprefix tests/unit/test_, arguments.py batching.py files.py floors.py images.py integers.py \
+QUICK := $(addprefix tests/unit/test_, arguments.py batching.py files.py images.py integers.py \
 	layout.py memory.py mending.py model_file_checks.py plan_pointwise.py rewrite.py rewrite_norms.py \
 	selections.py signature.py signature_ranges.py tiling.py)
 

@@ -13,6 +13,7 @@ import typer
 from fastgan.cli import console, options, typed
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.host import files
+from fastgan.images.formats import GRADED, NAMES
 
 if TYPE_CHECKING:
     from fastgan.apply.targets import Job
@@ -93,9 +94,9 @@ def apply(
     seed: Annotated[int, typer.Option(help="For models with a latent or random class.")] = 0,
     suffix: Annotated[str, typer.Option(help="Put behind each name; may be empty.")] = "out",
     ext: Annotated[
-        str, typer.Option(help="png, jpg or webp; auto takes the picture's own, or png.")
+        str, typer.Option(help=f"{NAMES}; auto takes the picture's own, or png.")
     ] = "auto",
-    quality: Annotated[int, typer.Option(help="Of jpg and webp, 1 to 100.")] = 95,
+    quality: Annotated[int, typer.Option(help=f"Of {GRADED}, 1 to 100.")] = 95,
     alpha: Annotated[
         str,
         typer.Option(help="Transparency: keep (resized apart), ignore, or model (run as grey)."),

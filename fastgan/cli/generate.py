@@ -20,6 +20,7 @@ from fastgan.cli.typed import grid as parse_grid
 from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 from fastgan.host import files
+from fastgan.images.formats import NAMES
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
@@ -71,7 +72,7 @@ def generate(
     format: Annotated[
         str | None,
         typer.Option(
-            help="png, jpg, webp, or npy for floats in the model's own range. "
+            help=f"{NAMES}, or npy for floats in the model's own range. "
             "Default: png; npy for outputs that are no images."
         ),
     ] = None,

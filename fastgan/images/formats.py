@@ -55,6 +55,10 @@ WRITTEN: Mapping[str, Format] = {
     "webp": Format("WEBP", 16383),
 }
 
+#: For help texts: "png, jpg, webp", and of these what has a quality.
+NAMES = ", ".join(WRITTEN)
+GRADED = " and ".join(name for name, written in WRITTEN.items() if written.graded)
+
 #: The key of `WRITTEN` that a suffix stands for.
 NAMED: Mapping[str, str] = {
     suffix: name for name, written in WRITTEN.items() for suffix in (f".{name}", *written.suffixes)

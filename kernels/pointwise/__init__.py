@@ -16,10 +16,11 @@ import torch
 import triton
 import triton.language as tl
 
-from ..epilogue import PLAIN, activate, finish
+from ..epilogue import ACTIVATIONS, PLAIN, activate, finish
 from ..types import INTERPRETED, Call, Config, Prepared, ceil_div
 
-UNARY = ("relu", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh", "mish", "hard_swish", "softplus")
+# Activations of the epilogue, but for those that have an operand here.
+UNARY = tuple(n for n in ACTIVATIONS if n not in ("none", "prelu", "leaky_relu", "elu"))
 UNARY += ("exp", "log", "sqrt", "reciprocal", "neg", "abs", "square", "erf", "sin", "cos")
 BINARY = ("load", "add", "sub", "rsub", "mul", "div", "rdiv", "minimum", "maximum", "leaky_relu")
 BINARY += ("elu",)

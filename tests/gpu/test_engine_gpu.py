@@ -17,14 +17,12 @@ from tests.networks.cyclegan import cyclegan
 from tests.networks.dcgan import dcgan
 from tests.networks.families import FAMILIES
 from tests.networks.parity import produce, psnr
+from tests.tolerances import MAX_ABS
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here"),
 ]
-
-#: The largest difference from eager fp32 as a share of half the output's range.
-MAX_ABS = {"fp32": 2e-5, "tf32": 5e-3}
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +61,7 @@ def test_networks_equal_eager(folder: Path, name: str, precision: str) -> None:
         if precision == "bf16":
             assert psnr(made, expected, family) >= family.bf16, f"seed {seed}"
         else:
-            limit = MAX_ABS.get(precision, family.fp16)
+            limit = family.fp16 if precision == "fp16" else MAX_ABS[precision]
             assert difference <= limit, f"batch {n}, seed {seed}"
 
 
@@ -204,7 +202,7 @@ def test_out_of_memory_halves_the_batch(
     monkeypatch.setattr(TritonExecutable, "images", limited)
     with caplog.at_level(logging.WARNING, "fastgan"):
         made = generator.generate(64, seed=3, batch_size=64)
-    assert (made - expected).abs().max() <= 5e-3
+    assert (made - expected).abs().max() <= MAX_ABS["fp16"]
     assert len([r for r in caplog.records if "not enough memory" in r.message]) == 1
 
 

@@ -12,6 +12,7 @@ import fastgan
 from tests.networks import keras_style
 from tests.networks.keras_onnx import keras_nhwc
 from tests.networks.parity import BATCHES, PATHS
+from tests.tolerances import MAX_ABS, PSNR
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,9 @@ def test_nhwc_images(path: Path, backend: str, precision: str) -> None:
         assert images.shape == expected.shape == (n, 64, 64, 3)
         error = (images - expected).abs()
         if precision == "bf16":
-            assert 10 * torch.log10(4.0 / error.square().mean()) >= 40.0, f"seed {seed}"
+            assert 10 * torch.log10(4.0 / error.square().mean()) >= PSNR, f"seed {seed}"
         else:
-            assert error.max() <= (5e-3 if precision == "fp16" else 2e-5), f"seed {seed}"
+            assert error.max() <= MAX_ABS[precision], f"seed {seed}"
 
 
 def test_the_transposes_vanish(path: Path) -> None:

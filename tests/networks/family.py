@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan.model.signature import Input, Range
+from tests.tolerances import MAX_ABS, PSNR
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Family:
     size: tuple[int, int] = (16, 16)
     codes: int = 2
     frozen: int | None = None
-    bf16: float = 40.0
-    fp16: float = 5e-3
+    bf16: float = PSNR
+    fp16: float = MAX_ABS["fp16"]
 
     @property
     def scale(self) -> float:
