@@ -21,9 +21,9 @@ from fastgan.errors import (
     Refusal,
 )
 from fastgan.generator import Generator
-from fastgan.host import debug, forks, processor
+from fastgan.host import debug, files, forks, processor
 from fastgan.limits import Limits
-from fastgan.model import side_file
+from fastgan.model import remote, side_file
 from fastgan.model.channels_last import channels_first, mark
 from fastgan.model.file import read
 from fastgan.model.opened import Model
@@ -47,8 +47,9 @@ def load(
     """Load a generator.
 
     Args:
-        source: a path to an ONNX file, its bytes, or the name of a shipped model such as
-            "dcgan-digits".
+        source: a path to an ONNX file, its bytes, the name of a shipped model such as
+            "dcgan-digits", or where one is kept: "hf://owner/name/file.onnx",
+            "https://example.org/model.onnx" (docs/bring-a-model.md).
         device: "auto" (an NVIDIA GPU if there is one), "cpu", "cuda" or "cuda:1".
         precision: "auto" (fp32 on a CPU, fp16 on a GPU), "fp32", "tf32", "fp16", "bf16",
             or "fp8": fp16 with the large layers' products in 8 bits, for which an NVIDIA GPU of
@@ -78,7 +79,7 @@ def load(
     target = _target(device, precision)
     if target.precision == "fp8":
         _check_fp8(target, backend)
-    resolved = _resolve(source)
+    resolved = _resolve(source, limits)
     options = {"strict": strict, "limits": limits, "signature": signature, "isolate": isolate}
     origin = Origin.of(source, resolved, options, reopen)
     model = open_model(resolved, limits=limits, signature=signature, isolate=isolate)
@@ -119,7 +120,7 @@ def open_model(
     Raises:
         ModelFileError, UnsupportedError, ArgumentError: as `load`.
     """
-    file, turned = channels_first(read(_resolve(source), limits, isolate=isolate))
+    file, turned = channels_first(read(_resolve(source, limits), limits, isolate=isolate))
     declared = legal.planned(file.model, mark(side_file.describe(file, signature), turned))
     settled = settle(file.model, declared)
     if not settled.made.apart or settled.frozen_batch == 1:
@@ -139,8 +140,8 @@ def reopen(state: State) -> Generator:
     """
     source = state.origin.source
     for path, known in state.digests:
-        if isinstance(source, str) and source != path and source in models.names():
-            path = str(models.path(source))  # where it lies on this machine
+        if isinstance(source, str) and path == state.digests[0][0] != source:
+            path = str(_resolve(source, state.origin.options["limits"]))  # where it lies here
         if digest(path) != known:
             found = "another file than the one that was pickled, by its SHA-256"
             raise ModelFileError(path, found, "the same bytes", "load it anew")
@@ -167,10 +168,16 @@ def _note_batch(session: Session) -> None:
         log.info(text, name, declared)
 
 
-def _resolve(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str] | bytes:
-    """A shipped model's path where `source` is its name and no such file exists."""
+def _resolve(
+    source: str | os.PathLike[str] | bytes, limits: Limits
+) -> str | os.PathLike[str] | bytes:
+    """The path of what `source` names that is no file here: an address, or a shipped model."""
     if not isinstance(source, (str, bytes, bytearray, memoryview, os.PathLike)):
-        raise ArgumentError("source", type(source).__name__, "a path or bytes")
+        module = isinstance(source, torch.nn.Module)
+        how = "fastgan.export(module, 'model.onnx', ...) makes a file of it" if module else ""
+        raise ArgumentError("source", type(source).__name__, "a path or bytes", how)
+    if isinstance(source, str) and files.is_remote(source):
+        return remote.fetch(source, limits)
     if isinstance(source, str) and source in models.names() and not Path(source).exists():
         return models.path(source)
     return source

@@ -78,7 +78,9 @@ class Command(TyperCommand):
         for option in self.params:
             value = ctx.params.get(option.name)
             standard = str(value) == "-" and "--json" in option.opts  # JSON may go to stdout
-            if (isinstance(value, Path) or option.name == "model") and not standard:
+            fetched = option.name == "model" and files.is_remote(value)
+            path = isinstance(value, Path) or (option.name == "model" and value is not None)
+            if path and not (standard or fetched):
                 long = max(option.opts, key=len)
                 files.check_path(long if long.startswith("-") else long.upper(), value)
         return super().invoke(ctx)

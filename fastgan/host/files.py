@@ -65,6 +65,14 @@ def _check_plain(mode: int, path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EINVAL, found, os.fspath(path))
 
 
+def cache(part: str) -> Path:
+    """A folder for what is kept between processes: in FASTGAN_CACHE, else in the user's cache."""
+    if "FASTGAN_CACHE" in os.environ:
+        return Path(os.environ["FASTGAN_CACHE"]) / part
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "fastgan" / part
+
+
 # Writing -----------------------------------------------------------------------------------------
 
 
@@ -80,6 +88,11 @@ def check_path(where: str, path: str | os.PathLike[str]) -> None:
         raise ArgumentError(where, found, "a path")
     if _URL.match(text) and not os.path.lexists(text):
         raise ArgumentError(where, f"{text}, a URL", "a path on this machine")
+
+
+def is_remote(source: object) -> bool:
+    """Whether it is an address that a model is fetched from (`fastgan.model.remote`)."""
+    return isinstance(source, str) and source.startswith(("hf://", "https://", "http://"))
 
 
 def check_target(where: str, path: Path, reads: Iterable[Path | str | None] = ()) -> None:

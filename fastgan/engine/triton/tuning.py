@@ -25,6 +25,7 @@ from torch import Tensor
 from fastgan.engine.library import operators as library
 from fastgan.engine.triton.binding import Binding, channels_last, image_of
 from fastgan.engine.triton.trials import ALONE, Sharing, Trials
+from fastgan.host import files
 from fastgan.kernels.e4m3 import E4M3, values_of
 from fastgan.kernels.types import Config, capability_of
 
@@ -124,11 +125,8 @@ def _choice(found: dict[str, Any]) -> Choice:
 
 
 def folder() -> Path:
-    """Where the files lie: FASTGAN_CACHE, else `fastgan` in the user's cache folder."""
-    if "FASTGAN_CACHE" in os.environ:
-        return Path(os.environ["FASTGAN_CACHE"]) / "tuning"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "fastgan" / "tuning"
+    """Where the files lie."""
+    return files.cache("tuning")
 
 
 def environment(device: torch.device) -> dict[str, str]:
