@@ -6,10 +6,11 @@ included; truth values and texts are neither, since whoever passes one has mista
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastgan.errors import ArgumentError
@@ -126,6 +127,17 @@ def size(name: str, value: Any) -> tuple[int, int]:
         raise ArgumentError(name, text(value), needed)
     height, width = (whole(name, side, 1, needed=needed) for side in sides)
     return height, width
+
+
+def meant(found: str, known: Iterable[str], most: int = 1, least: float = 0.7) -> str:
+    """ "did you mean dcgan-digits?", of the names that are nearly the one found; "" for none.
+
+    Args:
+        most: how many to name.
+        least: how near they are, from 0 to 1, where they are the same.
+    """
+    names = difflib.get_close_matches(found, [name for name in known if name], most, least)
+    return f"did you mean {', '.join(names)}?" if names else ""
 
 
 def text(value: Any) -> str:

@@ -46,7 +46,6 @@ def app() -> typer.Typer:
         name="fastgan",
         cls=Commands,
         rich_markup_mode=None,
-        add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     commands.callback(invoke_without_command=True, epilog=_examples(ROOT_EXAMPLES))(root)

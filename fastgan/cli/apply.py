@@ -233,9 +233,7 @@ def _report(run: Run, jobs: list[Job], output: Path, seconds: float) -> None:
     if len(jobs) == 1 and failures:
         raise failures[0][1]
     generator, n = run.generator, len(run.written)
-    typer.echo(f"{generator.backend} on {generator.device} in {generator.precision}")
-    for refusal in generator.refusals:
-        typer.echo(f"  not {refusal}")
+    console.ran(generator)
     if n:
         rate = console.digits(n / seconds)
         typer.echo(

@@ -65,7 +65,9 @@ def bench(
     ] = None,
     verbose: options.Verbose = False,
 ) -> None:
-    """Time fastgan beside ONNX Runtime, PyTorch, torch.compile and OpenVINO on one model.
+    """Time fastgan beside its peers on one model.
+
+    ONNX Runtime, PyTorch, torch.compile and OpenVINO, as far as they are installed.
 
     All run in turns on the same machine in the same minute. 'fastgan' is generate(n), latents
     included; 'fastgan fed' gets latents made beforehand, as the peers do. Roofline is the share of

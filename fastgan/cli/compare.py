@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, options, records
+
+if TYPE_CHECKING:
+    from fastgan.measure.parity import Row
 
 EXAMPLES = """
 fastgan compare model.onnx  # is bf16 good enough for this model? exit code 1 if not
+fastgan compare model.onnx --json -  # the same for a program
 fastgan compare model.onnx --n 64 --reference ort  # against ONNX Runtime, on 64 images
 """
 
@@ -30,9 +35,12 @@ def compare(
     out_range: options.OutRange = None,
     mean: options.Mean = None,
     std: options.Std = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows; - is stdout.")
+    ] = None,
     verbose: options.Verbose = False,
 ) -> None:
-    """Compare every backend and precision of this machine with the reference.
+    """Compare every backend and precision with the reference.
 
     Largest absolute difference (in units of an image in [-1, 1]), PSNR, largest difference of the
     uint8 images, and the time of the whole batch. The exit code is 1 where one is outside the
@@ -42,10 +50,10 @@ def compare(
     from fastgan.loading import open_model
     from fastgan.measure import parity
     from fastgan.measure.subject import example_inputs
-    from fastgan.measure.tolerances import TOLERANCES
 
     if n < 1:
         raise ArgumentError("--n", str(n), "a whole number of at least 1")
+    records.check(model, json_file)
     opened = open_model(model, signature=options.signature(range, out_range, mean, std))
     inputs = example_inputs(opened, n, seed)
     count = max(tensor.shape[0] for tensor in inputs.values())
@@ -56,6 +64,24 @@ def compare(
         rows = list(
             parity.rows(opened, inputs, expected, lambda text: bar.update(task, description=text))
         )
+
+    records.write(
+        {
+            "model": opened.name,
+            "reference": label,
+            "images": count,
+            "rows": [row.as_json() for row in rows],
+        },
+        json_file,
+    )
+    if not records.on_stdout(json_file):
+        _show(f"{opened.name} against {label}", rows, count)
+    if any(row.difference is not None and not row.within for row in rows):
+        raise typer.Exit(1)
+
+
+def _show(title: str, rows: list[Row], count: int) -> None:
+    from fastgan.measure.tolerances import TOLERANCES
 
     table = console.table(
         "backend", "device", "precision", "max abs", "PSNR", "uint8", f"{count} images", "", left=3
@@ -77,15 +103,13 @@ def compare(
             verdict,
         )
     out = console.out()
-    out.print(f"{opened.name} against {label}", soft_wrap=True)
+    out.print(title, soft_wrap=True)
     out.print(table)
     for reason, names in _refusals(rows).items():
         out.print(f"not run: {', '.join(names)}: {reason}", soft_wrap=True, markup=False)
-    if any(row.difference is not None and not row.within for row in rows):
-        raise typer.Exit(1)
 
 
-def _refusals(rows: list) -> dict[str, list[str]]:  # type: ignore[type-arg]
+def _refusals(rows: list[Row]) -> dict[str, list[str]]:
     """The names of those that did not run, by the reason."""
     found: dict[str, list[str]] = {}
     for row in rows:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+    from fastgan.generator import Generator
+
 #: Tables are not squeezed below this: long lines read better than words cut in three.
 _LEAST_WIDTH = 100
 
@@ -59,6 +61,17 @@ class _Stderr(logging.Handler):
             err().print(f"[dim]{record.levelname.lower()}:[/dim] {line}", soft_wrap=True)
         except Exception:
             self.handleError(record)
+
+
+def ran(generator: Generator) -> None:
+    """Say what ran a model, and why nothing before it that is made for its device did."""
+    from fastgan.engine import get
+
+    print_ = out().print
+    print_(f"{generator.backend} on {generator.device} in {generator.precision}", markup=False)
+    for refusal in generator.refusals:
+        if generator.device.type in get(refusal.backend).devices:
+            print_(f"  not {refusal}", markup=False, soft_wrap=True)
 
 
 def progress(*columns: Any) -> Progress:

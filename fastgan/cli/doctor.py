@@ -18,9 +18,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Report what fastgan finds on this machine, what is missing, and what to run.
+    """Report what this machine has, and what is missing.
 
-    Versions, CPU, GPUs, backends, the native parts and compilers. It never fails.
+    Versions, CPU, GPUs, backends, the native parts and compilers, and what to run for those that
+    are missing. It never fails.
     """
     from fastgan.measure import diagnosis
 
@@ -33,7 +34,7 @@ def doctor(
         typer.echo(f"{name:<{width}}  {value}")
     typer.echo("")
     if not report["missing"]:
-        typer.echo("Nothing is missing.")
+        typer.echo("Nothing that fastgan needs here is missing.")
         return
     typer.echo("What is missing, and what to do:")
     for line in report["missing"]:

@@ -62,7 +62,9 @@ def evaluate(
     ] = None,
     verbose: options.Verbose = False,
 ) -> None:
-    """Measure a model on held-out data: what its card promises, and what fp16 and bf16 cost.
+    """Measure how good a model is, on held-out data.
+
+    What its card promises, measured again in each precision: so what fp16 and bf16 cost.
 
     The exit code is 1 where a figure is not what it must be. docs/models.md has these figures of
     every model that ships.

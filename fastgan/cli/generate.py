@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +22,7 @@ from fastgan.cli.typed import grid as parse_grid
 from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 from fastgan.host import files
+from fastgan.images import made
 from fastgan.images.formats import NAMES
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ fastgan generate dcgan-digits --grid 8x8  # 64 samples of seed 0 in one picture
 fastgan generate model.onnx --n 1000 --seed 7  # out/sample000000.png to sample000999.png
 fastgan generate model.onnx --seeds 0-63 --trunc 0.7  # out/seed0000.png to seed0063.png
 fastgan generate model.onnx --n 8 --class 3 --outdir threes  # eight of class 3
+fastgan generate --like out/sample000007.png  # that picture again, by what it says itself
 fastgan generate model.onnx --n 8 --input psi=0.7  # with a further input that it has
 fastgan generate model.onnx --seeds 85,265 --rng numpy  # as StyleGAN's own tools have them
 """
@@ -40,7 +44,14 @@ _LARGEST_CHUNK = {"cpu": 64, "cuda": 512}
 
 
 def generate(
-    model: options.Model,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=options.models,
+            help="An ONNX file, or a model that ships (see `fastgan models`): dcgan-digits.",
+        ),
+    ] = None,
     n: Annotated[
         int | None, typer.Option("--n", "-n", metavar="N", help="How many images. Default: 1.")
     ] = None,
@@ -82,6 +93,19 @@ def generate(
             "--resume", help="Go on after an interruption: files that are there are kept."
         ),
     ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG", help="Make this picture, which `fastgan generate` wrote, again."
+        ),
+    ] = None,
+    metadata: Annotated[
+        bool, typer.Option(help="Let each png say how it was made, for --like; or nothing.")
+    ] = True,
+    manifest: Annotated[
+        bool,
+        typer.Option("--manifest", help="Also write that into DIR/manifest.jsonl, a line a file."),
+    ] = False,
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
@@ -95,6 +119,19 @@ def generate(
     there is whole. Files that are there already are replaced; with --resume and the same options
     they are kept, and those that are missing are made.
     """
+    known = None
+    if like is not None:
+        if n is not None or seeds is not None or grid is not None:
+            raise ArgumentError("--like", "--n, --seeds or --grid beside it", "one of them")
+        known = made.read(like)
+        told = _told(like, known)
+        model = model or known.get("model")
+        n, seeds, seed, start = told["n"], told["seeds"], told["seed"], told["start"]
+        grid, trunc, class_, size = told["grid"], told["trunc"], told["class"], told["size"]
+        noise, rng, input = told["noise"], told["rng"], told["input"]
+        precision = told["precision"] if precision == "auto" else precision
+    if model is None:
+        raise ArgumentError("MODEL", "none", "an ONNX file or a model that ships", "dcgan-digits")
     # Whatever is wrong with the options is said before a model is loaded.
     cells = None if grid is None else parse_grid(grid)
     wanted = None if seeds is None else Seeds(seeds)
@@ -109,18 +146,32 @@ def generate(
     count = _count(n, wanted, cells)
 
     import fastgan
+    from fastgan.model.origin import digest
 
     began = time.perf_counter()
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict
     )
     loaded = time.perf_counter() - began
+    if generator.signature.image is not None and generator.signature.latent is None:
+        found = "a model that takes a picture"
+        raise ArgumentError("generate", found, "one that takes none", "fastgan apply is for it")
     typed.check(generator, given, class_)
+    sha256 = None if generator.path is None else digest(str(generator.path))
+    if known is not None and known.get("sha256") != sha256:
+        raise ArgumentError(model, "another file than the picture was made by", "the same bytes")
     format = _format(format, generator, cells is not None)
     outdir.mkdir(parents=True, exist_ok=True)
     files.sweep(outdir)
     if cells is not None:
         files.check_target("--outdir", outdir / f"grid.{format}", (model,))
+    facts = {
+        "fastgan": fastgan.__version__, "model": model, "sha256": sha256,
+        "backend": generator.backend,
+        "n": 1, "seeds": None, "seed": seed, "start": start, "grid": None, "trunc": trunc,
+        "class": class_, "size": size, "noise": noise, "rng": rng, "input": input,
+        "precision": generator.precision,
+    }  # fmt: skip
     job = _Job(
         generator,
         count,
@@ -138,12 +189,20 @@ def generate(
         },
         seed,
         _there(outdir, format) if resume else frozenset(),
+        facts,
+        metadata,
     )
     began = time.perf_counter()
-    if cells is None:
-        where = _save_files(job, outdir, format)
-    else:
-        where = _save_grid(job, outdir / f"grid.{format}", *cells)
+    lines = outdir / "manifest.jsonl"
+    files.check_target("--manifest", lines)
+    how = "a" if resume else "w"
+    with open(lines, how, encoding="utf-8") if manifest else nullcontext() as log:
+        job.log = log
+        if cells is None:
+            where = _save_files(job, outdir, format)
+        else:
+            own = {"n": None if seeds else count, "seeds": seeds, "grid": grid}
+            where = _save_grid(job, outdir / f"grid.{format}", *cells, own)
     _summary(job, loaded, time.perf_counter() - began, where)
 
 
@@ -197,6 +256,9 @@ class _Job:
 
     Attributes:
         there: names of images that are made already.
+        facts: how every picture is made, but for its own seed and index.
+        metadata: whether pictures say it.
+        log: what is to have it as JSON, a line a picture.
         made, kept: how many images were made, and were there, so far.
     """
 
@@ -206,12 +268,15 @@ class _Job:
     arguments: dict[str, Any]
     seed: int
     there: frozenset[str] = frozenset()
+    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: bool = True
+    log: IO[str] | None = None
     seconds: float = 0.0
     made: int = 0
     kept: int = 0
 
-    def images(self) -> Iterator[tuple[str, saving.Array]]:
-        """(file name without suffix, array) of each image, chunk by chunk."""
+    def images(self) -> Iterator[tuple[str, saving.Array, dict[str, int]]]:
+        """(file name without suffix, array, seed and start) of each image, chunk by chunk."""
         from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
@@ -221,10 +286,20 @@ class _Job:
                 began = time.perf_counter()
                 images = self.generator.generate(len(names), **arguments).cpu().numpy()
                 self.seconds += time.perf_counter() - began
-                for name, image in zip(names, images, strict=True):
-                    yield name, image
+                for row, (name, image) in enumerate(zip(names, images, strict=True)):
+                    seed, first = arguments["seed"], arguments["start"]
+                    several = isinstance(seed, list)
+                    own = (seed[row], first) if several else (seed, first + row)
+                    yield name, image, {"seed": own[0], "start": own[1]}
                     self.made += 1
                     bar.update(task, completed=self.kept + self.made)
+
+    def told(self, path: Path, own: dict[str, Any]) -> dict[str, Any] | None:
+        """What a picture says of itself, if it does; the log is told it too."""
+        facts = {**self.facts, **own}
+        if self.log is not None:
+            self.log.write(json.dumps({"file": path.name, **facts}) + "\n")
+        return facts if self.metadata else None
 
     def _chunks(self) -> Iterator[tuple[list[str], dict[str, Any]]]:
         """(names, arguments of `generate`) of the images that are not there, in order."""
@@ -272,6 +347,20 @@ class _Job:
 # Saving ------------------------------------------------------------------------------------------
 
 
+def _told(like: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The options that a picture was made with.
+
+    Raises:
+        ArgumentError: one of them is missing, as in a picture of a later version.
+    """
+    names = ("n", "seeds", "seed", "start", "grid", "trunc", "class", "size", "noise", "rng")
+    told = {name: facts[name] for name in (*names, "input", "precision") if name in facts}
+    if len(told) < len(names) + 2:
+        version = facts.get("fastgan")
+        raise ArgumentError(str(like), f"a picture of fastgan {version}", "one of this version")
+    return told
+
+
 def _save_files(job: _Job, outdir: Path, format: str) -> str:
     first = last = None
     saver = saving.Saver()
@@ -282,32 +371,30 @@ def _save_files(job: _Job, outdir: Path, format: str) -> str:
         return f"{done}; the same command with --resume goes on"
 
     with hint(told), saver:
-        for name, image in job.images():
+        for name, image, own in job.images():
             last = outdir / f"{name}.{format}"
             first = first or last
             if format != "npy":
                 saving.check_channels(format, image.shape[-1])
-            saver.put(last, image)
+            saver.put(last, image, job.told(last, own))
     if last is None:
         return f"nothing to do: all are in {outdir}"
     return f"{first}" if first == last else f"{first} to {last and last.name}"
 
 
-def _save_grid(job: _Job, path: Path, columns: int, rows: int) -> str:
+def _save_grid(job: _Job, path: Path, columns: int, rows: int, own: dict[str, Any]) -> str:
     grid = saving.Grid(columns, rows)
-    for _, image in job.images():
+    for _, image, _ in job.images():
         grid.add(image)
     saving.check_channels(path.suffix[1:], grid.picture.shape[-1])
-    saving.write(path, grid.picture)
+    saving.write(path, grid.picture, job.told(path, own))
     return str(path)
 
 
 def _summary(job: _Job, loaded: float, seconds: float, where: str) -> None:
     generator, n = job.generator, job.made
     say = typer.echo
-    say(f"{generator.backend} on {generator.device} in {generator.precision}")
-    for refusal in generator.refusals:
-        say(f"  not {refusal}")
+    console.ran(generator)
     if job.kept:
         say(f"{console.count(job.kept, 'image')} were there already")
     if n:

@@ -70,7 +70,7 @@ def live(
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show a model in the browser, live: what it makes, under your hands.
+    """Show a model in the browser, live, under your hands.
 
     A model with a latent: seed, speed, truncation and classes; drag the picture to walk. A model
     that takes pictures: open, drop or paste one, or start the camera; paint the mask. Pause, and

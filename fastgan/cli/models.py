@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+import json
+from typing import Annotated, Any
+
+import typer
+
 from fastgan.cli import console
 
 EXAMPLES = """
 fastgan models  # what there is to try
-fastgan inspect superres-x2  # what one of them takes and gives
+fastgan models dcgan-digits  # its card: data, licence, training, figures
+fastgan inspect dcgan-digits  # what one of them takes and gives
 """
 
 
-def models() -> None:
-    """List the trained models that ship: name, what comes in, size, and what it does.
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show the card of this one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the trained models that ship, or show one's card.
 
-    Every command that takes a model takes these names in place of a file. The card of each,
-    NAME.md beside the file, has its data, licence, training and measured figures.
+    Name, what comes in, size, and what it does. Every command that takes a model takes these names
+    in place of a file. A card has the model's data, licence, training and measured figures.
     """
     from fastgan import models as shipped
     from fastgan.model.file import read
     from fastgan.model.side_file import describe
 
+    if name is not None and not as_json:
+        typer.echo(shipped.path(name).with_suffix(".md").read_text(encoding="utf-8"), nl=False)
+        return
+    names = shipped.names() if name is None else (name,)
+    facts: list[dict[str, Any]] = [
+        {
+            "name": each,
+            "path": str(shipped.path(each)),
+            "takes": [port.kind for port in describe(read(shipped.path(each))).inputs],
+            "bytes": shipped.path(each).stat().st_size,
+            "summary": shipped.summary(each),
+        }
+        for each in names
+    ]
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
     table = console.table("name", "takes", "size", "", left=2)
     table.columns[-1].justify = "left"
-    for name in shipped.names():
-        kinds = ", ".join(port.kind for port in describe(read(shipped.path(name))).inputs)
-        size = console.number(shipped.path(name).stat().st_size, "B")
-        table.add_row(name, kinds, size, shipped.summary(name))
+    for each in facts:
+        size = console.number(each["bytes"], "B")
+        table.add_row(each["name"], ", ".join(each["takes"]), size, each["summary"])
     console.out().print(table)

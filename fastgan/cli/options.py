@@ -12,6 +12,13 @@ import typer
 
 from fastgan.cli import console
 
+_START = """\
+Images from trained GAN and VAE generators. Three lines to try:
+
+  fastgan generate dcgan-digits --grid 8x8     # 64 digits in one picture, out/grid.png
+  fastgan models                               # what else there is to try
+  fastgan inspect model.onnx                   # a file of your own: what it is, how it would run"""
+
 
 def _verbose(value: bool) -> bool:
     if value:
@@ -30,9 +37,23 @@ def _version(value: bool) -> None:
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", callback=_verbose, help="Show the log on stderr.")
 ]
+
+
+def models(incomplete: str) -> list[str]:
+    """What a shell offers for a model: those that ship, ONNX files, and folders."""
+    from glob import escape, glob
+
+    from fastgan import models
+
+    here = glob(f"{escape(incomplete)}*.onnx") + glob(f"{escape(incomplete)}*/")
+    return [name for name in models.names() if name.startswith(incomplete)] + sorted(here)
+
+
 Model = Annotated[
     str,
     typer.Argument(
+        metavar="MODEL",
+        autocompletion=models,
         help="An ONNX file, or a model that ships (see `fastgan models`): dcgan-digits.",
         show_default=False,
     ),
@@ -200,4 +221,5 @@ def root(
     """Images from trained GAN and VAE generators in ONNX, as fast as this machine allows."""
     console.show_log(logging.WARNING)
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        names = ", ".join(context.command.list_commands(context))  # type: ignore[attr-defined]
+        typer.echo(f"{_START}\n\n'fastgan COMMAND --help' teaches each of them: {names}.")

@@ -35,12 +35,13 @@ def check_channels(format: str, channels: int) -> None:
         raise ArgumentError(f"--format {format}", f"{channels} channels", needed, "use npy")
 
 
-def write(path: Path, array: Array) -> None:
+def write(path: Path, array: Array, facts: dict[str, Any] | None = None) -> None:
     """Write one file, whole or not at all; one that is there already is replaced.
 
     Args:
         path: its suffix is the format.
         array: uint8 [H, W, C] for a picture; anything for npy.
+        facts: how it was made, for a png to say.
     """
     if path.suffix == ".npy":
         with whole(path) as file:
@@ -50,7 +51,8 @@ def write(path: Path, array: Array) -> None:
 
     from fastgan.images import files  # a command's help does not wait for torch
 
-    files.write(path, Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array))
+    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    files.write(path, image, facts=facts)
 
 
 class Saver:
@@ -73,17 +75,17 @@ class Saver:
         self._count = threading.Lock()
         self.written = 0
 
-    def put(self, path: Path, array: Array) -> None:
+    def put(self, path: Path, array: Array, facts: dict[str, Any] | None = None) -> None:
         """Write `array` to `path` soon; the array must not change from now on."""
         self._room.acquire()
         if self._error is not None:
             self._room.release()
             raise self._error
-        self._pool.submit(self._write, path, array).add_done_callback(self._done)
+        self._pool.submit(self._write, path, array, facts).add_done_callback(self._done)
 
-    def _write(self, path: Path, array: Array) -> None:
+    def _write(self, path: Path, array: Array, facts: dict[str, Any] | None) -> None:
         if self._error is None:
-            write(path, array)
+            write(path, array, facts)
             with self._count:
                 self.written += 1
 

@@ -67,7 +67,9 @@ def stream(
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Write frames into a ring in shared memory, which any process can read and steer.
+    """Write frames into shared memory, for a game.
+
+    Any process can read the ring of frames there, and steer what is made.
 
     csrc/include/fastgan_frames.h reads it from C and C++, fastgan.realtime.RingReader from Python;
     docs/frames.md has the layout. Ctrl-C or SIGTERM ends it.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgan.arguments import meant
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 
@@ -214,7 +215,7 @@ def _parsed(pairs: list[str], start: Any) -> dict[str, Any]:
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in own:
-            raise ArgumentError("--set", repr(key), "one of " + ", ".join(own))
+            raise ArgumentError("--set", repr(key), "one of " + ", ".join(own), meant(key, own))
         kind = type(getattr(start, key))
         try:
             found[key] = value == "true" if kind is bool else kind(value)

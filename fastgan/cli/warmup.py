@@ -33,7 +33,9 @@ def warmup(
     precision: options.Precision = "auto",
     verbose: options.Verbose = False,
 ) -> None:
-    """Compile, measure and capture a model's kernels for this GPU, so that first runs are fast.
+    """Prepare a model's kernels for this GPU.
+
+    Compiles, measures and captures them, so that first runs are fast.
 
     Compiled kernels are kept in Triton's cache (~/.triton), measured choices in
     ~/.cache/fastgan/tuning. Both serve every later process on the same GPU, driver and versions.

@@ -17,6 +17,7 @@ import torch
 
 from fastgan.errors import ArgumentError
 from fastgan.host import files
+from fastgan.images import made
 from fastgan.images.formats import NAMED, OPENED, WRITTEN
 from fastgan.images.pixels import Pixels
 
@@ -200,13 +201,20 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     return NAMED.get(Path(path).suffix.lower())
 
 
-def write(path: Path, image: Image, quality: int = 95, icc_profile: bytes | None = None) -> None:
+def write(
+    path: Path,
+    image: Image,
+    quality: int = 95,
+    icc_profile: bytes | None = None,
+    facts: dict[str, Any] | None = None,
+) -> None:
     """Write a picture, whole or not at all; a file that is there already is replaced.
 
     Args:
         path: its suffix is the format; see `format_of`.
         quality: 1 to 100, of jpg and webp.
         icc_profile: what its colours mean.
+        facts: how it was made, for a png to say (`images.made`).
 
     Raises:
         ArgumentError: the format can't hold so large a picture.
@@ -220,5 +228,7 @@ def write(path: Path, image: Image, quality: int = 95, icc_profile: bytes | None
     options = format.how(quality)
     if icc_profile is not None:
         options["icc_profile"] = icc_profile
+    if facts is not None and format.pillow == "PNG":
+        options["pnginfo"] = made.chunk(facts)
     with files.whole(path) as file:
         image.save(file, format.pillow, **options)

@@ -61,7 +61,7 @@ def _index(label: Any, classes: int | None, names: Sequence[str]) -> int:
     if isinstance(label, str):
         if label not in names:
             known = ", ".join(names) if names else "an index: this model names no classes"
-            raise ArgumentError("labels", repr(label), known)
+            raise ArgumentError("labels", repr(label), known, arguments.meant(label, names))
         return list(names).index(label)
     most = 2**31 - 1 if classes is None else classes - 1
     needed = f"0 to {most}, or a class name" if classes is not None else "0 or more"

@@ -103,7 +103,8 @@ class Inputs:
                 continue
             if name not in ports:
                 known = ", ".join(ports) or "none"
-                raise ArgumentError(name, "no such input", f"an input of this model: {known}")
+                needed = f"an input of this model: {known}"
+                raise ArgumentError(name, "no such input", needed, arguments.meant(name, ports))
             found[name] = self._named(ports[name], value, n, labels)
         psi, truncation = self._signature.truncation, sampling.truncation
         if psi is None or truncation is None:
@@ -158,7 +159,8 @@ class Inputs:
         ports = {port.name: port for port in self._signature.inputs}
         for name in inputs:
             if name not in ports:
-                raise ArgumentError("inputs", f"unknown name {name!r}", ", ".join(ports))
+                near = arguments.meant(name, ports)
+                raise ArgumentError("inputs", f"unknown name {name!r}", ", ".join(ports), near)
         tensors = {}
         for name, port in ports.items():
             if name not in inputs:

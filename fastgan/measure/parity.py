@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +68,17 @@ class Row:
     def within(self) -> bool:
         """Whether it ran and is inside its tolerance."""
         return self.difference is not None and self.difference.within(self.precision)
+
+    def as_json(self) -> dict[str, Any]:
+        """What it holds, ready for JSON; None in place of what is no finite number."""
+        facts: dict[str, Any] = {
+            "backend": self.backend, "device": self.device, "precision": self.precision,
+        }  # fmt: skip
+        if self.difference is None:
+            return {**facts, "refusal": self.refusal}
+        figures = {**asdict(self.difference), "seconds": self.seconds}
+        finite = {k: v if v is None or math.isfinite(v) else None for k, v in figures.items()}
+        return {**facts, **finite, "within": self.within}
 
 
 def compare(first: Tensor, reference: Tensor, output: Output) -> Difference:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
+from fastgan.arguments import meant
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.plan import make, text
 from fastgan.plan.rewrite.watch import Watch
@@ -69,7 +69,9 @@ def find(model: ir.Model, wanted: str) -> ir.Node:
     known |= {node.name: node for node in model.graph if node.name}
     if wanted in known:
         return known[wanted]
-    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-    close = close or [name for name in known if name and wanted.lower() in name.lower()][:3]
-    meant = f"did you mean {', '.join(close)}?" if close else "FASTGAN_DEBUG=plan lists steps"
-    raise ArgumentError("--why", repr(wanted), "the name of a node or of its output", meant)
+    near = meant(wanted, known, most=3, least=0.5)
+    inside = [name for name in known if name and wanted.lower() in name.lower()][:3]
+    if inside and not near:
+        near = f"did you mean {', '.join(inside)}?"
+    needed = "the name of a node or of its output"
+    raise ArgumentError("--why", repr(wanted), needed, near or "FASTGAN_DEBUG=plan lists steps")

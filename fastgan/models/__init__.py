@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fastgan import arguments
 from fastgan.errors import ArgumentError
 
 _FOLDER = Path(__file__).parent
@@ -21,7 +22,8 @@ def path(name: str) -> Path:
         ArgumentError: there is none; the message lists those that there are.
     """
     if name not in names():
-        raise ArgumentError("model name", repr(name), "one of " + ", ".join(names()))
+        needed = "one of " + ", ".join(names())
+        raise ArgumentError("model name", repr(name), needed, arguments.meant(name, names()))
     return _FOLDER / f"{name}.onnx"
 
 

@@ -152,7 +152,7 @@ def test_existing_files_are_replaced(fastgan, rgb, tmp_path) -> None:
 def test_it_says_what_ran_and_where_the_files_are(fastgan, rgb, tmp_path) -> None:
     out = fastgan("generate", rgb, "--n", 2, "--outdir", tmp_path).out
     assert "torch on cpu in fp32" in out
-    assert "not triton: device: found cpu" in out
+    assert "not triton" not in out  # which nobody asked of a CPU
     assert "2 images" in out
     assert "images/s" in out
     assert f"{tmp_path / 'sample000000.png'} to sample000001.png" in out
@@ -351,7 +351,7 @@ def test_a_model_that_takes_an_image_is_told_apart(fastgan, tmp_path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "f.onnx")
     result = fastgan("generate", tmp_path / "f.onnx", "--outdir", tmp_path / "out")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "no value for this image" in result.err
+    assert "fastgan apply is for it" in result.err
     assert fastgan("compare", tmp_path / "f.onnx", "--n", 2).code == 0
 
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastgan import arguments, models
 from fastgan.errors import LimitError, ModelFileError
 from fastgan.host import files
 from fastgan.limits import Limits, size_text
@@ -74,15 +75,15 @@ def _check_size(name: str, size: int, limits: Limits) -> None:
 
 
 def _similar(path: Path) -> str:
-    """A file beside the missing one that may have been meant."""
-    import difflib
-
+    """A file beside the missing one, or a shipped model, that may have been meant."""
     try:
-        names = [entry.name for entry in os.scandir(path.parent or ".") if entry.is_file()]
+        known = [entry.name for entry in os.scandir(path.parent or ".") if entry.is_file()]
     except OSError:
-        return ""
-    match = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
-    return f"did you mean {match[0]}?" if match else ""
+        known = []
+    bare = path.name == str(path) and not path.suffix  # as the name of a shipped model is
+    known += models.names() if bare else ()
+    ships = "'fastgan models' lists the names of those that ship" if bare else ""
+    return arguments.meant(path.name, known) or ships
 
 
 # (offset, magic bytes, what it is, what to do)

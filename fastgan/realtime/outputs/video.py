@@ -20,6 +20,8 @@ from fastgan import arguments
 from fastgan.errors import ArgumentError, BackendError
 from fastgan.host import files
 
+log = logging.getLogger("fastgan")
+
 #: What a suffix is encoded with, unless another codec is asked for.
 CODECS = {
     ".mp4": "libx264",
@@ -39,6 +41,7 @@ _SOURCE = {1: "gray", 3: "rgb24", 4: "rgba"}
 #: What sound is encoded with; a .gif has none.
 _SOUND_CODECS = {".webm": "libopus", ".gif": None}
 _SOUND_RATE = 48_000
+_FASTEST_GIF = 50
 
 
 def tile(images: Tensor, columns: int) -> Tensor:
@@ -85,6 +88,9 @@ class VideoWriter:
         files.check_target("video", path, (sound,))
         self._part = files.part_of(path)
         self._container = av.open(str(self._part), "w")
+        if self._codec == "gif" and fps > _FASTEST_GIF:
+            text = "%s: browsers show a GIF's frame of less than 20 ms for 100: take at most %d fps"
+            log.warning(text, path, _FASTEST_GIF)
         self._rate = Fraction(fps).limit_denominator(1001)
         quality = _QUALITY.get(self._codec)
         self._options = options or ({"crf": quality} if quality else {})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from PIL import Image
 
 from fastgan import models
+from fastgan.arguments import meant
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
 from fastgan.recipes.evaluation import (
@@ -80,5 +81,6 @@ def figures_of(name: str) -> Figures:
     """
     if name not in FIGURES:
         where = "a shipped model without figures" if name in models.names() else "no shipped model"
-        raise ArgumentError("what to judge by", f"{name!r}: {where}", ", ".join(sorted(FIGURES)))
+        needed, near = ", ".join(sorted(FIGURES)), meant(name, FIGURES)
+        raise ArgumentError("what to judge by", f"{name!r}: {where}", needed, near)
     return FIGURES[name]

@@ -1,0 +1,5 @@
+"""`python -m fastgan`."""
+
+from fastgan.cli import main
+
+main()

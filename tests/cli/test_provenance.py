@@ -1,0 +1,92 @@
+"""A picture says how it was made, and that makes it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastgan as library
+from fastgan import models
+from fastgan.images import made
+from fastgan.model.origin import digest
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("--n", 3, "--seed", 7, "--start", 40, "--trunc", 0.5, "--class", 3), "sample000042.png"),
+        (("--seeds", "5,9-10", "--start", 2, "--rng", "numpy"), "seed0009.png"),
+        (("--grid", "3x2", "--seed", 8), "grid.png"),
+        (("--grid", "2x2", "--seeds", "3-6", "--class", 1), "grid.png"),
+    ],
+)
+def test_like_a_picture_is_that_picture(fastgan, tmp_path, words, name) -> None:
+    done = fastgan("generate", "cgan-digits", *words, "--outdir", tmp_path)
+    assert done.code == 0, done.err
+    facts = made.read(tmp_path / name)
+    assert facts["fastgan"] == library.__version__
+    assert facts["sha256"] == digest(str(models.path("cgan-digits")))
+    done = fastgan("generate", "--like", tmp_path / name, "--outdir", tmp_path / "again")
+    assert done.code == 0, done.err
+    (again,) = (tmp_path / "again").iterdir()
+    # Made alone and in a batch: within the tolerance of one value in 255.
+    difference = pixels(again).astype(int) - pixels(tmp_path / name)
+    assert np.abs(difference).max() <= 1
+    assert pixels(again).std() > 10
+    assert made.read(again)["seed"] == facts["seed"]
+
+
+def test_a_manifest_says_the_same_as_the_pictures(fastgan, tmp_path) -> None:
+    words = ("generate", "dcgan-digits", "--n", 3, "--seed", 4, "--manifest", "--outdir", tmp_path)
+    assert fastgan(*words).code == 0
+    lines = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == [f"sample{i:06d}.png" for i in range(3)]
+    for line in lines:
+        assert made.read(tmp_path / line.pop("file")) == line
+    (tmp_path / "sample000001.png").unlink()
+    assert fastgan(*words, "--resume").code == 0
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["start"] for line in lines] == [0, 1, 2, 1]
+
+
+def test_a_picture_may_say_nothing(fastgan, tmp_path) -> None:
+    fastgan("generate", "dcgan-digits", "--no-metadata", "--outdir", tmp_path)
+    picture = tmp_path / "sample000000.png"
+    with Image.open(picture) as image:
+        assert not image.info
+    done = fastgan("generate", "--like", picture)
+    assert (done.code, "does not say how it was made" in done.err) == (2, True)
+
+
+def test_another_model_is_not_taken_for_the_one(fastgan, tmp_path) -> None:
+    fastgan("generate", "dcgan-digits", "--outdir", tmp_path)
+    picture = tmp_path / "sample000000.png"
+    done = fastgan("generate", "vae-digits", "--like", picture, "--outdir", tmp_path / "b")
+    assert (done.code, "another file" in done.err) == (2, True)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("facts", [{}, {"fastgan": "9", "seed": 1}, [1], "text"])
+def test_what_others_wrote_into_a_picture_is_refused(fastgan, tmp_path, facts) -> None:
+    picture = tmp_path / "other.png"
+    Image.new("L", (4, 4)).save(picture, pnginfo=made.chunk(facts))
+    done = fastgan("generate", "dcgan-digits", "--like", picture, "--outdir", tmp_path / "b")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_like_needs_a_picture_and_no_other_choice(fastgan, tmp_path) -> None:
+    (tmp_path / "text.png").write_text("text")
+    assert "no picture" in fastgan("generate", "--like", tmp_path / "text.png").err
+    assert fastgan("generate", "--like", tmp_path / "none.png").code == 2
+    done = fastgan("generate", "--like", tmp_path / "text.png", "--n", 3)
+    assert "--like" in done.err
+    assert "MODEL" in fastgan("generate").err
