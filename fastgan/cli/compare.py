@@ -53,7 +53,7 @@ def compare(
 
     if n < 1:
         raise ArgumentError("--n", str(n), "a whole number of at least 1")
-    records.check(model, json_file)
+    records.check(model, {"--json": json_file})
     opened = open_model(model, signature=options.signature(range, out_range, mean, std))
     inputs = example_inputs(opened, n, seed)
     count = max(tensor.shape[0] for tensor in inputs.values())
