@@ -54,7 +54,7 @@ def profile(
     std: options.Std = None,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show where the time of a run goes: each step, the longest first, beside its floor.
+    """Show how long each step takes, beside the least it could.
 
     A time is the median over the runs, after some to warm up. A floor is the least that the step
     could take here: its arithmetic at the rate of a large matrix product, or its traffic at the

@@ -195,7 +195,7 @@ def test_the_queue_is_bounded(tmp_path, monkeypatch) -> None:
     """`put` waits while so many files are unwritten."""
     unwritten, most, may_write = 0, [], threading.Semaphore(0)
 
-    def write(path, array) -> None:
+    def write(path, array, facts) -> None:
         nonlocal unwritten
         may_write.acquire()
         unwritten -= 1
