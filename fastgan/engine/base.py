@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -23,7 +23,6 @@ from fastgan.engine.runs import Runs
 from fastgan.errors import BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.host import forks
 from fastgan.images.format import ImageFormat
-from fastgan.inputs import examples
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes, Signature
 from fastgan.plan import Plan
@@ -129,15 +128,6 @@ class Executable(ABC):
         """The batch size that was measured to take the least time per image, if any was."""
         return None
 
-    def calibrate(self, shapes: Shapes, samples: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        """Be told what to run on, should it need to see how large results become.
-
-        Args:
-            shapes: of each sample, the same for every batch size.
-            samples: makes inputs by name.
-        """
-        return  # few need to
-
     def warm_up(self, image: ImageFormat | None, inputs: Mapping[str, Any] | None = None) -> None:
         """Do now what the first run to these images would; inputs such as there will be."""
         return  # on most there is no such step
@@ -224,10 +214,6 @@ class Session(Runs):
             executable = self._executables.pop(key, None)
             if executable is None:
                 executable = self.compile(shapes, target)
-                one = {k: (*s[:1], *shapes[k][1:]) for k, s in self.model.shapes(1).items()}
-                executable.calibrate(
-                    one, lambda: examples.samples(self.signature, one, target.device)
-                )
             self._executables[key] = executable  # the last used is the last to go
             while len(self._executables) > _MOST_EXECUTABLES:
                 self._executables.pop(next(iter(self._executables)))

@@ -8,11 +8,13 @@ CPU, slowly and without graphs: that is for tests.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from fastgan.engine.base import FP8_DEVICE, PRECISIONS, Backend, Session, Target, without_fp8
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.workspace import Workspace
 from fastgan.errors import Refusal
+from fastgan.inputs import examples
 from fastgan.model.signature import Shapes
 
 
@@ -33,7 +35,11 @@ class TritonSession(Session):
 
     def compile(self, shapes: Shapes, target: Target) -> TritonExecutable:
         """Plan the model for these shapes. Weights and memory are placed by the first run."""
-        return TritonExecutable(self.model.file, target, shapes, self.shared, self.known_plan)
+        made = TritonExecutable(self.model.file, target, shapes, self.shared)
+        one = {k: (*s[:1], *shapes[k][1:]) for k, s in self.model.shapes(1).items()}
+        samples = partial(examples.samples, self.signature, one, target.device)
+        made.calibrate(one, samples, self.known_plan)
+        return made
 
 
 class TritonBackend(Backend):

@@ -49,7 +49,6 @@ class TritonExecutable(Executable):
     Args:
         model, target, shapes: what to plan.
         workspace: that of all executables of the model; None for one of its own.
-        known_plan: the plan for other shapes, if there is one by now.
 
     Attributes:
         plan: with the kernel of each step, and why it has none.
@@ -63,7 +62,6 @@ class TritonExecutable(Executable):
         target: Target,
         shapes: Shapes,
         workspace: Workspace | None = None,
-        known_plan: Callable[[Shapes], Plan | None] = lambda shapes: None,
     ) -> None:
         from fastgan.engine.triton import choice as triton_choice
         from fastgan.engine.triton import tuning as triton_tuning
@@ -79,7 +77,7 @@ class TritonExecutable(Executable):
         self._bindings: list[Binding | str] = [
             triton_choice.bind(step, self.plan, target, self._workspace) for step in self.plan.steps
         ]
-        self._scales = self._eight_bits(model, known_plan)
+        self._scales = self._eight_bits(model)
         self._configs: dict[int, Config] = {}
         self._program: Program | None = None
         self._formats = self._draws = True
@@ -240,26 +238,30 @@ class TritonExecutable(Executable):
 
     # Building ------------------------------------------------------------------------------------
 
-    def _eight_bits(
-        self, model: ModelFile, known_plan: Callable[[Shapes], Plan | None]
-    ) -> Scales | None:
+    def _eight_bits(self, model: ModelFile) -> Scales | None:
         from fastgan.engine.triton.scales import Scales
 
         if self.target.precision != "fp8":
             return None
-        scales = Scales(self.plan, model, self._workspace, known_plan)
+        scales = Scales(self.plan, model, self._workspace)
         scales.mark(self._bindings)
         return scales
 
-    def calibrate(self, shapes: Shapes, samples: Callable[[], Iterable[Inputs]]) -> None:
+    def calibrate(
+        self,
+        shapes: Shapes,
+        samples: Callable[[], Iterable[Inputs]],
+        known_plan: Callable[[Shapes], Plan | None],
+    ) -> None:
         """Say what to run on, on first use, to see how large results in 8 bits become.
 
         Args:
             shapes: of each sample, the same for every batch size.
             samples: inputs by name.
+            known_plan: the plan for shapes, if there is one by now.
         """
         if self._scales is not None:
-            self._scales.samples = (shapes, samples)
+            self._scales.samples, self._scales.known_plan = (shapes, samples), known_plan
 
     def use(self, index: int, choice: Config | str) -> None:
         """Run a step's kernel tiled like this, or on the library for the reason given."""

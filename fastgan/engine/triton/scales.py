@@ -43,24 +43,18 @@ class Scales:
         plan: it, for any batch size.
         model: what it was made of.
         workspace: keeps what was seen for all batch sizes.
-        known_plan: the plan for the shapes of a sample, if there is one by now.
 
     Attributes:
         samples: the shapes of a sample, the same for every batch size, and what makes some. Until
             that is set the plan's own shapes and normal numbers stand in.
+        known_plan: the plan for the shapes of a sample, if there is one by now.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        model: ModelFile,
-        workspace: Workspace,
-        known_plan: Callable[[Shapes], Plan | None],
-    ) -> None:
+    def __init__(self, plan: Plan, model: ModelFile, workspace: Workspace) -> None:
         self._plan, self._model, self._workspace = plan, model, workspace
-        self._known_plan = known_plan
         self._without: frozenset[str] = frozenset()
         self.samples: tuple[Shapes, Samples] | None = None
+        self.known_plan: Callable[[Shapes], Plan | None] = lambda shapes: None
 
     def mark(self, bindings: Sequence[Binding | str]) -> frozenset[str]:
         """Choose what is in 8 bits, and return the buffers whose scales are to be filled in."""
@@ -107,7 +101,7 @@ class Scales:
                     "scales, for which it has to wait for the GPU",
                     "call warm_up before the capture",
                 )
-            plan = self._known_plan(shapes)
+            plan = self.known_plan(shapes)
             if plan is None:
                 plan = merge(make(self._model.model, shapes, self._model.limits))
             opset = self._model.model.opset_imports.get("", 1)
