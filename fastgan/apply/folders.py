@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from fastgan.apply import targets
 from fastgan.apply.targets import Job
@@ -208,13 +208,8 @@ class _Pool(ThreadPoolExecutor):
     def __init__(self, name: str) -> None:
         super().__init__(_THREADS, name)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.shutdown(wait=True, cancel_futures=error is not None)
+    def __exit__(self, *raised: object) -> None:
+        self.shutdown(wait=True, cancel_futures=any(raised))
 
 
 @dataclass
@@ -235,13 +230,8 @@ class Writers:
     def __enter__(self) -> Writers:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._pool.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._pool.__exit__(*raised)
 
     def reserve(self, size: int) -> None:
         """Wait until results of so many bytes may be held, at least beside none."""

@@ -12,12 +12,7 @@ from torch import Tensor
 
 from fastgan import arguments
 from fastgan.apply import inputs as image_inputs
-from fastgan.apply.canvas import (
-    Canvas,
-    PillowCanvas,
-    TensorCanvas,
-    composite,
-)
+from fastgan.apply.canvas import Canvas, PillowCanvas, TensorCanvas, composite
 from fastgan.apply.inputs import Given
 from fastgan.apply.model import ImageModel, declared
 from fastgan.apply.windows import Windows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -98,15 +97,10 @@ class Saver:
     def __enter__(self) -> Saver:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         # After an error or Ctrl-C, files that are not begun are dropped; begun ones are finished.
-        self._pool.shutdown(wait=True, cancel_futures=error is not None)
-        if error is None and self._error is not None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None and self._error is not None:
             raise self._error
 
 

@@ -105,13 +105,7 @@ def sample(
 
 
 def recipe(
-    distribution: str,
-    n: int,
-    *,
-    seed: int,
-    start: int,
-    stream: int,
-    truncation: float | None,
+    distribution: str, n: int, *, seed: int, start: int, stream: int, truncation: float | None
 ) -> tuple[int, int, int, int, Parameters]:
     """What `sample` draws with `rng="philox"`: kind, seed, first sample, stream and parameters.
 

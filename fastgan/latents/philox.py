@@ -63,13 +63,7 @@ class Parameters(NamedTuple):
 
 
 def fill(
-    kind: int,
-    out: NDArray[Any],
-    *,
-    seed: int,
-    start: int,
-    stream: int,
-    parameters: Parameters,
+    kind: int, out: NDArray[Any], *, seed: int, start: int, stream: int, parameters: Parameters
 ) -> None:
     """Write samples start, start + 1, ... to `out` [n, size]: uint32 for BITS, else float32."""
     size = out.shape[1]

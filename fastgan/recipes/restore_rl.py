@@ -59,13 +59,7 @@ SETTINGS = {
         steps=1500, lr=2e-4, lr_end=0.01, lr_discriminator=3.0, vary=True, precision="bf16"
     ),
     "full": PolicySettings(
-        steps=100_000,
-        lr=1e-4,
-        lr_end=0.01,
-        lr_discriminator=3.0,
-        vary=True,
-        size=128,
-        actions=8,
+        steps=100_000, lr=1e-4, lr_end=0.01, lr_discriminator=3.0, vary=True, size=128, actions=8
     ),
     "quick": PolicySettings(steps=30, batch=4, lr=1e-3, width=8, average=0.9, start=""),
 }

@@ -50,14 +50,7 @@ class StyleSettings(Settings):
 
 SETTINGS = {
     "ship": StyleSettings(
-        steps=5000,
-        average=0.995,
-        batch=8,
-        lr=4e-4,
-        r1=1e-3,
-        shrink=2,
-        cycle=2.0,
-        precision="bf16",
+        steps=5000, average=0.995, batch=8, lr=4e-4, r1=1e-3, shrink=2, cycle=2.0, precision="bf16"
     ),
     "full": StyleSettings(
         steps=100_000, lr=2e-4, loss="hinge", spectral_norm=True, size=128, width=64

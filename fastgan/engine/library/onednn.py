@@ -15,15 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.engine.library import (
-    addressing,
-    columns,
-    modulated,
-    phases,
-)
-from fastgan.engine.library import (
-    operators as library,
-)
+from fastgan.engine.library import addressing, columns, modulated, phases
+from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep, place
 from fastgan.plan import Buffer, Epilogue, Step
 from fastgan.plan.activations import TABLE
@@ -38,10 +31,7 @@ _PRODUCTS = ("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose")
 
 
 def bind(
-    step: Step,
-    weights: Mapping[str, Tensor],
-    buffers: Mapping[str, Buffer],
-    dtype: torch.dtype,
+    step: Step, weights: Mapping[str, Tensor], buffers: Mapping[str, Buffer], dtype: torch.dtype
 ) -> BoundStep | None:
     """The step on oneDNN, or None where it does not cover it."""
     if step.op not in _PRODUCTS or dtype not in (torch.float32, torch.bfloat16):
@@ -67,10 +57,7 @@ def bind(
 
 
 def _bind_apart(
-    step: Step,
-    weights: Mapping[str, Tensor],
-    buffers: Mapping[str, Buffer],
-    dtype: torch.dtype,
+    step: Step, weights: Mapping[str, Tensor], buffers: Mapping[str, Buffer], dtype: torch.dtype
 ) -> BoundStep | None:
     """The product alone on oneDNN; residual and activation behind it."""
     alone = Epilogue(bias=step.epilogue.bias)
@@ -90,10 +77,7 @@ def _bind_apart(
 
 
 def _bind_modulated(
-    step: Step,
-    weights: Mapping[str, Tensor],
-    buffers: Mapping[str, Buffer],
-    dtype: torch.dtype,
+    step: Step, weights: Mapping[str, Tensor], buffers: Mapping[str, Buffer], dtype: torch.dtype
 ) -> BoundStep | None:
     """The product on oneDNN, the scales and what follows them in passes of their own."""
     product = modulated.product_of(step)

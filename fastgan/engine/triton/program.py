@@ -242,11 +242,7 @@ class Program:
         return [launch]
 
     def kernel(
-        self,
-        index: int,
-        out: Tensor,
-        image: ImageFormat | None = None,
-        flag: Tensor | None = None,
+        self, index: int, out: Tensor, image: ImageFormat | None = None, flag: Tensor | None = None
     ) -> Launch:
         """A step's kernel: prepared now if what it reads has its place, else whenever it runs."""
         bound, config = self.steps[index], self.configs.get(index)

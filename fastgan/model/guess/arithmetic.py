@@ -20,7 +20,7 @@ Numbers = np.ndarray[Any, np.dtype[np.float64]]
 MOVES = names("strided") | {"Cast", "DepthToSpace", "SpaceToDepth", "Dropout", "Tile"}
 #: And those that leave an image an image of the same values, more or less.
 _LIKE = MOVES | {
-    *("Pad", "Round", "Floor", "Gather", "CastLike", "QuantizeLinear", "DequantizeLinear"),
+    *("Pad", "Round", "Floor", "Gather", "CastLike", "QuantizeLinear", "DequantizeLinear")
 }
 _RESIZES = frozenset({"Resize", "Upsample", "AveragePool"})
 _BOUNDS: dict[str, Range] = {

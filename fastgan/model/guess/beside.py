@@ -13,12 +13,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from fastgan.model.signature import (
-    FLOATS,
-    INTEGERS,
-    TRUNCATIONS,
-    Input,
-)
+from fastgan.model.signature import FLOATS, INTEGERS, TRUNCATIONS, Input
 
 #: Integers of these names are no classes, though they have a class's shape.
 _NUMBERS = (

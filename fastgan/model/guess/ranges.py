@@ -43,10 +43,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Means of colours lie well within a range; MNIST's pictures are mostly black.
 _MEANS = ((0.2, 0.8, UNIT), (0.1305, 0.131, UNIT), (20.0, 200.0, BYTES))
 
-_NAMES = (
-    (r"(^|[^0-9])(0[_-]?)?255$|(^|_)(u8|uint8)$", BYTES),
-    (r"(^|[^0-9])0[_-]1$", UNIT),
-)
+_NAMES = ((r"(^|[^0-9])(0[_-]?)?255$|(^|_)(u8|uint8)$", BYTES), (r"(^|[^0-9])0[_-]1$", UNIT))
 
 _Port = TypeVar("_Port", Input, Output)
 

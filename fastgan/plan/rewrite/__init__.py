@@ -25,9 +25,7 @@ from fastgan.plan.rewrite.rules import (
     unflatten,
     views,
 )
-from fastgan.plan.rewrite.rules import (
-    neutral as nothing,
-)
+from fastgan.plan.rewrite.rules import neutral as nothing
 from fastgan.plan.rewrite.watch import Watch
 
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (

@@ -78,12 +78,7 @@ class LivePage(ABC):
     """
 
     def __init__(
-        self,
-        generator: Source,
-        name: str,
-        serving: Serving,
-        fps: float | None,
-        largest: int = 0,
+        self, generator: Source, name: str, serving: Serving, fps: float | None, largest: int = 0
     ) -> None:
         self._generator, self._name, self._serving, self._fps = generator, name, serving, fps
         self._server = Server(self, serving.folder, serving.host, serving.token, largest)

@@ -48,12 +48,7 @@ class GLTexture:
     """
 
     def __init__(
-        self,
-        context: moderngl.Context,
-        height: int,
-        width: int,
-        channels: int,
-        buffers: int = 2,
+        self, context: moderngl.Context, height: int, width: int, channels: int, buffers: int = 2
     ) -> None:
         most = context.info["GL_MAX_TEXTURE_SIZE"]
         if not (0 < height <= most and 0 < width <= most and 1 <= channels <= 4 and buffers > 0):

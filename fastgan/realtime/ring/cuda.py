@@ -24,14 +24,7 @@ from fastgan.errors import ArgumentError, RingError
 from fastgan.realtime.ring import cuda_memory
 from fastgan.realtime.ring.cuda_memory import Pool
 from fastgan.realtime.ring.reader import RingFrame, RingReader
-from fastgan.realtime.ring.words import (
-    FORMATS,
-    WORD,
-    RingShape,
-    closed,
-    explained,
-    native,
-)
+from fastgan.realtime.ring.words import FORMATS, WORD, RingShape, closed, explained, native
 from fastgan.realtime.ring.writer import RingWriter
 
 log = logging.getLogger("fastgan")

@@ -12,18 +12,8 @@ from numpy.typing import NDArray
 
 from fastgan import arguments
 from fastgan.errors import ArgumentError
-from fastgan.realtime.walks.space import (
-    NUDGE_STREAM,
-    Array,
-    Space,
-    normals,
-)
-from fastgan.realtime.walks.walks import (
-    SeedPath,
-    Walk,
-    settle,
-    single,
-)
+from fastgan.realtime.walks.space import NUDGE_STREAM, Array, Space, normals
+from fastgan.realtime.walks.walks import SeedPath, Walk, settle, single
 
 
 class Signal(Protocol):

@@ -21,14 +21,7 @@ from torch import Tensor
 
 from fastgan import arguments
 from fastgan.errors import ArgumentError
-from fastgan.realtime.walks.space import (
-    DRIFT_STREAM,
-    ORBIT_STREAM,
-    Array,
-    Space,
-    normals,
-    of_seed,
-)
+from fastgan.realtime.walks.space import DRIFT_STREAM, ORBIT_STREAM, Array, Space, normals, of_seed
 
 INTERPOLATIONS = ("spherical", "linear", "cubic")
 #: No walk goes further than this, either way: beyond it float64 can't tell two frames apart.

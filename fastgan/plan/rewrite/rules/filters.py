@@ -33,10 +33,7 @@ class StuffZeros(Rule):
     def pattern(self, op: Any, x: Any) -> Any:
         apart = op.Reshape(x, _allow_other_inputs=True, _allow_other_attributes=True)
         stuffed = op.Pad(
-            apart,
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["stuffed"],
+            apart, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["stuffed"]
         )
         return op.Reshape(
             stuffed, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]

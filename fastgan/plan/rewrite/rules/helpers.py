@@ -113,10 +113,7 @@ def per_channel(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> bool:
 def any_product(op: Any, name: str, bound_to: str) -> Any:
     """The pattern of a fused operator with any inputs and attributes."""
     return getattr(op, name)(
-        _domain=DOMAIN,
-        _allow_other_inputs=True,
-        _allow_other_attributes=True,
-        _outputs=[bound_to],
+        _domain=DOMAIN, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=[bound_to]
     )
 
 

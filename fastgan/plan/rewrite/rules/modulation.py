@@ -118,12 +118,7 @@ class ScaleBeforeFilter(Rule):
         return None
 
     def rewrite(
-        self,
-        op: Any,
-        scale: ir.Value,
-        product: ir.Value,
-        filtered: ir.Value,
-        out: ir.Value,
+        self, op: Any, scale: ir.Value, product: ir.Value, filtered: ir.Value, out: ir.Value
     ) -> Any:
         before, node = nodes.producer(product), nodes.producer(filtered)
         inner = nodes.rebuild(op, before, list(before.inputs), origin=nodes.origin(before))

@@ -37,11 +37,13 @@ def _geometry(node: ir.Node) -> tuple[dict[str, Any], list[int], list[int], list
     return given, size, kernel, strides, dilations
 
 
-class NormaliseConv(Rule):
-    """Conv with a constant weight -> fastgan.Conv."""
+class _Convolution(Rule):
+    """A convolution with a constant weight."""
+
+    operator: str
 
     def pattern(self, op: Any, x: Any) -> Any:
-        return op.Conv(x, _allow_other_inputs=True, _outputs=["out"])
+        return getattr(op, self.operator)(x, _allow_other_inputs=True, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
@@ -49,6 +51,12 @@ class NormaliseConv(Rule):
         if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
             return "the weight or bias depends on data"
         return None
+
+
+class NormaliseConv(_Convolution):
+    """Conv with a constant weight -> fastgan.Conv."""
+
+    operator = "Conv"
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
@@ -66,22 +74,14 @@ class NormaliseConv(Rule):
         return op.Conv(*node.inputs, _domain=nodes.DOMAIN, **explicit)
 
 
-class NormaliseConvTranspose(Rule):
+class NormaliseConvTranspose(_Convolution):
     """ConvTranspose with a constant weight -> fastgan.ConvTranspose.
 
     On a 1x1 input without pads every output pixel is a product of its own: that is a Linear, as
     in the first layer of DCGAN.
     """
 
-    def pattern(self, op: Any, x: Any) -> Any:
-        return op.ConvTranspose(x, _allow_other_inputs=True, _outputs=["out"])
-
-    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
-        if not nodes.is_float(out):
-            return "of integers"
-        if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
-            return "the weight or bias depends on data"
-        return None
+    operator = "ConvTranspose"
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
@@ -183,11 +183,5 @@ class NormaliseMatMul(Rule):
 
 
 RULES = tuple(
-    rule.rule()
-    for rule in (
-        NormaliseConv,
-        NormaliseConvTranspose,
-        NormaliseGemm,
-        NormaliseMatMul,
-    )
+    rule.rule() for rule in (NormaliseConv, NormaliseConvTranspose, NormaliseGemm, NormaliseMatMul)
 )
