@@ -10,23 +10,12 @@ from typing import Any
 
 import torch
 
-from fastgan.apply import (
-    binding,
-    fitting,
-    legal,
-    strides,
-)
+from fastgan.apply import binding, fitting, legal, strides
 from fastgan.engine import Session
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
 from fastgan.host import forks
 from fastgan.images import tiling
-from fastgan.model.signature import (
-    Input,
-    Output,
-    Shapes,
-    Signature,
-    range_text,
-)
+from fastgan.model.signature import Input, Output, Shapes, Signature, range_text
 from fastgan.plan.specialise import MisfitError
 
 log = logging.getLogger("fastgan")

@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from fastgan.plan.sample_rules import (
-    ACROSS_AXES,
-    Rule,
-    alone,
-    elsewhere,
-    given,
-    shape_of,
-)
+from fastgan.plan.sample_rules import ACROSS_AXES, Rule, alone, elsewhere, given, shape_of
 from fastgan.plan.samples import ACROSS, Array, Flow, Lay, Said, constant, sizes
 
 
