@@ -247,11 +247,14 @@ class _Search:
         line = None if all(offset == 0 for _, offset in lines) else lines
         scale = None if line else (lines[0][0], lines[1][0])
         minimum = self.minimum(base, multiple, lines)
-        floors = scale is not None and multiple != (1, 1) and self.floors(base, scale)
+        # One that shrinks would lose what it leaves out: it gets images that come out even.
+        floors = scale is not None and min(scale) >= 1 and self.floors(base, scale)
         return Fit(self.declared, multiple, minimum, scale, remainder, line, floors)
 
     def floors(self, base: Pair, scale: tuple[Fraction, Fraction]) -> bool:
-        """Whether sizes between run too, and all results are rounded down."""
+        """Whether sizes between multiples run too, and results are rounded down there."""
+        if all(slope.denominator == 1 for slope in scale):
+            return False
         for by in (*_AWAY, *_FURTHER):
             size = self.away(base, (1, 1), *by)
             result = self.result(size)

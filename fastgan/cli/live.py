@@ -90,7 +90,7 @@ def live(
 
     if not (math.isfinite(fps) and fps > 0):
         raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
-    Serving(format, quality)  # raises what it would raise later
+    Serving(format, quality, token=token)  # raises what it would raise later
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
     )

@@ -27,13 +27,13 @@ def model(node: list[object], weights: dict[str, np.ndarray], **given: object) -
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("scale", [1.5, 0.75])
+@pytest.mark.parametrize("scale", [1.5, 1.25])
 def test_a_resize_cuts_off_what_is_left_of_a_pixel(scale: float, backend: str) -> None:
     sizes = {"scales": np.array([1, 1, scale, scale], np.float32)}
     data = model(["Resize", "a", "", "scales"], sizes, mode="linear")
     g = fastgan.load(data, device="cpu", backend=backend)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    for size in ((65, 63), (64, 40), (7, 97), (5, 4)):
+    for size in ((65, 63), (64, 40), (7, 97), (5, 9)):
         x = torch.rand(1, 3, *size)
         expected = session.run(None, {"x": x.numpy()})[0]
         found = g(x)
