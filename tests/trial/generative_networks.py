@@ -36,6 +36,8 @@ def on_no_gpu(where: str, **options: Any) -> nn.Module:
     sys.modules.setdefault("aim", types.ModuleType("aim"))
     with mock.patch.object(torch.cuda, "is_available", return_value=True):
         module = importlib.import_module(where)
+    if hasattr(module, "Noise"):
+        module.Noise.forward = lambda self, x, noise=None: x  # no seed gives it again
     return module.Generator(**options)
 
 
@@ -67,7 +69,13 @@ def _diffusers(
 
 def _transformer(name: str, *inputs: Any, seed: int = 0, **options: Any) -> Network:
     options["name"] = name
-    return Network(f"{_HERE}:transformer", options, inputs or ((3, 64, 64),), seed=seed)
+    return Network(
+        f"{_HERE}:transformer",
+        options,
+        inputs or ((3, 64, 64),),
+        seed=seed,
+        behind="transformers",
+    )
 
 
 def _monai(name: str, *inputs: Any, method: str = "forward", **options: Any) -> Network:
@@ -181,15 +189,16 @@ NETWORKS = {
         num_head_channels=8),
     # Generators.
     "lightweight_gan": Network(f"{_HERE}:on_no_gpu", {"where": "lightweight_gan.lightweight_gan",
-        "image_size": 64, "latent_dim": 32, "fmap_max": 32, "attn_res_layers": [32]}, ((32,),)),
+        "image_size": 64, "latent_dim": 32, "fmap_max": 32, "attn_res_layers": [32]}, ((32,),),
+        behind="lightweight_gan"),
     "lightweight_gan-fcanet": Network(f"{_HERE}:on_no_gpu",
         {"where": "lightweight_gan.lightweight_gan", "image_size": 64, "latent_dim": 32,
-        "fmap_max": 32, "freq_chan_attn": True}, ((32,),)),
+        "fmap_max": 32, "freq_chan_attn": True}, ((32,),), behind="lightweight_gan"),
     "stylegan2_pytorch": Network(f"{_HERE}:Styled", {"image_size": 32, "latent_dim": 32,
-        "network_capacity": 4, "fmap_max": 32}, ((32,), (32, 32, 1))),
+        "network_capacity": 4, "fmap_max": 32}, ((32,), (32, 32, 1)), behind="stylegan2_pytorch"),
     "stylegan2_pytorch-attention": Network(f"{_HERE}:Styled", {"image_size": 32, "latent_dim": 32,
         "network_capacity": 4, "fmap_max": 32, "attn_layers": [2], "no_const": True}, ((32,), (32,
-        32, 1))),
+        32, 1)), behind="stylegan2_pytorch"),
     "ganzoo-dcgan": Network("ganzoo.nn_modules.dcgan_nets:DCGAN_Generator", {"num_z_units": 16,
         "num_conv_filters": 8, "output_image_dim": 32, "output_image_channels": 3}, ((16, 1, 1),)),
     "Monai-Generator": _monai("Generator", (16,), latent_shape=(16,), start_shape=(8, 4, 4),

@@ -26,6 +26,7 @@ class Network:
         method: what to call instead of the module.
         given: more arguments of that call, by name.
         seed: of its weights.
+        behind: the package that it is from, where `where` is a function of ours.
     """
 
     where: str
@@ -34,6 +35,12 @@ class Network:
     method: str = "forward"
     given: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    behind: str = ""
+
+    @property
+    def package(self) -> str:
+        """The package that it is from."""
+        return self.behind or self.where.partition(":")[0].partition(".")[0]
 
     def make(self) -> nn.Module:
         """The module, in eval mode, from a fixed seed; nothing in it is zero or one throughout."""

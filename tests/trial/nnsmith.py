@@ -11,11 +11,10 @@ Runtime's own result moves as far once its float inputs are changed by one part 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import os
 import random
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,9 @@ Arrays = dict[str, np.ndarray]
 #: Of the largest magnitude in an output, or of 1; of what holds halves, which fastgan computes in
 #: float32.
 TOLERANCE, OF_HALVES = 2e-5, 2e-3
+OTHER_FLOATS = dict.fromkeys(
+    (onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE), onnx.TensorProto.FLOAT
+)
 #: Backend and strictness.
 WAYS = (("torch", False), ("ort", False), ("auto", False), ("auto", True))
 PACKAGES = ("nnsmith", "z3-solver", "onnx", "onnxruntime", "torch", "numpy")
@@ -95,9 +97,12 @@ def draw(model: onnx.ModelProto, rng: np.random.Generator, rows: int | None = No
 
 
 def nudged(inputs: Arrays, by: float) -> Arrays:
-    """Floats changed by about their last digit, by a share that is seen in their type."""
+    """Floats changed by about their last digit, up or down: a share that their type shows."""
+    rng = np.random.default_rng(0)
     return {
-        name: np.asarray(x * (1 + by) + by / 100, x.dtype) if x.dtype.kind == "f" else x
+        name: np.asarray(x * (1 + by * rng.choice((-1, 1), x.shape)) + by / 100, x.dtype)
+        if x.dtype.kind == "f"
+        else x
         for name, x in inputs.items()
     }
 
@@ -115,28 +120,29 @@ def distance(one: Arrays, other: Arrays) -> float:
     return worst
 
 
-def widened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same with float32 in place of halves, which is how fastgan computes them."""
+def copied(
+    model: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray], types: Mapping[int, int]
+) -> onnx.ModelProto:
+    """A model with other constants, and values of other types."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
-
-    def wide(tensor: onnx.TensorProto) -> None:
-        if tensor.data_type == half:
-            array = onnx.numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-
+    attributes = [a for node in made.graph.node for a in node.attribute]
+    for tensor in [*made.graph.initializer, *(a.t for a in attributes if a.HasField("t"))]:
+        array = change(onnx.numpy_helper.to_array(tensor))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     for value in _values(made):
-        if value.type.tensor_type.elem_type == half:
-            value.type.tensor_type.elem_type = single
-    for tensor in made.graph.initializer:
-        wide(tensor)
+        kind = value.type.tensor_type
+        kind.elem_type = types.get(kind.elem_type, kind.elem_type)
     for node in made.graph.node:
         for attribute in node.attribute:
-            wide(attribute.t)
-            if node.op_type == "Cast" and attribute.i == half:
-                attribute.i = single
+            if node.op_type == "Cast":
+                attribute.i = types.get(attribute.i, attribute.i)
     return made
+
+
+def in_single(array: np.ndarray) -> np.ndarray:
+    """Any floats as float32."""
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
 def _values(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -160,6 +166,17 @@ class Subject:
         kinds = {v.type.tensor_type.elem_type for v in _values(inferred)}
         halves = onnx.TensorProto.FLOAT16 in kinds
         self.tolerance, self.digit = (OF_HALVES, 1e-3) if halves else (TOLERANCE, 1e-7)
+        self.is_single = not kinds & {*OTHER_FLOATS}
+
+    def shaken(self, inputs: Arrays) -> tuple[Subject, Arrays]:
+        """The same with every float changed by its last digit."""
+        nudge = lambda x: nudged({"": x}, self.digit)[""]  # noqa: E731
+        return Subject(copied(self.model, nudge, {})), nudged(inputs, self.digit)
+
+    def in_single(self, inputs: Arrays) -> tuple[Subject, Arrays]:
+        """The same in float32, which is how fastgan computes any floats."""
+        model = copied(self.model, in_single, OTHER_FLOATS)
+        return Subject(model), {name: in_single(x) for name, x in inputs.items()}
 
     def run(self, inputs: Arrays) -> Arrays:
         """By ONNX Runtime."""
@@ -197,18 +214,16 @@ def compare(subject: Subject, seed: int) -> dict[str, Any]:
     elif distance(expected, checked) > subject.tolerance:
         comparable = "ONNX Runtime and ONNX's reference differ"
     result: dict[str, Any] = {}
-    moved = distance(expected, subject.run(nudged(inputs, subject.digit)))
+    shaken, near = subject.shaken(inputs)
+    moved = distance(expected, shaken.run(near))
     for backend, strict in WAYS:
         said_of = one_way(subject, seed, inputs, expected, backend, strict)
         if comparable and not said_of.startswith("foreign"):
             said_of = f"not compared: {said_of}"
         elif said_of.startswith("wrong") and float(said_of.split()[1]) <= 2 * moved:
             said_of, comparable = "not compared", "ill-conditioned"
-        elif said_of.startswith("wrong") and subject.digit > 1e-5:
-            single = Subject(widened(subject.model))
-            floats = {
-                k: x.astype(np.float32) if x.dtype == np.float16 else x for k, x in inputs.items()
-            }
+        elif said_of.startswith("wrong") and not subject.is_single:
+            single, floats = subject.in_single(inputs)
             said_of = one_way(single, seed, floats, single.run(floats), backend, strict)
         result[backend + " strict" * strict] = said_of
     kinds = {said_of.split(":")[0].split()[0] for said_of in result.values()}
@@ -261,9 +276,8 @@ def at_batches(subject: Subject, seed: int, g: fastgan.Generator) -> str:
         if not all(np.isfinite(x).all() for x in apart.values() if x.dtype.kind == "f"):
             continue
         worst = distance(apart, made)
-        moved = distance(
-            apart, subject.in_turns(nudged(inputs, subject.digit), rows, *traced, split)
-        )
+        shaken, near = subject.shaken(inputs)
+        moved = distance(apart, shaken.in_turns(near, rows, *traced, split))
         if worst > max(subject.tolerance, 2 * moved):
             return f"wrong {worst:.2g} at a batch of {rows}"
     return ""
@@ -284,6 +298,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--out", type=Path, default=Path("nnsmith.jsonl"), help="a line for each")
     parser.add_argument("--keep", type=Path, help="a folder for the models that fail")
+    parser.add_argument("--summary", type=Path, help="a JSON file of all of it")
     options = parser.parse_args()
     if "PYTHONHASHSEED" not in os.environ:  # which NNSmith's choices hang on
         os.environ["PYTHONHASHSEED"] = "1"
@@ -307,10 +322,7 @@ def main() -> None:
         records.add(str(seed), ops=[node.op_type for node in model.graph.node], **result)
         if options.keep and result["outcome"] not in ("foreign", "wrong", "refused"):
             (options.keep / f"{seed}.onnx").unlink()
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    print(json.dumps({"outcomes": records.counts(), "versions": versions}, indent=1))
-    bad = {"wrong", "foreign", "crashed"} & set(records.counts())
-    sys.exit(1 if bad else 0)
+    sys.exit(0 if records.finish(PACKAGES, options.summary) else 1)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,9 +43,29 @@ class Records:
         with self._path.open("a") as file:
             print(json.dumps({"name": name, **result}), file=file)
 
-    def counts(self, key: str = "outcome") -> dict[str, int]:
-        """How often each outcome occurred, the most frequent first."""
-        return dict(Counter(str(r[key]) for r in self.results.values() if key in r).most_common())
+    def finish(self, packages: Iterable[str], summary: Path | None) -> bool:
+        """Print how often each outcome occurred; whether nothing was wrong.
+
+        Args:
+            packages: whose versions are told, where they are installed.
+            summary: where to write it and what is not plain agreement, as JSON.
+        """
+        counts = dict(Counter(r["outcome"] for r in self.results.values()).most_common())
+        versions = {name: tried(partial(version, name))[0] for name in sorted(packages)}
+        told = {
+            "date": datetime.date.today().isoformat(),
+            "outcomes": counts,
+            "versions": {name: number for name, number in versions.items() if number},
+        }
+        print(json.dumps(told, indent=1))
+        if summary is not None:
+            agree = (n for n, r in self.results.items() if r["outcome"] == "agrees")
+            told["agree"] = " ".join(agree)
+            others = {n: r for n, r in self.results.items() if r["outcome"] != "agrees"}
+            told["others"] = {n: {k: r[k] for k in r if k != "ops"} for n, r in others.items()}
+            summary.parent.mkdir(parents=True, exist_ok=True)
+            summary.write_text(json.dumps(told, indent=1) + "\n")
+        return not counts.keys() & {"wrong", "foreign", "crashed"}
 
 
 def tried(call: Callable[[], Made]) -> tuple[Made | None, str]:

@@ -112,15 +112,13 @@ NETWORKS = {
     "SRFormer": _of("SRFormer:SRFormer", extra=True, **_TINY, upscale=2, upsampler="pixelshuffle"),
     "DDColor": _of("DDColor:DDColor", ((3, 64, 64),), extra=True, encoder_name="convnext-t",
         input_size=(64, 64), num_queries=8, dec_layers=3),
-    "AdaCode": _of("AdaCode:AdaCode", ((3, 64, 64),), extra=True, codebook_params=[[32, 16, 32]],
-        gt_resolution=64, LQ_stage=True),
-    "FeMaSR": _of("FeMaSR:FeMaSR", ((3, 64, 64),), extra=True, codebook_params=[[32, 16, 32]],
-        gt_resolution=256, LQ_stage=True, scale_factor=4),
     "M3SNet": _of("M3SNet:M3SNet", extra=True, width=8, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]),
     "Restormer": _of("Restormer:Restormer", extra=True, dim=16, num_blocks=[1, 1, 1, 1],
         num_refinement_blocks=1),
     "MPRNet": _of("MPRNet:MPRNet", extra=True, n_feat=8, scale_unetfeats=4, scale_orsnetfeats=4,
         num_cab=1),
     "MIRNet2": _of("MIRNet2:MIRNet2", extra=True, n_feat=16, n_MRB=1),
+    "FeMaSR": _of("FeMaSR:FeMaSR", ((3, 64, 64),), extra=True, codebook_params=[[32, 16, 32]],
+        gt_resolution=256, LQ_stage=True, scale_factor=4),
 }
 # fmt: on
