@@ -29,6 +29,27 @@ def accepts_e4m3(case: Any) -> str | None:
 
 
 @dataclass(frozen=True)
+class Images:
+    """What every case of images has."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """What every case of a convolution has."""
+
+    batch: int
+    c_in: int
+    height: int
+    width: int
+    c_out: int
+
+
+@dataclass(frozen=True)
 class Draw:
     """Random tensors for a case."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -50,3 +51,12 @@ def dcgan64_path(dcgan64: torch.nn.Module, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("models") / "dcgan64.onnx"
     export(dcgan64, path, latent=(100, 1, 1))
     return path
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny cases: torch's threads would take longer to wake than to compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

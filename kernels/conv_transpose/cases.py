@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from .. import statistics as measuring
-from ..cases import Draw, accepts_e4m3
+from ..cases import Draw, Product, accepts_e4m3
 from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
 from ..epilogue import PLAIN, Epilogue
 from ..modulation import Modulated, Modulation
@@ -16,12 +16,7 @@ from . import configs, pack
 
 
 @dataclass(frozen=True)
-class Case:
-    batch: int
-    c_in: int
-    height: int
-    width: int
-    c_out: int
+class Case(Product):
     kernel: tuple[int, int] = (4, 4)
     stride: tuple[int, int] = (2, 2)
     padding: tuple[int, int, int, int] = (1, 1, 1, 1)

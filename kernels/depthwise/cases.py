@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from ..cases import Draw, accepts
+from ..cases import Draw, Images, accepts
 from ..conv import cases as conv_cases
 from ..conv_transpose import cases as conv_transpose_cases
 from ..epilogue import PLAIN, Epilogue
@@ -18,11 +18,7 @@ __all__ = ["CASES", "MAIN_CASES", "Case", "accepts", "case_configs", "inputs", "
 
 
 @dataclass(frozen=True)
-class Case:
-    batch: int
-    channels: int
-    height: int
-    width: int
+class Case(Images):
     kernel: tuple[int, int] = (3, 3)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (1, 1, 1, 1)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from ..cases import Draw, accepts
+from ..cases import Draw, Images, accepts
 from ..epilogue import PLAIN, Epilogue
 from ..types import Config, Inputs
 from . import configs
@@ -15,11 +15,7 @@ __all__ = ["CASES", "MAIN_CASES", "Case", "accepts", "case_configs", "inputs", "
 
 
 @dataclass(frozen=True)
-class Case:
-    batch: int
-    channels: int
-    height: int
-    width: int
+class Case(Images):
     groups: int = 0  # 0: as many as channels
     per_pixel: bool = False
     subtract_mean: bool = True

@@ -6,17 +6,14 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from ..cases import Images
 from ..epilogue import PLAIN, Epilogue
 from ..types import Config, Inputs
 from . import configs
 
 
 @dataclass(frozen=True)
-class Case:
-    batch: int
-    channels: int
-    height: int
-    width: int
+class Case(Images):
     dtype: torch.dtype = torch.float32
     epilogue: Epilogue = PLAIN
     bias: bool = True

@@ -35,12 +35,7 @@ WITHOUT_CASES = {
 FOREIGN = ("FLOAT4", "FLOAT8", "INT2", "INT4", "UINT2", "UINT4", "STRING", "_type", "UINT64")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the cases are tiny
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache

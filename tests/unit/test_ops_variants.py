@@ -25,12 +25,7 @@ from tests import drawing
 RNG = drawing.new_numpy()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the cases are tiny
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def floats(*shape: int) -> np.ndarray:
