@@ -79,6 +79,18 @@ class Generator:
         return self._session.model.file.path
 
     @property
+    def digest(self) -> str:
+        """The SHA-256 of the model: of its file, and where that names others, of all of them.
+
+        Raises:
+            ModelFileError: the file is not what it was when it was loaded.
+            ArgumentError: it was not made by `fastgan.load`.
+        """
+        if self._origin is None:
+            raise ArgumentError("digest", "a generator of fastgan's own", "one of fastgan.load")
+        return self._origin.fingerprint()
+
+    @property
     def refusals(self) -> tuple[Refusal, ...]:
         """Why the backends before this one did not take the model."""
         return self._refusals

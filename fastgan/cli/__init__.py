@@ -40,6 +40,7 @@ def app() -> typer.Typer:
         warmup,
     )
     from fastgan.cli.errors import Command, Commands
+    from fastgan.cli.many import scale
     from fastgan.cli.options import root
 
     commands = typer.Typer(
@@ -55,6 +56,11 @@ def app() -> typer.Typer:
     ):
         function = getattr(module, module.__name__.rpartition(".")[2])
         commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(function)
+    masses = typer.Typer(rich_markup_mode=None, help=scale.ABOUT, no_args_is_help=True)
+    masses.command(cls=Command, epilog=_examples(scale.GENERATE_EXAMPLES))(scale.generate)
+    masses.command(cls=Command, epilog=_examples(scale.APPLY_EXAMPLES))(scale.apply)
+    masses.command(cls=Command, epilog=_examples(scale.VERIFY_EXAMPLES))(scale.verify)
+    commands.add_typer(masses, name="scale")
     return commands
 
 

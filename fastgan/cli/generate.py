@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ import typer
 
 from fastgan.cli import console, options, saving, typed
 from fastgan.cli.errors import hint
+from fastgan.cli.many import scale
 from fastgan.cli.typed import Seeds
 from fastgan.cli.typed import grid as parse_grid
 from fastgan.cli.typed import size as parse_size
@@ -36,11 +36,8 @@ fastgan generate model.onnx --n 8 --class 3 --outdir threes  # eight of class 3
 fastgan generate --like out/sample000007.png  # that picture again, by what it says itself
 fastgan generate model.onnx --n 8 --input psi=0.7  # with a further input that it has
 fastgan generate model.onnx --seeds 85,265 --rng numpy  # as StyleGAN's own tools have them
+fastgan generate model.onnx --n 1000000 --shards out --shard 3/64  # task 3 of a job array
 """
-
-#: Images are handed to the savers after so many bytes of floating-point values, or so many images.
-_CHUNK_BYTES = 64 << 20
-_LARGEST_CHUNK = {"cpu": 64, "cuda": 512}
 
 
 def generate(
@@ -84,9 +81,24 @@ def generate(
         str | None,
         typer.Option(
             help=f"{NAMES}, or npy for floats in the model's own range. "
-            "Default: png; npy for outputs that are no images."
+            "Default: png; npy for outputs that are no images. "
+            "With --shards: webdataset (the default), parquet or png."
         ),
     ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|URL", help="Instead of files: shards with checksums, made by samples' ids."
+        ),
+    ] = None,
+    shard_size: scale.ShardSize = 4096,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Of the shards every Nth from the Ith on, I from 0: for job arrays."
+        ),
+    ] = None,
+    price_per_hour: scale.Price = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -137,6 +149,22 @@ def generate(
     wanted = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
     given = typed.inputs(input)
+    if shards is not None:
+        for option, value in (("--seeds", seeds), ("--grid", grid)):
+            if value is not None:
+                raise ArgumentError("--shards", f"{option} beside it", "one of the two")
+        sharded = scale.job(
+            model, shards, n, seed, start, shard_size, format,
+            {"device": device, "backend": backend, "precision": precision, "strict": strict},
+            {
+                "labels": options.label(class_), "truncation": trunc, "size": pixels,
+                "noise": noise, "rng": rng, "batch_size": batch_size, **given,
+            },
+        )  # fmt: skip
+        return scale.here(sharded, given, class_, shard, resume, price_per_hour)
+    for option, given_alone in (("--shard", shard), ("--price-per-hour", price_per_hour)):
+        if given_alone is not None:
+            raise ArgumentError(option, "no --shards beside it", "--shards DIR")
     if format is not None:
         saving.check_format(format)
     if n is not None and wanted is not None:
@@ -330,18 +358,12 @@ class _Job:
                 yield name, number
 
     def _chunk(self) -> int:
-        """Images per call: a power of two that fits `_CHUNK_BYTES`, in whole batches; or all of
-        them, where they may meet in the model.
-        """
+        """Images per call; all of them, where they may meet in the model."""
         if not self.generator.signature.made.apart and not self.arguments["batch_size"]:
             return self.count
-        sizes = [size for size in self.generator.signature.made.shape[1:] if isinstance(size, int)]
-        sizes += self.arguments["size"] or ()
-        largest = _LARGEST_CHUNK[self.generator.device.type]
-        fits = max(1, min(largest, _CHUNK_BYTES // (4 * max(1, prod(sizes)))))
-        size = 1 << (fits.bit_length() - 1)
-        batch = self.generator.signature.frozen_batch or self.arguments["batch_size"] or 1
-        return max(1, size // batch) * batch if batch > 0 else size
+        from fastgan.scale.work import chunk
+
+        return chunk(self.generator, self.arguments["size"], self.arguments["batch_size"])
 
 
 # Saving ------------------------------------------------------------------------------------------

@@ -71,6 +71,18 @@ class Origin:
                 raise ModelFileError(stamp[0], found, "the same", "load it again")
         return tuple((path, digest(path)) for path, *_ in self.files)
 
+    def fingerprint(self) -> str:
+        """The SHA-256 of what was read: of the file or bytes; where the weights lie in more files,
+        of their digests, one after another.
+
+        Raises:
+            ModelFileError: as `digests`.
+        """
+        if isinstance(self.source, bytes):
+            return hashlib.sha256(self.source).hexdigest()
+        found = [known for _, known in self.digests()]
+        return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class State:

@@ -24,7 +24,7 @@ FLOORS = (
     {"generator"},
     {"loading"},
     {"exporting", "measure", "onnx_backend"},
-    {"recipes"},
+    {"recipes", "scale", "serve"},
     {"cli"},
 )
 #: Facts of kernels/ in plain Python, which every engine may ask.

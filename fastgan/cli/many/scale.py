@@ -1,0 +1,267 @@
+"""`fastgan scale`: samples and pictures in masses, on one machine or on many; and shards proven.
+
+What `fastgan generate --shards` does stands here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastgan.cli import console, options, typed
+from fastgan.cli.errors import hint
+from fastgan.cli.typed import size as parse_size
+from fastgan.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from fastgan.scale.report import Report
+    from fastgan.scale.shards import Job
+
+#: How many failures are listed by name.
+_LISTED = 20
+
+ShardSize = Annotated[int, typer.Option(metavar="N", help="Samples in a shard.")]
+Price = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="What the machine costs an hour: the report says what for."),
+]
+
+
+def job(
+    model: str,
+    out: str,
+    n: int | None,
+    seed: int,
+    start: int,
+    size: int,
+    format: str | None,
+    load: dict[str, Any],
+    arguments: dict[str, Any],
+    threads: int | None = None,
+) -> Job:
+    """What is to be made, checked as far as no model is needed for it."""
+    from fastgan.scale.shards import FORMATS, Job
+
+    for option, value, least in (("--n", n, 1), ("--start", start, 0), ("--shard-size", size, 1)):
+        if value is None or value < least:
+            raise ArgumentError(option, str(value), f"a whole number of at least {least}")
+    format = format or "webdataset"
+    if format not in FORMATS:
+        raise ArgumentError("--format", repr(format), f"with shards: {', '.join(FORMATS)}")
+    return Job(model, out, n or 1, seed, start, size, format, load, arguments, threads)
+
+
+def here(
+    job: Job,
+    given: dict[str, Any],
+    class_: str | None,
+    shard: str | None,
+    resume: bool,
+    price: float | None,
+) -> None:
+    """Make a job's shards, or a task's part of them, in this process."""
+    part = _part(shard)
+    from fastgan.scale import work
+
+    generator = work.load(job)
+    typed.check(generator, given, class_)
+    with _progress() as told:
+        report = work.run(generator, job, part, resume, told)
+    typer.echo(f"{generator.backend} on {generator.device} in {generator.precision}")
+    _say(report, job.out, price)
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    """I and N of "I/N"."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text or "0/1", re.ASCII)
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 0 <= index < count:
+        raise ArgumentError("--shard", repr(text), "I/N, with I from 0 to N - 1, such as 3/64")
+    return index, count
+
+
+@contextmanager
+def _progress(things: str = "images") -> Iterator[Callable[[int, int], object]]:
+    """A bar of images, their rate and the time that is left; and a word on how to go on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with console.progress(*columns, TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=None, rate=things)
+
+        def told(done: int, total: int) -> None:
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            rate = f"{console.digits(speed)} {things}/s" if speed else things
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        with hint(lambda: "shards that are there are whole; --resume makes the others"):
+            yield told
+
+
+def _say(report: Report, out: str, price: float | None) -> None:
+    for line in report.lines(price):
+        typer.echo(line)
+    typer.echo(out)
+    _fail(report.failures, f"{len(report.failures)} failed")
+
+
+def _fail(wrong: list[tuple[str, str]], summary: str) -> None:
+    """List what is wrong on stderr, and end with exit code 1; nothing where nothing is."""
+    if not wrong:
+        return
+    typer.echo(f"fastgan: {summary}:", err=True)
+    for what, why in wrong[:_LISTED]:
+        typer.echo(f"  {what}: {why}", err=True)
+    if len(wrong) > _LISTED:
+        typer.echo(f"  and {len(wrong) - _LISTED} more", err=True)
+    raise typer.Exit(1)
+
+
+# On Ray -------------------------------------------------------------------------------------------
+
+ABOUT = "Samples or pictures in masses, on one machine or on a Ray cluster; and shards proven."
+
+GENERATE_EXAMPLES = """
+fastgan scale generate model.onnx --n 1000000 --seed 7 --out shards  # on this machine's cores
+fastgan scale generate dcgan-faces --n 1000000 --out s3://bucket/x --address auto  # on a cluster
+"""
+APPLY_EXAMPLES = """
+fastgan scale apply x4.onnx -i photos -o large  # every picture below photos
+"""
+VERIFY_EXAMPLES = """
+fastgan scale verify shards  # exit code 1 if anything is missing or damaged
+"""
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Of a Ray cluster: auto, ray://HOST:PORT. Default: this machine."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Actors. Default: as many as there is for.")
+]
+Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads that each computes with.")]
+Gpus = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="G", help="GPUs that each has. Default: 1 where there are any."),
+]
+MaxFailures = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Failures to go on after; they are listed.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep what is there, and make what is missing.")
+]
+
+
+def generate(
+    model: options.Model,
+    n: Annotated[int, typer.Option("--n", "-n", metavar="N", help="How many samples.")],
+    out: Annotated[
+        str, typer.Option(metavar="DIR|URL", help="Where shards go: a folder, s3://..., gs://...")
+    ] = "out",
+    seed: Annotated[int, typer.Option(help="The seed of all samples.")] = 0,
+    start: Annotated[int, typer.Option(help="Index of the first sample.")] = 0,
+    format: Annotated[str, typer.Option(help="webdataset, parquet or png.")] = "webdataset",
+    shard_size: ShardSize = 4096,
+    trunc: options.Truncation = None,
+    class_: options.Class = None,
+    size: options.Size = None,
+    input: options.Named = None,
+    address: Address = None,
+    workers: Workers = None,
+    threads: Threads = 1,
+    gpus: Gpus = None,
+    max_failures: MaxFailures = 0,
+    resume: Resume = False,
+    price_per_hour: Price = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    verbose: options.Verbose = False,
+) -> None:
+    """Make samples of a seed, in shards: each whole, with a checksum, the same whoever makes it.
+
+    A run that was killed goes on with --resume. Shards of other options are never mixed in.
+    """
+    pixels = None if size is None else parse_size(size)
+    asked = job(
+        model, out, n, seed, start, shard_size, format,
+        {"device": device, "backend": backend, "precision": precision},
+        {
+            "labels": options.label(class_), "truncation": trunc, "size": pixels,
+            "batch_size": batch_size, **typed.inputs(input),
+        },
+        threads,
+    )  # fmt: skip
+    from fastgan.scale import on_ray
+
+    with _progress() as told:
+        report = on_ray.generate(
+            model, n, out, seed=seed, start=start, shard_size=shard_size, format=asked.format,
+            resume=resume, told=told, options=dict(asked.options),
+            cluster=on_ray.Cluster(address, workers, threads, gpus, max_failures),
+            **asked.arguments,
+        )  # fmt: skip
+    _say(report, out, price_per_hour)
+
+
+def apply(
+    model: options.Model,
+    input: Annotated[
+        str, typer.Option("--input", "-i", metavar="DIR|URL", help="Pictures, in any tree.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR|URL", help="Where results go.")
+    ] = "out",
+    ext: Annotated[str, typer.Option(help="png, jpg or webp.")] = "png",
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", "-t", metavar="N", help="Run in tiles of N pixels; 0: never."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For models with a latent or random class.")] = 0,
+    class_: options.Class = None,
+    address: Address = None,
+    workers: Workers = None,
+    threads: Threads = 1,
+    gpus: Gpus = None,
+    max_failures: MaxFailures = 0,
+    resume: Resume = False,
+    price_per_hour: Price = None,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    precision: options.Precision = "auto",
+    verbose: options.Verbose = False,
+) -> None:
+    """Run an image-to-image model on every picture of a folder or a bucket.
+
+    Results keep the tree and the names. A picture that fails is listed with its reason.
+    """
+    from fastgan.scale import on_ray
+
+    with _progress() as told:
+        report = on_ray.apply(
+            model, input, output, ext=ext, resume=resume, told=told,
+            options={"device": device, "backend": backend, "precision": precision},
+            cluster=on_ray.Cluster(address, workers, threads, gpus, max_failures),
+            tile=tile, seed=seed, labels=options.label(class_),
+        )  # fmt: skip
+    _say(report, output, price_per_hour)
+
+
+def verify(
+    place: Annotated[str, typer.Argument(metavar="DIR|URL", help="Shards of a run.")],
+    verbose: options.Verbose = False,
+) -> None:
+    """Read every shard again: all there, whole, each sample once. Exit code 1 if not."""
+    from fastgan.scale.verify import verify as check
+
+    with _progress("shards") as told:
+        wrong, shards, samples = check(place, told)
+    _fail(wrong, f"{place}: {len(wrong)} of {shards} shards are not as they were made")
+    typer.echo(f"{place}: {shards} shards, {samples} samples: each is there once, and whole")

@@ -1,0 +1,1 @@
+"""Mass generation: shards, stores, Ray."""
