@@ -79,6 +79,11 @@ class Generator:
         return self._session.model.file.path
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The file that it was loaded from, and those that its weights lie in."""
+        return () if self._origin is None else tuple(Path(path) for path, *_ in self._origin.files)
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of the model: of its file, and where that names others, of all of them.
 

@@ -40,7 +40,7 @@ def app() -> typer.Typer:
         warmup,
     )
     from fastgan.cli.errors import Command, Commands
-    from fastgan.cli.many import scale
+    from fastgan.cli.many import scale, serve
     from fastgan.cli.options import root
 
     commands = typer.Typer(
@@ -51,8 +51,8 @@ def app() -> typer.Typer:
     )
     commands.callback(invoke_without_command=True, epilog=_examples(ROOT_EXAMPLES))(root)
     for module in (
-        *(generate, apply, video, live, stream, inspect, profile, compare, bench, warmup, models),
-        *(evaluate, train, doctor),
+        *(generate, apply, video, live, stream, inspect, profile, compare, serve, bench, warmup),
+        *(models, evaluate, train, doctor),
     ):
         function = getattr(module, module.__name__.rpartition(".")[2])
         commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(function)

@@ -1,0 +1,215 @@
+"""Requests that are run as one; each gets the bytes that it would get alone.
+
+Whether a row of a batch has the bits of a run of its own depends on the kernels that a library has
+for each size: often it has, often in all but the batch of one, which is a product by a vector.
+`Together` asks, once, by running samples in every size; no size is used whose rows differ.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fastgan.errors import ArgumentError, FastganError
+from fastgan.images import pixels
+from fastgan.serve.requests import Array, Asked, Reader, encode, made
+
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
+
+log = logging.getLogger("fastgan")
+
+#: The smallest batches that are tried, and the largest.
+_LEAST, _MOST = (1, 2, 4), 64
+#: Larger ones are not tried once one has taken so many seconds: they would gain nothing.
+_LONG = 1.0
+#: How far a row may be from what the engine makes of it alone: other kernels round otherwise.
+_TOLERANCE = 1e-3
+
+
+class Together:
+    """Runs requests of one model, as many at a time as may be.
+
+    Args:
+        name: of the model, for the log.
+
+    Attributes:
+        reader: reads them.
+        least: the smallest batch that is run; a smaller one is filled up.
+        largest: the largest that requests are put together to; 1 for none.
+    """
+
+    def __init__(self, name: str, generator: Generator, reader: Reader) -> None:
+        self.reader, self._generator, self._name = reader, generator, name
+        self.least, self.largest = self._sizes()
+
+    def ready(self, asked: Asked) -> Asked:
+        """A request with its inputs drawn, where it may be run beside others."""
+        return self.reader.drawn(asked) if self.largest > 1 else asked
+
+    def fit(self, asked: Sequence[Asked], one: Asked) -> bool:
+        """Whether one more request can be run with some."""
+        if not asked:
+            return True
+        total = one.n + sum(other.n for other in asked)
+        return total <= self.largest and self._alike(asked[0], one)
+
+    def _alike(self, one: Asked, other: Asked) -> bool:
+        """Whether two can be rows of one run; what a row does not hold has to be the same."""
+        if one.rows is None or other.rows is None or _floats(self._generator, one) != _floats(
+            self._generator, other
+        ):  # fmt: skip
+            return False
+        signature = self._generator.signature
+        whole = [port.name for port in signature.inputs if not signature.has_rows(port)]
+        shapes = {name: t.shape[1:] for name, t in one.rows.items()}
+        return shapes == {name: t.shape[1:] for name, t in other.rows.items()} and all(
+            torch.equal(one.rows[name], other.rows[name]) for name in whole
+        )
+
+    def run(self, asked: Sequence[Asked]) -> list[dict[str, Array] | BaseException]:
+        """The outputs of each request by name, or what went wrong with it.
+
+        Args:
+            asked: requests that `fit`.
+        """
+        if len(asked) > 1:
+            try:
+                together = self._together(asked)
+                return [self._outputs(one, images) for one, images in together]
+            except Exception:  # which of them was it?
+                log.debug("a batch of requests failed: they are run alone", exc_info=True)
+        found: list[dict[str, Array] | BaseException] = []
+        for one in asked:
+            try:
+                found.append(self._outputs(one, self._alone(one)))
+            except Exception as error:
+                found.append(error)
+        return found
+
+    def _alone(self, asked: Asked) -> Tensor | list[Tensor]:
+        if asked.rows is None:
+            return made(self._generator, asked)
+        return self._rows(asked.rows, asked.n, _floats(self._generator, asked))
+
+    def _together(self, asked: Sequence[Asked]) -> list[tuple[Asked, Tensor]]:
+        held = self._held
+        rows = {
+            name: torch.cat([one.rows[name] for one in asked if one.rows is not None])
+            if name in held
+            else tensor
+            for name, tensor in (asked[0].rows or {}).items()
+        }
+        counts = [one.n for one in asked]
+        images = self._rows(rows, sum(counts), _floats(self._generator, asked[0]))
+        return list(zip(asked, images.split(counts), strict=True))
+
+    def _rows(self, rows: Mapping[str, Tensor], n: int, floats: bool) -> Tensor:
+        """Images of inputs that are drawn already, at batch sizes that are known to be exact."""
+        return self._run(rows, n, self.least, self.largest, floats)
+
+    def _run(
+        self, rows: Mapping[str, Tensor], n: int, least: int, largest: int, floats: bool
+    ) -> Tensor:
+        """The same at given sizes: batches of the largest, then of powers of two."""
+        signature = self._generator.signature
+        spare = -n % least
+        given: dict[str, Any] = {}
+        for port in signature.inputs:
+            tensor = rows[port.name]
+            if spare and signature.has_rows(port):
+                tensor = torch.cat([tensor, tensor[-1:].expand(spare, *tensor.shape[1:])])
+            classes = port.kind == "label" and not tensor.is_floating_point()
+            given[port.name] = tensor.flatten() if classes else tensor
+        format = "float32" if floats else "uint8"
+        made = self._generator.generate(n + spare, batch_size=largest, format=format, **given)
+        return made[:n]
+
+    def _outputs(self, asked: Asked, images: Tensor | list[Tensor]) -> dict[str, Array]:
+        """What is asked for, of images in the form that `made` gives."""
+        if isinstance(images, list):
+            images = self._stacked(asked, images)
+        name, found = self._generator.signature.made.name, {}
+        for output in asked.outputs:
+            if output == name:
+                found[output] = images.float().cpu().numpy()
+                continue
+            bytes_ = images
+            if images.dtype != torch.uint8:
+                image = pixels.of(self._generator.signature.made, "uint8")
+                shape = (len(images), *images.shape[2:], images.shape[1])
+                bytes_ = torch.empty(shape, dtype=torch.uint8, device=images.device)
+                pixels.store(images, image, bytes_)
+            found[output] = encode(bytes_) if output.endswith("_png") else bytes_.cpu().numpy()
+        return found
+
+    def _stacked(self, asked: Asked, images: list[Tensor]) -> Tensor:
+        sizes = {tuple(image.shape) for image in images}
+        if len(sizes) > 1:
+            found = f"results of {len(sizes)} sizes"
+            raise ArgumentError("images", found, "pictures of one size in a request")
+        return torch.stack(images)
+
+    # What is exact -------------------------------------------------------------------------------
+
+    def _sizes(self) -> tuple[int, int]:
+        """The smallest and the largest batch whose rows all have the same bits; (1, 1) for none."""
+        signature = self._generator.signature
+        alone = signature.image is not None or signature.needed or not signature.made.apart
+        if alone or signature.frozen_batch is not None:
+            return 1, 1
+        try:
+            probe = Asked(_MOST, {"seed": 1000, "start": 7}, None, (signature.made.name,))
+            rows = self.reader.drawn(probe).rows or {}
+            expected = self._generator.generate(4, seed=1000, start=7, batch_size=1)
+            for least in _LEAST:
+                largest = self._exact_up_to(rows, least)
+                part = self._run(self._first(rows, 4), 4, least, least, True)
+                near = (part - expected).abs().max() <= _TOLERANCE * expected.abs().max()
+                if largest > least and near and (least > 1 or torch.equal(part, expected)):
+                    log.info("%s: batches of %d to %d are exact", self._name, least, largest)
+                    return least, largest
+        except FastganError as error:
+            log.info("%s: requests are run one at a time, because %s", self._name, error)
+            return 1, 1
+        log.warning("%s: no batches are exact, so requests are run one at a time", self._name)
+        return 1, 1
+
+    def _exact_up_to(self, rows: Mapping[str, Tensor], least: int) -> int:
+        """The largest batch whose rows, wherever they stand, are those of the least one."""
+        size = least
+        while size < _MOST:
+            part = self._first(rows, 2 * size)
+            began = time.perf_counter()
+            expected = self._run(part, 2 * size, least, least, True)
+            whole = self._run(part, 2 * size, least, 2 * size, True)
+            turned = self._run(self._turned(part), 2 * size, least, 2 * size, True).flip(0)
+            if not torch.equal(whole, expected) or not torch.equal(turned, expected):
+                break
+            size *= 2
+            if time.perf_counter() - began > _LONG:
+                break
+        return size
+
+    def _first(self, rows: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+        held = self._held
+        return {name: t[:n] if name in held else t for name, t in rows.items()}
+
+    def _turned(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        held = self._held
+        return {name: t.flip(0) if name in held else t for name, t in rows.items()}
+
+    @property
+    def _held(self) -> set[str]:
+        """The inputs that have a row for each image."""
+        signature = self._generator.signature
+        return {port.name for port in signature.inputs if signature.has_rows(port)}
+
+
+def _floats(generator: Generator, asked: Asked) -> bool:
+    return generator.signature.made.name in asked.outputs

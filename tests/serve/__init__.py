@@ -1,0 +1,1 @@
+"""The service, held to an independent client."""
