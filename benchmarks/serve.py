@@ -98,15 +98,23 @@ def latency(over_http: str, over_grpc: str, generator: Any, model: str, count: i
     import tritonclient.http as web
 
     clients = {
-        "http": web.InferenceServerClient(over_http),
+        "http by tritonclient": web.InferenceServerClient(over_http),
         "grpc": grpc.InferenceServerClient(over_grpc),
     }
+    plain = http.client.HTTPConnection(over_http)
+    path, wanted = f"/v2/models/{model}/infer", {"binary_data_output": True}
     times: dict[str, list[float]] = {"engine": [], "http": [], "grpc": []}
+    # Its body is a packet behind its head, which Linux acknowledges after 40 ms.
+    times["http by tritonclient"] = []
     for turn in range(count + 20):
         for name, found in times.items():
             began = time.perf_counter()
             if name == "engine":
                 generator.generate(1, seed=turn, format="uint8")
+            elif name == "http":
+                said = {"inputs": [], "parameters": {"seed": turn, **wanted}}
+                plain.request("POST", path, json.dumps(said), {"content-type": "application/json"})
+                assert plain.getresponse().read()
             else:
                 clients[name].infer(model, [], parameters={"seed": turn})
             if turn >= 20:
@@ -120,7 +128,8 @@ def latency(over_http: str, over_grpc: str, generator: Any, model: str, count: i
         }
         if name != "engine":
             beyond = told[name]["p50_ms"] - told["engine"]["p50_ms"]
-            told[name] |= {"beyond_engine_ms": round(beyond, 3), "promised_ms": PROMISED[name]}
+            told[name]["beyond_engine_ms"] = round(beyond, 3)
+            told[name]["promised_ms"] = PROMISED[name.partition(" ")[0]]
     return told
 
 

@@ -21,7 +21,7 @@ class DrainingError(Exception):
     """The server ends, and takes no more."""
 
 
-@dataclass
+@dataclass(eq=False)  # one is itself; what it asks for holds tensors
 class _Waiting:
     asked: Asked
     answer: asyncio.Future[dict[str, Array]] = field(

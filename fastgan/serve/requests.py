@@ -64,7 +64,7 @@ class Limits:
     bytes: int = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Asked:
     """A request, checked.
 
