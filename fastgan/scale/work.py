@@ -198,7 +198,7 @@ class Maker:
         import torch
 
         given = self._job.arguments.get("labels", self._job.arguments.get(port.name))
-        sampling = Sampling(self._job.seed, first)
+        sampling = Sampling.of(self._job.seed, first)
         found = class_labels.resolve(
             given, count, port, signature.class_names, sampling, torch.device("cpu")
         )

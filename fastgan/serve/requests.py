@@ -29,6 +29,7 @@ from fastgan.images import files
 from fastgan.images.formats import WRITTEN
 from fastgan.images.pixels import to_pil
 from fastgan.inputs.make import Inputs
+from fastgan.latents.sampling import Sampling
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
@@ -129,8 +130,9 @@ class Reader:
         known = dict(asked.arguments)
         seed, start = known.pop("seed", 0), known.pop("start", 0)
         labels, truncation = known.pop("labels", None), known.pop("truncation", None)
-        named, truncation = self._inputs.named(known, asked.n, truncation, labels)
-        rows = self._inputs.make(asked.n, seed, start, labels, truncation, "philox", named)
+        sampling = Sampling.of(seed, start, truncation)
+        named, sampling = self._inputs.named(known, asked.n, sampling, labels)
+        rows = self._inputs.make(asked.n, sampling, labels, named)
         return Asked(asked.n, asked.arguments, None, asked.outputs, rows)
 
     def _given(self, tensors: Mapping[str, Array], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +163,7 @@ class Reader:
 
     def _has_rows(self, name: str) -> bool:
         ports = self._signature.inputs
-        return name in ("seed", "labels") or any(
+        return name in ("seed", "start", "labels") or any(
             self._signature.has_rows(port) and port.kind != "scalar"
             for port in ports
             if port.name == name
