@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -250,6 +250,53 @@ class Generator:
             return seeded_noise(drawn.rows(first, rows), rows) if noise else no_noise
 
         return self._session.images(every, n, batch_size, format, out, progress, noise_of)
+
+    def batches(
+        self,
+        n: int,
+        *,
+        batch_size: int | None = None,
+        seed: int | Sequence[int] = 0,
+        start: int | Sequence[int] = 0,
+        labels: Any = None,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """What `generate(n)` makes, piece by piece: for more images than memory holds.
+
+            for images in g.batches(10_000_000, seed=7, format="uint8"):
+                write(images)
+
+        Args:
+            batch_size: images in each piece but the last, which may have fewer; None takes what
+                suits the device's caches, or all n where samples may meet in the model.
+            n, seed, start, labels: as in `generate`.
+            options: further arguments of `generate`, the same for every piece.
+
+        Raises:
+            ArgumentError: as `generate`, with the first piece.
+        """
+        n = arguments.whole("n", n)
+        if batch_size is None:
+            session = self._session
+            batch_size = session.automatic_batch if session.model.output.apart else n
+        size = arguments.whole("batch_size", batch_size)
+        each = {"seed": seed, "start": start, "labels": labels}
+        several = {name: v for name, v in each.items() if arguments.is_several(v)}
+        for name, values in several.items():
+            if len(values) != n:
+                raise ArgumentError(name, f"{len(values)} of them", f"one for each of {n} images")
+        follow = not several.keys() & {"seed", "start"}
+        sample = arguments.whole("start", start, 0) if follow else 0
+
+        def pieces() -> Iterator[Tensor]:
+            for first in range(0, n, size):
+                rows = min(size, n - first)
+                own = {name: values[first : first + rows] for name, values in several.items()}
+                if follow:
+                    own["start"] = sample + first
+                yield self.generate(rows, batch_size=size, **{**each, **own}, **options)
+
+        return pieces()
 
     def _with_latents(
         self, inputs: Mapping[str, Any], latents: Any, sampling: Sampling, size: Any

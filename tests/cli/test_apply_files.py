@@ -272,3 +272,18 @@ def test_pictures_of_16_bits_are_said_to_lose_them(fastgan: Fastgan, model: Path
     assert "5 of 6 pictures have more than 8 bits a channel" in outcome.err
     assert len(files(Path("out"))) == 6
     assert "bits" not in fastgan("apply", model, "-i", "in/f.png").err
+
+
+def test_resume_keeps_what_is_there(fastgan: Fastgan, model: Path) -> None:
+    Path("in/deep").mkdir(parents=True)
+    for index, name in enumerate(("in/a.png", "in/b.jpg", "in/deep/c.png")):
+        Image.new("RGB", (4, 4), (80 * index, 0, 0)).save(name)
+    assert fastgan("apply", model, "-i", "in", "-o", "out").code == 0
+    whole = contents()
+    Path("out/deep/c_out.png").unlink()
+    Path("out/a_out.png").write_bytes(b"kept")
+    done = fastgan("apply", model, "-i", "in", "-o", "out", "--resume")
+    assert (done.code, "2 images were there already" in done.out) == (0, True)
+    assert contents() == {**whole, "out/a_out.png": b"kept"}
+    done = fastgan("apply", model, "-i", "in", "-o", "out", "--resume")
+    assert (done.code, done.out) == (0, "3 images were there already\n")

@@ -65,12 +65,12 @@ def test_messages_name_options_that_exist() -> None:
         for name, command in commands.items()
     }
     every = set().union(*options.values()) | OTHERS
-    files = {"apply_run": "apply"}
     sources = Path(library.__file__).parent
     for path in sorted(sources.rglob("*.py")):
         known = every
-        if path.parent.name == "cli":
-            known = options.get(files.get(path.stem, path.stem), every)
+        if "cli" in path.relative_to(sources).parts:
+            command = path.relative_to(sources / "cli").with_suffix("").parts[0]
+            known = options.get(command, every)
         for node in ast.walk(ast.parse(path.read_text())):
             text = node.value if isinstance(node, ast.Constant) else None
             for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", str(text or "")):

@@ -157,3 +157,29 @@ def test_latents_beside_what_they_stand_for(everything, tmp_path) -> None:
     )
     with pytest.raises(ArgumentError, match="a model without a latent input"):
         fastgan.load(tmp_path / "image.onnx", device="cpu").generate(2, latents=z)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9, None])
+def test_batches_are_the_images_piece_by_piece(everything: Path, size: int | None) -> None:
+    g = fastgan.load(everything, device="cpu", backend="torch")
+    for options in (
+        {"seed": 3, "start": 40},
+        {"seed": SEEDS, "start": STARTS},
+        {"seed": SEEDS, "labels": [0, 1, 2, 2, 1]},
+        {"seed": 4, "labels": 1, "truncation": 0.5, "format": "uint8"},
+    ):
+        pieces = list(g.batches(5, batch_size=size, **options))
+        assert torch.equal(torch.cat(pieces), g.generate(5, **options))
+        if size is not None:
+            assert [len(piece) for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
+            assert len(pieces) == -(-5 // size)
+
+
+def test_batches_are_made_one_at_a_time_and_checked_at_once(everything: Path) -> None:
+    g = fastgan.load(everything, device="cpu", backend="torch")
+    endless = g.batches(10**12, batch_size=2, seed=1)
+    assert torch.equal(next(endless), g.generate(2, seed=1))
+    assert torch.equal(next(endless), g.generate(2, seed=1, start=2))
+    for wrong in ({"seed": [1, 2]}, {"start": -1}, {"labels": [0] * 4}, {"batch_size": 0}):
+        with pytest.raises(ArgumentError, match=next(iter(wrong))):
+            g.batches(5, **wrong)

@@ -17,7 +17,7 @@ from fastgan.images.formats import GRADED, NAMES
 
 if TYPE_CHECKING:
     from fastgan.apply.targets import Job
-    from fastgan.cli.apply_run import Run
+    from fastgan.cli.apply.run import Run
     from fastgan.generator import Generator
 
 log = logging.getLogger("fastgan")
@@ -101,6 +101,10 @@ def apply(
         str,
         typer.Option(help="Transparency: keep (resized apart), ignore, or model (run as grey)."),
     ] = "keep",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on after an interruption: results there are kept."),
+    ] = False,
     batch_size: options.BatchSize = None,
     range: options.Range = None,
     out_range: options.OutRange = None,
@@ -129,7 +133,7 @@ def apply(
 
     import fastgan
     from fastgan.apply import Options
-    from fastgan.cli.apply_run import Run
+    from fastgan.cli.apply.run import Run
     from fastgan.images.files import read
 
     Options("pil", tile, tile_pad, alpha, fill, batch_size)  # raises what it would raise later
@@ -154,6 +158,12 @@ def apply(
         arguments["style"] = read(style).pixels
     run = Run(generator, arguments, outscale, quality)
     jobs = targets.settle(jobs, run.result, (style, model))
+    if resume:
+        every, jobs = len(jobs), [job for job in jobs if not _made(job.target)]
+        if every > len(jobs):
+            typer.echo(f"{console.count(every - len(jobs), 'image')} were there already")
+        if not jobs:
+            return
     run.loaded = time.perf_counter() - began
     began = time.perf_counter()
     for folder in {job.target.parent for job in jobs}:
@@ -218,6 +228,11 @@ def _check_inputs(
             raise ArgumentError(option, "none for a model that takes one", "a picture")
     if class_ is not None and signature.label is None:
         raise ArgumentError("--class", "a model without classes", "a model that has them")
+
+
+def _made(target: Path) -> bool:
+    """Whether a result is there; what is there is whole."""
+    return target.is_file() and target.stat().st_size > 0
 
 
 # Reporting ---------------------------------------------------------------------------------------
