@@ -29,6 +29,7 @@ def app() -> typer.Typer:
         compare,
         doctor,
         evaluate,
+        export,
         generate,
         inspect,
         live,
@@ -52,7 +53,7 @@ def app() -> typer.Typer:
     commands.callback(invoke_without_command=True, epilog=_examples(ROOT_EXAMPLES))(root)
     for module in (
         *(generate, apply, video, live, stream, inspect, profile, compare, serve, bench, warmup),
-        *(models, evaluate, train, doctor),
+        *(models, evaluate, train, export, doctor),
     ):
         function = getattr(module, module.__name__.rpartition(".")[2])
         commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(function)

@@ -61,6 +61,7 @@ def export(
     distribution: Distribution = "normal",
     range: Range | None = None,
     class_names: Sequence[str] = (),
+    batch: int | None = None,
     opset: int = 18,
     exporter: Literal["dynamo", "torchscript"] = "dynamo",
     optimize: bool = True,
@@ -85,6 +86,8 @@ def export(
         range: the lowest and the highest value of the output image, and of an image input that
             states no other. By default that of the last activation: (-1, 1) after tanh.
         class_names: the name of each class.
+        batch: a number fixes it, for modules that hold it so; `load` opens it again where it finds
+            that samples do not meet.
         opset: the version of ONNX's operators.
         exporter: "dynamo" needs onnxscript and gives the cleaner graph; "torchscript" is PyTorch's
             older exporter, for modules that `torch.export` does not take.
@@ -109,6 +112,9 @@ def export(
     for port in inputs:
         if port.kind != "scalar" and (not port.shape or not isinstance(port.shape[0], str)):
             raise ArgumentError(f"input {port.name!r}", f"the shape {port.shape}", "an open batch")
+    if batch is not None:
+        fixed = arguments.whole("batch", batch)
+        inputs = [replace(p, shape=(fixed, *p.shape[1:])) if p.shape else p for p in inputs]
     target = Path(path).resolve()
     if not target.parent.is_dir():
         raise ArgumentError(str(path), "no such folder", "a folder that exists")
@@ -122,7 +128,7 @@ def export(
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             file = Path(folder) / target.name
             _write(model, file)
-            check(file)
+            check(file, batch)
             if verify:
                 compare(module, file, signature)
             for part in sorted(Path(folder).iterdir(), key=lambda p: p == file):  # weights first
@@ -243,6 +249,8 @@ def _trace_torchscript(
     import onnx_ir as ir
 
     axes: dict[str, dict[int, str]] = {p.name: s for p, s in zip(inputs, shapes, strict=True)}
+    if any(0 in open_axes for open_axes in shapes):
+        axes[OUTPUT] = {0: BATCH}
     with tempfile.TemporaryDirectory() as folder, _quiet():
         file = Path(folder) / "traced.onnx"
         try:
@@ -252,7 +260,7 @@ def _trace_torchscript(
                 file,
                 input_names=[port.name for port in inputs],
                 output_names=[OUTPUT],
-                dynamic_axes={**axes, OUTPUT: {0: BATCH}},
+                dynamic_axes=axes,
                 opset_version=opset,
                 dynamo=False,
             )

@@ -20,8 +20,8 @@ OPEN_SIZE = 64  # what an open height or width is traced at; it is checked at ha
 _LARGEST_DIFFERENCE = {"float64": 1e-6, "float32": 1e-4, "float16": 2e-2}
 
 
-def check(file: Path) -> None:
-    """Refuse a file that is not valid ONNX, or whose batch is not open."""
+def check(file: Path, batch: int | None = None) -> None:
+    """Refuse a file that is not valid ONNX, or, where no batch was asked for, whose is not open."""
     import onnx
     import onnx_ir as ir
 
@@ -29,7 +29,8 @@ def check(file: Path) -> None:
         onnx.checker.check_model(os.fspath(file))
     except onnx.checker.ValidationError as error:
         raise UnsupportedError(file.name, first_lines(error), "valid ONNX") from error
-    check_batch_open(ir.load(file), file.name)
+    if batch is None:
+        check_batch_open(ir.load(file), file.name)
 
 
 def check_batch_open(model: ir.Model, where: str) -> None:

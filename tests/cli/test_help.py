@@ -17,7 +17,7 @@ from fastgan.cli import app
 
 COMMANDS = (
     *("generate", "stream", "video", "live", "inspect", "profile", "compare", "bench"),
-    *("evaluate", "train", "doctor"),
+    *("evaluate", "train", "export", "doctor"),
 )
 
 
