@@ -49,7 +49,7 @@ class BuildNative(build_ext):
 
 
 def extensions() -> list[Extension]:
-    headers = [*glob("csrc/*.h"), *glob("csrc/include/*.h")]
+    headers = [*glob("csrc/*.h"), *glob("csrc/*/*.h")]
     found = []
     try:
         import pybind11
@@ -59,7 +59,7 @@ def extensions() -> list[Extension]:
         found.append(
             Extension(
                 "fastgan._native",
-                sorted(glob("csrc/*.cpp")),
+                sorted(glob("csrc/*.cpp") + glob("csrc/runtime/*.cpp")),
                 include_dirs=[pybind11.get_include()],
                 depends=headers,
                 language="c++",

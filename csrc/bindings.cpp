@@ -10,6 +10,7 @@
 #include "frames.h"
 #include "modulate.h"
 #include "normalise.h"
+#include "runtime/bindings.h"
 #include "sampling_cpu.h"
 
 namespace py = pybind11;
@@ -160,4 +161,5 @@ PYBIND11_MODULE(_native, module) {
              "The instruction set paths that run on this processor, best first.");
   fastgan::bind_direct(module);
   fastgan::bind_frames(module);
+  fastgan::bind_runtime(module);
 }

@@ -26,6 +26,16 @@ FASTGAN_INLINE Vector splat(float a) { return (Vector)_mm512_set1_ps(a); }
 FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
+#elif FASTGAN_WIDTH == 4  // whatever there is, as the compiler sees fit
+constexpr int kMostRows = 6;
+FASTGAN_INLINE Vector load(const float* p) {
+  Vector a;
+  memcpy(&a, p, sizeof a);
+  return a;
+}
+FASTGAN_INLINE void store(float* p, Vector a) { memcpy(p, &a, sizeof a); }
+FASTGAN_INLINE Vector splat(float a) { return Vector{} + a; }
+FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return a * b + c; }
 #else
 #ifdef FASTGAN_BF16
 constexpr int kMostRows = 5;  // of 16 registers: weights and pixels take two for each of theirs

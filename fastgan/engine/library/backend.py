@@ -1,6 +1,7 @@
 """The `torch` backend: a plan on PyTorch's library ops; on a CPU on oneDNN's fused ones.
 
-A chain of dense layers on a CPU is one native call instead (`direct.py`), at every batch size: on
+In fp32 on a CPU a plan that there is native code for (`engine/native/`) is one call of that. A
+chain of dense layers has one of its own, in bf16 too, at every batch size: on
 two cores with AVX-512 it took less time than oneDNN for any number of images, in fp32 and bf16. Not
 so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that code does not. A CPU without any
 instructions for bf16 runs such chains in it all the same, with the same results, and nothing else:
@@ -17,6 +18,7 @@ from fastgan.engine.library import onednn
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import chain as direct
+from fastgan.engine.native import graph
 from fastgan.errors import Refusal, UnsupportedError
 from fastgan.host import processor
 from fastgan.model.file import ModelFile
@@ -63,9 +65,9 @@ def compile(model: ModelFile, target: Target, shapes: Shapes) -> Executable:
         UnsupportedError: there is no plan, or none that runs in this precision here.
     """
     plan = make(model.model, shapes, model.limits)
+    opset = model.model.opset_imports.get("", 1)
 
     def by_library() -> Executable:
-        opset = model.model.opset_imports.get("", 1)
         steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
         return PlanExecutable(plan, steps, target.device, target.dtype, target.settings)
 
@@ -78,7 +80,13 @@ def compile(model: ModelFile, target: Target, shapes: Shapes) -> Executable:
         return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
     if alone and processor.has_onednn():
         raise UnsupportedError("precision", processor.WITHOUT_BFLOAT16, processor.BFLOAT16_NEEDS)
-    return by_library()
+    if target.precision != "fp32":
+        return by_library()
+
+    def step_by_library(plan: Plan, index: int) -> BoundStep:
+        return bind(plan, index, opset, target)
+
+    return graph.executable(plan, opset, step_by_library, by_library) or by_library()
 
 
 def _on_onednn(target: Target) -> bool:

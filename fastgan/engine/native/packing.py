@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -62,6 +63,53 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedPhase:
+    """A phase of a layer, as `Phase` of csrc/direct.h has it.
+
+    Attributes:
+        weights: packed for it.
+        pixels: rows and columns.
+        first_out: where its first patch begins.
+        taps: the inputs that each of its pixels reads, (dy, dx).
+        minimal: the M of `winograd.py`, or 0.
+    """
+
+    weights: Tensor
+    pixels: list[int]
+    first_out: list[int]
+    taps: list[tuple[int, int]]
+    minimal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a layer is computed, as `Layer` of csrc/direct.h has it.
+
+    Attributes:
+        input, output: height, width, channels.
+        bias: by lanes, or None.
+        vectors: of a block of lanes.
+        in_step, out_step: between the pixels of a phase, and their patches.
+        patch: output pixels of one pixel.
+        phases: in order.
+    """
+
+    input: list[int]
+    output: list[int]
+    bias: Tensor | None
+    vectors: int
+    in_step: list[int]
+    out_step: list[int]
+    patch: list[int]
+    phases: list[PackedPhase]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What it points to, to be kept as long as it is used."""
+        return [phase.weights for phase in self.phases] + ([] if self.bias is None else [self.bias])
+
+
+@dataclass(frozen=True, slots=True)
 class _Product:
     """What a step computes, before its outputs fall into phases.
 
@@ -118,50 +166,75 @@ def pack(native: Any, step: Step, plan: Plan, path: Path, planar: bool) -> Packe
         step: a Linear, Conv or ConvTranspose on rows or on images of two axes, of one group.
         planar: write [C, H, W] instead of [H, W, C].
     """
-    made = _product(step, plan)
-    geometry = _geometry(made, path.width)
-    lanes = geometry.vectors * path.width
-    tensors, native_phases = [], []
-    (by, bx), (height, width) = made.block, geometry.patch
-    for y, x in product(geometry.rows, geometry.columns):
-        tensors.append(_weights(y, x, made, geometry, path, lanes))
-        native_phases.append(
-            native.Phase(
-                weights=tensors[-1].data_ptr(),
-                pixels=[y.count, x.count],
-                first_out=[by * y.output, bx * x.output],
-                taps=list(product(y.reads, x.reads)),
-            )
-        )
-    bias = 0
-    if made.bias is not None:
-        terms = made.bias
-        if not made.linear:
-            terms = terms[None, :, None].expand(height, by, width, bx, -1)
-        tensors.append(F.pad(terms.reshape(-1), (0, -geometry.lanes % lanes)).contiguous())
-        bias = tensors[-1].data_ptr()
-    y, x = geometry.rows[0], geometry.columns[0]
-    rows, columns = made.axes
+    shape, out = plan.buffers[step.inputs[0]].shape, plan.buffers[step.outputs[0]].shape
+    made = layout(step, plan, path, shape, out)
     layer = native.Layer(
-        input=[rows.inputs, columns.inputs, made.weight.shape[2]],
-        output=[by * rows.outputs, bx * columns.outputs, made.weight.shape[5]],
+        input=made.input,
+        output=made.output,
         planar=planar,
         after=getattr(native.After, step.epilogue.activation),
         slope=step.epilogue.slope,
-        bias=bias,
+        bias=0 if made.bias is None else made.bias.data_ptr(),
+        vectors=made.vectors,
+        in_step=made.in_step,
+        out_step=made.out_step,
+        patch=made.patch,
+        phases=[
+            native.Phase(
+                weights=phase.weights.data_ptr(),
+                pixels=phase.pixels,
+                first_out=phase.first_out,
+                taps=phase.taps,
+            )
+            for phase in made.phases
+        ],
+    )
+    return Packed(layer, made.tensors)
+
+
+def layout(step: Step, plan: Plan, path: Path, shape: Sequence[int], out: Sequence[int]) -> Layout:
+    """How a step is computed with one instruction set.
+
+    Args:
+        step: a Linear, Conv or ConvTranspose on rows, sequences or images, of one group.
+        plan: has its weights.
+        shape, out: of its input and its output.
+    """
+    made = _product(step, plan, shape, out)
+    geometry = _geometry(made, path.width)
+    lanes = geometry.vectors * path.width
+    (by, bx), (height, width) = made.block, geometry.patch
+    found = [
+        PackedPhase(
+            weights=_weights(y, x, made, geometry, path, lanes),
+            pixels=[y.count, x.count],
+            first_out=[by * y.output, bx * x.output],
+            taps=list(product(y.reads, x.reads)),
+        )
+        for y, x in product(geometry.rows, geometry.columns)
+    ]
+    terms = made.bias
+    if terms is not None:
+        if not made.linear:
+            terms = terms[None, :, None].expand(height, by, width, bx, -1)
+        terms = F.pad(terms.reshape(-1), (0, -geometry.lanes % lanes)).contiguous()
+    y, x = geometry.rows[0], geometry.columns[0]
+    rows, columns = made.axes
+    return Layout(
+        input=[rows.inputs, columns.inputs, made.weight.shape[2]],
+        output=[by * rows.outputs, bx * columns.outputs, made.weight.shape[5]],
+        bias=terms,
         vectors=geometry.vectors,
         in_step=[y.input_step, x.input_step],
         out_step=[by * y.output_step, bx * x.output_step],
         patch=[by * height, bx * width],
-        phases=native_phases,
+        phases=found,
     )
-    return Packed(layer, tensors)
 
 
-def _product(step: Step, plan: Plan) -> _Product:
+def _product(step: Step, plan: Plan, shape: Sequence[int], out: Sequence[int]) -> _Product:
     weight = plan.weights[step.inputs[1]].float()
     bias = plan.weights[step.inputs[2]].float() if step.epilogue.bias else None
-    shape, out = plan.buffers[step.inputs[0]].shape, plan.buffers[step.outputs[0]].shape
     if step.op == "fastgan.Linear":
         # A transposed convolution of one pixel; columns are [C, H, W].
         channels, height, width = (*out[1:], 1, 1)[:3]
@@ -174,19 +247,24 @@ def _product(step: Step, plan: Plan) -> _Product:
         return _Product(axes, taps[:, :, :, None, None], bias, linear=True)
     a, transposed = step.attributes, step.op == "fastgan.ConvTranspose"
     shuffle = a.get("shuffle") or 1
+    if len(shape) == 3:  # a sequence is an image of one row
+        weight = weight.unsqueeze(2)
 
     def axis(i: int) -> Axis:
+        if i < 0:
+            return Axis(transposed, inputs=1, outputs=1, kernel=1, stride=1, pad=0, dilation=1)
         return Axis(
             transposed,
             inputs=shape[2 + i],
             outputs=out[2 + i] // shuffle,
-            kernel=weight.shape[2 + i],
+            kernel=weight.shape[i - rank],
             stride=a["strides"][i],
             pad=a["pads"][i],
             dilation=a["dilations"][i],
             repeats=2 if a.get("upsample") else 1,
         )
 
+    rank = len(shape) - 2
     taps = weight.permute(2, 3, 0, 1) if transposed else weight.permute(2, 3, 1, 0)
     # The channels of a pixel shuffle are [C, by, bx] ("CRD") or [by, bx, C].
     last = a.get("shuffle_mode") == "CRD"
@@ -196,7 +274,7 @@ def _product(step: Step, plan: Plan) -> _Product:
     if last:
         taps = taps.movedim(3, -1)
         bias = None if bias is None else bias.movedim(0, -1)
-    return _Product((axis(0), axis(1)), taps, bias)
+    return _Product((axis(rank - 2), axis(rank - 1)), taps, bias)
 
 
 def _geometry(made: _Product, width: int) -> _Geometry:

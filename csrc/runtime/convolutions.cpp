@@ -1,0 +1,176 @@
+#include <algorithm>
+#include <cstdlib>
+
+#include "../direct.h"
+#include "operations.h"
+
+namespace fastgan {
+namespace {
+
+// Multiply-adds to an item: some 10 microseconds, far above the cost of taking one, and little
+// enough that no thread waits long for another at the end of a layer.
+constexpr int64_t kItem = 1 << 20;
+
+// Of a Winograd phase: items that are enough for many threads, and else the blocks of one.
+constexpr int64_t kManyItems = 32, kFewBlocks = 4;
+
+int64_t reflected(int64_t at, int64_t size) {
+  if (at < 0) at = -at;
+  if (at >= size) at = 2 * (size - 1) - at;
+  return at;
+}
+
+}  // namespace
+
+Reach::Reach(int64_t size, int64_t stride, Border border, int64_t first_tap, int64_t last_tap,
+             int64_t most)
+    : before(std::max<int64_t>(0, -first_tap)), first(-first_tap), last(size - last_tap) {
+  const int64_t end = std::max(size, most + last_tap + 1);
+  for (int64_t row = -before; row < end; ++row) {
+    int64_t found = row;
+    if (border == Border::kReflect) found = reflected(row, size);
+    if (border == Border::kEdge) found = std::clamp<int64_t>(row, 0, size - 1);
+    at.push_back(found < 0 || found >= size ? -1 : found * stride);
+  }
+}
+
+Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights,
+             int64_t weights_image)
+    : shape_(std::move(shape)),
+      in_(in),
+      out_(out),
+      beside_(beside),
+      weights_(weights),
+      weights_image_(weights_image),
+      units_(weights_image > 0 ? shape_.images : 1) {
+  const Kernels& k = kernels();
+  const int64_t block = shape_.vectors * k.width;
+  int64_t low_y = 0, high_y = 0, low_x = 0, high_x = 0, most_y = 0, most_x = 0;
+  for (DensePhase& phase : shape_.phases) {
+    for (const auto& [dy, dx] : phase.taps) {
+      low_y = std::min(low_y, dy), high_y = std::max(high_y, dy);
+      low_x = std::min(low_x, dx), high_x = std::max(high_x, dx);
+      phase.offsets.push_back(dy * shape_.in.row + dx * shape_.in.pixel);
+    }
+    most_y = std::max(most_y, (phase.rows - 1) * shape_.in_step_y);
+    most_x = std::max(most_x, (phase.columns - 1) * shape_.in_step_x);
+    const int64_t y = phase.out_y + (phase.rows - 1) * shape_.out_step_y + shape_.patch_height;
+    const int64_t x = phase.out_x + (phase.columns - 1) * shape_.out_step_x + shape_.patch_width;
+    phase.whole = phase.out_y >= 0 && phase.out_x >= 0 && y <= shape_.out.height &&
+                  x <= shape_.out.width;
+    const int64_t taps = std::max<int64_t>(1, phase.taps.size());
+    Split of;
+    of.blocks = divide_up(shape_.lanes(), block);
+    if (const int64_t m = phase.minimal; m > 0) {
+      const int64_t places = (m + 2) * (m + 2);
+      most_y = std::max(most_y, divide_up(phase.rows, m) * m + 2);
+      most_x = std::max(most_x, divide_up(phase.columns, m) * m + 2);
+      of.tiles = shape_.images * divide_up(phase.rows, m) * divide_up(phase.columns, m);
+      of.tiles_each = std::min(of.tiles, winograd_tiles(m, k.rows));
+      // Every item transforms its inputs, so that it is to be several blocks.
+      const bool many = divide_up(of.tiles, of.tiles_each) >= kManyItems;
+      of.blocks_each = many ? of.blocks : std::min<int64_t>(of.blocks, kFewBlocks);
+      const int64_t channels = divide_up(shape_.in.channels, k.width) * k.width;
+      room_ = std::max(room_, places * (winograd_tiles(m, k.rows) * channels + k.rows * block));
+    } else {
+      const int64_t tile = taps * shape_.in.channels * block * k.rows;
+      of.tiles = divide_up(shape_.images / units_ * phase.rows * phase.columns, k.rows);
+      of.tiles_each = std::min(of.tiles, divide_up(kItem, tile));
+      of.blocks_each = std::min(of.blocks, divide_up(kItem, tile * of.tiles_each));
+    }
+    of.first_item = items_;
+    items_ += units_ * divide_up(of.blocks, of.blocks_each) * divide_up(of.tiles, of.tiles_each);
+    splits_.push_back(of);
+  }
+  shape_.rows = Reach(shape_.in.height, shape_.in.row, shape_.border, low_y, high_y, most_y);
+  shape_.columns = Reach(shape_.in.width, shape_.in.pixel, shape_.border, low_x, high_x, most_x);
+  shape_.zeros.assign(shape_.in.channels, 0.0f);
+}
+
+void Dense::run(const Memory& memory, int64_t, int64_t item) const {
+  size_t p = splits_.size() - 1;
+  while (splits_[p].first_item > item) --p;
+  const Split& split = splits_[p];
+  const int64_t parts = divide_up(split.tiles, split.tiles_each);
+  const int64_t groups = divide_up(split.blocks, split.blocks_each);
+  const int64_t unit = (item - split.first_item) / (parts * groups);
+  const int64_t within = (item - split.first_item) % (parts * groups);
+  const DensePhase& phase = shape_.phases[p];
+  const Epilogue& e = shape_.epilogue;
+  DensePart part{};
+  part.shape = &shape_;
+  part.phase = &phase;
+  part.weights = phase.weights;
+  if (part.weights == nullptr) part.weights = memory.at(weights_) + unit * weights_image_;
+  part.in = memory.at(in_) + unit * shape_.in.image;
+  part.out = memory.at(out_) + unit * shape_.out.image;
+  part.residual = memory.at(beside_.residual);
+  if (part.residual != nullptr) part.residual += unit * e.residual_image;
+  part.scale = memory.at(beside_.scale);
+  if (part.scale != nullptr) part.scale += unit * e.scale_image;
+  part.images = shape_.images / units_;
+  // Items that follow each other share their weights.
+  part.first_block = within / parts * split.blocks_each;
+  part.last_block = std::min(split.blocks, part.first_block + split.blocks_each);
+  part.first_tile = within % parts * split.tiles_each;
+  part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
+  if (phase.minimal == 0) return kernels().dense(part);
+  thread_local std::vector<Buffers::Line> room;
+  const size_t lines = divide_up(room_ * static_cast<int64_t>(sizeof(float)), sizeof(Buffers::Line));
+  if (room.size() < lines) room.resize(lines);
+  part.room = reinterpret_cast<float*>(room.data());
+  kernels().winograd(part);
+}
+
+Depthwise::Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside)
+    : shape_(std::move(shape)), in_(in), out_(out), beside_(beside) {
+  int64_t low_y = 0, high_y = 0, low_x = 0, high_x = 0;
+  for (const auto& [dy, dx] : shape_.taps) {
+    low_y = std::min(low_y, dy), high_y = std::max(high_y, dy);
+    low_x = std::min(low_x, dx), high_x = std::max(high_x, dx);
+  }
+  const Grid &from = shape_.in, &to = shape_.out;
+  const int64_t most_y = (to.height - 1) * shape_.step_y, most_x = (to.width - 1) * shape_.step_x;
+  shape_.rows = Reach(from.height, from.row, border, low_y, high_y, most_y);
+  shape_.columns = Reach(from.width, from.pixel, border, low_x, high_x, most_x);
+  shape_.zeros.assign(from.channels, 0.0f);
+  const int64_t row = to.width * to.channels * static_cast<int64_t>(shape_.taps.size());
+  rows_each_ = std::max<int64_t>(1, (kItem / 8) / std::max<int64_t>(1, row));
+}
+
+int64_t Depthwise::items(int64_t) const {
+  return divide_up(shape_.images * shape_.out.height, rows_each_);
+}
+
+void Depthwise::run(const Memory& memory, int64_t, int64_t item) const {
+  const int64_t height = shape_.out.height;
+  const int64_t last = std::min(shape_.images * height, (item + 1) * rows_each_);
+  for (int64_t row = item * rows_each_; row < last; ++row) {
+    kernels().depthwise({&shape_, memory.at(in_), memory.at(out_), memory.at(beside_.residual),
+                         memory.at(beside_.scale), row / height, row % height});
+  }
+}
+
+PackWeights::PackWeights(int64_t count, int64_t rows, int64_t columns, std::vector<int64_t> strides,
+                         int64_t lanes, Place in, Place out)
+    : count_(count),
+      rows_(rows),
+      columns_(columns),
+      strides_(std::move(strides)),
+      lanes_(lanes),
+      blocks_(divide_up(columns, lanes)),
+      in_(in),
+      out_(out) {}
+
+void PackWeights::run(const Memory& memory, int64_t, int64_t item) const {
+  const int64_t matrix = item / blocks_, first = item % blocks_ * lanes_;
+  const int64_t columns = std::min(lanes_, columns_ - first), step = strides_[2];
+  const float* in = memory.at(in_) + matrix * strides_[0] + first * step;
+  float* out = memory.at(out_) + item * rows_ * lanes_;
+  for (int64_t r = 0; r < rows_; ++r, in += strides_[1], out += lanes_) {
+    for (int64_t c = 0; c < columns; ++c) out[c] = in[c * step];
+    for (int64_t c = columns; c < lanes_; ++c) out[c] = 0;
+  }
+}
+
+}  // namespace fastgan

@@ -1,0 +1,104 @@
+#include <algorithm>
+#include <stdexcept>
+
+#include "operations.h"
+
+namespace fastgan {
+
+Pointwise::Pointwise(std::vector<int64_t> sizes, std::vector<std::vector<int64_t>> strides,
+                     std::vector<PointwiseStep> steps, Place out, std::vector<Place> tensors)
+    : size_(1), out_(out), tensors_(std::move(tensors)) {
+  if (strides.size() != tensors_.size() + 1 || tensors_.size() > kMostTensors) {
+    throw std::invalid_argument("pointwise: strides of other tensors");
+  }
+  for (const PointwiseStep& step : steps) {
+    if (step.tensor >= static_cast<int64_t>(tensors_.size()) || step.kept >= kMostKept ||
+        step.keep >= kMostKept) {
+      throw std::invalid_argument("pointwise: a step's place is none");
+    }
+  }
+  std::vector<size_t> order;
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    size_ *= sizes[d];
+    if (sizes[d] != 1) order.push_back(d);
+  }
+  // As the output lies, outermost first; then those joined that lie behind each other everywhere.
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return strides[0][a] > strides[0][b]; });
+  if (order.empty() && !sizes.empty()) order.push_back(0);
+  for (const size_t d : order) {
+    bool joins = shape_.dims > 0;
+    for (size_t t = 0; joins && t < strides.size(); ++t) {
+      joins = shape_.strides[t][shape_.dims - 1] == strides[t][d] * sizes[d];
+    }
+    if (!joins && ++shape_.dims > kMostDims) throw std::invalid_argument("pointwise: dimensions");
+    const int64_t at = shape_.dims - 1;
+    shape_.sizes[at] = joins ? shape_.sizes[at] * sizes[d] : sizes[d];
+    for (size_t t = 0; t < strides.size(); ++t) shape_.strides[t][at] = strides[t][d];
+  }
+  if (shape_.dims == 0) {  // one element
+    shape_.dims = 1;
+    shape_.sizes[0] = 1;
+    for (size_t t = 0; t < strides.size(); ++t) shape_.strides[t][0] = 1;
+  }
+  shape_.steps = std::move(steps);
+}
+
+void Pointwise::run(const Memory& memory, int64_t, int64_t item) const {
+  PointwisePart part{&shape_, memory.at(out_), {}, item * kEach,
+                     std::min(size_, (item + 1) * kEach)};
+  for (size_t t = 0; t < tensors_.size(); ++t) part.tensors[t] = memory.at(tensors_[t]);
+  kernels().pointwise(part);
+}
+
+int64_t Gather::each() const { return std::max<int64_t>(1, (1 << 14) / run_); }
+
+int64_t Gather::items(int64_t) const {
+  return divide_up(static_cast<int64_t>(from_.size()), each());
+}
+
+void Gather::run(const Memory& memory, int64_t, int64_t item) const {
+  const float* in = memory.at(in_);
+  float* out = memory.at(out_);
+  const int64_t last = std::min(static_cast<int64_t>(from_.size()), (item + 1) * each());
+  for (int64_t i = item * each(); i < last; ++i) {
+    float* to = out + to_[i];
+    if (from_[i] < 0) {
+      std::fill(to, to + run_, fill_);
+    } else {
+      std::copy(in + from_[i], in + from_[i] + run_, to);
+    }
+  }
+}
+
+Resample::Resample(ResampleShape shape, Place in, Place out)
+    : shape_(std::move(shape)), in_(in), out_(out) {
+  const int64_t row = shape_.columns.outputs * shape_.channels * shape_.rows.taps *
+                      shape_.columns.taps;
+  rows_each_ = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, row));
+}
+
+int64_t Resample::items(int64_t) const {
+  return divide_up(shape_.images * shape_.rows.outputs, rows_each_);
+}
+
+void Resample::run(const Memory& memory, int64_t, int64_t item) const {
+  const int64_t height = shape_.rows.outputs;
+  const int64_t last = std::min(shape_.images * height, (item + 1) * rows_each_);
+  for (int64_t row = item * rows_each_; row < last; ++row) {
+    kernels().resample({&shape_, memory.at(in_), memory.at(out_), row / height, row % height});
+  }
+}
+
+const Kernels& kernels() {
+  static const Kernels& found = []() -> const Kernels& {
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (kernels_avx512.runs_here()) return kernels_avx512;
+    if (kernels_avx2.runs_here()) return kernels_avx2;
+#endif
+    return kernels_portable;
+  }();
+  return found;
+}
+
+}  // namespace fastgan

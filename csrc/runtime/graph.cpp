@@ -1,0 +1,78 @@
+#include "graph.h"
+
+#include <algorithm>
+
+#include "../workers.h"
+
+namespace fastgan {
+
+struct Graph::Run {
+  const Graph& graph;
+  Memory memory;
+};
+
+Graph::Graph(std::vector<std::shared_ptr<const Operation>> operations, int64_t arena)
+    : operations_(std::move(operations)), arena_(divide_up(arena, 16) * 16) {
+  bool alone = false;  // whether the last stage is of small operations
+  for (int64_t i = 0; i < static_cast<int64_t>(operations_.size()); ++i) {
+    const Operation& operation = *operations_[i];
+    scratch_ = std::max(scratch_, operation.scratch());
+    bool small = true;
+    for (int64_t s = 0; s < operation.stages(); ++s) small = small && operation.items(s) <= 1;
+    if (small && alone) {
+      stages_.back().last = i + 1;
+    } else if (small) {
+      stages_.push_back({i, i + 1, -1});
+      items_.push_back(1);
+    } else {
+      for (int64_t s = 0; s < operation.stages(); ++s) {
+        stages_.push_back({i, i + 1, s});
+        items_.push_back(operation.items(s));
+      }
+    }
+    alone = small;
+  }
+  arenas_.resize(floats() * static_cast<int64_t>(sizeof(float)));
+}
+
+void Graph::run(const std::vector<float*>& tensors, int64_t threads) {
+  std::unique_ptr<Buffers::Buffer> arena = arenas_.take();
+  std::vector<float*> slots = {reinterpret_cast<float*>(arena->data())};
+  slots.insert(slots.end(), tensors.begin(), tensors.end());
+  Run run{*this, {slots.data(), slots[0] + arena_}};
+  const auto work = [](void* context, int64_t index, int64_t item) {
+    const Run& run = *static_cast<const Run*>(context);
+    const Stage& stage = run.graph.stages_[index];
+    if (stage.stage >= 0) {
+      return run.graph.operations_[stage.first]->run(run.memory, stage.stage, item);
+    }
+    for (int64_t i = stage.first; i < stage.last; ++i) {
+      const Operation& operation = *run.graph.operations_[i];
+      for (int64_t s = 0; s < operation.stages(); ++s) {
+        if (operation.items(s) > 0) operation.run(run.memory, s, 0);
+      }
+    }
+  };
+  run_stages(items_, work, &run, threads);
+  arenas_.give(std::move(arena));
+}
+
+void Graph::run_some(float* arena, const std::vector<float*>& tensors, int64_t first, int64_t last,
+                     int64_t threads) const {
+  std::vector<float*> slots = {arena};
+  slots.insert(slots.end(), tensors.begin(), tensors.end());
+  const Memory memory = {slots.data(), arena + arena_};
+  for (int64_t i = first; i < last; ++i) {
+    const Operation& operation = *operations_.at(i);
+    std::vector<int64_t> items;
+    for (int64_t s = 0; s < operation.stages(); ++s) items.push_back(operation.items(s));
+    std::pair<const Operation&, const Memory&> both{operation, memory};
+    const auto work = [](void* context, int64_t stage, int64_t item) {
+      const auto& [operation, memory] = *static_cast<decltype(both)*>(context);
+      operation.run(memory, stage, item);
+    };
+    run_stages(items, work, &both, threads);
+  }
+}
+
+}  // namespace fastgan

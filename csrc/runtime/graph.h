@@ -1,0 +1,46 @@
+// A whole plan in one call: operations in order, on threads of workers.h.
+//
+// Tensors lie where fastgan/engine/native/ placed them: in an arena that those share which live at
+// different times. Images lie pixel by pixel (NHWC); every tensor comes with strides, so that a
+// slice, a transposition and a place within a concatenation cost nothing.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../direct.h"
+#include "operation.h"
+
+namespace fastgan {
+
+class Graph {
+ public:
+  // arena: its size in floats. The tensors of the caller's are slots 1, 2, ...
+  Graph(std::vector<std::shared_ptr<const Operation>> operations, int64_t arena);
+
+  // Runs all operations, from any thread.
+  void run(const std::vector<float*>& tensors, int64_t threads);
+
+  // Runs operations first .. last - 1 alone, in an arena of `floats()` that the caller keeps from one
+  // part to the next: for whoever looks at each step.
+  void run_some(float* arena, const std::vector<float*>& tensors, int64_t first, int64_t last,
+                int64_t threads) const;
+  int64_t floats() const { return arena_ + scratch_; }
+
+ private:
+  // One stage of workers.h: of one operation, or several small ones on one thread, since waiting
+  // for each other takes longer than they do.
+  struct Stage {
+    int64_t first, last;  // operations
+    int64_t stage;        // of the operation; all of them where it is less than 0
+  };
+  struct Run;
+
+  std::vector<std::shared_ptr<const Operation>> operations_;
+  std::vector<Stage> stages_;
+  std::vector<int64_t> items_;
+  int64_t arena_, scratch_ = 0;
+  Buffers arenas_;
+};
+
+}  // namespace fastgan

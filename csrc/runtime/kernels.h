@@ -1,0 +1,225 @@
+// The inner loops of the runtime's operations, once for each instruction set, and what they take.
+//
+// Sizes count elements, strides floats. Operations (dense.cpp and its neighbours) cut the work and
+// say where tensors lie; a kernel does one piece of it on one thread.
+#pragma once
+
+#include <stdint.h>
+
+#include <utility>
+#include <vector>
+
+namespace fastgan {
+
+// Functions of one number; the names are those of fastgan/plan/activations.py.
+enum class Curve {
+  kNone, kRelu, kLeakyRelu, kPrelu, kTanh, kSigmoid, kElu, kSilu, kGelu, kGeluTanh, kMish,
+  kHardSwish, kSoftplus, kExp, kLog, kSqrt, kReciprocal, kNeg, kAbs, kErf, kSin, kCos
+};
+
+// What happens to a sum before it is stored: curve(scale * sum + bias + residual).
+struct Epilogue {
+  Curve curve = Curve::kNone;
+  float parameter = 0;            // slope of a leaky ReLU, alpha of an ELU
+  const float* slopes = nullptr;  // [channels], of a PReLU
+  int64_t scale_image = 0;        // from an image's scales [channels] to the next one's
+  // Of the residual; a channel's stride is 0 where all have the same.
+  int64_t residual_image = 0, residual_row = 0, residual_pixel = 0, residual_channel = 1;
+};
+
+// What pixels beyond the edges are: zeros, the image reflected, or its edge.
+enum class Border { kZeros, kReflect, kEdge };
+
+// Images [images, height, width, channels], channel after channel.
+struct Grid {
+  int64_t height, width, channels;
+  int64_t image, row, pixel;  // strides
+};
+
+// Where the rows or columns that taps reach lie, also those beyond an edge; -1 of zeros.
+struct Reach {
+  int64_t before = 0;              // rows before the first
+  std::vector<int64_t> at;         // of row r at [r + before]
+  int64_t first = 0, last = 0;     // rows at which all taps meet the image: first <= row < last
+
+  Reach() = default;
+  // first_tap, last_tap: of all; most: the largest row that they are added to.
+  Reach(int64_t size, int64_t stride, Border border, int64_t first_tap, int64_t last_tap,
+        int64_t most);
+};
+
+// Output pixels that share their weights; see direct.h.
+struct DensePhase {
+  // [blocks][taps][channels][lanes of a block], of Winograd's (minimal + 2)^2 taps; null: of the call
+  const float* weights;
+  int64_t rows, columns, out_y, out_x;
+  std::vector<std::pair<int64_t, int64_t>> taps;  // (dy, dx)
+  int64_t minimal;                 // pixels of a Winograd tile along an axis, 2 or 4; or 0: none
+  std::vector<int64_t> offsets{};  // of the taps within an image
+  bool whole = false;              // no patch reaches over the edge
+};
+
+// How many Winograd tiles are transformed at once: what then is multiplied stays in a core's cache.
+constexpr int64_t winograd_tiles(int64_t minimal, int64_t rows) {
+  return minimal == 2 ? 2 * rows : rows;
+}
+
+// Convolutions, transposed ones and linear maps; see direct.h.
+struct DenseShape {
+  int64_t images;
+  Grid in, out;
+  Border border;
+  int64_t vectors;  // to a block of lanes
+  int64_t in_step_y, in_step_x, out_step_y, out_step_x, patch_height, patch_width;
+  const float* bias;  // [blocks * lanes of a block], or null
+  Epilogue epilogue;
+  std::vector<DensePhase> phases;
+  Reach rows{}, columns{};
+  std::vector<float> zeros{};  // [channels]
+
+  int64_t lanes() const { return patch_height * patch_width * out.channels; }
+};
+
+struct DensePart {
+  const DenseShape* shape;
+  const DensePhase* phase;
+  const float* weights;
+  const float* in;
+  float* out;
+  const float* residual;  // or null
+  const float* scale;     // or null
+  int64_t images, first_block, last_block, first_tile, last_tile;
+  float* room;  // of a Winograd phase: [taps][tiles][channels] and a block's products
+};
+
+// Each channel by itself: taps of all of an image's channels.
+struct DepthwiseShape {
+  int64_t images;
+  Grid in, out;
+  int64_t step_y, step_x;
+  std::vector<std::pair<int64_t, int64_t>> taps;
+  const float* weights;  // [taps][channels]
+  const float* bias;     // [channels], or null
+  Epilogue epilogue;
+  Reach rows{}, columns{};
+  std::vector<float> zeros{};
+};
+
+struct DepthwisePart {
+  const DepthwiseShape* shape;
+  const float* in;
+  float* out;
+  const float* residual;
+  const float* scale;
+  int64_t image, y;
+};
+
+// One step of a small program on a running value: see fastgan.plan.types.Instruction.
+enum class Code {
+  kLoad, kAdd, kSub, kRsub, kMul, kDiv, kRdiv, kMinimum, kMaximum, kLeakyRelu, kElu, kSquare, kCurve
+};
+
+struct PointwiseStep {
+  Code code;
+  Curve curve;
+  float number;
+  int64_t tensor, kept, keep;  // -1: none
+};
+
+constexpr int64_t kMostDims = 8, kMostTensors = 8, kMostKept = 8;
+
+struct PointwiseShape {
+  int64_t dims = 0;
+  int64_t sizes[kMostDims];
+  int64_t strides[kMostTensors + 1][kMostDims];  // of the tensors; those of the output first
+  std::vector<PointwiseStep> steps;
+};
+
+struct PointwisePart {
+  const PointwiseShape* shape;
+  float* out;
+  const float* tensors[kMostTensors];
+  int64_t first, last;  // elements
+};
+
+// Norms over an image's pixels and a group of channels.
+struct NormShape {
+  int64_t images, pixels_high, pixels_wide, groups;
+  Grid in, out;
+  bool centre;
+  double epsilon;
+  int64_t gamma_image, beta_image;
+  Epilogue epilogue;
+};
+
+// Pixels first .. last - 1 of an image.
+struct NormPart {
+  const NormShape* shape;
+  const float* in;
+  float* out;
+  const float* residual;
+  int64_t image, first, last;
+  float *mean, *deviation, *room;              // [channels] twice, [2 * channels]
+  const float *centre, *scale, *shift;  // [channels]
+};
+
+// Norms and softmax of rows.
+struct RowsShape {
+  int64_t count, channels;
+  int64_t in_row, out_row;
+  bool softmax, centre;
+  double epsilon;
+  Epilogue epilogue;
+};
+
+struct RowsPart {
+  const RowsShape* shape;
+  const float* in;
+  float* out;
+  const float *gamma, *beta, *residual;
+  int64_t first, last;
+};
+
+// Sums (or maxima) of a few weighted pixels: resizing and pooling.
+struct ResampleAxis {
+  int64_t outputs, taps;
+  std::vector<int64_t> at;     // [outputs][taps]: offsets
+  std::vector<float> weights;  // [outputs][taps]; a tap of weight 0 is not read
+};
+
+struct ResampleShape {
+  int64_t images, channels;
+  int64_t in_image;
+  int64_t out_image, out_row, out_pixel;
+  bool maximum;
+  ResampleAxis rows, columns;
+};
+
+struct ResamplePart {
+  const ResampleShape* shape;
+  const float* in;
+  float* out;
+  int64_t image, y;
+};
+
+struct Kernels {
+  const char* name;
+  int64_t width;  // floats to a vector
+  int64_t rows;   // most pixels to a dense tile
+  bool (*runs_here)();
+  void (*dense)(const DensePart& part);
+  void (*winograd)(const DensePart& part);
+  void (*depthwise)(const DepthwisePart& part);
+  void (*pointwise)(const PointwisePart& part);
+  void (*measure)(const NormPart& part);
+  void (*normalise)(const NormPart& part);
+  void (*rows_kernel)(const RowsPart& part);
+  void (*resample)(const ResamplePart& part);
+};
+
+extern const Kernels kernels_avx512, kernels_avx2, kernels_portable;
+
+// The best that run on this processor.
+const Kernels& kernels();
+
+}  // namespace fastgan

@@ -1,0 +1,286 @@
+// The code of kernels.h for vectors of FASTGAN_WIDTH floats; included by one file for each
+// instruction set, under its target pragma.
+#pragma once
+
+#include "kernels_winograd.h"
+
+namespace fastgan {
+namespace {
+
+// Elements that a small program is run on at a time.
+constexpr int64_t kElements = 512;
+
+// Elements first .. first + n - 1 of a tensor with these strides: where they lie, or a copy of them.
+const float* fetch(const PointwiseShape& shape, const int64_t* strides, const float* from,
+                   int64_t first, int64_t n, float* room) {
+  const int64_t inner = shape.dims - 1, length = shape.sizes[inner], step = strides[inner];
+  int64_t index[kMostDims], rest = first, at = 0;
+  for (int64_t d = inner; d >= 0; --d) {
+    index[d] = rest % shape.sizes[d];
+    rest /= shape.sizes[d];
+    at += index[d] * strides[d];
+  }
+  if (step == 1 && index[inner] + n <= length && n % kWidth == 0) return from + at;
+  for (int64_t done = 0; done < n;) {
+    const int64_t left = length - index[inner], run = left < n - done ? left : n - done;
+    float* to = room + done;
+    const float* p = from + at;
+    if (step == 1) {
+      for (int64_t i = 0; i < run; ++i) to[i] = p[i];
+    } else if (step == 0) {
+      for (int64_t i = 0; i < run; ++i) to[i] = *p;
+    } else {
+      for (int64_t i = 0; i < run; ++i) to[i] = p[i * step];
+    }
+    done += run;
+    at -= index[inner] * step;
+    index[inner] = 0;
+    for (int64_t d = inner - 1; d >= 0; --d) {
+      at += strides[d];
+      if (++index[d] < shape.sizes[d]) break;
+      at -= shape.sizes[d] * strides[d];
+      index[d] = 0;
+    }
+  }
+  return room;
+}
+
+// The reverse: n values into a tensor with the output's strides.
+void put(const PointwiseShape& shape, float* to, int64_t first, int64_t n, const float* values) {
+  const int64_t* strides = shape.strides[0];
+  const int64_t inner = shape.dims - 1, length = shape.sizes[inner], step = strides[inner];
+  int64_t index[kMostDims], rest = first, at = 0;
+  for (int64_t d = inner; d >= 0; --d) {
+    index[d] = rest % shape.sizes[d];
+    rest /= shape.sizes[d];
+    at += index[d] * strides[d];
+  }
+  for (int64_t done = 0; done < n;) {
+    const int64_t left = length - index[inner], run = left < n - done ? left : n - done;
+    float* p = to + at;
+    const float* from = values + done;
+    if (step == 1) {
+      for (int64_t i = 0; i < run; ++i) p[i] = from[i];
+    } else {
+      for (int64_t i = 0; i < run; ++i) p[i * step] = from[i];
+    }
+    done += run;
+    at -= index[inner] * step;
+    index[inner] = 0;
+    for (int64_t d = inner - 1; d >= 0; --d) {
+      at += strides[d];
+      if (++index[d] < shape.sizes[d]) break;
+      at -= shape.sizes[d] * strides[d];
+      index[d] = 0;
+    }
+  }
+}
+
+template <class F>
+FASTGAN_INLINE void each(float* value, const float* other, int64_t n, const F& function) {
+  for (int64_t i = 0; i < n; i += kWidth) {
+    store(value + i, function(load(value + i), load(other + i)));
+  }
+}
+
+void step_of(const PointwiseStep& step, float* value, const float* other, int64_t n) {
+  switch (step.code) {
+    case Code::kLoad: return each(value, other, n, [&](Vector, Vector b) { return b; });
+    case Code::kAdd: return each(value, other, n, [&](Vector a, Vector b) { return a + b; });
+    case Code::kSub: return each(value, other, n, [&](Vector a, Vector b) { return a - b; });
+    case Code::kRsub: return each(value, other, n, [&](Vector a, Vector b) { return b - a; });
+    case Code::kMul: return each(value, other, n, [&](Vector a, Vector b) { return a * b; });
+    case Code::kDiv: return each(value, other, n, [&](Vector a, Vector b) { return a / b; });
+    case Code::kRdiv: return each(value, other, n, [&](Vector a, Vector b) { return b / a; });
+    case Code::kMinimum:  // a NaN of either stays one
+      return each(value, other, n, [&](Vector a, Vector b) {
+        const Vector least = b < a ? b : a;
+        return b != b ? b : least;
+      });
+    case Code::kMaximum:
+      return each(value, other, n, [&](Vector a, Vector b) {
+        const Vector most = b > a ? b : a;
+        return b != b ? b : most;
+      });
+    case Code::kLeakyRelu:
+      return each(value, other, n, [&](Vector a, Vector b) { return negative_part(a, a * b); });
+    case Code::kElu:
+      return each(value, other, n, [&](Vector a, Vector b) {
+        return negative_part(a, b * curve_of(Curve::kElu, 1.0f, a));
+      });
+    case Code::kSquare: return each(value, value, n, [&](Vector a, Vector) { return a * a; });
+    case Code::kCurve:
+      return each(value, value, n,
+                  [&](Vector a, Vector) { return bend(step.curve, step.number, a); });
+  }
+}
+
+void pointwise(const PointwisePart& part) {
+  const PointwiseShape& shape = *part.shape;
+  alignas(64) float value[kElements], room[kElements], kept[kMostKept][kElements];
+  const int64_t inner = shape.dims - 1;
+  for (int64_t first = part.first; first < part.last; first += kElements) {
+    const int64_t n = part.last - first < kElements ? part.last - first : kElements;
+    for (const PointwiseStep& step : shape.steps) {
+      const float* other = room;
+      if (step.tensor >= 0) {
+        other = fetch(shape, shape.strides[step.tensor + 1], part.tensors[step.tensor], first, n,
+                      room);
+      } else if (step.kept >= 0) {
+        other = kept[step.kept];
+      } else if (step.code != Code::kCurve && step.code != Code::kSquare) {
+        for (int64_t i = 0; i < n; ++i) room[i] = step.number;
+      }
+      step_of(step, value, other, n);
+      if (step.keep >= 0) memcpy(kept[step.keep], value, sizeof value);
+    }
+    if (shape.strides[0][inner] == 1 && first % shape.sizes[inner] + n <= shape.sizes[inner]) {
+      int64_t at = 0;
+      for (int64_t d = inner, rest = first; d >= 0; rest /= shape.sizes[d--]) {
+        at += rest % shape.sizes[d] * shape.strides[0][d];
+      }
+      memcpy(part.out + at, value, n * sizeof(float));
+    } else {
+      put(shape, part.out, first, n, value);
+    }
+  }
+}
+
+// Statistics as normalise.cpp takes them: of blocks of pixels, above the image's first one.
+void measure(const NormPart& part) {
+  const NormShape& shape = *part.shape;
+  const int64_t channels = shape.in.channels;
+  const float* base = part.in + part.image * shape.in.image;
+  const int64_t most = channels > 64 ? (4096 + channels - 1) / channels : 64;
+  float *mean = part.mean, *deviation = part.deviation, *here = part.room, *apart = here + channels;
+  for (int64_t c = 0; c < channels; ++c) mean[c] = deviation[c] = 0;
+  const auto pixel = [&](int64_t p) {
+    return base + p / shape.pixels_wide * shape.in.row + p % shape.pixels_wide * shape.in.pixel;
+  };
+  for (int64_t start = part.first; start < part.last; start += most) {
+    const int64_t stop = part.last < start + most ? part.last : start + most;
+    for (int64_t c = 0; c < 2 * channels; ++c) here[c] = 0;
+    for (int64_t p = start; p < stop; ++p) {
+      const float* x = pixel(p);
+      for (int64_t c = 0; c < channels; ++c) here[c] += x[c] - base[c];
+    }
+    const float whole = static_cast<float>(stop - start);
+    for (int64_t c = 0; c < channels; ++c) here[c] /= whole;
+    for (int64_t p = start; p < stop; ++p) {
+      const float* x = pixel(p);
+      for (int64_t c = 0; c < channels; ++c) {
+        const float d = x[c] - base[c] - here[c];
+        apart[c] += d * d;
+      }
+    }
+    const float before = static_cast<float>(start - part.first), share = whole / (before + whole);
+    for (int64_t c = 0; c < channels; ++c) {
+      const float delta = here[c] - mean[c];
+      deviation[c] += apart[c] + delta * delta * (before * share);
+      mean[c] += delta * share;
+    }
+  }
+}
+
+void normalise(const NormPart& part) {
+  const NormShape& shape = *part.shape;
+  const Epilogue& e = shape.epilogue;
+  const Grid &in = shape.in, &out = shape.out;
+  alignas(64) float values[kElements];
+  int64_t y = part.first / shape.pixels_wide, x = part.first % shape.pixels_wide;
+  for (int64_t p = part.first; p < part.last; ++p) {
+    const float* from = part.in + part.image * in.image + y * in.row + x * in.pixel;
+    float* to = part.out + part.image * out.image + y * out.row + x * out.pixel;
+    for (int64_t c = 0; c < in.channels; c += kElements) {
+      const int64_t n = in.channels - c < kElements ? in.channels - c : kElements;
+      int64_t i = 0;
+      for (; i + kWidth <= n; i += kWidth) {
+        store(values + i, (load(from + c + i) - load(part.centre + c + i)) * load(part.scale + c + i));
+      }
+      for (; i < n; ++i) values[i] = (from[c + i] - part.centre[c + i]) * part.scale[c + i];
+      finish(e, operands(e, part.shift, nullptr, part.residual, part.image, y, x, c), values, n,
+             to + c);
+    }
+    if (++x == shape.pixels_wide) x = 0, ++y;
+  }
+}
+
+void rows_kernel(const RowsPart& part) {
+  const RowsShape& shape = *part.shape;
+  const int64_t n = shape.channels;
+  for (int64_t r = part.first; r < part.last; ++r) {
+    const float* x = part.in + r * shape.in_row;
+    float* y = part.out + r * shape.out_row;
+    if (shape.softmax) {
+      float most = x[0];
+      for (int64_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
+      double total = 0;
+      int64_t i = 0;
+      for (; i + kWidth <= n; i += kWidth) {
+        const Vector a = exponential(clamp(load(x + i) - most, -87.0f, 0.0f));
+        store(y + i, a);
+        float sum = 0;
+        for (int k = 0; k < kWidth; ++k) sum += a[k];
+        total += sum;
+      }
+      for (; i < n; ++i) total += y[i] = std::exp(x[i] - most);
+      const float share = static_cast<float>(1 / total);
+      for (i = 0; i < n; ++i) y[i] *= share;
+      continue;
+    }
+    double mean = 0, square = 0;
+    if (shape.centre) {
+      for (int64_t i = 0; i < n; ++i) mean += x[i];
+      mean /= static_cast<double>(n);
+    }
+    for (int64_t i = 0; i < n; ++i) square += (x[i] - mean) * (x[i] - mean);
+    const float centre = static_cast<float>(mean);
+    const float scale =
+        static_cast<float>(1 / std::sqrt(square / static_cast<double>(n) + shape.epsilon));
+    alignas(64) float values[kElements];
+    const Epilogue& e = shape.epilogue;
+    for (int64_t c = 0; c < n; c += kElements) {
+      const int64_t m = n - c < kElements ? n - c : kElements;
+      for (int64_t i = 0; i < m; ++i) values[i] = (x[c + i] - centre) * scale;
+      finish(e, operands(e, part.beta, part.gamma, part.residual, 0, r, 0, c), values, m, y + c);
+    }
+  }
+}
+
+void resample(const ResamplePart& part) {
+  const ResampleShape& shape = *part.shape;
+  const ResampleAxis &rows = shape.rows, &columns = shape.columns;
+  const float* in = part.in + part.image * shape.in_image;
+  float* out = part.out + part.image * shape.out_image + part.y * shape.out_row;
+  for (int64_t x = 0; x < columns.outputs; ++x, out += shape.out_pixel) {
+    for (int64_t c = 0; c < shape.channels; c += kWidth) {
+      const int64_t n = shape.channels - c < kWidth ? shape.channels - c : kWidth;
+      Vector sum = splat(shape.maximum ? -INFINITY : 0.0f);
+      for (int64_t i = 0; i < rows.taps; ++i) {
+        const float weight = rows.weights[part.y * rows.taps + i];
+        if (weight == 0) continue;
+        const float* row = in + rows.at[part.y * rows.taps + i] + c;
+        for (int64_t j = 0; j < columns.taps; ++j) {
+          const float both = weight * columns.weights[x * columns.taps + j];
+          if (both == 0) continue;
+          const float* p = row + columns.at[x * columns.taps + j];
+          const Vector a = n == kWidth ? load(p) : load_some(p, n);
+          if (shape.maximum) {
+            const Vector most = a > sum ? a : sum;
+            sum = a != a ? a : most;
+          } else {
+            sum = multiply_add(a, splat(both), sum);
+          }
+        }
+      }
+      if (n == kWidth) {
+        store(out + c, sum);
+      } else {
+        store_some(out + c, sum, n);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastgan

@@ -1,0 +1,197 @@
+// Convolutions on one thread; included by kernels_code.h.
+//
+// A tile is R pixels by V vectors of lanes, held in registers over all taps and channels. Each pixel
+// and tap has a pointer to its input, so that edges, steps and dilations cost the inner loop nothing.
+#pragma once
+
+#include "kernels_math.h"
+
+namespace fastgan {
+namespace {
+
+constexpr int64_t kMostTaps = 512;
+constexpr int kMostBlock = 2 * kWidth;
+
+// The pixels of a tile: where each reads, and which patch it makes.
+struct TilePixels {
+  int64_t count;
+  int64_t image[kMostRows], in_y[kMostRows], in_x[kMostRows], y[kMostRows], x[kMostRows];
+};
+
+inline void locate(const DensePart& part, int64_t first, TilePixels& found) {
+  const DenseShape& shape = *part.shape;
+  const DensePhase& phase = *part.phase;
+  const int64_t pixels = phase.rows * phase.columns;
+  int64_t image = first / pixels, y = first % pixels / phase.columns, x = first % phase.columns;
+  for (int64_t r = 0; r < found.count; ++r) {
+    found.image[r] = image;
+    found.in_y[r] = y * shape.in_step_y;
+    found.in_x[r] = x * shape.in_step_x;
+    found.y[r] = phase.out_y + y * shape.out_step_y;
+    found.x[r] = phase.out_x + x * shape.out_step_x;
+    if (++x < phase.columns) continue;
+    x = 0;
+    if (++y < phase.rows) continue;
+    y = 0;
+    ++image;
+  }
+}
+
+// The inputs of taps and pixels: [taps][count].
+inline void point(const DensePart& part, const TilePixels& pixels, const float** to) {
+  const DenseShape& shape = *part.shape;
+  const DensePhase& phase = *part.phase;
+  const int64_t count = pixels.count, taps = static_cast<int64_t>(phase.taps.size());
+  const float* image[kMostRows];
+  bool inside = true;
+  for (int64_t r = 0; r < count; ++r) {
+    image[r] = part.in + pixels.image[r] * shape.in.image;
+    inside = inside && pixels.in_y[r] >= shape.rows.first && pixels.in_y[r] < shape.rows.last &&
+             pixels.in_x[r] >= shape.columns.first && pixels.in_x[r] < shape.columns.last;
+  }
+  if (inside) {
+    for (int64_t r = 0; r < count; ++r) {
+      image[r] += pixels.in_y[r] * shape.in.row + pixels.in_x[r] * shape.in.pixel;
+    }
+    for (int64_t t = 0; t < taps; ++t) {
+      for (int64_t r = 0; r < count; ++r) to[t * count + r] = image[r] + phase.offsets[t];
+    }
+    return;
+  }
+  const int64_t* rows = shape.rows.at.data() + shape.rows.before;
+  const int64_t* columns = shape.columns.at.data() + shape.columns.before;
+  for (int64_t t = 0; t < taps; ++t) {
+    const auto [dy, dx] = phase.taps[t];
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t y = rows[pixels.in_y[r] + dy], x = columns[pixels.in_x[r] + dx];
+      to[t * count + r] = (y | x) < 0 ? shape.zeros.data() : image[r] + y + x;
+    }
+  }
+}
+
+// values [R][V * kWidth] = the products of all taps, summed.
+template <int R, int V>
+FASTGAN_NOINLINE void multiply(const float* const* in, int64_t taps, int64_t channels,
+                               const float* weights, float* values) {
+  Vector sums[R][V] = {};
+  for (int64_t t = 0; t < taps; ++t, in += R) {
+    const float* x[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) x[r] = in[r];
+    for (int64_t c = 0; c < channels; ++c, weights += V * kWidth) {
+      Vector w[V];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) w[v] = load(weights + v * kWidth);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const Vector a = splat(x[r][c]);
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) sums[r][v] = multiply_add(a, w[v], sums[r][v]);
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) store(values + (r * V + v) * kWidth, sums[r][v]);
+  }
+}
+
+using Multiply = void (*)(const float* const*, int64_t, int64_t, const float*, float*);
+
+template <int V, int... R>
+constexpr Multiply multiply_of(int64_t rows, std::integer_sequence<int, R...>) {
+  constexpr Multiply all[] = {multiply<R + 1, V>...};
+  return all[rows - 1];
+}
+
+inline Multiply multiply_of(int64_t rows, int64_t vectors) {
+  constexpr auto all = std::make_integer_sequence<int, kMostRows>();
+  return vectors == 1 ? multiply_of<1>(rows, all) : multiply_of<2>(rows, all);
+}
+
+// Stores lanes from `lane` on of the patches of a tile.
+inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane, int64_t block,
+                  const float* values) {
+  const DenseShape& shape = *part.shape;
+  const Grid& out = shape.out;
+  const Epilogue& e = shape.epilogue;
+  const int64_t lanes = shape.lanes(), row = shape.patch_width * out.channels;
+  const int64_t last = lanes < lane + block ? lanes : lane + block;
+  for (int64_t r = 0; r < pixels.count; ++r, values += block) {
+    const int64_t image = pixels.image[r];
+    float* const to = part.out + image * out.image;
+    for (int64_t at = lane; at < last;) {  // what of an output pixel is in this block at a time
+      const int64_t y = pixels.y[r] + at / row, within = at % row;
+      const int64_t x = pixels.x[r] + within / out.channels, c = within % out.channels;
+      const int64_t left = out.channels - c, run = left < last - at ? left : last - at;
+      if (part.phase->whole || (y >= 0 && y < out.height && x >= 0 && x < out.width)) {
+        Operands with = operands(e, nullptr, part.scale, part.residual, image, y, x, c);
+        if (shape.bias != nullptr) with.bias = shape.bias + at;
+        finish(e, with, values + (at - lane), run, to + y * out.row + x * out.pixel + c);
+      }
+      at += run;
+    }
+  }
+}
+
+void dense(const DensePart& part) {
+  const DenseShape& shape = *part.shape;
+  const DensePhase& phase = *part.phase;
+  const int64_t pixels = part.images * phase.rows * phase.columns;
+  const int64_t tiles = (pixels + kMostRows - 1) / kMostRows, block = shape.vectors * kWidth;
+  const int64_t taps = static_cast<int64_t>(phase.taps.size()), channels = shape.in.channels;
+  const float* in[kMostTaps * kMostRows];
+  alignas(64) float values[kMostRows * kMostBlock];
+  TilePixels located;
+  for (int64_t t = part.first_tile; t < part.last_tile; ++t) {
+    // Tiles as even as can be: one pixel alone takes as long as several.
+    const int64_t first = t * pixels / tiles;
+    located.count = (t + 1) * pixels / tiles - first;
+    locate(part, first, located);
+    point(part, located, in);
+    const Multiply multiply = multiply_of(located.count, shape.vectors);
+    for (int64_t b = part.first_block; b < part.last_block; ++b) {
+      multiply(in, taps, channels, part.weights + b * taps * channels * block, values);
+      write(part, located, b * block, block, values);
+    }
+  }
+}
+
+void depthwise(const DepthwisePart& part) {
+  const DepthwiseShape& shape = *part.shape;
+  const Grid& out = shape.out;
+  const int64_t taps = static_cast<int64_t>(shape.taps.size()), channels = out.channels;
+  const int64_t* rows = shape.rows.at.data() + shape.rows.before + part.y * shape.step_y;
+  const int64_t* columns = shape.columns.at.data() + shape.columns.before;
+  const float* image = part.in + part.image * shape.in.image;
+  const float* in[kMostTaps];
+  alignas(64) float values[kWidth];
+  for (int64_t x = 0; x < out.width; ++x, columns += shape.step_x) {
+    for (int64_t t = 0; t < taps; ++t) {
+      const int64_t dy = rows[shape.taps[t].first], dx = columns[shape.taps[t].second];
+      in[t] = (dy | dx) < 0 ? shape.zeros.data() : image + dy + dx;
+    }
+    float* to = part.out + part.image * out.image + part.y * out.row + x * out.pixel;
+    for (int64_t c = 0; c < channels; c += kWidth) {
+      const int64_t n = channels - c < kWidth ? channels - c : kWidth;
+      Vector sum{};
+      const float* weights = shape.weights + c;
+      if (n == kWidth) {
+        for (int64_t t = 0; t < taps; ++t, weights += channels) {
+          sum = multiply_add(load(in[t] + c), load(weights), sum);
+        }
+      } else {
+        for (int64_t t = 0; t < taps; ++t, weights += channels) {
+          sum = multiply_add(load_some(in[t] + c, n), load_some(weights, n), sum);
+        }
+      }
+      store(values, sum);
+      finish(shape.epilogue,
+             operands(shape.epilogue, shape.bias, part.scale, part.residual, part.image, part.y, x,
+                      c),
+             values, n, to + c);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastgan

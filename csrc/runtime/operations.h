@@ -1,0 +1,144 @@
+// The operations of a graph: where their tensors lie, and how their work divides. See kernels.h.
+#pragma once
+
+#include <vector>
+
+#include "kernels.h"
+#include "operation.h"
+
+namespace fastgan {
+
+// The tensors of an epilogue.
+struct Beside {
+  Place residual, scale;
+};
+
+class Dense : public Operation {
+ public:
+  // Finishes `shape`: its reaches, zeros and offsets. weights: where the phases' are not given.
+  Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights, int64_t weights_image);
+  int64_t items(int64_t) const override { return items_; }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  // How the items of a phase divide: by blocks of lanes, then by tiles, of each unit.
+  struct Split {
+    int64_t blocks, tiles, blocks_each, tiles_each, first_item;
+  };
+  DenseShape shape_;
+  Place in_, out_;
+  Beside beside_;
+  Place weights_;
+  int64_t weights_image_, units_, items_ = 0;  // units: images with weights of their own, or 1
+  int64_t room_ = 0;                           // floats that a Winograd item takes
+  std::vector<Split> splits_;
+};
+
+class Depthwise : public Operation {
+ public:
+  Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside);
+  int64_t items(int64_t) const override;
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  DepthwiseShape shape_;
+  Place in_, out_;
+  Beside beside_;
+  int64_t rows_each_;
+};
+
+// Any function of elements; with one load alone a copy between any strides.
+class Pointwise : public Operation {
+ public:
+  // strides: of the output and of each tensor, by the dimensions of `sizes`.
+  Pointwise(std::vector<int64_t> sizes, std::vector<std::vector<int64_t>> strides,
+            std::vector<PointwiseStep> steps, Place out, std::vector<Place> tensors);
+  int64_t items(int64_t) const override { return divide_up(size_, kEach); }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  static constexpr int64_t kEach = 1 << 14;
+  PointwiseShape shape_;
+  int64_t size_;
+  Place out_;
+  std::vector<Place> tensors_;
+};
+
+// Runs of elements from wherever a table says; -1 stands for the value `fill`.
+class Gather : public Operation {
+ public:
+  Gather(int64_t run, std::vector<int64_t> from, std::vector<int64_t> to, float fill, Place in,
+         Place out)
+      : run_(run), from_(std::move(from)), to_(std::move(to)), fill_(fill), in_(in), out_(out) {}
+  int64_t items(int64_t) const override;
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  int64_t each() const;
+  int64_t run_;
+  std::vector<int64_t> from_, to_;
+  float fill_;
+  Place in_, out_;
+};
+
+// Three stages: statistics of chunks of pixels, channel by channel; their merger; the application.
+class Norm : public Operation {
+ public:
+  Norm(NormShape shape, Place in, Place out, Place gamma, Place beta, Place residual);
+  int64_t stages() const override { return 3; }
+  int64_t items(int64_t stage) const override;
+  int64_t scratch() const override;
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  void merge(const Memory& memory, int64_t image) const;
+  // Within the scratch: chunk by chunk, then image by image.
+  float* chunk(const Memory& memory, int64_t item) const;
+  float* image(const Memory& memory, int64_t image) const;
+
+  NormShape shape_;
+  Place in_, out_, gamma_, beta_, residual_;
+  int64_t per_chunk_, chunks_;
+};
+
+class Rows : public Operation {
+ public:
+  Rows(RowsShape shape, Place in, Place out, Place gamma, Place beta, Place residual);
+  int64_t items(int64_t) const override { return divide_up(shape_.count, each_); }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  RowsShape shape_;
+  Place in_, out_, gamma_, beta_, residual_;
+  int64_t each_;
+};
+
+class Resample : public Operation {
+ public:
+  Resample(ResampleShape shape, Place in, Place out);
+  int64_t items(int64_t) const override;
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  ResampleShape shape_;
+  Place in_, out_;
+  int64_t rows_each_;
+};
+
+// Reads weights that another operation made, as Dense takes them: [blocks][rows][lanes of a block].
+class PackWeights : public Operation {
+ public:
+  // Matrices [count][rows][columns] with any strides.
+  PackWeights(int64_t count, int64_t rows, int64_t columns, std::vector<int64_t> strides,
+              int64_t lanes, Place in, Place out);
+  int64_t items(int64_t) const override { return count_ * blocks_; }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  int64_t count_, rows_, columns_;
+  std::vector<int64_t> strides_;
+  int64_t lanes_, blocks_;
+  Place in_, out_;
+};
+
+}  // namespace fastgan

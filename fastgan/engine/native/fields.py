@@ -1,0 +1,285 @@
+"""What is no product as native operations: norms, elementwise steps, views and moves."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.engine.native.lowering import Lowering, grid, place, reference, unsupported
+from fastgan.engine.native.tensors import View, channels_last, new, plain
+from fastgan.plan import Step
+
+#: Elements of a tensor that is moved by a table.
+_MOST_MOVED = 1 << 22
+
+
+def pointwise(low: Lowering, step: Step) -> None:
+    """fastgan.Pointwise."""
+    program = [
+        (
+            each.operation,
+            each.number,
+            each.tensor,
+            each.kept,
+            each.keep,
+        )
+        for each in step.attributes["program"]
+    ]
+    low.pointwise(program, [low.read(name) for name in step.inputs], low.write(step.outputs[0]))
+
+
+def normalise(low: Lowering, step: Step) -> None:
+    """fastgan.Normalise: see plan/rewrite/rules/normalise.py for its attributes."""
+    n, given = low.native, step.attributes
+    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    gamma, beta, residual = (low.input(step, i) for i in (1, 2, 3))
+    if given["over"] == "space":
+        x = low.images(x)
+        if len(y.shape) < 3:
+            raise unsupported(step, "a norm over the space of rows")
+        rows = [None if p is None else _per_image(low, p, y.shape[1]) for p in (gamma, beta)]
+        epilogue, residual, _ = low.epilogue(step, y, residual)
+
+        def make() -> Any:
+            return n.Norm(
+                images=y.shape[0],
+                groups=given["groups"],
+                input=grid(x),
+                output=grid(y),
+                centre=bool(given["centre"]),
+                epsilon=given["epsilon"],
+                gamma_image=0 if rows[0] is None else rows[0].strides[0],
+                beta_image=0 if rows[1] is None else rows[1].strides[0],
+                epilogue=epilogue,
+                x=x.place,
+                y=y.place,
+                gamma=place(rows[0]),
+                beta=place(rows[1]),
+                residual=place(residual),
+            )
+
+        low.add(make, x, y, *rows, residual)
+        return
+    last = given["over"] == "last"
+    vectors = [None if p is None else _vector(low, step, p) for p in (gamma, beta)]
+    _rows(low, step, x, y, vectors[0], vectors[1], residual, last=last)
+
+
+def softmax(low: Lowering, step: Step) -> None:
+    """Softmax over the last axis or, from opset 13 on, over another."""
+    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    axis = step.attributes.get("axis", -1 if low.opset >= 13 else 1) % len(x.shape)
+    if low.opset < 13 and axis != len(x.shape) - 1:
+        raise unsupported(step, "a softmax of several axes")
+    if axis != len(x.shape) - 1:
+        moved = x.of(x.meta.movedim(axis, -1))
+        target = y.of(y.meta.movedim(axis, -1))
+        _rows(low, step, moved, target, None, None, None, last=True, softmax=True)
+    else:
+        _rows(low, step, x, y, None, None, None, last=True, softmax=True)
+
+
+def _rows(
+    low: Lowering,
+    step: Step,
+    x: View,
+    y: View,
+    gamma: View | None,
+    beta: View | None,
+    residual: View | None,
+    *,
+    last: bool,
+    softmax: bool = False,
+) -> None:
+    """Rows along the last axis, or along the channels."""
+    n, given = low.native, step.attributes
+
+    def flat(view: View) -> View | None:
+        """[rows, channels] with the channels side by side, where a view can say so."""
+        meta = view.meta if last else view.meta.movedim(1, -1)
+        if meta.shape[-1] > 1 and meta.stride(-1) != 1:
+            return None
+        try:
+            return view.of(meta.view(-1, meta.shape[-1]))
+        except RuntimeError:
+            return None
+
+    def dense(shape: tuple[int, ...]) -> View:
+        return new(plain(shape) if last else channels_last(shape))
+
+    rows = flat(x)
+    if rows is None:
+        made = dense(x.shape)
+        low.copy(x, made)
+        rows = flat(made)
+    target = flat(y)
+    written = y
+    if target is None:
+        written = dense(y.shape)
+        target = flat(written)
+    beside = None
+    if residual is not None:
+        beside = flat(residual) if residual.shape == y.shape else None
+        if beside is None:
+            made = dense(y.shape)
+            low.copy(residual, made)
+            beside = flat(made)
+    assert rows is not None
+    assert target is not None
+    source, sink = rows, target
+    epilogue, beside, _ = low.epilogue(step, sink, beside)
+
+    def make() -> Any:
+        return n.Rows(
+            count=source.shape[0],
+            channels=source.shape[1],
+            in_row=source.strides[0],
+            out_row=sink.strides[0],
+            softmax=softmax,
+            centre=bool(given.get("centre", False)),
+            epsilon=given.get("epsilon", 0.0),
+            epilogue=_by_row(low, step, beside) if beside is not None else epilogue,
+            x=source.place,
+            y=sink.place,
+            gamma=place(gamma),
+            beta=place(beta),
+            residual=place(beside),
+        )
+
+    low.add(make, source, sink, gamma, beta, beside)
+    if written is not y:
+        low.copy(written, y)
+
+
+def _by_row(low: Lowering, step: Step, residual: View) -> Any:
+    """The epilogue of rows: their residual goes from row to row."""
+    return low.native.Epilogue(
+        curve=low.native.Curve.__members__[step.epilogue.activation],
+        parameter=step.epilogue.slope,
+        slopes=0,
+        scale_image=0,
+        residual=[0, residual.strides[0], 0, 1],
+    )
+
+
+def _per_image(low: Lowering, parameter: View, channels: int) -> View:
+    """[C] or [N, C] as [1 or N, C] with channels side by side."""
+    return low.rows(parameter.of(parameter.meta.reshape(-1, channels)))
+
+
+def _vector(low: Lowering, step: Step, parameter: View) -> View:
+    if math.prod(parameter.shape) != parameter.shape[-1]:
+        raise unsupported(step, "a norm of rows with factors of each sample")
+    return low.rows(parameter)
+
+
+def concat(low: Lowering, step: Step) -> None:
+    """What of it was not written in place."""
+    y = low.write(step.outputs[0])
+    axis = step.attributes.get("axis", 1) % len(y.shape)
+    first = 0
+    for name in step.inputs:
+        x = low.read(name)
+        size = x.shape[axis]
+        part = y.narrow(axis, first, size)
+        in_place = (
+            x.root is y.root
+            and x.meta.storage_offset() == part.meta.storage_offset()
+            and x.strides == part.strides
+        )
+        if not in_place:
+            low.copy(x, part)
+        first += size
+
+
+def strided(low: Lowering, step: Step) -> None:
+    """What is another view, or the elements in the same order."""
+    function, given = reference(step, low.plan, low.opset)
+    x = low.read(step.inputs[0])
+    made = function(x.meta, *given[1:])
+    parts = made if isinstance(made, tuple) else (made,)
+    if not all(_shares(part, x.meta) for part in parts):
+        if math.prod(x.shape) != math.prod(parts[0].shape):
+            moved(low, step)
+            return
+        x = low.rows(x)
+        made = function(x.meta, *given[1:])
+        parts = made if isinstance(made, tuple) else (made,)
+        if not all(_shares(part, x.meta) for part in parts):
+            raise unsupported(step, "a view that is none")
+    for name, part in zip(step.outputs, parts, strict=False):
+        low.name(name, x.of(part))
+
+
+def _shares(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+
+
+def moved(low: Lowering, step: Step) -> None:
+    """Elements put elsewhere, whatever the operator: it says where from, asked about indices."""
+    n = low.native
+    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    size = math.prod(x.shape)
+    if max(size, math.prod(y.shape)) > _MOST_MOVED:
+        raise unsupported(step, f"{size} elements to be moved")
+    function, given = reference(step, low.plan, low.opset)
+    numbers = torch.arange(1, size + 1, dtype=torch.float64).reshape(x.shape)
+    sources = function(numbers, *given[1:])
+    other = function(torch.zeros_like(numbers), *given[1:])
+    sources, other = sources.expand(y.shape), other.expand(y.shape)
+    fill = float(other.flatten()[0])
+    new_ones = other != 0
+    if bool((other != fill).any() & new_ones.any()) and bool(new_ones.any()):
+        raise unsupported(step, "several values beside the elements")
+    sources = torch.where(new_ones, torch.zeros_like(sources), sources).long() - 1
+    own = _offsets(x.meta).flatten()
+    found = torch.where(sources < 0, -1, own[sources.clamp(min=0)])
+    axes = sorted(range(y.meta.dim()), key=lambda i: -y.meta.stride()[i])
+    source = found.permute(axes).flatten()
+    target = _offsets(y.meta).permute(axes).flatten()
+    run = _run(source, target)
+    low_source, low_target = source[::run].tolist(), target[::run].tolist()
+    fill = fill if fill == fill else math.nan
+
+    def make() -> Any:
+        return n.Gather(
+            run=run,
+            source=low_source,
+            target=low_target,
+            fill=fill,
+            x=x.of(_from_start(x.meta)).place,
+            y=y.of(_from_start(y.meta)).place,
+        )
+
+    low.add(make, x, y)
+
+
+def _from_start(meta: Tensor) -> Tensor:
+    return meta.as_strided((1,), (1,), int(meta.storage_offset()))
+
+
+def _offsets(meta: Tensor) -> Tensor:
+    """Where each element lies, from the first one on."""
+    found = torch.zeros((), dtype=torch.int64)
+    for size, stride in zip(meta.shape, meta.stride(), strict=True):
+        found = found.unsqueeze(-1) + torch.arange(size) * stride
+    return found
+
+
+def _run(source: Tensor, target: Tensor) -> int:
+    """How many elements lie side by side in both, wherever one looks."""
+    count = len(source)
+    run = 1
+    for size in (2048, 1024, 512, 256, 128, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2):
+        if count % size:
+            continue
+        steps = torch.arange(size)
+        s, t = source.view(-1, size), target.view(-1, size)
+        regular = (s == s[:, :1] + steps) | ((s == -1).all(1, keepdim=True))
+        if bool(regular.all()) and bool((t == t[:, :1] + steps).all()):
+            run = size
+            break
+    return run

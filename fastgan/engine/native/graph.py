@@ -1,0 +1,298 @@
+"""A plan as native calls, in fp32 on a CPU: csrc/runtime. Most often it is a single one.
+
+A library's call costs 20 to 50 microseconds, each with a barrier of threads that spin on the cores
+that others need; a plan of a hundred small steps is nothing but that. Here a step costs what it
+computes. A step that the native code lacks is torch's, between two calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fastgan.engine.base import Executable
+from fastgan.engine.faults import faults_of
+from fastgan.engine.launches import Launches
+from fastgan.engine.library.executor import BoundStep, PlanExecutable
+from fastgan.engine.native import fields, layers, sampling
+from fastgan.engine.native.lowering import Lowering, unsupported
+from fastgan.engine.native.tensors import ALIGNMENT, Root, View, is_dense
+from fastgan.errors import UnsupportedError
+from fastgan.host import processor
+from fastgan.images.format import ImageFormat, as_asked
+from fastgan.ops.registry import names
+from fastgan.plan import Plan, Step
+from fastgan.plan.lower import with_releases
+from fastgan.plan.merge import merge
+
+try:
+    from fastgan import _native
+except ImportError:
+    _native = None
+
+#: What `Step.kernel` says of these steps, and the operator of several as one.
+KERNEL, OPERATOR = "native", "fastgan.Native"
+
+#: A call of fewer steps between those of the library is not worth it.
+_FEWEST = 3
+
+#: What knows each operator.
+_TABLE: dict[str, Callable[[Lowering, Step], None]] = {
+    "fastgan.Linear": layers.product,
+    "fastgan.Conv": layers.product,
+    "fastgan.ConvTranspose": layers.product,
+    "fastgan.Normalise": fields.normalise,
+    "fastgan.Pointwise": fields.pointwise,
+    "MatMul": layers.matrices,
+    "Softmax": fields.softmax,
+    "Concat": fields.concat,
+    "Resize": sampling.resized,
+    "Upsample": sampling.resized,
+    "Pad": sampling.resized,
+    "AveragePool": sampling.resized,
+    "MaxPool": sampling.max_pool,
+    "GlobalAveragePool": sampling.mean,
+    "ReduceMean": sampling.mean,
+    **dict.fromkeys(("Tile", "DepthToSpace", "SpaceToDepth", "Trilu"), fields.moved),
+    **dict.fromkeys(names("strided"), fields.strided),
+}
+
+
+class NativeCall:
+    """Steps as one call: `call(*inputs)` is a tuple of outputs, each memory of its own.
+
+    Args:
+        low: has lowered the steps.
+        outputs: names of the buffers that others read.
+    """
+
+    def __init__(self, low: Lowering, outputs: Sequence[str]) -> None:
+        self.inputs, self.outputs = tuple(low.inputs), tuple(outputs)
+        metas = [low.read(name).meta for name in self.inputs]
+        self._formats = [
+            torch.contiguous_format if meta.is_contiguous() else torch.channels_last
+            for meta in metas
+        ]
+        self._made = [
+            _output(low, name, slot) for slot, name in enumerate(outputs, 1 + len(self.inputs))
+        ]
+        arena = _placed(low)
+        # What the operations point to.
+        self._kept = (low.kept, [view.root.constant for p in low.planned for view in p.views])
+        self._graph = _native.runtime.Graph([each.make() for each in low.planned], arena)
+        ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
+        self._ranges = list(zip([0, *ends], ends, strict=False))
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        tensors, made, kept = self._tensors(inputs)
+        self._graph.run(tensors, torch.get_num_threads())
+        del kept
+        return made
+
+    def step_by_step(
+        self, around: Callable[[int], AbstractContextManager[None]], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The same, with each step inside `around(its index)`."""
+        tensors, made, kept = self._tensors(inputs)
+        arena = torch.empty(self._graph.floats + ALIGNMENT)
+        address = -(-arena.data_ptr() // 64) * 64
+        threads = torch.get_num_threads()
+        for index, (first, last) in enumerate(self._ranges):
+            with around(index):
+                self._graph.run_some(address, tensors, first, last, threads)
+        del kept
+        return made
+
+    def _tensors(
+        self, inputs: Sequence[Tensor]
+    ) -> tuple[list[int], tuple[Tensor, ...], list[Tensor]]:
+        """The addresses of inputs and outputs, the outputs, and the inputs as they are read."""
+        given = [
+            x.to(torch.float32).contiguous(memory_format=layout)
+            for x, layout in zip(inputs, self._formats, strict=True)
+        ]
+        made = tuple(torch.empty_strided(meta.shape, meta.stride()) for meta in self._made)
+        return [x.data_ptr() for x in (*given, *made)], made, given
+
+
+class GraphExecutable:
+    """A plan that is one native call.
+
+    Args:
+        plan: what to run, its steps' kernels named.
+        call: all of it.
+        other: makes the executable that names a step which makes a NaN or Inf.
+    """
+
+    def __init__(self, plan: Plan, call: NativeCall, other: Callable[[], Executable]) -> None:
+        self.plan, self._native, self._other = plan, call, other
+        self._launches = Launches(self.plan, torch.device("cpu"))
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Executable`."""
+        given = [inputs[name] for name in self._native.inputs]
+        with faults_of((f"all {len(self.plan.steps)} steps",)):
+            if self._launches:
+                made = self._native.step_by_step(self._launches.step, *given)
+            else:
+                made = self._native(*given)
+        return dict(zip(self.plan.outputs, made, strict=True))
+
+    def images(
+        self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Executable.images`."""
+        return as_asked(self(inputs)[image.name], image), None
+
+    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
+        """See `Executable.first_nonfinite`."""
+        return self._other().first_nonfinite(inputs)
+
+
+class MixedExecutable(PlanExecutable):
+    """Native calls with steps of the library between.
+
+    Args:
+        plan: its steps are calls and the library's.
+        steps: bound in order.
+        other: makes the executable that names a step which makes a NaN or Inf.
+    """
+
+    def __init__(
+        self, plan: Plan, steps: Sequence[BoundStep], other: Callable[[], Executable]
+    ) -> None:
+        super().__init__(plan, steps, torch.device("cpu"), torch.float32)
+        self._other = other
+
+    def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
+        """See `Executable.first_nonfinite`."""
+        return self._other().first_nonfinite(inputs)
+
+
+def executable(
+    plan: Plan,
+    opset: int,
+    bind: Callable[[Plan, int], BoundStep],
+    other: Callable[[], Executable],
+) -> Executable | None:
+    """What runs a plan natively as far as that goes, or None where it is not worth it.
+
+    Args:
+        plan: in fp32.
+        opset: of its model.
+        bind: a step of a plan on the library.
+        other: makes the executable that has all steps on the library.
+    """
+    if not hasattr(_native, "runtime"):
+        return None
+    if _native.runtime.path()[0] == "portable" and processor.cap() is None:
+        return None  # right, but not measured beside the libraries of such a CPU
+    plan = merge(plan)
+    parts = _parts(plan, opset)
+    if all(isinstance(part, Step) for part in parts):
+        return None
+    if len(parts) == 1 and isinstance(parts[0], tuple):
+        steps = tuple(replace(step, kernel=KERNEL) for step in plan.steps)
+        return GraphExecutable(replace(plan, steps=steps), parts[0][1], other)
+    calls = {}
+    made: list[Step] = []
+    for part in parts:
+        if isinstance(part, Step):
+            made.append(part)
+        else:
+            calls[len(made)] = part[1]
+            made.append(_as_step(*part))
+    steps = tuple(with_releases(made, set(plan.outputs), dict(plan.buffers)))
+    plan = replace(plan, steps=steps)
+    bound = [
+        BoundStep(step, calls[i], calls[i].inputs) if i in calls else bind(plan, i)
+        for i, step in enumerate(steps)
+    ]
+    return MixedExecutable(plan, bound, other)
+
+
+def _parts(plan: Plan, opset: int) -> list[Step | tuple[list[Step], NativeCall]]:
+    """The steps in order: those of a call together, the library's with the reason why."""
+    parts: list[Step | tuple[list[Step], NativeCall]] = []
+    low = Lowering(plan, opset)
+    taken: list[Step] = []
+    for index, step in enumerate(plan.steps):
+        try:
+            lower = _TABLE.get(step.op)
+            if lower is None:
+                raise unsupported(step, f"operator {step.op}")
+            low.lower(step, lower)
+            taken.append(step)
+        except UnsupportedError as error:
+            parts += _call(plan, low, taken, index)
+            parts.append(replace(step, note=f"no native code for {error.found}"))
+            low, taken = Lowering(plan, opset), []
+    return parts + _call(plan, low, taken, len(plan.steps))
+
+
+def _call(
+    plan: Plan, low: Lowering, steps: list[Step], stop: int
+) -> list[Step | tuple[list[Step], NativeCall]]:
+    """Steps before `stop` as one call, or as they are where they are few."""
+    if len(steps) < _FEWEST and len(steps) < len(plan.steps):
+        return [replace(step, note="alone among the library's steps") for step in steps]
+    read = {name for step in plan.steps[stop:] for name in step.inputs}.union(plan.outputs)
+    outputs = [name for step in steps for name in step.outputs if name in read]
+    if stop == len(plan.steps):  # in the plan's order, those that are its inputs too
+        made = {*outputs, *(plan.inputs if len(steps) == len(plan.steps) else ())}
+        outputs = [name for name in plan.outputs if name in made]
+    return [(steps, NativeCall(low, outputs))]
+
+
+def _as_step(steps: list[Step], call: NativeCall) -> Step:
+    """A call as a step of a plan."""
+    return Step(
+        op=OPERATOR,
+        inputs=call.inputs,
+        outputs=call.outputs,
+        origin=tuple(dict.fromkeys(name for step in steps for name in step.origin)),
+        flops=sum(step.flops for step in steps),
+        bytes=sum(step.bytes for step in steps),
+        kernel=KERNEL,
+        note=f"{len(steps)} steps",
+    )
+
+
+def _output(low: Lowering, name: str, slot: int) -> Tensor:
+    """Give an output of the plan a tensor of the caller's: as it lies, or else a copy."""
+    view = low.read(name)
+    root = view.root
+    if root.slot != 0 or root.constant is not None or not view.whole:
+        made = View(Root(view.meta.numel()), torch.empty_like(view.meta))
+        if not is_dense(made.meta):
+            made = View(made.root, torch.empty(view.shape, device="meta"))
+        low.copy(view, made)
+        view, root = made, made.root
+    root.slot = slot
+    return view.meta
+
+
+def _placed(low: Lowering) -> int:
+    """Place the roots of the arena, largest first, each where none lies that lives meanwhile.
+
+    As engine/triton/arena.py does.
+    """
+    roots = {view.root: None for each in low.planned for view in each.views}
+    placed: list[Root] = []
+    for root in sorted(roots, key=lambda r: (-r.size, r.first)):
+        if root.slot != 0 or root.constant is not None:
+            continue
+        offset = 0
+        for other in sorted(placed, key=lambda r: r.offset):
+            if other.last < root.first or root.last < other.first:
+                continue
+            if offset + root.size <= other.offset:
+                break
+            offset = max(offset, -(-(other.offset + other.size) // ALIGNMENT) * ALIGNMENT)
+        root.offset = offset
+        placed.append(root)
+    return max((root.offset + root.size for root in placed), default=0)

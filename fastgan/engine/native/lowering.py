@@ -1,0 +1,305 @@
+"""A plan's steps as operations of csrc/runtime: what each reads, where it writes, in what layout.
+
+Every operation takes tensors by their strides; those that need channels side by side get a copy
+where they are not. Parts of a concatenation are written in place, and what only names the same
+numbers otherwise (`Op.strided`) is no operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import ops
+from fastgan.engine.faults import FAULTS
+from fastgan.engine.native.tensors import (
+    NOTHING,
+    Root,
+    View,
+    channels_last,
+    constant,
+    new,
+    plain,
+)
+from fastgan.errors import UnsupportedError
+from fastgan.plan import Plan, Step
+from fastgan.plan.activations import TABLE
+
+try:
+    from fastgan import _native
+except ImportError:
+    _native = None
+
+#: Makes an operation once every tensor has its place.
+Make = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An operation to be made, and what it reads and writes."""
+
+    make: Make
+    views: tuple[View, ...]
+
+
+class Lowering:
+    """Turns steps into operations, one after another.
+
+    Args:
+        plan: in fp32, its elementwise steps merged (`fastgan.plan.merge`).
+        opset: of the model that it was made of.
+    """
+
+    def __init__(self, plan: Plan, opset: int) -> None:
+        self.plan, self.opset = plan, opset
+        self.native = _native.runtime
+        self.width: int = self.native.path()[1]
+        self.planned: list[Planned] = []
+        self.views: dict[str, View] = {}
+        self.inputs: list[str] = []  # buffers that other steps make, in the order of their slots
+        self.kept: list[Tensor] = []  # what operations point to
+        self.ends: list[int] = []  # how many operations there are behind each step
+        self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
+        self._targets: dict[str, tuple[str, int, int]] = {}
+        self._sequences = any(
+            step.op.startswith("fastgan.Conv") and len(plan.buffers[step.outputs[0]].shape) == 3
+            for step in plan.steps
+        )
+        self._plan_concatenations()
+
+    def lower(self, step: Step, lower: Callable[[Lowering, Step], None]) -> None:
+        """Add a step's operations; `lower` is what knows its operator.
+
+        Raises:
+            UnsupportedError: there is no native code for it; nothing is added.
+        """
+        count, views = len(self.planned), dict(self.views)
+        try:
+            for name in step.outputs:
+                if self.plan.buffers[name].dtype != torch.float32:
+                    raise unsupported(step, f"numbers of {self.plan.buffers[name].dtype}")
+            lower(self, step)
+        except FAULTS as error:  # the library will say what it is about, if it can't either
+            del self.planned[count:]
+            self.views = views
+            if isinstance(error, UnsupportedError):
+                raise unsupported(step, error.found) from error
+            raise unsupported(step, f"{type(error).__name__}: {error}") from error
+        self.ends.append(len(self.planned))
+
+    def add(self, make: Make, *views: View | None) -> None:
+        """An operation, and the tensors that it reads and writes."""
+        given = tuple(view for view in views if view is not None)
+        for view in given:
+            view.root.used(len(self.planned))
+        self.planned.append(Planned(make, given))
+
+    # What steps read.
+
+    def read(self, name: str) -> View:
+        """A buffer, or a weight as a constant."""
+        if name in self.plan.buffers and name not in self.views:
+            buffer = self.plan.buffers[name]
+            if buffer.dtype != torch.float32:
+                raise UnsupportedError(name, f"numbers of {buffer.dtype}", "float32")
+            if name not in self.inputs:
+                self.inputs.append(name)
+            # Images of other steps lie channels last, the caller's do not.
+            last = name not in self.plan.inputs and len(buffer.shape) == 4
+            meta = channels_last(buffer.shape) if last else plain(buffer.shape)
+            slot = 1 + self.inputs.index(name)
+            self.views[name] = View(Root(meta.numel(), slot=slot), meta)
+        elif name not in self.views:
+            weight = self.plan.weights[name]
+            if not weight.is_floating_point():
+                raise UnsupportedError(f"weight {name!r}", str(weight.dtype), "a float")
+            self.views[name] = constant(weight)
+        return self.views[name]
+
+    def images(self, view: View) -> View:
+        """[N, C, *sizes] with the channels of a pixel side by side."""
+        if len(view.shape) > 4:
+            raise UnsupportedError("a tensor", f"{len(view.shape)} axes", "at most 4")
+        beside = view.shape[1] == 1 or view.meta.stride(1) == 1
+        return view if beside else self._copy(view, True)
+
+    def rows(self, view: View) -> View:
+        """Row by row."""
+        return view if view.meta.is_contiguous() else self._copy(view, False)
+
+    def _copy(self, view: View, last: bool) -> View:
+        key = (id(view), last)
+        if key not in self._copies:
+            made = new(channels_last(view.shape) if last else plain(view.shape))
+            self.copy(view, made)
+            self._copies[key] = (made, view)  # the view too: its id is the key
+        return self._copies[key][0]
+
+    # Where they write.
+
+    def _plan_concatenations(self) -> None:
+        """Have the parts of concatenations written in place, those that are no one else's."""
+        made = {name: step for step in self.plan.steps for name in step.outputs}
+        for step in self.plan.steps:
+            if step.op != "Concat" or step.outputs[0] in self.plan.inputs:
+                continue
+            out = self.plan.buffers[step.outputs[0]]
+            axis = step.attributes.get("axis", 1) % len(out.shape)
+            first = 0
+            for name in step.inputs:
+                buffer = self.plan.buffers.get(name)
+                size = (self.plan.weights[name] if buffer is None else buffer).shape[axis]
+                if name in made and name not in self._targets and name not in self.plan.outputs:
+                    self._targets[name] = (step.outputs[0], axis, first)
+                first += size
+
+    def write(self, name: str) -> View:
+        """Where a buffer is to be written: [N, C, *sizes] with channels side by side, or rows."""
+        if name in self.views:
+            return self.views[name]
+        shape = self.plan.buffers[name].shape
+        if name in self._targets:
+            outer, axis, first = self._targets[name]
+            view = self.write(outer).narrow(axis, first, shape[axis])
+        else:
+            by_pixel = len(shape) > 3 or (len(shape) == 3 and self._sequences)
+            view = new(channels_last(shape) if by_pixel else plain(shape))
+        self.views[name] = view
+        return view
+
+    def name(self, name: str, view: View) -> None:
+        """A buffer that is another view of what is there, or a copy where it has a place."""
+        if name in self._targets:
+            self.copy(view, self.write(name))
+        else:
+            self.views[name] = view
+
+    def copy(self, x: View, y: View) -> None:
+        """x into y, of one shape."""
+        self.pointwise([("load", 0.0, 0, -1, -1)], [x], y)
+
+    def pointwise(
+        self, program: Sequence[tuple[str, float, int, int, int]], tensors: list[View], y: View
+    ) -> None:
+        """A program of (operation, number, tensor, kept, keep) on tensors that broadcast to y."""
+        n = self.native
+        codes, curves = n.Code.__members__, n.Curve.__members__
+        steps = []
+        for operation, number, tensor, at, keep in program:
+            code = codes.get(operation, n.Code.curve)
+            curve = curves["none"] if operation in codes else curves.get(operation)
+            if curve is None:
+                raise UnsupportedError(f"function {operation}", "none of the native code's", "one")
+            steps.append(n.PointwiseStep(code, curve, number, tensor, at, keep))
+        wide = [x.of(x.meta.expand(y.shape)) for x in tensors]
+
+        def make() -> Any:
+            return n.Pointwise(
+                sizes=list(y.shape),
+                strides=[list(view.meta.stride()) for view in (y, *wide)],
+                steps=steps,
+                y=y.place,
+                tensors=[x.place for x in tensors],
+            )
+
+        self.add(make, y, *tensors)
+
+    # What they do to their result.
+
+    def epilogue(
+        self, step: Step, y: View, residual: View | None, scale: View | None = None
+    ) -> tuple[Any, View | None, View | None]:
+        """A native epilogue, and residual and scale as it reads them.
+
+        residual: broadcasts to y. scale: [N or 1, C, 1, ...].
+        """
+        given = step.epilogue
+        curve = self.native.Curve.__members__.get(given.activation)
+        if curve is None:
+            raise unsupported(step, f"activation {given.activation}")
+        slopes = 0
+        if given.slopes:
+            channels = y.shape[1]
+            self.kept.append(torch.tensor(given.slopes).expand(channels).contiguous())
+            slopes = self.kept[-1].data_ptr()
+        strides = [0, 0, 0, 1]
+        if residual is not None:
+            wide = residual.meta.expand(y.shape)
+            if wide.dim() > 1 and wide.shape[1] > 1 and wide.stride(1) not in (0, 1):
+                residual = self.images(residual)
+                wide = residual.meta.expand(y.shape)
+            image, channel, row, pixel = _four(residual.of(wide).strides)
+            if wide.dim() > 1 and wide.shape[1] == 1:
+                channel = 1
+            strides = [image, row, pixel, channel]
+        scale_image = 0
+        if scale is not None:
+            scale = self.rows(scale)
+            scale_image = scale.strides[0]
+        epilogue = self.native.Epilogue(
+            curve=curve,
+            parameter=given.slope,
+            slopes=slopes,
+            scale_image=scale_image,
+            residual=strides,
+        )
+        return epilogue, residual, scale
+
+    def input(self, step: Step, position: int) -> View | None:
+        """What a step reads there, if anything."""
+        name = (*step.inputs, *[""] * 8)[position]
+        return self.read(name) if name else None
+
+
+def grid(view: View) -> list[int]:
+    """Height, width, channels, and the strides of an image, a row and a pixel."""
+    _, channels, height, width = sizes_of(view)
+    image, _, row, pixel = _four(view.strides)
+    return [height, width, channels, image, row, pixel]
+
+
+def sizes_of(view: View) -> tuple[int, int, int, int]:
+    """[N, C, H, W] of rows, sequences or images."""
+    n, c, h, w = _four(list(view.shape), 1)
+    return n, c, h, w
+
+
+def _four(numbers: list[int], missing: int = 0) -> list[int]:
+    if len(numbers) > 4:
+        raise UnsupportedError("a tensor", f"{len(numbers)} axes", "at most 4")
+    first, rest = numbers[:2], numbers[2:]
+    return [*first, *[missing] * (2 - len(first)), *[missing] * (2 - len(rest)), *rest]
+
+
+def place(view: View | None) -> tuple[int, int]:
+    """Where a tensor is, if there is one."""
+    return NOTHING if view is None else view.place
+
+
+def unsupported(step: Step, found: str) -> UnsupportedError:
+    """Why there is no native code for a step."""
+    return UnsupportedError(" + ".join(step.origin), found, "native code for it")
+
+
+def has_curve(name: str) -> bool:
+    """Whether the native code has an activation."""
+    return name in TABLE and name in _native.runtime.Curve.__members__
+
+
+def reference(step: Step, plan: Plan, opset: int) -> tuple[Callable[..., Any], list[Any]]:
+    """A step's operator, its attributes bound, and its inputs, those that are no tensors given.
+
+    Inputs that depend on data are None.
+    """
+    op = ops.find("", step.op, opset)
+    assert op is not None
+    found: list[Any] = []
+    for position, name in enumerate(step.inputs):
+        weight = plan.weights.get(name) if name else None
+        found.append(weight.tolist() if weight is not None and position in op.host else weight)
+    attributes = dict(step.attributes)
+    return lambda *given, **more: op.function(*given, **{**attributes, **more}), found

@@ -1,0 +1,185 @@
+"""Resizing, pooling and padding as native operations: each row, and each column, is a sum of a few.
+
+Which ones, and by what weights, the operators themselves say (`fastgan.ops`), asked about images
+that are zero but for one row or one column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.engine.native.fields import moved
+from fastgan.engine.native.lowering import Lowering, grid, reference, sizes_of, unsupported
+from fastgan.engine.native.tensors import View, channels_last, new
+from fastgan.plan import Step
+
+#: Inputs that an axis' weights are asked for at a time.
+_AT_A_TIME = 16
+
+#: The inputs of each output of an axis, and their weights.
+Taps = tuple[list[list[int]], list[list[float]]]
+
+
+def resized(low: Lowering, step: Step) -> None:
+    """Any linear function of an image's rows, then of its columns: Resize, Pad, AveragePool."""
+    function, given = reference(step, low.plan, low.opset)
+    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    if len(x.shape) not in (3, 4) or x.shape[:2] != y.shape[:2]:
+        moved(low, step)
+        return
+
+    def call(images: Tensor) -> Tensor:
+        inputs = list(given[1:])
+        if step.op == "Resize" and len(inputs) > 2 and inputs[2] and len(inputs[2]) == len(x.shape):
+            inputs[2] = [*images.shape[:2], *inputs[2][2:]]
+        found: Tensor = function(images, *inputs)
+        return found
+
+    rows, columns = _tables(step, call, x.shape[2:])
+    if tuple(len(axis[0]) for axis in (rows, columns)[4 - len(x.shape) :]) != y.shape[2:]:
+        raise unsupported(step, "a result of another size")
+    _resample(low, x, y, rows, columns, False)
+
+
+def max_pool(low: Lowering, step: Step) -> None:
+    """MaxPool without indices."""
+    if len(step.outputs) > 1:
+        raise unsupported(step, "indices of maxima")
+    function, given = reference(step, low.plan, low.opset)
+    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    if len(x.shape) not in (3, 4):
+        raise unsupported(step, f"{len(x.shape)} axes")
+    axes = []
+    for axis in range(2, len(x.shape)):
+        # What is far above all else is the maximum wherever it is seen.
+        size = x.shape[axis]
+        seen = []
+        for first in range(0, size, _AT_A_TIME):
+            count = min(_AT_A_TIME, size - first)
+            images = torch.zeros(count, 1, *x.shape[2:])
+            for i in range(count):
+                images[i].narrow(axis - 1, first + i, 1).fill_(1.0)
+            found = function(images, *given[1:])
+            seen.append(found.amax([a for a in range(2, len(x.shape)) if a != axis]).flatten(1))
+        axes.append(_taps((torch.cat(seen) > 0).float()))
+    if len(axes) == 1:
+        axes.insert(0, _taps(torch.ones(1, 1)))
+    _resample(low, x, y, axes[0], axes[1], True)
+
+
+def mean(low: Lowering, step: Step) -> None:
+    """ReduceMean and GlobalAveragePool of images over space."""
+    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    axes = step.attributes.get("axes")
+    if len(step.inputs) > 1 and step.inputs[1]:
+        axes = low.plan.weights[step.inputs[1]].tolist()
+    if step.op == "GlobalAveragePool":
+        axes = list(range(2, len(x.shape)))
+    rank = len(x.shape)
+    found = sorted(axis % rank for axis in axes) if axes else list(range(rank))
+    if rank not in (3, 4) or not found or not set(found) <= set(range(2, rank)):
+        raise unsupported(step, f"a mean over axes {found} of {rank}")
+    keeps = (*x.shape[:2], *(1 if i in found else x.shape[i] for i in range(2, rank)))
+    target = y if y.shape == keeps else new(channels_last(keeps))
+
+    def of(axis: int) -> tuple[list[list[int]], list[list[float]]]:
+        size = x.shape[axis] if axis > 1 else 1
+        return _taps(torch.full((size, 1), 1 / size) if axis in found else torch.eye(size))
+
+    _resample(low, x, target, of(rank - 2), of(rank - 1), False)
+    if target is not y:
+        low.copy(target.of(target.meta.view(y.shape)), y)
+
+
+def _tables(
+    step: Step, call: Callable[[Tensor], Tensor], size: tuple[int, ...]
+) -> tuple[Taps, Taps]:
+    """Which inputs each row and each column is made of, and by what weights."""
+    ones = torch.ones(1, 1, *size)
+    zero = call(torch.zeros_like(ones))
+    if bool(zero.any()):
+        raise unsupported(step, "a constant beside the image")
+    total = call(ones)[0, 0]
+    at = [int(i) for i in torch.unravel_index(total.abs().argmax(), total.shape)]
+    scale = float(total.flatten()[total.abs().argmax()])
+    if scale == 0:
+        raise unsupported(step, "nothing of the image")
+    matrices = []
+    for axis, extent in enumerate(size):
+        seen = []
+        for first in range(0, extent, _AT_A_TIME):
+            count = min(_AT_A_TIME, extent - first)
+            images = torch.zeros(count, 1, *size)
+            for i in range(count):
+                images[i].narrow(axis + 1, first + i, 1).fill_(1.0)
+            found = call(images)[:, 0]
+            for other in reversed(range(len(size))):
+                if other != axis:
+                    found = found.select(other + 1, at[other])
+            seen.append(found)
+        matrices.append(torch.cat(seen))
+    if len(size) == 1:
+        matrices.insert(0, torch.ones(1, 1))
+    else:
+        matrices[1] = matrices[1] / scale
+    probe = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
+    made = matrices[0].t() @ probe.reshape(-1, size[-1]) @ matrices[1]
+    if not torch.allclose(made.reshape(total.shape), call(probe)[0, 0], atol=1e-5):
+        raise unsupported(step, "rows and columns that are not apart")
+    return _taps(matrices[0]), _taps(matrices[1])
+
+
+def _taps(matrix: Tensor) -> Taps:
+    """[inputs, outputs] as the inputs of each output and their weights, as many for each."""
+    most = max(1, int((matrix != 0).sum(0).max()))
+    at, weights = [], []
+    for column in matrix.t():
+        found = column.nonzero().flatten().tolist()
+        at.append(found + [0] * (most - len(found)))
+        weights.append([float(column[i]) for i in found] + [0.0] * (most - len(found)))
+    return at, weights
+
+
+def _resample(low: Lowering, x: View, y: View, rows: Taps, columns: Taps, maximum: bool) -> None:
+    n = low.native
+    x = low.images(x)
+    images, channels, _, _ = sizes_of(y)
+
+    def make() -> Any:
+        _, _, _, image, row, pixel = grid(x)
+        made = []
+        for (at, weights), stride in ((rows, row), (columns, pixel)):
+            made.append(
+                n.ResampleAxis(
+                    len(at),
+                    len(at[0]),
+                    [i * stride for each in at for i in each],
+                    [w for each in weights for w in each],
+                )
+            )
+        return n.Resample(
+            images=images,
+            channels=channels,
+            in_image=image,
+            out=grid(y)[3:],
+            maximum=maximum,
+            rows=made[0],
+            columns=made[1],
+            x=x.place,
+            y=y.place,
+        )
+
+    low.add(make, x, y)
+
+
+def doubled(low: Lowering, x: View) -> View:
+    """Images of twice the size, each pixel four times."""
+    n, c, h, w = x.shape
+    y = new(channels_last((n, c, 2 * h, 2 * w)))
+    rows, columns = (([[i // 2] for i in range(2 * k)], [[1.0]] * 2 * k) for k in (h, w))
+    _resample(low, x, y, rows, columns, False)
+    return y

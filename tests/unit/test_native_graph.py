@@ -1,0 +1,432 @@
+"""The native graph, held to PyTorch's own ops: each operation on odd sizes, a few together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fastgan.engine import Executable
+from fastgan.engine.library import operators
+from fastgan.engine.library.executor import BoundStep, PlanExecutable
+from fastgan.engine.native import graph, layers
+from fastgan.plan import Buffer, Epilogue, Plan, Step
+from fastgan.plan.activations import TABLE
+from fastgan.plan.lower import with_releases
+from tests import drawing
+
+OPSET = 18
+CPU = torch.device("cpu")
+Shape = tuple[int, ...]
+
+pytestmark = pytest.mark.cpu
+
+
+class Network:
+    """A plan that is made step by step: each names its output's shape."""
+
+    def __init__(self, **inputs: Shape) -> None:
+        self.shapes: dict[str, Shape] = dict(inputs)
+        self.inputs = tuple(inputs)
+        self.weights: dict[str, Tensor] = {}
+        self.steps: list[Step] = []
+
+    def weight(self, *shape: int, scale: float = 1.0) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights[name] = torch.randn(shape) * scale
+        return name
+
+    def host(
+        self, values: Sequence[int] | Sequence[float], dtype: torch.dtype = torch.int64
+    ) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights[name] = torch.tensor(values, dtype=dtype)
+        return name
+
+    def add(self, op: str, inputs: Sequence[str], shape: Shape, /, **attributes: Any) -> str:
+        epilogue = attributes.pop("epilogue", Epilogue())
+        name = f"t{len(self.steps)}"
+        self.shapes[name] = shape
+        self.steps.append(Step(op, tuple(inputs), (name,), attributes, epilogue, origin=(name,)))
+        return name
+
+    def split(self, x: str, sizes: Sequence[int], axis: int) -> tuple[str, ...]:
+        shape = self.shapes[x]
+        made = tuple(f"t{len(self.steps)}.{i}" for i in range(len(sizes)))
+        for name, size in zip(made, sizes, strict=True):
+            self.shapes[name] = (*shape[:axis], size, *shape[axis + 1 :])
+        given = {"axis": axis, "num_outputs": len(sizes)}
+        inputs = (x, self.host(sizes))
+        self.steps.append(Step("Split", inputs, made, given, origin=("split",)))
+        return made
+
+    def plan(self, *outputs: str) -> Plan:
+        buffers = {n: Buffer(n, s, torch.float32) for n, s in self.shapes.items()}
+        steps = tuple(with_releases(self.steps, set(outputs), buffers))
+        return Plan(self.inputs, outputs, steps, buffers, self.weights)
+
+
+def other() -> Executable:
+    raise AssertionError("nobody asked which step makes a NaN")
+
+
+def bind(plan: Plan, index: int) -> BoundStep:
+    return operators.bind(plan.steps[index], plan.weights, OPSET, CPU, torch.float32)
+
+
+def native_of(plan: Plan) -> graph.GraphExecutable:
+    made = graph.executable(plan, OPSET, bind, other)
+    assert isinstance(made, graph.GraphExecutable), made and made.plan
+    return made
+
+
+def run_both(plan: Plan, scale: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+    """(native, PyTorch) of each output. The arena is poisoned by a run on NaNs before."""
+    steps = [bind(plan, index) for index in range(len(plan.steps))]
+    native = native_of(plan)
+    inputs = {n: scale * torch.randn(plan.buffers[n].shape) for n in plan.inputs}
+    expected = PlanExecutable(plan, steps, CPU, torch.float32)(inputs)
+    native({n: torch.full_like(x, torch.nan) for n, x in inputs.items()})
+    for _ in range(2):
+        found = native(inputs)
+        for name in plan.outputs:
+            assert found[name].shape == expected[name].shape
+            yield found[name], expected[name]
+
+
+def check(plan: Plan, tolerance: float = 1e-5) -> None:
+    for found, expected in run_both(plan):
+        scale = max(1.0, float(expected.abs().max()))
+        error = float((found - expected).abs().max())
+        assert error <= tolerance * scale, (
+            error,
+            scale,
+            [(s.op, s.attributes) for s in plan.steps],
+        )
+
+
+@pytest.fixture(autouse=True, params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.manual_seed(drawing.new_seed())
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def epilogue_of(draw: random.Random, channels: int, bias: bool, residual: bool) -> Epilogue:
+    name = draw.choice(["none", "relu", "leaky_relu", "prelu", "tanh", "silu", "gelu", "elu"])
+    parameters = (0.3,) if name in ("leaky_relu", "elu") else ()
+    slopes = tuple(draw.uniform(0, 1) for _ in range(channels)) if name == "prelu" else ()
+    return Epilogue(name, parameters, slopes, bias=bias, residual=residual)
+
+
+def add_convolution(net: Network, draw: random.Random, x: str, out: int, groups: int) -> str:
+    """A convolution of either kind, of images or sequences, with anything that it may have."""
+    n, c, *size = net.shapes[x]
+    transposed = draw.random() < 0.3
+    alone = groups == 1
+    enlarged = not transposed and alone and len(size) == 2 and draw.random() < 0.3
+    shuffle = 2 if not transposed and alone and len(size) == 2 and draw.random() < 0.3 else 1
+    kernel = [draw.randint(1, 4) for _ in size]
+    strides = [draw.randint(1, 2) for _ in size]
+    dilations = [draw.randint(1, 2) for _ in size]
+    mode = draw.choice([None, None, "reflect", "edge"]) if not transposed else None
+    pads = [min(draw.randint(0, 2), s - 1) for s in size]
+    read = [s * (1 + enlarged) for s in size]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    if transposed:
+        pads = [min(p, r - 1) // 2 for p, r in zip(pads, reach, strict=True)]
+        after = [
+            (s - 1) * step - 2 * p + r
+            for s, step, p, r in zip(size, strides, pads, reach, strict=True)
+        ]
+    else:
+        pads = [max(p, -(-(r - s) // 2)) for p, r, s in zip(pads, reach, read, strict=True)]
+        if mode == "reflect" and any(p >= s for p, s in zip(pads, read, strict=True)):
+            mode = None
+        after = [
+            (s + 2 * p - r) // step + 1
+            for s, p, r, step in zip(read, pads, reach, strides, strict=True)
+        ]
+    products = out * shuffle ** len(size)
+    pair = (c, out // groups) if transposed else (products, c // groups)
+    given: dict[str, Any] = {"strides": strides, "pads": pads * 2, "dilations": dilations}
+    given["group"] = groups
+    if transposed:
+        given["output_padding"] = [0] * len(size)
+    if mode:
+        given["pad_mode"] = mode
+    if enlarged:
+        given["upsample"] = 1
+    if shuffle > 1:
+        given |= {"shuffle": shuffle, "shuffle_mode": draw.choice(["CRD", "DCR"])}
+    shape = (n, out, *(a * shuffle for a in after))
+    names = [x, net.weight(*pair, *kernel, scale=(c * 3) ** -0.5), "", "", "", ""]
+    if draw.random() < 0.7:
+        names[2] = net.weight(products)
+    kind = draw.choice(["none", "none", "full", "map"])
+    if kind != "none" and not (kind == "map" and len(size) == 1):
+        names[3] = net.weight(*(shape if kind == "full" else (n, 1, *shape[2:])))
+    if len(size) == 2 and shuffle == 1 and not enlarged and draw.random() < 0.4:
+        names[4] = net.weight(draw.choice([1, n]), c, 1, 1)
+        names[5] = net.weight(draw.choice([1, n]), out, 1, 1)
+    given["epilogue"] = epilogue_of(draw, out, bool(names[2]), bool(names[3]))
+    while not names[-1]:
+        names.pop()
+    return net.add("fastgan.ConvTranspose" if transposed else "fastgan.Conv", names, shape, **given)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_convolutions(axes: int) -> None:
+    draw = drawing.new_random()
+    for _ in range(25):
+        c, out = draw.choice([1, 3, 5, 16, 33]), draw.choice([1, 3, 17, 32, 40])
+        net = Network(x=(draw.randint(1, 3), c, *(draw.randint(2, 9) for _ in range(axes))))
+        check(net.plan(add_convolution(net, draw, "x", out, 1)), 3e-5)
+
+
+def test_groups_and_depthwise() -> None:
+    draw = drawing.new_random()
+    for c, out, groups in ((6, 6, 6), (13, 13, 13), (4, 8, 2), (24, 36, 4), (3, 3, 3)):
+        for axes in (1, 2):
+            net = Network(x=(2, c, *(draw.randint(3, 9) for _ in range(axes))))
+            check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5)
+
+
+def test_linear_maps_and_images_of_them() -> None:
+    for n, rows, shape in ((1, 7, (3, 4, 4)), (3, 64, (17, 2, 3)), (2, 5, (33,)), (5, 100, (1,))):
+        net = Network(z=(n, rows))
+        columns = int(np.prod(shape))
+        names = ["z", net.weight(rows, columns, scale=rows**-0.5), net.weight(columns)]
+        given = {"shape": list(shape)} if len(shape) > 1 else {}
+        linear = net.add(
+            "fastgan.Linear", names, (n, *shape), epilogue=Epilogue("tanh", bias=True), **given
+        )
+        check(net.plan(linear))
+
+
+def test_concatenations_are_written_in_place() -> None:
+    draw = drawing.new_random()
+    for axis in (1, 2, 3):
+        net = Network(x=(2, 5, 6, 6), y=(2, 5, 6, 6))
+        one = net.add("fastgan.Activate", ["x"], (2, 5, 6, 6), epilogue=Epilogue("tanh"))
+        two = net.add(
+            "fastgan.Conv",
+            [one, net.weight(5, 5, 1, 1)],
+            (2, 5, 6, 6),
+            strides=[1, 1],
+            pads=[0] * 4,
+            dilations=[1, 1],
+            group=1,
+        )
+
+        def wide(times: int, axis: int = axis) -> Shape:
+            return tuple(s * times if i == axis else s for i, s in enumerate((2, 5, 6, 6)))
+
+        inner = net.add("Concat", [two, "y", one], wide(3), axis=axis)
+        outer = net.add("Concat", [inner, one, "x", two], wide(6), axis=axis)
+        after = add_convolution(net, draw, outer, 4, 1)
+        check(net.plan(after, outer, two))
+
+
+@pytest.mark.parametrize("over", ["space", "last", "channels"])
+@pytest.mark.parametrize("centre", [0, 1])
+def test_norms(over: str, centre: int) -> None:
+    for n, c, h, w in ((1, 4, 3, 5), (3, 18, 7, 9), (2, 36, 40, 50)):
+        net = Network(x=(n, c, h, w), r=(n, c, h, w), g=(n, c))
+        size = w if over == "last" else c
+        gamma = "g" if over == "space" else net.weight(size)
+        names = ["x", gamma, net.weight(size), "r"]
+        given: dict[str, Any] = {"over": over, "centre": centre, "epsilon": 1e-5}
+        if over == "space":
+            given["groups"] = c if n == 1 else c // 2
+        first = net.add(
+            "fastgan.Normalise",
+            names,
+            (n, c, h, w),
+            epilogue=Epilogue("leaky_relu", (0.2,), residual=True),
+            **given,
+        )
+        both = net.add("Concat", [first, "x"], (n, 2 * c, h, w), axis=1)
+        check(net.plan(both), 2e-5)
+
+
+def test_norms_keep_the_digits_of_far_means() -> None:
+    net = Network(x=(1, 3, 16, 16))
+    far = net.add("Add", ["x", net.host([1e4], torch.float32)], (1, 3, 16, 16))
+    norm = net.add(
+        "fastgan.Normalise", [far], (1, 3, 16, 16), over="space", groups=3, centre=1, epsilon=1e-5
+    )
+    plan = net.plan(norm)
+    x = torch.randn(1, 3, 16, 16)
+    wide = (x + 1e4).double()
+    expected = torch.nn.functional.instance_norm(wide, eps=1e-5)
+    found = native_of(plan)({"x": x})[norm]
+    assert (found - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", [n for n in TABLE if TABLE[n].instruction])
+def test_curves(name: str) -> None:
+    net = Network(x=(2, 7, 5, 3))
+    row = TABLE[name]
+    positive = net.add("Mul", ["x", "x"], (2, 7, 5, 3))  # a logarithm takes no less than 0
+    given = positive if name in ("log", "sqrt") else "x"
+    if row.parameters:  # only the operator has them
+        y = net.add(row.onnx, [given], (2, 7, 5, 3), **dict.fromkeys(row.parameters, 0.7))
+    else:
+        y = net.add("fastgan.Activate", [given], (2, 7, 5, 3), epilogue=Epilogue(name))
+    check(net.plan(y), 2e-6)
+
+
+def test_operands_that_broadcast() -> None:
+    shape = (3, 6, 5, 4)
+    net = Network(x=shape, y=(3, 1, 5, 4), z=(6, 1, 1), s=(3, 6, 1, 1))
+    a = net.add("Mul", ["x", "y"], shape)
+    b = net.add("Sub", ["z", a], shape)
+    c = net.add("Div", [b, net.host([3.0], torch.float32)], shape)
+    d = net.add("Add", [c, "s"], shape)
+    e = net.add("Clip", [d, net.host([-1], torch.float32), net.host([1], torch.float32)], shape)
+    f = net.add("Mul", [e, "x"], shape)
+    check(net.plan(f, a))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("sizes", [(10, 9), (4, 3), (7, 15)])
+def test_resizing(mode: str, sizes: tuple[int, int]) -> None:
+    net = Network(x=(2, 5, 7, 6))
+    names = ["x", "", "", net.host([2, 5, *sizes])]
+    y = net.add("Resize", names, (2, 5, *sizes), mode=mode)
+    check(net.plan(y))
+
+
+def test_pads_pools_and_means() -> None:
+    net = Network(x=(2, 19, 7, 6))
+    pads = net.host([0, 0, 1, 2, 0, 0, 3, 1])
+    outputs = [
+        net.add("Pad", ["x", pads], (2, 19, 11, 9), mode=mode)
+        for mode in ("reflect", "edge", "constant")
+    ]
+    kernel: dict[str, Any] = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}
+    outputs.append(net.add("AveragePool", ["x"], (2, 19, 4, 6), **kernel))
+    outputs.append(net.add("AveragePool", ["x"], (2, 19, 4, 6), count_include_pad=1, **kernel))
+    outputs.append(net.add("MaxPool", ["x"], (2, 19, 4, 6), **kernel))
+    outputs.append(net.add("GlobalAveragePool", ["x"], (2, 19, 1, 1)))
+    outputs.append(net.add("ReduceMean", ["x", net.host([2, 3])], (2, 19), keepdims=0))
+    check(net.plan(*outputs))
+
+
+def test_products_of_two_tensors() -> None:
+    net = Network(q=(2, 3, 9, 20), k=(2, 3, 9, 20), v=(2, 3, 9, 33), m=(20, 18))
+    keys = net.add("Transpose", ["k"], (2, 3, 20, 9), perm=[0, 1, 3, 2])
+    scores = net.add("MatMul", ["q", keys], (2, 3, 9, 9))
+    shares = net.add("Softmax", [scores], (2, 3, 9, 9), axis=-1)
+    others = net.add("Softmax", [scores], (2, 3, 9, 9), axis=1)
+    values = net.add("MatMul", [shares, "v"], (2, 3, 9, 33))
+    matrix = net.add("MatMul", ["q", "m"], (2, 3, 9, 18))
+    check(net.plan(values, matrix, others))
+
+
+def test_other_views_of_the_same_numbers() -> None:
+    draw = drawing.new_random()
+    net = Network(x=(2, 8, 6, 4))
+    y = add_convolution(net, draw, "x", 8, 1)
+    n, c, h, w = net.shapes[y]
+    flat = net.add("Reshape", [y, net.host([n, c, h * w])], (n, c, h * w))
+    turned = net.add("Transpose", [flat], (n, h * w, c), perm=[0, 2, 1])
+    part = net.add(
+        "Slice",
+        ["x", net.host([1, 5]), net.host([7, 0]), net.host([1, 2]), net.host([2, -2])],
+        (2, 3, 3, 4),
+    )
+    one, two = net.split("x", [3, 5], 1)
+    twice = net.add("Tile", [one, net.host([1, 1, 2, 1])], (2, 3, 12, 4))
+    deep = net.add("SpaceToDepth", ["x"], (2, 32, 3, 2), blocksize=2)
+    back = net.add("DepthToSpace", [deep], (2, 8, 6, 4), blocksize=2, mode="CRD")
+    curve = net.add("fastgan.Activate", [two], (2, 5, 6, 4), epilogue=Epilogue("relu"))
+    check(net.plan(turned, part, twice, back, curve, one))
+
+
+def test_what_is_lacking_is_the_librarys_between_two_calls() -> None:
+    net = Network(x=(1, 6, 4, 4), labels=(1,))
+    net.weights["table"] = torch.randn(5, 6)
+    code = net.add("Gather", ["table", "labels"], (1, 6))
+    rows = net.add("fastgan.Linear", [code, net.weight(6, 6)], (1, 6))
+    square = net.add("Mul", [rows, rows], (1, 6))
+    scale = net.add("Reshape", [square, net.host([1, 6, 1, 1])], (1, 6, 1, 1))
+    draw = drawing.new_random()
+    y = add_convolution(net, draw, "x", 6, 1)
+    scaled = net.add("Mul", [y, scale], net.shapes[y])
+    sums = net.add("CumSum", [scaled, net.host([1])], net.shapes[y])
+    z = add_convolution(net, draw, sums, 3, 1)
+    norm = net.add(
+        "fastgan.Normalise", [z], net.shapes[z], over="space", groups=3, centre=1, epsilon=1e-5
+    )
+    last = add_convolution(net, draw, norm, 40, 1)
+    plan = net.plan(last, y)
+    plan = replace(plan, buffers={**plan.buffers, "labels": Buffer("labels", (1,), torch.int64)})
+    mixed = graph.executable(plan, OPSET, bind, other)
+    assert isinstance(mixed, graph.MixedExecutable)
+    notes = {step.op: step.note for step in mixed.plan.steps}
+    assert notes["CumSum"] == "no native code for operator CumSum"
+    assert [s.op for s in mixed.plan.steps].count("fastgan.Native") == 2
+    steps = [bind(plan, index) for index in range(len(plan.steps))]
+    inputs = {"x": torch.randn(1, 6, 4, 4), "labels": torch.tensor([3])}
+    expected = PlanExecutable(plan, steps, CPU, torch.float32)(inputs)
+    for _ in range(2):
+        found = mixed(inputs)
+        for name in plan.outputs:
+            assert torch.allclose(found[name], expected[name], atol=1e-4, rtol=1e-4)
+
+
+def test_a_plan_without_native_steps_is_not_taken() -> None:
+    net = Network(x=(1, 2, 3, 4))
+    y = net.add("CumSum", ["x", net.host([1])], (1, 2, 3, 4))
+    assert graph.executable(net.plan(y), OPSET, bind, other) is None
+
+
+def test_the_output_has_memory_of_its_own() -> None:
+    net = Network(x=(1, 3, 4, 4))
+    y = net.add("fastgan.Activate", ["x"], (1, 3, 4, 4), epilogue=Epilogue("relu"))
+    z = net.add("Reshape", [y, net.host([1, 48])], (1, 48))
+    same = net.add("Identity", ["x"], (1, 3, 4, 4))
+    plan = net.plan(y, z, same)
+    run = native_of(plan)
+    x = torch.randn(1, 3, 4, 4)
+    first, second = run({"x": x}), run({"x": -x})
+    assert torch.equal(first[y], x.relu())
+    assert torch.equal(first[z], x.relu().reshape(1, 48))
+    assert torch.equal(second[same], -x)
+
+
+@pytest.mark.parametrize("most", [0, 2, 4])
+def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_MOST_MINIMAL", most)
+    given: dict[str, Any] = {"strides": [1, 1], "dilations": [1, 1], "group": 1}
+    for n, c, out, h, w, mode, shuffle in (
+        (1, 32, 64, 13, 9, None, 1),
+        (2, 33, 32, 5, 22, "reflect", 1),
+        (3, 48, 20, 8, 8, "edge", 2),
+        (1, 96, 256, 4, 4, None, 1),
+    ):
+        net = Network(x=(n, c, h, w))
+        products = out * shuffle**2
+        names = ["x", net.weight(products, c, 3, 3, scale=(9 * c) ** -0.5), net.weight(products)]
+        own = {"pad_mode": mode} if mode else {}
+        if shuffle > 1:
+            own |= {"shuffle": shuffle, "shuffle_mode": "CRD"}
+        shape = (n, out, h * shuffle, w * shuffle)
+        names.append(net.weight(*shape))
+        epilogue = Epilogue("relu", bias=True, residual=True)
+        y = net.add("fastgan.Conv", names, shape, pads=[1] * 4, epilogue=epilogue, **given, **own)
+        names = [y, net.weight(out, c, 6, 6, scale=(9 * out) ** -0.5)]
+        shape = (n, c, 2 * shape[2], 2 * shape[3])
+        two = {**given, "strides": [2, 2], "output_padding": [0, 0]}
+        z = net.add("fastgan.ConvTranspose", names, shape, pads=[2] * 4, **two)
+        check(net.plan(z, y), 4e-6 if most < 4 else 2e-5)
