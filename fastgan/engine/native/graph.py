@@ -119,7 +119,7 @@ class NativeCall:
         return [x.data_ptr() for x in (*given, *made)], made, given
 
 
-class GraphExecutable:
+class GraphExecutable(Executable):
     """A plan that is one native call.
 
     Args:
@@ -127,6 +127,8 @@ class GraphExecutable:
         call: all of it.
         other: makes the executable that names a step which makes a NaN or Inf.
     """
+
+    plan: Plan
 
     def __init__(self, plan: Plan, call: NativeCall, other: Callable[[], Executable]) -> None:
         self.plan, self._native, self._other = plan, call, other
