@@ -101,6 +101,15 @@ class Generator:
         return self._refusals
 
     @property
+    def fallbacks(self) -> tuple[Refusal, ...]:
+        """What does not run as it was meant to on this device, so far: where, and why.
+
+        Backends that were passed over, and steps (`where`) whose kernels failed or were found to
+        be wrong on this GPU (`found`) and which torch's operators compute instead.
+        """
+        return self._session.fallbacks
+
+    @property
     def scale(self) -> tuple[float, float] | None:
         """Of an image-to-image model: height and width of the result by those of the image.
 

@@ -13,7 +13,7 @@ import torch
 from fastgan import models
 from fastgan.apply import legal
 from fastgan.engine import TABLE, Session, Target, choose, get
-from fastgan.engine.base import FP8_DEVICE, PRECISIONS, without_fp8
+from fastgan.engine.base import BF16_DEVICE, FP8_DEVICE, PRECISIONS, without_bf16, without_fp8
 from fastgan.errors import (
     ArgumentError,
     BackendError,
@@ -21,7 +21,7 @@ from fastgan.errors import (
     Refusal,
 )
 from fastgan.generator import Generator
-from fastgan.host import debug, files, forks, processor
+from fastgan.host import debug, files, forks, gpu, processor
 from fastgan.limits import Limits
 from fastgan.model import remote, side_file
 from fastgan.model.channels_last import channels_first, mark
@@ -55,7 +55,8 @@ def load(
             or "fp8": fp16 with the large layers' products in 8 bits, for which an NVIDIA GPU of
             compute capability 8.9 or later is needed (docs/kernels.md).
         backend: "auto" (the first of the table that takes the model), "triton", "torch" or "ort".
-        strict: raise where a backend made for the device refuses the model, instead of logging
+        strict: raise where a backend made for the device refuses the model, or where one of its
+            kernels fails or is wrong on this GPU, then or in any call after; instead of logging
             why and taking the next.
         limits: what the file may cost; see `Limits`.
         signature: what the inputs and outputs are, where the file does not say it and the guess
@@ -79,6 +80,9 @@ def load(
     target = _target(device, precision)
     if target.precision == "fp8":
         _check_fp8(target, backend)
+    emulated = without_bf16(target.device) if target.precision == "bf16" else None
+    if emulated is not None:
+        raise BackendError("precision", emulated, BF16_DEVICE, "or take fp16, or fp32")
     resolved = _resolve(source, limits)
     options = {"strict": strict, "limits": limits, "signature": signature, "isolate": isolate}
     origin = Origin.of(source, resolved, options, reopen)
@@ -97,6 +101,8 @@ def load(
             f"a fallback to {session.backend.name} ({reasons})",
             "the first choice, since strict=True",
         )
+    if strict:
+        session.insist()
     message = "%s: %s on %s"
     if fallbacks:
         log.warning(message + ", because %s", model.name, session.backend.name, target, reasons)
@@ -198,16 +204,19 @@ def _target(device: str | torch.device, precision: str) -> Target:
     forks.check(place)
     if place.type == "cuda":
         if not torch.cuda.is_available():
+            found, needed = gpu.unusable() or ("no GPU", "an NVIDIA GPU and a CUDA build of torch")
             raise BackendError(
                 "device",
-                f"'{place}', but torch sees no GPU",
-                "an NVIDIA GPU and a CUDA build of torch",
+                f"'{place}', but torch sees no GPU ({found})",
+                needed,
                 "or take device='cpu'",
             )
         if (place.index or 0) >= torch.cuda.device_count():
             raise ArgumentError(
                 "device", repr(str(place)), f"an index below {torch.cuda.device_count()}"
             )
+        if place.index is None:  # the current one may be another one later
+            place = torch.device("cuda", torch.cuda.current_device())
     if precision == "auto":
         precision = "fp16" if place.type == "cuda" else "fp32"
     return Target(place, precision)
@@ -230,8 +239,5 @@ def _check_fp8(target: Target, backend: str) -> None:
 
 def _unused_gpu(target: Target) -> list[Refusal]:
     """A refusal where the machine has an NVIDIA driver, but the model runs on the CPU."""
-    if target.device.type == "cuda" or not Path("/proc/driver/nvidia/version").exists():
-        return []
-    build = torch.version.cuda
-    found = f"torch {torch.__version__} that sees no GPU" if build else "a CPU build of torch"
-    return [Refusal("triton", "this machine's NVIDIA GPU", found, "a CUDA build of torch")]
+    found = None if target.device.type == "cuda" else gpu.unusable()
+    return [] if found is None else [Refusal("triton", "this machine's NVIDIA GPU", *found)]

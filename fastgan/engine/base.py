@@ -58,6 +58,18 @@ def without_fp8(device: torch.device) -> str | None:
     return None
 
 
+#: What "bf16" runs on, of NVIDIA's.
+BF16_DEVICE = "a GPU of compute capability 8.0 or later (Ampere)"
+
+
+def without_bf16(device: torch.device) -> str | None:
+    """What was found, where a GPU would only emulate bf16; else None."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0):
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"bf16 on a GPU of compute capability {major}.{minor}"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where and how a model is to run.
@@ -192,6 +204,10 @@ class Session(Runs):
         """What does not run as it was meant to for this device, and why."""
         return self.passed_over
 
+    def insist(self) -> None:
+        """Raise, from now on, what would otherwise be one of `fallbacks`."""
+        return  # most have none but those of opening
+
     def __str__(self) -> str:
         """What runs it, for people."""
         return self.backend.name
@@ -272,6 +288,9 @@ class Backend(ABC):
         refusal = self.lacks(target)
         if refusal is not None:
             return refusal
+        emulated = without_bf16(target.device) if target.precision == "bf16" else None
+        if emulated is not None:
+            return Refusal(self.name, "precision", emulated, BF16_DEVICE)
         opened, frozen = model.opened(), model.signature.frozen_batch or 1
         if opened is not None and not self.session.owns_batch:
             session = self.session(self, opened, target, shared)

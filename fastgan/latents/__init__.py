@@ -14,6 +14,7 @@ import ctypes
 import decimal
 import importlib.metadata
 import importlib.util
+import logging
 import math
 from functools import cache, lru_cache
 from typing import Any
@@ -26,6 +27,8 @@ from fastgan.errors import ArgumentError, BackendError
 from fastgan.host import memory
 from fastgan.latents import philox
 from fastgan.latents.philox import Parameters
+
+log = logging.getLogger("fastgan")
 
 try:
     import fastgan._native as _native
@@ -192,16 +195,49 @@ def _fill(
         else:
             threads = torch.get_num_threads() if threads is None else threads
             _native.fill(kind, array, seed, start, stream, *parameters, threads)
-    elif rows.device.type == "cuda" and _cuda_library() is not None:
-        _fill_cuda(_cuda_library(), kind, rows, seed, start, stream, parameters)
-    elif rows.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        from fastgan.kernels import latents as kernels
-
-        kernels.fill(kind, rows, seed, start, stream, *parameters)
-    else:
+    elif rows.device.type != "cuda" or not _fill_there(kind, rows, seed, start, stream, parameters):
         host = torch.empty(rows.shape, dtype=rows.dtype)
         _fill(kind, host, seed, start, stream, parameters, threads)
         rows.copy_(host)
+
+
+#: The ways of sampling on a GPU that failed there, and why: they are not tried again.
+failed: dict[str, str] = {}
+
+
+def _fill_there(
+    kind: int, rows: torch.Tensor, seed: int, start: int, stream: int, parameters: Parameters
+) -> bool:
+    """Draw on a GPU, if one of the ways to do so works; each that fails is named once."""
+    library = None if "CUDA" in failed else _cuda_library()
+    with torch.cuda.device(rows.device):  # kernels run on the current one
+        if library is not None:
+            try:
+                _fill_cuda(library, kind, rows, seed, start, stream, parameters)
+                return True
+            except BackendError as error:
+                give_up("CUDA", error.found)
+        if "Triton" in failed or importlib.util.find_spec("triton") is None:
+            return False
+        from fastgan.kernels import latents as kernels
+
+        try:
+            kernels.fill(kind, rows, seed, start, stream, *parameters)
+            return True
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:
+            torch.cuda.current_stream(rows.device).query()  # raises where the device has failed
+            give_up("Triton", str(error))
+    return False
+
+
+def give_up(way: str, reason: str) -> None:
+    """Draw without one of the ways to sample on a GPU ("CUDA" or "Triton") from now on."""
+    text = " ".join(reason.split())[:200]
+    if way not in failed:
+        log.warning("latents: the %s sampler failed, going on without: %s", way, text)
+    failed[way] = text
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any
 import fastgan
 from fastgan.engine.base import without_fp8
 from fastgan.errors import ArgumentError
-from fastgan.host import processor
+from fastgan.host import gpu, processor
 from fastgan.measure import machine
 
 #: Packages that overwrite one another's files: at most one may be installed.
@@ -85,6 +85,9 @@ def _cpu(missing: list[str]) -> str:
 def _gpu(missing: list[str]) -> str:
     found = machine.gpus()
     if found:
+        lacking = gpu.without_compiler()
+        if lacking is not None:
+            missing.append(f"{lacking}: Triton builds its launchers with them: {gpu.INSTALL}")
         return "; ".join(found)
     driver = Path("/proc/driver/nvidia/version").exists()
     return "an NVIDIA driver, but nvidia-smi lists no GPU" if driver else "no NVIDIA GPU"
@@ -97,19 +100,21 @@ def _torch(missing: list[str]) -> str:
     import torch
 
     if torch.version.cuda is None:
-        if machine.gpus():
-            missing.append(
-                "a CUDA build of torch, since there is a GPU: see pytorch.org/get-started"
-            )
         build = "CPU build"
     else:
         usable = torch.cuda.is_available()
         build = f"CUDA {torch.version.cuda}, {torch.cuda.device_count()} usable GPUs"
-        if machine.gpus() and not usable:
-            missing.append("a driver as new as torch's CUDA: torch sees no GPU although there is")
         if usable:
             found = without_fp8(torch.device("cuda"))
+            major, minor = torch.cuda.get_device_capability()
+            if (major, minor) < (8, 0):
+                build += (
+                    f", compute capability {major}.{minor}: on torch's operators, not on kernels"
+                )
             build += ", which have fp8" if found is None else f", without fp8 ({found})"
+    wrong = None if torch.cuda.is_available() else gpu.unusable()
+    if wrong is not None:
+        missing.append(f"{wrong[1]}: found {wrong[0]}")
     fast = processor.has_bfloat16()
     bf16 = "bf16 through oneDNN" if fast else "no instructions for bf16: only DCGANs run in it"
     return f"{torch.__version__}, {build}; {torch.get_num_threads()} threads; {bf16}"

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.engine.triton.counters import Counter
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.program import LaunchError, Program
 from fastgan.images.format import ImageFormat
@@ -240,25 +239,6 @@ def test_precisions_and_threads_share_the_counters(
         thread.join()
     assert all(torch.equal(images, expected[i]) for i in expected for images in found[i])
     assert halves._session.shared is generator._session.shared
-
-
-def test_a_sampler_that_fails_gives_way(
-    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = model[1]
-    expected = _expected(monkeypatch, path, n=2, seed=1)
-
-    def broken(self: Counter, kind: int, out: Tensor) -> Callable[[], None]:
-        def launch() -> None:
-            raise RuntimeError("no such instruction")
-
-        return launch
-
-    monkeypatch.setattr(Counter, "drawing", broken)
-    monkeypatch.setattr("fastgan.engine.triton.executable.forgives", lambda device: True)
-    generator = _load(path)
-    assert torch.equal(generator.generate(2, seed=1), expected)
-    assert "the kernel of the latents failed, going on without" in caplog.text
 
 
 def test_a_draw_says_of_what_it_failed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

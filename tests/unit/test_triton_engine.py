@@ -374,35 +374,18 @@ def test_halved_batches_cover_every_sample_once(n: int, batch: int | None) -> No
 # A kernel that does not work here ----------------------------------------------------------------
 
 
-def test_a_failing_kernel_gives_way_to_the_library(
-    latent_model: tuple[nn.Module, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_a_failing_kernel_is_not_hidden(
+    latent_model: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, path = latent_model
-    generator = fastgan.load(path, backend="triton", device="cpu")
-    run = Prepared.run
+    """On a CPU it is a fault of ours; on a GPU see test_rehearsal_faults."""
+    generator = fastgan.load(latent_model[1], backend="triton", device="cpu")
 
     def broken(self: Prepared) -> torch.Tensor:
-        layers = (call.arguments.get("layer") for call in self.calls)
-        if any(getattr(layer, "transposed", False) for layer in layers):
-            raise RuntimeError("out of resource: shared memory")
-        return run(self)
+        raise RuntimeError("out of resource: shared memory")
 
-    executable = generator._session.executable({"latent": (2, 7, 1, 1)})
-    assert isinstance(executable, TritonExecutable)
     monkeypatch.setattr(Prepared, "run", broken)
     with pytest.raises(RuntimeError, match="shared memory"):
-        generator.generate(2)  # on a CPU this is a fault of ours: it is not hidden
-    monkeypatch.setattr(triton_executable, "forgives", lambda device: True)
-    with caplog.at_level(logging.WARNING, "fastgan"):
-        images = generator.generate(2, seed=8)
-    with torch.inference_mode():
-        expected = module(generator.latents(2, seed=8))
-    assert (images - expected).abs().max() <= 2e-5
-    assert "going on without" in caplog.text
-    assert {s.kernel for s in executable.plan.steps if "Conv" in s.op} == {"library"}
-    assert all("shared memory" in s.note for s in executable.plan.steps if "Conv" in s.op)
+        generator.generate(2)
 
 
 def test_the_workspace_goes_with_the_model(latent_model: tuple[nn.Module, Path]) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 import fastgan
 from fastgan.engine.base import Target
+from fastgan.engine.triton import check as triton_check
 from fastgan.engine.triton import executable as triton_executable
 from fastgan.engine.triton import tuning as triton_tuning
 from fastgan.engine.triton.binding import Binding
@@ -164,10 +165,10 @@ def test_a_wrong_kernel_is_never_chosen(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     executable = _executable(file[1])
-    monkeypatch.setattr(triton_tuning, "_agrees", lambda *_: False)
+    monkeypatch.setattr(triton_check, "fault_of", lambda _: "it is wrong")
     with caplog.at_level(logging.WARNING, "fastgan"):
         executable.tune(None, measure=_slow_library)
-    assert "wrong results" in caplog.text
+    assert "is not taken: it is wrong" in caplog.text
     notes = {s.note for s in executable.plan.steps if s.op.startswith("fastgan")}
     assert notes == {triton_executable._MEASURED}
 
@@ -179,9 +180,9 @@ def test_no_time_left_measures_nothing(file: tuple[nn.Module, ModelFile], cache:
 
 def test_agreement_is_relative_and_refuses_nan() -> None:
     x = torch.randn(100)
-    assert triton_tuning._agrees(x * (1 + 1e-4), x, torch.float32)
-    assert not triton_tuning._agrees(x * 1.01, x, torch.float32)
-    assert not triton_tuning._agrees(torch.where(x > 2, torch.nan, x * torch.nan), x, torch.float16)
+    assert triton_check.agrees(x * (1 + 1e-4), x, torch.float32)
+    assert not triton_check.agrees(x * 1.01, x, torch.float32)
+    assert not triton_check.agrees(torch.where(x > 2, torch.nan, x * torch.nan), x, torch.float16)
 
 
 def test_keys_tell_problems_apart(file: tuple[nn.Module, ModelFile]) -> None:

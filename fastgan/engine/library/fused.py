@@ -160,8 +160,11 @@ def _apply(operation: str, value: Tensor | None, operand: Tensor | float | None)
         case "rdiv":
             return operand / value
         case "minimum" | "maximum":
-            bound = torch.as_tensor(operand, dtype=value.dtype, device=value.device)
-            return torch.minimum(value, bound) if operation == "minimum" else value.maximum(bound)
+            if isinstance(operand, Tensor):
+                of_two: Tensor = getattr(torch, operation)(value, operand)
+                return of_two
+            # As a number: a tensor of it would be copied to a GPU, which no graph captures.
+            return value.clamp(**{"max" if operation == "minimum" else "min": operand})
         case "leaky_relu":
             return torch.where(value < 0, value * operand, value)
         case "elu":

@@ -32,14 +32,19 @@ _HOLE = object()
 _HALVES = {_onnx_type(half): half for half in (torch.float16, torch.bfloat16)}
 
 
-def activation(epilogue: Epilogue) -> Callable[[Tensor], Tensor] | None:
-    """The activation of an epilogue as a function, or None where there is none."""
+def activation(
+    epilogue: Epilogue, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Callable[[Tensor], Tensor] | None:
+    """The activation of an epilogue as a function, or None where there is none.
+
+    Its slopes are placed now: copied while it runs, they could not be captured.
+    """
     if epilogue.activation == "none":
         return None
     function = TABLE[epilogue.activation].torch
     if epilogue.activation == "prelu":
-        slopes = torch.tensor(epilogue.slopes)
-        return lambda x: function(x, slopes.to(x))
+        slopes = torch.tensor(epilogue.slopes).to(device, dtype)
+        return lambda x: function(x, slopes.to(x))  # where it lies already
     if not epilogue.parameters:
         return function
     return lambda x: function(x, *epilogue.parameters)
@@ -57,8 +62,8 @@ def bind(
     dtype: the floating-point type computed in; None leaves every tensor in its own.
     """
     if step.op in fused.BIND:
-        to = fused.Binding(step, weights, device, dtype, activation(step.epilogue))
-        return fused.BIND[step.op](to)
+        act = activation(step.epilogue, device, dtype)
+        return fused.BIND[step.op](fused.Binding(step, weights, device, dtype, act))
     if step.op.startswith("fastgan."):
         return _bind_product(step, weights, device, dtype)
     op = ops.find("", step.op, opset)
@@ -131,7 +136,7 @@ def _bind_product(
 ) -> BoundStep:
     weight = place(weights[step.inputs[1]], device, dtype)
     bias = place(weights[step.inputs[2]], device, dtype) if step.epilogue.bias else None
-    act = activation(step.epilogue)
+    act = activation(step.epilogue, device, dtype)
     attributes = dict(step.attributes)
     if step.op == "fastgan.Linear":
         shape = attributes.get("shape")

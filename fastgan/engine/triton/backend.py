@@ -33,6 +33,10 @@ class TritonSession(Session):
         """See `Session.fallbacks`: kernels that do not work on this GPU too."""
         return (*self.passed_over, *self.shared.fallbacks)
 
+    def insist(self) -> None:
+        """See `Session.insist`."""
+        self.shared.strict = True
+
     def compile(self, shapes: Shapes, target: Target) -> TritonExecutable:
         """Plan the model for these shapes. Weights and memory are placed by the first run."""
         made = TritonExecutable(self.model.file, target, shapes, self.shared)
@@ -63,7 +67,9 @@ class TritonBackend(Backend):
             import triton  # noqa: F401 - only whether it is there
         except ImportError:
             return Refusal(self.name, "triton", "not installed", "pip install triton")
-        return None
+        from fastgan.engine.triton import gate
+
+        return gate.refusal(target.device)
 
 
 BACKEND = TritonBackend()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.engine.triton.device import Device
 from fastgan.inputs.draws import Draw, Samples
 
 #: The names and kinds of the inputs that a work draws itself.
@@ -24,10 +25,11 @@ Drawn = tuple[tuple[str, int], ...]
 class Counter:
     """Where an input's samples come from next; to be used within the workspace's turn alone."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: Device) -> None:
         from fastgan.kernels import latents
 
-        self._state = torch.zeros(latents.WORDS, dtype=torch.int32, device=device)
+        self._device = device
+        self._state = device.empty((latents.WORDS,), torch.int32).zero_()
         # The samples that it stands at; None while a run may have moved it.
         self._at: Samples | None = None
 
@@ -39,10 +41,7 @@ class Counter:
         from fastgan.kernels import latents
 
         words = latents.words(samples.seed, samples.start, samples.stream, *samples.parameters)
-        host = torch.tensor(words, dtype=torch.int32)
-        if self._state.device.type == "cuda":
-            host = host.pin_memory()  # else the host would wait for the device
-        self._state.copy_(host, non_blocking=True)
+        self._device.put(words, self._state)
 
     def drew(self, samples: Samples, rows: int) -> None:
         """So many rows, from these samples on, have been drawn: a run went well."""

@@ -23,9 +23,10 @@ from fastgan.engine.triton import concat as triton_concat
 from fastgan.engine.triton import counters as triton_counters
 from fastgan.engine.triton.binding import Binding, channels_last, image_of
 from fastgan.engine.triton.counters import Drawn
+from fastgan.engine.triton.device import Launch
 from fastgan.engine.triton.norms import SharedNorms
 from fastgan.engine.triton.passes import NormaliseBinding
-from fastgan.engine.triton.workspace import Launch, Workspace
+from fastgan.engine.triton.workspace import Workspace
 from fastgan.images.format import ImageFormat
 from fastgan.inputs.draws import Draw
 from fastgan.kernels.e4m3 import E4M3
@@ -117,6 +118,7 @@ class Program:
     ) -> None:
         self.plan, self.steps, self.configs, self.target = plan, steps, configs, target
         self._workspace = workspace
+        workspace.frees(self)
         bindings = [bound for bound in steps if isinstance(bound, Binding)]
         self._eight = {b.step.outputs[0] for b in bindings if b.output_high is not None}
         self._slots: dict[str, Tensor] = {}
@@ -436,11 +438,9 @@ def _work(
 
 @contextlib.contextmanager
 def launching(index: int) -> Iterator[None]:
-    """Says of which step a failure is; lack of memory is no fault of a kernel."""
+    """Says of which step a failure is."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:
         raise LaunchError(index, error) from error
 

@@ -94,7 +94,7 @@ class Scales:
 
         def look() -> dict[str, float]:
             device = self._workspace.device
-            if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            if self._workspace.gpu.being_captured():
                 raise BackendError(
                     self._model.name,
                     "a first run in fp8 while a CUDA graph is captured",

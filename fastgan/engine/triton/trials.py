@@ -81,11 +81,15 @@ def sharing(
 
 
 class Trials:
-    """One step on random tensors, in all the ways that do the same work.
+    """One step on random tensors, in all the ways that do the same work: measured, and checked.
 
     Attributes:
         inputs: what the step's own op reads, a norm before it applied.
+        finite: whether the library op makes finite numbers of them, as far as was seen.
     """
+
+    finite = True
+    _statistics: statistics.Statistics | None = None
 
     def __init__(self, binding: Binding, shared: Sharing) -> None:
         self._binding, self._shared = binding, shared
@@ -120,7 +124,11 @@ class Trials:
         return result
 
     def kernel(
-        self, out: Tensor, tiling: Config, image: ImageFormat | None = None
+        self,
+        out: Tensor,
+        tiling: Config,
+        image: ImageFormat | None = None,
+        flag: Tensor | None = None,
     ) -> Callable[[], object]:
         """The step's kernel into `out`, tiled like this, and what it leaves to others."""
         binding, shared, norm = self._binding, self._shared, {}
@@ -138,7 +146,8 @@ class Trials:
             norm["normalised"] = self._normalised
         applied = shared.applies is not None and not tiling.normalises
         views = binding.views(self.inputs if applied else self._tensors)
-        prepared = binding.prepare(views, out, tiling, image, **norm)
+        prepared = binding.prepare(views, out, tiling, image, flag, **norm)
+        self._statistics = prepared.statistics
         calls = list(prepared.calls)
         if applied:
             calls.insert(0, self._apply)
@@ -150,6 +159,27 @@ class Trials:
                 call.run()
 
         return run
+
+    def wrong_statistics(self, out: Tensor) -> str | None:
+        """How the statistics that the kernel made differ from those of its result, or None."""
+        found = self._statistics
+        if found is None:
+            return None
+        counts = found.counts[..., None]
+        mean = (found.means * counts).sum(1) / counts.sum(1)
+        apart = (found.means - mean[:, None]).square() * counts
+        variance = (found.deviations + apart).sum(1) / counts.sum(1)
+        values = out.float().flatten(2)
+        expected = (values.mean(2), values.var(2, unbiased=False))
+        for made, right in zip((mean, variance), expected, strict=True):
+            if not bool(((made - right).abs() <= 1e-3 * (1 + right.abs())).all()):
+                return "its statistics are not those of its result"
+        return None
+
+    def spoil(self) -> None:
+        """Put a NaN among what is read."""
+        for tensor in (self._tensors[0], self.inputs[0]):
+            tensor[(0,) * tensor.dim()] = torch.nan
 
 
 def _pass(channels: int) -> Config:

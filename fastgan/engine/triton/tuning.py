@@ -23,19 +23,18 @@ import torch
 from torch import Tensor
 
 from fastgan.engine.library import operators as library
+from fastgan.engine.triton import check, failures
+from fastgan.engine.triton import device as devices
 from fastgan.engine.triton.binding import Binding, channels_last, image_of
 from fastgan.engine.triton.trials import ALONE, Sharing, Trials
 from fastgan.host import files
-from fastgan.kernels.e4m3 import E4M3, values_of
+from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config, capability_of
 
 if TYPE_CHECKING:
     from fastgan.images.format import ImageFormat
 
 log = logging.getLogger("fastgan")
-
-#: How far a candidate's result may be from the library's, as a share of its norm.
-_TOLERANCE = {torch.float32: 2e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2, E4M3: 6e-2}
 
 #: The library op is one launch more for whoever reads its result, so it has to be clearly faster.
 _CLEARLY = 0.97
@@ -61,7 +60,7 @@ class Cache:
         self._data = self._read()
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        empty: dict[str, dict[str, Any]] = {"steps": {}, "batches": {}}
+        empty: dict[str, dict[str, Any]] = {"steps": {}, "batches": {}, "checked": {}}
         try:
             data = json.loads(self.path.read_text())
             if data["environment"] != self.environment:
@@ -72,6 +71,10 @@ class Cache:
                 for batch, seconds in times.items():
                     if not (int(batch) > 0 and float(seconds) > 0):
                         raise ValueError("a time is not positive")
+            data.setdefault("checked", {})
+            for verdict in data["checked"].values():
+                if not isinstance(verdict, str):
+                    raise ValueError("a verdict is no text")
             return {name: dict(data[name]) for name in empty}
         except FileNotFoundError:
             return empty
@@ -98,6 +101,23 @@ class Cache:
     def put_batch(self, key: str, batch: int, seconds: float) -> None:
         """Keep the seconds per image of a batch size."""
         self._data["batches"].setdefault(key, {})[str(batch)] = seconds
+        self._write()
+
+    def verdict(self, key: str) -> str | None:
+        """What checking said of a step and tiling: "ok", or what is wrong; None: never checked."""
+        found: str | None = self._data["checked"].get(key)
+        return found
+
+    def put_verdict(self, key: str, verdict: str | None) -> None:
+        """Keep it; None: forget it."""
+        self._data["checked"].pop(key, None)
+        if verdict is not None:
+            self._data["checked"][key] = verdict
+        self._write()
+
+    def forget_verdicts(self) -> None:
+        """Check everything again."""
+        self._data["checked"].clear()
         self._write()
 
     def _write(self) -> None:
@@ -137,9 +157,8 @@ def environment(device: torch.device) -> dict[str, str]:
         driver = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
     except (OSError, IndexError):
         driver = f"CUDA {torch.version.cuda}"
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
     return {
-        "gpu": gpu,
+        "gpu": devices.of(device).name,
         "driver": driver,
         "triton": triton.__version__,
         "torch": torch.__version__,
@@ -191,6 +210,14 @@ def step_key(binding: Binding, shared: Sharing = ALONE) -> str:
     return " ".join(str(part).replace(" ", "") for part in parts)
 
 
+def checked_key(
+    binding: Binding, shared: Sharing, tiling: Config, image: ImageFormat | None
+) -> str:
+    """What a verdict is about: a step's problem, its tiling, and what it writes."""
+    parts = [step_key(binding, shared), tiling.label.replace(" ", "_")]
+    return " ".join([*parts, image.format] if image is not None else parts)
+
+
 def model_key(bindings: Iterable[Binding | str], precision: str) -> str:
     """A model, whatever its batch size: the steps' problems for one image."""
     digest = hashlib.sha256(precision.encode())
@@ -210,13 +237,6 @@ class Outcome:
 
     choice: Choice
     seconds: dict[str, float]
-
-
-def on_gpu(run: Callable[[], object]) -> float:
-    """Seconds of one run, launch gaps excluded: many of them as one CUDA graph."""
-    from triton.testing import do_bench_cudagraph
-
-    return float(do_bench_cudagraph(run, rep=10, return_mode="median")) / 1e3
 
 
 def fastest(
@@ -259,33 +279,25 @@ def fastest(
         return result
 
     seconds: dict[str, float] = {}
-    expected: Tensor | None = None
     try:
-        made = op.call(*trials.inputs)
-        assert isinstance(made, Tensor)
-        expected = made.float()
         if not binding.eight_bit:  # another precision, for another batch size, is no choice
             seconds[LIBRARY] = measure(by_library)
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:
-        log.debug("%s: the library op can't be measured: %s", binding.step.op, error)
+        _pass_over(binding, "the library op", error)
     best: Config | None = None
     for config in shared.candidates(binding.configs(capability_of(target.device))):
         if best is not None and time.monotonic() > deadline:
             break
         try:
-            plain.fill_(torch.nan)
-            trials.kernel(plain, config)()
-            if not _agrees(*_compared(binding, plain, expected)):
-                log.warning("%s: %s gives wrong results here", binding.step.op, config.label)
+            checked = check.Subject(binding, config, shared, weights, opset, image)
+            fault = check.fault_of(checked)
+            if fault is not None:
+                log.warning("%s: %s is not taken: %s", binding.step.op, config.label, fault)
                 continue
             out = plain if written is None else written
             seconds[config.label] = measure(trials.kernel(out, config, image))
-        except torch.cuda.OutOfMemoryError:
-            raise
         except Exception as error:
-            log.debug("%s: %s can't be measured: %s", binding.step.op, config.label, error)
+            _pass_over(binding, config.label, error)
             continue
         if best is None or seconds[config.label] < seconds[best.label]:
             best = config
@@ -303,25 +315,8 @@ def _destination(binding: Binding, image: ImageFormat) -> Tensor:
     return torch.empty((n, c, h, w), dtype=torch.float32, device=binding.target.device)
 
 
-def _compared(
-    binding: Binding, out: Tensor, expected: Tensor | None
-) -> tuple[Tensor, Tensor | None, torch.dtype]:
-    """A result and what it must be close to, by how much."""
-    high, dtype = binding.output_high, E4M3 if binding.eight_bit else binding.target.dtype
-    if high is None:
-        return binding.present(out), expected, dtype
-    if expected is not None:
-        expected = expected.clamp(-high, high)
-    return binding.present(values_of(out, high)), expected, dtype
-
-
-def _agrees(out: Tensor, expected: Tensor | None, dtype: torch.dtype) -> bool:
-    if expected is None:
-        return bool(out.isfinite().all())
-    # Random numbers need not lie where a root or a logarithm is defined: there neither is.
-    finite = expected.isfinite()
-    if not torch.equal(out.isfinite(), finite):
-        return False
-    expected = expected[finite]
-    error = (out.float()[finite] - expected).norm() / expected.norm().clamp(min=1e-20)
-    return bool(error <= _TOLERANCE[dtype])
+def _pass_over(binding: Binding, what: str, error: Exception) -> None:
+    """Without a candidate that can't be measured; nothing can where memory or the GPU fails."""
+    if failures.is_memory(error) or failures.is_sticky(error):
+        raise error
+    log.debug("%s: %s can't be measured: %s", binding.step.op, what, error)

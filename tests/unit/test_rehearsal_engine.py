@@ -1,0 +1,192 @@
+"""Every path of the engine on a rehearsed GPU, which keeps the rules of CUDA."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fastgan
+from fastgan.engine.triton.rehearsal import Machine, rehearse
+from tests.networks.weights import build
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: see tests/gpu")
+
+
+class Small(nn.Module):
+    """Latent [N, 7, 1, 1] -> images [N, 3, 4, 4]: a product, a library op, a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.ConvTranspose2d(7, 6, 2)
+        self.middle = nn.Conv2d(6, 6, 1, groups=2)
+        self.last = nn.ConvTranspose2d(6, 3, 2, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.last(self.middle(torch.relu(self.first(z)))))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    module = build(Small, 3).eval()
+    path = tmp_path_factory.mktemp("rehearsal") / "small.onnx"
+    fastgan.export(module, path, latent=(7, 1, 1), verify=False)
+    return module, path
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
+    monkeypatch.setenv("FASTGAN_CHECK", "0")  # see test_rehearsal_faults
+    with rehearse(2) as machine:
+        yield machine
+        gc.collect()
+
+
+def _load(path: Path, device: str = "cuda:0", precision: str = "fp32") -> fastgan.Generator:
+    return fastgan.load(path, device=device, precision=precision)
+
+
+def _check(model: tuple[nn.Module, Path], g: fastgan.Generator, n: int = 2, **how: Any) -> None:
+    """Images of a seed against eager PyTorch on the latents that NumPy draws."""
+    made = g.generate(n, **how).cpu()
+    chosen = {k: v for k, v in how.items() if k in ("seed", "start")}
+    z = fastgan.latents.sample("normal", n, (7, 1, 1), **chosen)
+    with torch.inference_mode():
+        expected = model[0](z)
+    tolerance = {"fp32": 2e-5, "bf16": 6e-2, "fp16": 5e-3}[g.precision]
+    if made.dtype == torch.uint8:
+        expected = ((expected + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
+        tolerance = 1.0
+    assert (made.float() - expected).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize("format", ["float32", "uint8"])
+def test_a_batch_is_captured_once_and_replayed(
+    model: tuple[nn.Module, Path], gpus: Machine, format: str
+) -> None:
+    g = _load(model[1])
+    for seed in range(3):
+        _check(model, g, seed=seed, format=format)
+    assert gpus.log.count("capture") == 1
+    assert gpus.log.count("replay") == 3
+    other = "uint8" if format == "float32" else "float32"
+    _check(model, g, seed=5, format=other)
+    assert gpus.log.count("capture") == 2
+    assert gpus.complaints == []
+
+
+def test_several_batch_sizes_and_what_is_evicted(
+    model: tuple[nn.Module, Path], gpus: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastgan.engine.base._MOST_EXECUTABLES", 2)
+    g = _load(model[1])
+    for n in (1, 3, 2, 1):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            _check(model, g, n, seed=n)
+        gc.collect()
+    _check(model, g, 5, seed=1, batch_size=3)
+    assert gpus.complaints == []
+
+
+def test_threads_and_streams(model: tuple[nn.Module, Path], gpus: Machine) -> None:
+    g = _load(model[1])
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                for n in (1, 2):
+                    _check(model, g, n, seed=seed)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
+    assert gpus.complaints == []
+
+
+def test_it_can_be_a_part_of_the_callers_graph(
+    model: tuple[nn.Module, Path], gpus: Machine
+) -> None:
+    g = _load(model[1])
+    _check(model, g, seed=3)
+    expected = g.generate(2, seed=3)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = g.generate(2, seed=3)
+    with torch.inference_mode():
+        made.fill_(7)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(made.cpu(), expected.cpu())
+    _check(model, g, seed=4)
+
+
+def test_tuning_and_warming_up(model: tuple[nn.Module, Path], gpus: Machine) -> None:
+    g = _load(model[1])
+    g.warm_up([1], formats=("float32", "uint8"), tune=True)
+    captured = gpus.log.count("capture")
+    _check(model, g, 1, seed=1)
+    _check(model, g, 1, seed=1, format="uint8")
+    assert gpus.log.count("capture") == captured
+    torch.randn(1, device="cuda")  # no capture was left open
+    assert g._session.automatic_batch == 1  # what was measured is known
+    assert gpus.complaints == []
+
+
+def test_the_second_device(model: tuple[nn.Module, Path], gpus: Machine) -> None:
+    g = _load(model[1], device="cuda:1")
+    assert g.generate(2).device == torch.device("cuda", 1)
+    _check(model, g, seed=2)
+    z = g.latents(2, seed=1)
+    assert torch.equal(z.cpu(), fastgan.latents.sample("normal", 2, (7, 1, 1), seed=1))
+    assert g.generate(2, seed=[3, 4]).device == torch.device("cuda", 1)
+    torch.cuda.synchronize()
+
+
+def test_cuda_is_the_device_that_was_current_at_load(
+    model: tuple[nn.Module, Path], gpus: Machine
+) -> None:
+    g = _load(model[1])
+    assert g.device == torch.device("cuda", 0)
+    torch.cuda.set_device(1)
+    assert g.generate(1).device == torch.device("cuda", 0)
+    torch.cuda.set_device(0)
+
+
+def test_memory_that_runs_out_anywhere(
+    model: tuple[nn.Module, Path], gpus: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At each allocation of a first call: right images in smaller batches, or one clear error."""
+    g = _load(model[1])
+    _check(model, g, 4, seed=1)
+    count = sum(line.startswith("allocate") for line in gpus.log)
+    del g
+    outcomes = set()
+    with caplog.at_level(logging.ERROR, "fastgan"):
+        for at in range(1, count + 1, 4):
+            gpus.fault("memory", at=at, times=1)
+            g = _load(model[1])
+            try:
+                _check(model, g, 4, seed=1)
+                outcomes.add("images")
+            except torch.cuda.OutOfMemoryError:
+                outcomes.add("error")
+            gpus.heal()
+            _check(model, g, 4, seed=2)  # and afterwards all is well
+            del g
+            gc.collect()
+    assert "images" in outcomes
+    assert gpus.complaints == []
