@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.triton import failures
 from fastgan.engine.triton.workspace import Workspace
-from fastgan.errors import BackendError, Refusal
+from fastgan.errors import BackendError
 from fastgan.host import gpu
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
@@ -32,6 +33,7 @@ from fastgan.plan.merge import merge
 if TYPE_CHECKING:
     from fastgan.engine.triton.arena import Lifetime
     from fastgan.engine.triton.binding import Binding
+    from fastgan.engine.triton.counters import Drawn
     from fastgan.engine.triton.program import Program, Work
     from fastgan.engine.triton.scales import Scales
     from fastgan.kernels.types import Config
@@ -72,7 +74,10 @@ class TritonExecutable(Executable):
         self._opset = model.model.opset_imports.get("", 1)
         self._workspace = workspace or Workspace(target.device)
         self._gpu = self._workspace.gpu
-        self._believed: set[tuple[int, str]] = set()
+        self._believed: set[tuple[int, str]] = set()  # steps as they were checked
+        self._trusted: set[ImageFormat | None] = set()  # formats of which all were
+        self._compared: set[ImageFormat] = set()
+        self._loaded: set[Drawn] = set()  # what was drawn by value once
         self._running = -2
         self.plan = merge(make(model.model, shapes, model.limits))
         # A graph would replay the numbers that its capture drew.
@@ -184,6 +189,7 @@ class TritonExecutable(Executable):
         from fastgan.engine.triton import tuning
         from fastgan.engine.triton.trials import sharing
 
+        replays = measure or partial(self._gpu.seconds, captured=False)
         measure = measure or self._gpu.seconds
         deadline = time.monotonic() + seconds
         cache = tuning.open_cache(self.target.device)
@@ -218,7 +224,7 @@ class TritonExecutable(Executable):
                     self.use(index, _MEASURED if isinstance(choice, str) else choice)
             work = self._run(self.examples(), image if self._formats else None)
             batch = max((self.plan.buffers[n].shape[0] for n in self.plan.inputs), default=1)
-            per_image = measure(work.replay or work.launch) / batch
+            per_image = replays(work.replay or work.launch) / batch
             cache.put_batch(self._key, batch, per_image)
         return measured
 
@@ -276,6 +282,7 @@ class TritonExecutable(Executable):
     def use(self, index: int, choice: Config | str) -> None:
         """Run a step's kernel tiled like this, or on the library for the reason given."""
         with self._turn():
+            self._trusted.clear()
             if isinstance(choice, str):
                 self._bindings[index] = choice
             else:
@@ -323,8 +330,9 @@ class TritonExecutable(Executable):
                 program = self._built()
                 drawn = program.drawable(inputs) if self._may_draw() else ()
                 work = program.work_for(image if self._formats else None, drawn)
-                if self._gpu.is_gpu and drawn and work.replay is None:
+                if self._gpu.is_gpu and drawn not in self._loaded:
                     program.load(inputs)  # as in a caller's own graph, for which it is loaded here
+                    self._loaded.add(drawn)
                 program.load(inputs, drawn)
                 self._go(work, inputs)
                 program.drew(inputs, drawn)
@@ -379,6 +387,8 @@ class TritonExecutable(Executable):
 
     def _believe(self, image: ImageFormat | None) -> None:
         """Check what has not been checked on this GPU before; what is wrong is given up."""
+        if image in self._trusted:
+            return
         from fastgan.engine.triton import check
 
         if not self._gpu.is_gpu or not check.wanted() or self._gpu.being_captured():
@@ -393,6 +403,7 @@ class TritonExecutable(Executable):
                     self._scales.fill(self._bindings)
                 self._check(index, binding, last)
                 self._believed.add(key)
+        self._trusted.add(image)
 
     def examine(self, image: ImageFormat) -> Iterator[dict[str, Any]]:
         """Check each step on a kernel, as where these images are wanted.
@@ -424,13 +435,15 @@ class TritonExecutable(Executable):
 
     def _believes_image(self, work: Work, inputs: Inputs, image: ImageFormat) -> bool:
         """Whether a first image, on a GPU that has not made it yet, is the library's as a whole."""
+        if image in self._compared:
+            return True
         from fastgan.engine.triton import check, tuning
 
         asked = self._gpu.is_gpu and check.wanted() and not self._gpu.being_captured()
         key = f"image {self._key} {self.target.precision} {image.format} {self._batch}"
-        if not asked or self._draws_noise or (-1, key) in self._believed:
+        if not asked or self._draws_noise:
             return True
-        self._believed.add((-1, key))
+        self._compared.add(image)
         cache = tuning.open_cache(self.target.device)
         verdict = cache.verdict(key)
         if verdict is None:
@@ -525,7 +538,7 @@ class TritonExecutable(Executable):
         for index, binding in enumerate(self._bindings):
             if not isinstance(binding, str):
                 self.use(index, found)
-        self._workspace.fallbacks.append(Refusal("triton", self._name, found, needed))
+        self._workspace.fell_back(self._name, found, needed)
 
     def _refuse_if_strict(self, where: str, found: str) -> None:
         if self._workspace.strict:
@@ -589,6 +602,12 @@ class TritonExecutable(Executable):
         from fastgan.engine.triton.program import SAMPLER
 
         text = failures.first_line(reason)
+        if index in self._configs:  # a tuned one: the default may still do
+            label = self._configs.pop(index).label
+            self._program = None
+            self._trusted.clear()
+            log.warning("%s: tiling %s is not used: %s", self._name, label, text)
+            return
         if index == SAMPLER:
             where = "the latents"
         elif index < len(self._bindings):
@@ -600,13 +619,9 @@ class TritonExecutable(Executable):
             self._draws = False
         elif index >= len(self._bindings):
             self._formats, self._program = False, None
-        elif index in self._configs:  # a tuned one: the default may still do
-            del self._configs[index]
-            self._program = None
         else:
             self.use(index, f"its kernel failed: {text}")
-        needed = "a kernel that works on this GPU"
-        self._workspace.fallbacks.append(Refusal("triton", where, text, needed))
+        self._workspace.fell_back(where, text, "a kernel that works on this GPU")
         level = logging.INFO if isinstance(reason, KnownFault) else logging.WARNING
         message = "%s: the kernel of %s failed, going on without: %s"
         log.log(level, message, self._name, where, text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 import torch
 
 from fastgan import latents
@@ -35,7 +33,9 @@ def _of_hardware(device: Device) -> Refusal | None:
     if (major, minor) < OLDEST:
         needed = "8.0 or later (Ampere): Triton has no tensor cores for older ones"
         return Refusal("triton", "compute capability", f"{major}.{minor}", needed)
-    version = importlib.metadata.version("triton")
+    import triton
+
+    version = str(triton.__version__)
     known = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if major == 10 and known < _ON_BLACKWELL:
         return Refusal("triton", f"compute capability {major}.{minor}", version, "triton 3.7")

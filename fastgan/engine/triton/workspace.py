@@ -92,6 +92,13 @@ class Workspace:
                 self._scratch = self.gpu.empty((max(1, size),), torch.uint8)
             return self._scratch[:size]
 
+    def fell_back(self, where: str, found: str, needed: str) -> None:
+        """A kernel turned out not to work here; of all batch sizes it is one fallback."""
+        refusal = Refusal("triton", where, found, needed)
+        with self._lock:
+            if refusal not in self.fallbacks:
+                self.fallbacks.append(refusal)
+
     def frees(self, owner: object) -> None:
         """Memory of this owner's is given back when it goes."""
         weakref.finalize(owner, self._order.settle).atexit = False

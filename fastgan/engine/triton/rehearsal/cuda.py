@@ -56,7 +56,7 @@ class _Stream(Stream):
 
 
 class _Event:
-    """torch.cuda.Event: a point of a stream. Its time is the work that was done by then."""
+    """torch.cuda.Event: a point of a stream. A piece of work takes a millisecond."""
 
     def __init__(self, enable_timing: bool = False, **_: Any) -> None:
         self._clock: dict[int, int] = {}
@@ -92,7 +92,7 @@ class _Event:
     def elapsed_time(self, end: _Event) -> float:
         if not (self._timed and end._timed):
             raise RuntimeError("Both events must be created with argument 'enable_timing=True'.")
-        return max(1, end._at - self._at) * 1e-3
+        return float(max(1, end._at - self._at))
 
 
 class _CUDAGraph:
