@@ -35,6 +35,7 @@ def app() -> typer.Typer:
         live,
         models,
         profile,
+        selftest,
         stream,
         train,
         video,
@@ -53,7 +54,7 @@ def app() -> typer.Typer:
     commands.callback(invoke_without_command=True, epilog=_examples(ROOT_EXAMPLES))(root)
     for module in (
         *(generate, apply, video, live, stream, inspect, profile, compare, serve, bench, warmup),
-        *(models, evaluate, train, export, doctor),
+        *(models, evaluate, train, export, doctor, selftest),
     ):
         function = getattr(module, module.__name__.rpartition(".")[2])
         commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(function)

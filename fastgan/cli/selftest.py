@@ -1,0 +1,57 @@
+"""`fastgan selftest`: is every kernel right on this GPU? In a process that a fault may end."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from fastgan.cli import console, options
+from fastgan.errors import BackendError
+
+EXAMPLES = """
+fastgan selftest  # the kernels of a small model, a minute
+fastgan selftest model.onnx  # those of your own
+fastgan selftest --json  # for a report
+"""
+
+
+def selftest(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Files or names of models.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Such as cuda:1.")] = "cuda:0",
+    precision: options.Precision = "auto",
+    patience: Annotated[
+        float, typer.Option(help="Seconds of silence after which a kernel counts as hung.")
+    ] = 90.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Hold every kernel to PyTorch's own operator on this GPU, and keep the verdicts.
+
+    A kernel that is wrong, crashes or hangs is not used from then on. Exit code 1 if any is.
+    """
+    from fastgan.host import gpu
+    from fastgan.measure import selftest as measured
+
+    out, silent = console.out(), as_json
+    if not silent and gpu.unusable() is not None:
+        out.print("; needed ".join(gpu.unusable() or ()), soft_wrap=True)
+
+    def told(row: measured.Row) -> None:
+        if not silent:
+            line = f"  {row['what']} {row['kernel']} {row['format']}: {row['verdict']}"
+            out.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    rows = measured.run(models or ["dcgan-digits"], device, precision, told, patience)
+    wrong = [row for row in rows if row["verdict"] != measured.OK]
+    if as_json:
+        typer.echo(json.dumps({"rows": rows, "wrong": len(wrong)}, indent=1))
+    elif not wrong:
+        out.print(f"all {len(rows)} right", soft_wrap=True)
+    if len(wrong) == 1 and wrong[0]["what"] in ("load", "start"):
+        raise BackendError("selftest", str(wrong[0]["verdict"]), "a GPU that kernels run on")
+    if wrong:
+        raise typer.Exit(1)
