@@ -1,24 +1,30 @@
 """Evidence on a GPU, in one command: right, how fast, beside whom, and how far from the ceiling.
 
-    python -m benchmarks.gpu_evidence --out DIR [--part NAME ...] [--minutes 8] [--dry-run]
+    python -m benchmarks.gpu_evidence --out DIR [--full] [--part NAME ...] [--dry-run]
 
-Each part runs in a process of its own and writes DIR/PART.json, cell by cell. What is there is not
-made again, so the command can be repeated until everything is; `--again` begins anew. When time is
-up it stops, writes DIR/summary.md and exits with 3 if something is still to do, 1 if a check
-failed, else 0. `--readme` measures nothing and writes the README's figures from DIR.
+Six minutes, the most telling parts first; `--full` measures all the rest. Each part runs in a
+process of its own, for a time of its own, and writes DIR/PART.json, cell by cell. A crash, a hang
+or a GPU that fails costs the cell that it happened in: another process goes on behind it. What is
+there is not made again, so the command can be repeated until everything is; `--again` begins anew.
+When time is up it stops, writes DIR/summary.md and exits with 3 if something is still to do, 1 if a
+check failed, else 0. `--readme` measures nothing and writes the README's figures from DIR, from
+whatever is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from benchmarks.gpu.paths import ROOT, arrange
+from benchmarks.gpu.paths import LOST, ROOT, arrange
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,20 +41,21 @@ def main(arguments: list[str] | None = None) -> int:
     elif not torch.cuda.is_available():
         print("gpu_evidence: no NVIDIA GPU that torch can use; --dry-run rehearses on the CPU")
         return 2
-    from benchmarks.gpu.parts import parts
+    from benchmarks.gpu.parts import QUICK, parts
     from benchmarks.gpu.zoo import TINY, ZOO
 
-    names = list(parts(TINY if options.dry_run else ZOO))
+    names = parts(TINY if options.dry_run else ZOO)
     unknown = [name for name in options.part if name not in names]
     if unknown:
         print(f"gpu_evidence: no part {unknown[0]!r}; there are: {', '.join(names)}")
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + 60 * options.minutes
-    (options.out / "machine.json").write_text(json.dumps(_machine(), indent=1))
-    wanted = [name for name in names if not options.part or name in options.part]
+    minutes = options.minutes or (180.0 if options.full or options.part or options.dry_run else 6.0)
+    deadline = time.monotonic() + 60 * minutes
     if options.inside:
-        return _run(wanted[0], options, deadline)
+        return _run(options.part[0], options, deadline)
+    (options.out / "machine.json").write_text(json.dumps(_machine(), indent=1))
+    wanted = [n for n in names if n in (options.part or (names if options.full else QUICK))]
     for name in wanted:
         path = options.out / f"{name}.json"
         if options.again:
@@ -56,50 +63,87 @@ def main(arguments: list[str] | None = None) -> int:
         if _complete(path):
             continue
         left = deadline - time.monotonic()
-        if left < (0 if options.dry_run else 10):
-            break
-        print(f"{name} ({left:.0f} s left)", flush=True)
-        if options.dry_run:
+        if not options.dry_run:  # which is slow, and on any machine
+            left = min(left, names[name][1])
+        if left < 5:
+            continue
+        print(f"{name} ({left:.0f} s)", flush=True)
+        if options.dry_run and name not in QUICK:  # nothing there can be lost
             _run(name, options, deadline)
             continue
-        _in_process_of_its_own(name, options, left)
+        _measure(name, options, time.monotonic() + left)
     return _summarise(options.out, wanted)
 
 
 def _run(name: str, options: argparse.Namespace, deadline: float) -> int:
     """One part, here."""
-    from benchmarks.gpu.parts import Cells, Setting, parts
+    from benchmarks.gpu.cells import Cells
+    from benchmarks.gpu.parts import QUICK, Setting, parts
     from benchmarks.gpu.zoo import TINY, ZOO
 
     models = options.out / "models"
     models.mkdir(exist_ok=True)
-    setting = Setting(options.out, options.dry_run, deadline, models)
-    cells = Cells(options.out / f"{name}.json", deadline)
-    try:
-        parts(TINY if options.dry_run else ZOO)[name](setting, cells)
-    except Exception as error:
-        cells.data["error"] = f"{type(error).__name__}: {error}"[:500]
-        print(f"  {name} stopped: {cells.data['error']}", flush=True)
-    cells.save()
+    rehearsed = options.dry_run and name in QUICK
+    setting = Setting(options.out, options.dry_run, deadline, models, rehearsed)
+    patience = options.patience or (30.0 if name in QUICK and not options.dry_run else 600.0)
+    cells = Cells(options.out / f"{name}.json", deadline, patience)
+    with contextlib.ExitStack() as stack:
+        if rehearsed:
+            for entry in setting.entries:
+                entry.export(models)
+            machine = stack.enter_context(_rehearsal())
+            kind, _, kernel = os.environ.get("FASTGAN_REHEARSAL", "").partition(" ")
+            if kind:
+                machine.fault(kind, kernel)
+        try:
+            parts(TINY if options.dry_run else ZOO)[name][0](setting, cells)
+        except Exception as error:
+            cells.data["error"] = f"{type(error).__name__}: {error}"[:500]
+            print(f"  {name} stopped: {cells.data['error']}", flush=True)
+    cells.finish()
     return 0
 
 
-def _in_process_of_its_own(name: str, options: argparse.Namespace, left: float) -> None:
-    """A part that ends its process, or takes it too long, leaves the others alone."""
+def _rehearsal() -> Any:
+    from fastgan.engine.triton.rehearsal import rehearse
+
+    return rehearse()
+
+
+def _measure(name: str, options: argparse.Namespace, deadline: float) -> None:
+    """A part in processes of its own, one after the other for as long as they are lost."""
     command = [sys.executable, "-m", "benchmarks.gpu_evidence", "--out", str(options.out.resolve())]
-    command += ["--part", name, "--minutes", str(max(0.1, (left - 5) / 60)), "--inside"]
+    command += ["--part", name, "--inside"] + (["--dry-run"] if options.dry_run else [])
+    command += ["--patience", str(options.patience)] if options.patience else []
     environment = {**os.environ, "FASTGAN_CACHE": str((options.out / "cache").resolve())}
-    try:
-        code = subprocess.run(command, cwd=ROOT, env=environment, timeout=left + 20).returncode
-    except subprocess.TimeoutExpired:
-        print(f"  {name}: stopped, time is up", flush=True)
-        return
-    if code:
-        path = options.out / f"{name}.json"
-        data = json.loads(path.read_text()) if path.exists() else {"cells": {}}
+    while (left := deadline - time.monotonic()) > 0:
+        here = [*command, "--minutes", str(max(0.02, (left - 2) / 60))]
+        child = subprocess.Popen(here, cwd=ROOT, env=environment, start_new_session=True)
+        try:
+            code = child.wait(left + 10)
+        except subprocess.TimeoutExpired:
+            code = None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # what it may have started as well
+        child.wait()
+        if code in (0, None):
+            return
+        lost = _lost(options.out / f"{name}.json", code)
+        print(f"  {name}: its process ended with {code}, in {lost or 'no cell'}", flush=True)
+        if lost is None:  # before or between its cells: it would end there again
+            return
+
+
+def _lost(path: Path, code: int) -> str | None:
+    """Give up the cell that a process was lost in; None if it was in none."""
+    data = json.loads(path.read_text()) if path.exists() else {"cells": {}}
+    key = data.pop("running", None)
+    if key is not None:
+        data["cells"][key] = {"error": f"its process was lost ({code})"}
+    elif code != LOST:
         data["error"] = f"its process ended with {code}"
-        path.write_text(json.dumps(data, indent=1))
-        print(f"  {name}: {data['error']}", flush=True)
+    path.write_text(json.dumps(data, indent=1))
+    return key or ("the cell before" if code == LOST else None)
 
 
 def _complete(path: Path) -> bool:
@@ -152,7 +196,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", nargs="+", default=[], help="of these names alone")
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--full", action="store_true", help="all the rest too: hours")
+    parser.add_argument("--minutes", type=float, help="in all: 6, or 180 with --full or --part")
+    parser.add_argument("--patience", type=float, help="seconds after which a cell is a hang")
     parser.add_argument("--again", action="store_true", help="make what is there again")
     parser.add_argument("--dry-run", action="store_true", help="tiny models on the CPU")
     parser.add_argument("--readme", action="store_true", help="write the README's figures")

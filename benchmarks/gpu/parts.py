@@ -5,9 +5,7 @@ A cell that fails is kept with its error, and the rest goes on.
 
 from __future__ import annotations
 
-import gc
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -20,8 +18,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import ceilings, peers, timing
+from benchmarks.gpu import ceilings, peers, quick, timing
+from benchmarks.gpu.cells import Cells
 from benchmarks.gpu.paths import ROOT
+from benchmarks.gpu.quick import Part
 from benchmarks.gpu.zoo import LATENT, TINY, ZOO, Entry
 
 OURS = ("fp16", "fp32", "tf32", "bf16", "fp8")
@@ -37,16 +37,20 @@ class Setting:
         dry: a rehearsal on the CPU: tiny models, single runs.
         deadline: of `time.monotonic()`, when to stop beginning cells.
         models: the folder for ONNX files.
+        rehearsed: whether the rehearsal is on a rehearsed GPU.
     """
 
     out: Path
     dry: bool
     deadline: float
     models: Path
+    rehearsed: bool = False
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
+        if self.rehearsed:
+            return torch.device("cuda", 0)
         return torch.device("cpu" if self.dry else "cuda")
 
     @property
@@ -62,6 +66,8 @@ class Setting:
     @property
     def precisions(self) -> tuple[str, ...]:
         """Ours; fp8 where the GPU has it."""
+        if self.rehearsed:
+            return ("fp32",)
         if self.dry:
             return ("fp16", "fp8")
         from fastgan.engine.base import without_fp8
@@ -82,53 +88,6 @@ class Setting:
         )
 
 
-class Cells:
-    """A part's JSON file: results by key. Those that are there are not made again."""
-
-    def __init__(self, path: Path, deadline: float) -> None:
-        self.path, self.deadline = path, deadline
-        self.data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        self.data.setdefault("cells", {})
-        self.complete = True
-
-    def fill(self, key: str, make: Callable[[], Any]) -> None:
-        """Make a cell, unless it is there or time is up; an error is a result too."""
-        if key in self.data["cells"]:
-            return
-        if time.monotonic() > self.deadline:
-            self.complete = False
-            return
-        began = time.monotonic()
-        try:
-            result = make()
-        except Exception as error:  # whatever a peer raises
-            text = " ".join(str(error).split())[:300]
-            result = {"error": f"{type(error).__name__}: {text}"}
-        result["took"] = round(time.monotonic() - began, 3)
-        self.data["cells"][key] = result
-        self.save()
-        print(f"  {key}: {_short(result)}", flush=True)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def save(self) -> None:
-        """Write the file, whole or not at all."""
-        self.data["complete"] = self.complete
-        draft = self.path.with_suffix(".part")
-        draft.write_text(json.dumps(self.data, indent=1))
-        os.replace(draft, self.path)
-
-
-def _short(result: dict[str, Any]) -> str:
-    if "error" in result:
-        return result["error"]
-    shown = {k: v for k, v in result.items() if isinstance(v, (int, float, str, bool))}
-    return " ".join(
-        f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in shown.items()
-    )
-
-
 # The parts ----------------------------------------------------------------------------------------
 
 
@@ -138,13 +97,37 @@ def measure_ceilings(setting: Setting, cells: Cells) -> None:
         cells.fill(name, make)
 
 
+def kernel_case(device: torch.device, kernel: Any, case: Any, config: Any) -> dict[str, Any]:
+    """A kernel on a case of its own, against its reference.
+
+    Raises:
+        AssertionError: they differ by too much.
+    """
+    tolerances = _module(ROOT / "tests" / "kernels" / "tolerances.py")
+    generator = torch.Generator(device).manual_seed(int(torch.randint(2**31, ())))
+    inputs = kernel.inputs(case, generator, device)
+    given = inputs.launch if config is None else {**inputs.launch, "config": config}
+    prepared = kernel.prepare(**given)
+    out = prepared.out
+    out.fill_(float("nan") if out.is_floating_point() else 77)
+    prepared.run()
+    timing.synchronise(device)
+    with peers.exact():
+        expected = kernel.reference(**inputs.reference)
+    difference = (out.double() - expected.double()).abs().max().item()
+    try:
+        tolerances.assert_close(out, expected, case.dtype, case)
+    except AssertionError as error:
+        raise AssertionError(f"off by {difference:.3g}: {error}") from None
+    return {"ok": True, "max_abs": difference}
+
+
 def check_kernels(setting: Setting, cells: Cells) -> None:
     """(2) Every case of every kernel, and every tiling of the main ones, against its reference."""
     from fastgan.kernels import e4m3
     from fastgan.kernels.table import KERNELS
     from fastgan.kernels.types import capability_of
 
-    tolerances = _module(ROOT / "tests" / "kernels" / "tolerances.py")
     device = setting.device
     capability = capability_of(device)
 
@@ -152,22 +135,7 @@ def check_kernels(setting: Setting, cells: Cells) -> None:
         return e4m3.exists_on(capability) or not e4m3.needed_by(case)
 
     def one(kernel: Any, case: Any, config: Any) -> dict[str, Any]:
-        generator = torch.Generator(device).manual_seed(int(torch.randint(2**31, ())))
-        inputs = kernel.inputs(case, generator, device)
-        given = inputs.launch if config is None else {**inputs.launch, "config": config}
-        prepared = kernel.prepare(**given)
-        out = prepared.out
-        out.fill_(float("nan") if out.is_floating_point() else 77)
-        prepared.run()
-        timing.synchronise(device)
-        with peers.exact():
-            expected = kernel.reference(**inputs.reference)
-        difference = (out.double() - expected.double()).abs().max().item()
-        try:
-            tolerances.assert_close(out, expected, case.dtype, case)
-        except AssertionError as error:
-            raise AssertionError(f"off by {difference:.3g}: {error}") from None
-        return {"ok": True, "max_abs": difference}
+        return kernel_case(device, kernel, case, config)
 
     for kernel in KERNELS:
         for number, case in enumerate(kernel.cases[: 1 if setting.dry else None]):
@@ -211,12 +179,9 @@ def check_models(setting: Setting, cells: Cells) -> None:
         made = executable({_port(generator): x})[output.name].float()
         with peers.exact(), torch.inference_mode():
             expected = entry.module().to(setting.device)(x)
-        difference = made - expected
         low, high = entry.range
-        mse = float(difference.double().square().mean())
         return {
-            "max_abs": float(difference.abs().max()),
-            "psnr": 10 * torch.tensor((high - low) ** 2 / max(mse, 1e-30)).log10().item(),
+            **quick.judge(made, expected, precision, entry.range),
             "finite": bool(made.isfinite().all()),
             "max_level": int((_levels(made, low, high) - _levels(expected, low, high)).abs().max()),
             "library_steps": sum(s.kernel == "library" for s in executable.plan.steps),
@@ -251,6 +216,19 @@ def tune(setting: Setting, cells: Cells) -> None:
             cells.fill(key, lambda e=entry, b=batch: one(e, b, "fp8", 10.0))
 
 
+def counts(executable: Any) -> dict[str, int]:
+    """What the steps of a plan compute and move."""
+    steps = executable.plan.steps
+    eight = [step.kernel.endswith("e4m3") for step in steps]
+    size = executable.target.dtype.itemsize
+    pairs = list(zip(steps, eight, strict=True))
+    return {
+        "flops": sum(step.flops for step in steps),
+        "flops_fp8": sum(step.flops for step, e in pairs if e),
+        "bytes": sum(step.bytes * (1 if e else size) // 4 for step, e in pairs),
+    }
+
+
 def measure_throughput(setting: Setting, cells: Cells, name: str) -> None:
     """(3) One model: ours and the others, at every batch size."""
     entry = next(e for e in setting.entries if e.name == name)
@@ -264,17 +242,8 @@ def measure_throughput(setting: Setting, cells: Cells, name: str) -> None:
         given = {port: entry.inputs(n, device)}
         images, _ = executable.images(given, image)
         run = lambda: executable.images(given, image, images)  # noqa: E731
-        steps = executable.plan.steps
-        eight = [step.kernel.endswith("e4m3") for step in steps]
-        size = executable.target.dtype.itemsize
-        moved = sum(s.bytes * (1 if e else size) // 4 for s, e in zip(steps, eight, strict=True))
-        counts = {
-            "flops": sum(step.flops for step in steps),
-            "flops_fp8": sum(s.flops for s, e in zip(steps, eight, strict=True) if e),
-            "bytes": moved,
-        }
         found = timing.throughput(run, device, setting.seconds)
-        return {**found, "n": n, **counts, "precision": precision}
+        return {**found, "n": n, **counts(executable), "precision": precision}
 
     def generate(precision: str, n: int) -> dict[str, Any]:
         generator = setting.load(entry, precision)
@@ -443,15 +412,28 @@ def measure_memory(setting: Setting, cells: Cells) -> None:
             cells.fill(f"{entry.name} eager n={n}", lambda e=entry, n=n: peer(e, n))
 
 
-def parts(entries: tuple[Entry, ...]) -> dict[str, Callable[[Setting, Cells], None]]:
-    """All parts by name, the most telling ones first."""
+#: Seconds that a part of the full run may take.
+_LONG = 1800.0
+
+
+def parts(entries: tuple[Entry, ...]) -> dict[str, Part]:
+    """All parts by name, the most telling ones first: what each does, and its limit in seconds."""
+    found: dict[str, Part] = dict(quick.PARTS)
+    found = {"smoke": found.pop("smoke"), "ceilings": (measure_ceilings, 20.0), **found}
+    return found | {name: (run, _LONG) for name, run in _full(entries).items()}
+
+
+#: Those that are measured unless `--full` asks for all.
+QUICK = ("smoke", "ceilings", "dcgan64", "kernels-quick")
+
+
+def _full(entries: tuple[Entry, ...]) -> dict[str, Callable[[Setting, Cells], None]]:
     from benchmarks.gpu.sharing import check_sharing
 
     def throughput(entry: Entry) -> Callable[[Setting, Cells], None]:
         return lambda setting, cells: measure_throughput(setting, cells, entry.name)
 
     return {
-        "ceilings": measure_ceilings,
         "kernels": check_kernels,
         "models": check_models,
         "latency": measure_latency,
@@ -488,4 +470,4 @@ def _module(path: Path) -> Any:
     return module
 
 
-__all__ = ["Cells", "Setting", "parts"]
+__all__ = ["QUICK", "Setting", "parts"]

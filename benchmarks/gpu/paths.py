@@ -6,6 +6,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
+#: What a process of the evidence ends with whose GPU has failed: another one goes on.
+LOST = 70
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -21,7 +21,7 @@ def write(out: Path) -> tuple[str, int]:
     parts, found = _parts(out), cells(out)
     lines = [f"# Evidence\n\n{_machine(out)}\n", *table(promises(found)), ""]
     failures = 0
-    for name in ("kernels", "models", "sharing"):
+    for name in ("smoke", "dcgan64", "kernels-quick", "kernels", "models", "sharing"):
         bad = {k: c["error"] for k, c in found.get(name, {}).items() if "error" in c}
         failures += len(bad)
         lines.append(f"{name}: {len(found.get(name, {})) - len(bad)} passed, {len(bad)} failed")
@@ -42,7 +42,7 @@ def write(out: Path) -> tuple[str, int]:
     }
     for model, part in throughput.items():
         lines += ["", f"## {model}", "", *_table(part, rates)]
-    for name in ("latency", "realtime", "sharing", "cold", "memory"):
+    for name in ("smoke", "dcgan64", "latency", "realtime", "sharing", "cold", "memory"):
         lines += ["", f"## {name}", ""]
         lines += [f"- {key}: {_plain(cell)}" for key, cell in found.get(name, {}).items()]
     text = "\n".join(lines) + "\n"

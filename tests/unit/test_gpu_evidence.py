@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import readme
-from benchmarks.gpu.parts import Cells
+from benchmarks.gpu import quick, readme
+from benchmarks.gpu.cells import Cells
 from benchmarks.gpu.promises import Promise, promises
 from benchmarks.gpu.roofline import roofline
 from benchmarks.gpu.zoo import SMALL, ZOO
@@ -26,7 +26,7 @@ def _run(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_every_part_runs(tmp_path: Path) -> None:
-    done = _run(tmp_path)
+    done = _run(tmp_path, "--full")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for path in tmp_path.glob("*.json"):
         if path.stem == "machine":
@@ -40,6 +40,52 @@ def test_every_part_runs(tmp_path: Path) -> None:
             expected = "graph" in key or "onnxruntime" in key or key == "product fp8"
             assert expected or "error" not in cell, (path.stem, key, cell)
     assert "images/s" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("fault", "said"), [("crash", "was lost"), ("illegal", "illegal memory")])
+def test_what_is_lost_costs_its_cell_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+) -> None:
+    monkeypatch.setenv("FASTGAN_REHEARSAL", f"{fault} conv_kernel")
+    done = _run(tmp_path, "--part", "smoke")
+    part = json.loads((tmp_path / "smoke.json").read_text())
+    bad = {key: cell["error"] for key, cell in part["cells"].items() if "error" in cell}
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert part["complete"]
+    lost = {"dcgan64 n=1 float32", "dcgan64 n=1 uint8"}  # each is a kernel of its own
+    assert set(bad) == {*lost, "fallbacks"}, bad
+    assert all(said in bad[key] for key in lost)
+    assert "convolution" in bad["fallbacks"]
+    assert "3 failed" in (tmp_path / "summary.md").read_text()
+
+
+def test_a_hang_ends_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    code = "import sys, time, pathlib; from benchmarks.gpu.cells import Cells; "
+    code += "Cells(pathlib.Path(sys.argv[1]), 1e18, 0.5).fill('a', lambda: time.sleep(600))"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True)
+    assert done.returncode != 0
+    assert json.loads(path.read_text())["running"] == "a"
+    assert not json.loads(path.read_text())["complete"]
+    again = Cells(path, deadline=1e18)
+    again.fill("a", lambda: pytest.fail("made again"))
+    again.fill("b", lambda: {"x": 1})
+    again.finish()
+    found = json.loads(path.read_text())
+    assert "crashed or hung" in found["cells"]["a"]["error"]
+    assert found["complete"]
+
+
+def test_garbage_does_not_pass() -> None:
+    x = torch.rand(2, 3, 4, 4) * 2 - 1
+    for precision in ("fp32", "tf32", "fp16", "bf16", "fp8"):
+        quick.judge(x, x, precision, (-1, 1))
+        with pytest.raises(AssertionError, match=precision):
+            quick.judge(x, -x, precision, (-1, 1))
+        with pytest.raises(AssertionError, match=precision):
+            quick.judge(x * torch.nan, x, precision, (-1, 1))
 
 
 def test_an_unknown_part_is_named(tmp_path: Path) -> None:
@@ -67,7 +113,7 @@ def test_cells_are_kept_and_errors_too(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in again.data["cells"]["b"]["error"]
     late = Cells(path, deadline=0.0)
     late.fill("c", lambda: pytest.fail("time was up"))
-    late.save()
+    late.finish()
     assert not json.loads(path.read_text())["complete"]
 
 
@@ -99,7 +145,7 @@ def _run_of(ours: float, theirs: float) -> dict[str, dict[str, dict[str, object]
             "write": {"rate": 100.0},
             "latents": {"rate": 75.0},
         },
-        "latency": {"dcgan64 fastgan fp16 float32": {"p50": 39e-6, "p99": 61e-6}},
+        "latency": {"dcgan64 fastgan fp16 float32": {"p50": 159e-6, "p99": 251e-6}},
         "models": {"latents normal": {"ok": True}, "latents uniform": {"error": "3 differ"}},
         "throughput-dcgan64": {
             **{f"fastgan fp16 n={n}": mine for n in sizes},

@@ -1,0 +1,183 @@
+"""The six minutes that tell the most: is it right, does it fall back, how fast is DCGAN-64."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import multiprocessing
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.gpu import peers, timing
+from benchmarks.gpu.cells import Cells
+from benchmarks.gpu.zoo import Entry
+
+#: What images may differ by from those of eager fp32: share of half the range, or least PSNR.
+MOST_APART = {"fp32": 2e-5, "tf32": 5e-3}
+LEAST_PSNR = {"fp16": 40.0, "bf16": 35.0, "fp8": 30.0}
+
+
+def judge(
+    made: torch.Tensor, expected: torch.Tensor, precision: str, range: tuple[float, float]
+) -> dict[str, Any]:
+    """How far images are from what they should be.
+
+    Raises:
+        AssertionError: too far.
+    """
+    low, high = range
+    apart = float((made - expected).abs().max()) / ((high - low) / 2)
+    mse = float((made.double() - expected.double()).square().mean())
+    psnr = 10 * math.log10((high - low) ** 2 / max(mse, 1e-30)) if math.isfinite(mse) else -math.inf
+    text = f"{precision}: off by {apart:.2g} of half the range, {psnr:.1f} dB"
+    if precision in MOST_APART:
+        assert apart <= MOST_APART[precision], text
+    else:
+        assert psnr >= LEAST_PSNR[precision], text
+    return {"apart": apart, "psnr": psnr}
+
+
+def smoke(setting: Any, cells: Cells) -> None:
+    """Latents' bits, images at small, middling and large batches against eager fp32, fallbacks."""
+    entry: Entry = setting.entries[0]
+    precision = setting.precisions[0]
+    shared: dict[str, Any] = {}
+
+    def generator() -> Any:
+        if "g" not in shared:
+            shared["g"] = setting.load(entry, precision)
+            shared["module"] = entry.module().to(setting.device)
+        return shared["g"]
+
+    def load() -> dict[str, Any]:
+        g = generator()
+        return {"backend": g.backend, "precision": g.precision, "device": str(g.device)}
+
+    def bits(kind: str) -> dict[str, Any]:
+        from fastgan import latents
+
+        where: dict[str, Any] = {"seed": 2**63 + 11, "start": 2**32 - 5}
+        n = 8 if setting.dry else 70_001
+        here = latents.sample(kind, n, (100,), device=setting.device, **where).cpu()
+        wrong = int((here != latents.sample(kind, n, (100,), **where)).sum())
+        assert wrong == 0, f"{wrong} numbers are not the CPU's"
+        return {"numbers": here.numel()}
+
+    def images(n: int, format: str) -> dict[str, Any]:
+        g = generator()
+        made, again = (g.generate(n, seed=7, format=format).clone() for _ in range(2))
+        assert torch.equal(made, again), "other images the second time"
+        with peers.exact(), torch.inference_mode():
+            expected = shared["module"](g.latents(n, seed=7))
+        low, high = entry.range
+        if format == "uint8":
+            levels = ((expected - low) / (high - low) * 255).round().clamp(0, 255)
+            made = made.permute(0, 3, 1, 2).float()
+            return judge(made, levels, "fp16" if precision == "fp32" else precision, (0, 255))
+        return judge(made, expected, precision, entry.range)
+
+    sizes, formats = (1,) if setting.dry else (1, 64, 1024), ("float32", "uint8")
+
+    def fallbacks() -> dict[str, Any]:
+        for n in sizes:
+            for format in formats:
+                generator().generate(n, format=format)
+        found = [str(refusal) for refusal in generator().fallbacks]
+        assert not found, "; ".join(found)
+        return {"fallbacks": 0}
+
+    cells.fill("load", load)
+    for kind in ("normal", "uniform", "hypersphere"):
+        cells.fill(f"latents {kind}", lambda k=kind: bits(k))
+    for n in sizes:
+        for format in formats:
+            cells.fill(f"{entry.name} n={n} {format}", lambda n=n, f=format: images(n, f))
+    cells.fill("fallbacks", fallbacks)
+
+
+def dcgan64(setting: Any, cells: Cells) -> None:
+    """From a seed to one image, and images per second, beside eager's graph and torch.compile."""
+    entry: Entry = setting.entries[0]
+    device, precision = setting.device, setting.precisions[0]
+    frames = 3 if setting.dry else 1000
+
+    def latency(format: str) -> dict[str, Any]:
+        g = setting.load(entry, precision)
+        out = g.generate(1, format=format)
+        run = lambda i: g.generate(1, start=i, format=format, out=out)  # noqa: E731
+        return timing.latency(run, device, frames)
+
+    def ours(n: int) -> dict[str, Any]:
+        from benchmarks.gpu.parts import counts
+
+        g = setting.load(entry, precision)
+        run = lambda: g.generate(n, seed=1)  # noqa: E731
+        found = {**timing.throughput(run, device, setting.seconds), "n": n, "precision": precision}
+        return found | counts(g._session.executable(g._session.model.shapes(n)))
+
+    def peer(make: peers.Make, n: int) -> dict[str, Any]:
+        run = make(entry.module(), entry.export(setting.models), entry.inputs(n, device))
+        return {**timing.throughput(run, device, setting.seconds), "n": n}
+
+    for format in ("uint8", "float32"):
+        cells.fill(f"latency {format}", lambda f=format: latency(f))
+    sizes = (2,) if setting.dry else (1, 64, 1024)
+    for n in sizes:
+        cells.fill(f"fastgan {precision} n={n}", lambda n=n: ours(n))
+    for title in () if setting.dry else ("eager fp16 channels-last graph", "compile fp16"):
+        for n in sizes:
+            cells.fill(f"{title} n={n}", lambda t=title, n=n: peer(peers.PEERS[t], n))
+
+
+def kernels_quick(setting: Any, cells: Cells) -> None:
+    """The main cases of every kernel at their default tiling; compiled by all cores beforehand."""
+    from fastgan.kernels import e4m3
+    from fastgan.kernels.table import KERNELS
+    from fastgan.kernels.types import capability_of
+
+    from benchmarks.gpu.parts import kernel_case
+
+    capability = capability_of(setting.device)
+    chosen = [
+        (index, number)
+        for index, kernel in enumerate(KERNELS)
+        for number, case in enumerate(kernel.main_cases or kernel.cases)
+        if e4m3.exists_on(capability) or not e4m3.needed_by(case)
+    ]
+    if setting.dry:
+        chosen = [(0, 0)]
+    else:
+        context = multiprocessing.get_context("spawn")
+        count = min(16, os.cpu_count() or 1)
+        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as pool:
+            concurrent.futures.wait([pool.submit(_compile, *which) for which in chosen])
+    for index, number in chosen:
+        kernel = KERNELS[index]
+        case = kernel.cases[0] if setting.dry else (kernel.main_cases or kernel.cases)[number]
+        cells.fill(
+            f"{kernel.name} {number} {case.label}",
+            lambda k=kernel, c=case: kernel_case(setting.device, k, c, None),
+        )
+
+
+def _compile(index: int, number: int) -> None:
+    """Leave a case's kernels in Triton's cache on disk."""
+    from benchmarks.gpu.paths import arrange
+
+    arrange()
+    from fastgan.kernels.table import KERNELS
+
+    kernel = KERNELS[index]
+    case = (kernel.main_cases or kernel.cases)[number]
+    inputs = kernel.inputs(case, torch.Generator("cuda"), torch.device("cuda"))
+    for call in kernel.prepare(**inputs.launch).calls:
+        call.function.warmup(grid=call.grid, **call.arguments, **call.options)
+
+
+#: By name: what it does, and for how many seconds at most. The most telling ones first.
+Part = tuple[Callable[[Any, Cells], None], float]
+PARTS: dict[str, Any] = {"smoke": (smoke, 60.0)}
+PARTS |= {"dcgan64": (dcgan64, 90.0), "kernels-quick": (kernels_quick, 60.0)}
