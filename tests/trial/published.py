@@ -254,10 +254,13 @@ def main() -> None:
             records.add(case, outcome="draws noise")
             continue
         names = [f"x{i}" for i in range(len(network.inputs))]
+        # Exporters have ended the process; what comes behind them is ours.
+        records.add(case, outcome="not exported", why="the exporter crashed")
         data, trouble = tried(partial(export, way, module, network, names))
         if data is None:
             records.add(case, outcome="not exported", why=trouble)
             continue
+        records.add(case, outcome="crashed")
         result = judge(data, truth, names)
         records.add(case, tolerance=max(truth.tolerances.values()), **result)
         if options.keep and result["outcome"] != "agrees":
