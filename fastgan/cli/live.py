@@ -77,6 +77,9 @@ def live(
     record to a video. The page is served to this machine alone, and no other site's page gets in.
     Ctrl-C ends it.
     """
+    from fastgan.realtime.live import tokens
+
+    tokens.check(token)
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
     pixels = None if size is None else parse_size(size)
     stated = options.signature(range, out_range, mean, std)
@@ -90,7 +93,7 @@ def live(
 
     if not (math.isfinite(fps) and fps > 0):
         raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
-    Serving(format, quality, token=token)  # raises what it would raise later
+    Serving(format, quality)  # raises what it would raise later
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
     )

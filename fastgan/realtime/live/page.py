@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.images.formats import WRITTEN
+from fastgan.realtime.live import tokens
 from fastgan.realtime.live.server import Client, Server
 from fastgan.realtime.outputs.video import VideoWriter
 from fastgan.realtime.stream.buffers import Frame
@@ -63,9 +64,7 @@ class Serving:
             raise ArgumentError("format", repr(self.format), ", ".join(FORMATS))
         if not 1 <= self.quality <= 100:
             raise ArgumentError("quality", str(self.quality), "1 to 100")
-        if self.token is not None and not self.token.strip():
-            # An unset variable in a script must not open the page to everybody.
-            raise ArgumentError("token", repr(self.token), "a text, or none given: one is made")
+        tokens.check(self.token)
 
 
 class LivePage(ABC):
