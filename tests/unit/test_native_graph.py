@@ -258,6 +258,27 @@ def test_norms(over: str, centre: int) -> None:
         check(net.plan(both), 2e-5)
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_images_of_one_axis_where_no_convolution_is(joined: bool) -> None:
+    """A mid-block's attention: tokens are normalised before any layer says how they lie."""
+    net = Network(x=(2, 24, 4, 5))
+    x = net.add("Reshape", ["x", net.host([2, 24, 20])], (2, 24, 20))
+    affine = [net.weight(24), net.weight(24)]
+    given = {"over": "space", "groups": 4, "centre": 1, "epsilon": 1e-5}
+    normed = net.add("fastgan.Normalise", [x, *affine], (2, 24, 20), **given)
+    pooled = net.add("MaxPool", [normed], (2, 24, 10), kernel_shape=(2,), strides=(2,))
+    mean = net.add("ReduceMean", [normed, net.host([2])], (2, 24, 1), keepdims=1)
+    outputs = [normed, pooled, mean]
+    if joined:
+        parts = [x, *outputs]
+        outputs = [
+            net.add("Concat", parts, (2, 24, 51), axis=2),
+            net.add("Neg", [mean], (2, 24, 1)),
+        ]
+    turned = net.add("Transpose", [normed], (2, 20, 24), perm=(0, 2, 1))
+    check(net.plan(*outputs, turned))
+
+
 def test_norms_keep_the_digits_of_far_means() -> None:
     net = Network(x=(1, 3, 16, 16))
     far = net.add("Add", ["x", net.host([1e4], torch.float32)], (1, 3, 16, 16))

@@ -34,12 +34,12 @@ def pointwise(low: Lowering, step: Step) -> None:
 def normalise(low: Lowering, step: Step) -> None:
     """fastgan.Normalise: see plan/rewrite/rules/normalise.py for its attributes."""
     n, given = low.native, step.attributes
-    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    x = low.read(step.inputs[0])
     gamma, beta, residual = (low.input(step, i) for i in (1, 2, 3))
     if given["over"] == "space":
-        x = low.images(x)
-        if len(y.shape) < 3:
+        if len(x.shape) < 3:
             raise unsupported(step, "a norm over the space of rows")
+        x, y = low.images(x), low.write_images(step.outputs[0])
         rows = [None if p is None else _per_image(low, p, y.shape[1]) for p in (gamma, beta)]
         epilogue, residual, _ = low.epilogue(step, y, residual)
 
@@ -63,6 +63,7 @@ def normalise(low: Lowering, step: Step) -> None:
 
         low.add(make, x, y, *rows, residual)
         return
+    y = low.write(step.outputs[0])
     last = given["over"] == "last"
     vectors = [None if p is None else _vector(low, step, p) for p in (gamma, beta)]
     _rows(low, step, x, y, vectors[0], vectors[1], residual, last=last)

@@ -35,7 +35,7 @@ def product(low: Lowering, step: Step) -> None:
         raise unsupported(step, "a bias that depends on data")
     x = low.read(step.inputs[0])
     residual, scale_in, scale_out = (low.input(step, i) for i in (3, 4, 5))
-    y = low.write(step.outputs[0])
+    y = low.write_images(step.outputs[0])
     if step.op == "fastgan.Linear":
         if len(x.shape) != 2 or len(y.shape) > 4:
             raise unsupported(step, f"rows of {len(x.shape)} axes to {len(y.shape)}")

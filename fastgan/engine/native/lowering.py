@@ -65,6 +65,7 @@ class Lowering:
         self.ends: list[int] = []  # how many operations there are behind each step
         self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
         self._targets: dict[str, tuple[str, int, int]] = {}
+        self._moved: list[tuple[View, View]] = []  # what a step wrote, and where it is to be
         self._sequences = any(
             step.op.startswith("fastgan.Conv") and len(plan.buffers[step.outputs[0]].shape) == 3
             for step in plan.steps
@@ -83,12 +84,16 @@ class Lowering:
                 if self.plan.buffers[name].dtype != torch.float32:
                     raise unsupported(step, f"numbers of {self.plan.buffers[name].dtype}")
             lower(self, step)
+            for made, place in self._moved:
+                self.copy(made, place)
         except FAULTS as error:  # the library will say what it is about, if it can't either
             del self.planned[count:]
             self.views = views
             if isinstance(error, UnsupportedError):
                 raise unsupported(step, error.found) from error
             raise unsupported(step, f"{type(error).__name__}: {error}") from error
+        finally:
+            self._moved.clear()
         self.ends.append(len(self.planned))
 
     def add(self, make: Make, *views: View | None) -> None:
@@ -157,8 +162,19 @@ class Lowering:
                     self._targets[name] = (step.outputs[0], axis, first)
                 first += size
 
-    def write(self, name: str) -> View:
-        """Where a buffer is to be written: [N, C, *sizes] with channels side by side, or rows."""
+    def write_images(self, name: str) -> View:
+        """Where [N, C, *sizes] is to be written, the channels of a pixel side by side for sure."""
+        view = self.write(name, len(self.plan.buffers[name].shape) > 2)
+        if view.shape[1] == 1 or view.meta.stride(1) == 1:
+            return view
+        self._moved.append((new(channels_last(view.shape)), view))
+        return self._moved[-1][0]
+
+    def write(self, name: str, by_pixel: bool = False) -> View:
+        """Where a buffer is to be written: [N, C, *sizes] with channels side by side, or rows.
+
+        A part of a concatenation lies as that does, whatever is asked for.
+        """
         if name in self.views:
             return self.views[name]
         shape = self.plan.buffers[name].shape
@@ -166,7 +182,7 @@ class Lowering:
             outer, axis, first = self._targets[name]
             view = self.write(outer).narrow(axis, first, shape[axis])
         else:
-            by_pixel = len(shape) > 3 or (len(shape) == 3 and self._sequences)
+            by_pixel = by_pixel or len(shape) > 3 or (len(shape) == 3 and self._sequences)
             view = new(channels_last(shape) if by_pixel else plain(shape))
         self.views[name] = view
         return view

@@ -27,10 +27,11 @@ Taps = tuple[list[list[int]], list[list[float]]]
 def resized(low: Lowering, step: Step) -> None:
     """Any linear function of an image's rows, then of its columns: Resize, Pad, AveragePool."""
     function, given = reference(step, low.plan, low.opset)
-    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
-    if len(x.shape) not in (3, 4) or x.shape[:2] != y.shape[:2]:
+    x, shape = low.read(step.inputs[0]), low.plan.buffers[step.outputs[0]].shape
+    if len(x.shape) not in (3, 4) or x.shape[:2] != tuple(shape[:2]):
         moved(low, step)
         return
+    y = low.write_images(step.outputs[0])
 
     def call(images: Tensor) -> Tensor:
         inputs = list(given[1:])
@@ -50,9 +51,10 @@ def max_pool(low: Lowering, step: Step) -> None:
     if len(step.outputs) > 1:
         raise unsupported(step, "indices of maxima")
     function, given = reference(step, low.plan, low.opset)
-    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    x = low.read(step.inputs[0])
     if len(x.shape) not in (3, 4):
         raise unsupported(step, f"{len(x.shape)} axes")
+    y = low.write_images(step.outputs[0])
     axes = []
     for axis in range(2, len(x.shape)):
         # What is far above all else is the maximum wherever it is seen.
@@ -64,7 +66,8 @@ def max_pool(low: Lowering, step: Step) -> None:
             for i in range(count):
                 images[i].narrow(axis - 1, first + i, 1).fill_(1.0)
             found = function(images, *given[1:])
-            seen.append(found.amax([a for a in range(2, len(x.shape)) if a != axis]).flatten(1))
+            others = [a for a in range(2, len(x.shape)) if a != axis]
+            seen.append((found.amax(others) if others else found).flatten(1))
         axes.append(_taps((torch.cat(seen) > 0).float()))
     if len(axes) == 1:
         axes.insert(0, _taps(torch.ones(1, 1)))
@@ -73,7 +76,7 @@ def max_pool(low: Lowering, step: Step) -> None:
 
 def mean(low: Lowering, step: Step) -> None:
     """ReduceMean and GlobalAveragePool of images over space."""
-    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    x, y = low.read(step.inputs[0]), low.write(step.outputs[0], True)
     axes = step.attributes.get("axes")
     if len(step.inputs) > 1 and step.inputs[1]:
         axes = low.plan.weights[step.inputs[1]].tolist()
@@ -84,7 +87,8 @@ def mean(low: Lowering, step: Step) -> None:
     if rank not in (3, 4) or not found or not set(found) <= set(range(2, rank)):
         raise unsupported(step, f"a mean over axes {found} of {rank}")
     keeps = (*x.shape[:2], *(1 if i in found else x.shape[i] for i in range(2, rank)))
-    target = y if y.shape == keeps else new(channels_last(keeps))
+    in_place = y.shape == keeps and (y.shape[1] == 1 or y.meta.stride(1) == 1)
+    target = y if in_place else new(channels_last(keeps))
 
     def of(axis: int) -> tuple[list[list[int]], list[list[float]]]:
         size = x.shape[axis] if axis > 1 else 1
