@@ -170,7 +170,7 @@ async def crowd(
                 status = error.status() if hasattr(error, "status") else type(error).__name__
                 busy = status in ("429", "StatusCode.RESOURCE_EXHAUSTED")
                 counts["refused" if busy else "lost"] += 1
-                counts[f"error {status}"] += 1
+                counts[f"error {status}: {str(error)[:100]}"] += 1
                 continue
             times.append(time.perf_counter() - began)
             right = np.array_equal(answer.as_numpy(output), expected[seed])

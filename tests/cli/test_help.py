@@ -17,7 +17,7 @@ from fastgan.cli import app
 
 COMMANDS = (
     *("generate", "stream", "video", "live", "inspect", "profile", "compare", "bench"),
-    *("evaluate", "train", "export", "doctor"),
+    *("evaluate", "train", "export", "doctor", "serve"),
 )
 
 
@@ -64,7 +64,10 @@ def test_messages_name_options_that_exist() -> None:
         | {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
         for name, command in commands.items()
     }
+    groups = [command for command in commands.values() if hasattr(command, "commands")]
+    below = [command for group in groups for command in group.commands.values()]
     every = set().union(*options.values()) | OTHERS
+    every |= {word for command in below for option in command.params for word in option.opts}
     sources = Path(library.__file__).parent
     for path in sorted(sources.rglob("*.py")):
         known = every

@@ -141,7 +141,7 @@ def test_many_at_once_get_what_each_gets_alone(server, models) -> None:
     random = new_random()
     asked = [
         {"seed": random.randrange(2**60), "start": random.randrange(99), "n": 1 + i % 4}
-        for i in range(48)
+        for i in range(120)
     ]
 
     async def all_of_them() -> list[np.ndarray]:
