@@ -41,7 +41,9 @@ def _l2_bytes(device: torch.device) -> int:
     return int(getattr(properties, "L2_cache_size", 0) or _L2_BYTES)
 
 
-def split(n: int, batch: int | None, frozen: int | None = None) -> Iterator[tuple[int, int]]:
+def split(
+    n: int, batch: int | None, frozen: int | None = None, *, whole: bool = False
+) -> Iterator[tuple[int, int]]:
     """(first, count) of each batch: full ones, then the rest in falling powers of two.
 
     Every size of a rest is a power of two below the batch, so that a model is planned for a
@@ -51,6 +53,7 @@ def split(n: int, batch: int | None, frozen: int | None = None) -> Iterator[tupl
         n: how many samples.
         batch: the size of a full batch; at least n if None.
         frozen: the only size that the model runs at; the last batch is then what is left.
+        whole: the rest is one batch, which is filled up where it runs (`filled`).
     """
     full = frozen or batch or n
     first = 0
@@ -59,20 +62,27 @@ def split(n: int, batch: int | None, frozen: int | None = None) -> Iterator[tupl
         first += full
     while first < n:
         rest = n - first
-        count = rest if frozen else 1 << (rest.bit_length() - 1)
+        count = rest if frozen or whole else 1 << (rest.bit_length() - 1)
         yield first, count
         first += count
+
+
+def filled(count: int, batch: int | None) -> int:
+    """How many rows a batch of so many samples has where its rest is filled up: a power of two."""
+    return min(batch or count, 1 << (count - 1).bit_length()) if count != batch else count
 
 
 class Batches:
     """The batches of a run, as `split` makes them, smaller from where memory did not suffice.
 
     Args:
-        n, batch, frozen: as `split` takes them.
+        n, batch, frozen, whole: as `split` takes them.
     """
 
-    def __init__(self, n: int, batch: int | None, frozen: int | None = None) -> None:
-        self._pending = deque(split(n, batch, frozen))
+    def __init__(
+        self, n: int, batch: int | None, frozen: int | None = None, *, whole: bool = False
+    ) -> None:
+        self._pending = deque(split(n, batch, frozen, whole=whole))
         self._frozen = frozen is not None
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.batches import Batches, automatic_batch
+from fastgan.engine.batches import Batches, automatic_batch, filled
 from fastgan.errors import ArgumentError
 from fastgan.host import memory
 from fastgan.images import pixels as image_formats
 from fastgan.images.format import ImageFormat
+from fastgan.inputs.draws import Draw
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes
 from fastgan.ops.random import Noise, default_noise, using_noise
@@ -140,17 +141,23 @@ class Runs(ABC):
         result: Tensor | None = None
         place: Tensor | None = None
         doubtful: list[tuple[int, int, dict[str, Any], Tensor]] = []
-        batches = Batches(n, batch_size, frozen or (None if output.apart else batch_size))
+        # Each size is a plan and a graph on a GPU: there the rest of a batch is filled up to one.
+        fills = self.draws and self.target.device.type == "cuda" and output.apart
+        fills = fills and all(map(_goes_on, inputs.values()))
+        batches = Batches(
+            n, batch_size, frozen or (None if output.apart else batch_size), whole=fills
+        )
         with torch.inference_mode():
             for first, count in _bar(batches, n, progress):
                 batch = dict(inputs)
                 if count < n:
                     batch |= {key: batch[key][first : first + count] for key in self._rows}
-                if frozen is not None and count < frozen:
+                rows = frozen or (filled(count, batch_size) if fills else count)
+                if count < rows:
                     # The model runs at no other size: fill up with copies, drop their images.
-                    batch |= {key: _fill(batch[key], frozen) for key in self._rows}
+                    batch |= {key: _fill(batch[key], rows) for key in self._rows}
                 if result is None and out is None:
-                    result = self._planned_result(n, frozen or count, batch, format)
+                    result = self._planned_result(n, rows, batch, format)
                 if result is not None:
                     place = result if count == n else result[first : first + count]
                 else:
@@ -158,14 +165,15 @@ class Runs(ABC):
                     place = out if count == n and isinstance(out, Tensor) else None
                 # What is still to be converted is not written to its place at once.
                 at_once = place if image.asked is image else None
-                with using_noise(noise(first, frozen or count)):
+                with using_noise(noise(first, rows)):
                     made = self._attempt(batches, first, count, batch, image.asked, at_once)
                 if made is None:
                     continue
                 images, nonfinite = made
-                self._check_rows(images.shape, frozen or count)
+                self._check_rows(images.shape, rows)
                 if result is None:
-                    if self.draws and out is None and count == n and _is_final(images, image):
+                    alone = self.draws and out is None and rows == n
+                    if alone and _is_final(images, image):
                         result = place = images
                     else:
                         result = image_formats.allocate(n, images, format, out, self.target.device)
@@ -268,7 +276,8 @@ class Runs(ABC):
                     node or "a node that could not be named",
                 )
             exact = self.executable(_shapes_of(batch), self._exact)
-            with using_noise(noise(first, self.signature.frozen_batch or count)):
+            rows = next((batch[key].shape[0] for key in self._rows), count)
+            with using_noise(noise(first, rows)):
                 images, _ = exact.images(batch, image.asked)
             image_formats.store(images[:count], image, result[first : first + count])
             redone += 1
@@ -335,7 +344,16 @@ def _is_final(images: Tensor, image: ImageFormat) -> bool:
     return images.dtype == wanted and images.is_contiguous()
 
 
-def _fill(tensor: Tensor, rows: int) -> Tensor:
+def _goes_on(value: Any) -> bool:
+    """Whether more rows can follow: the samples of a seed end somewhere."""
+    samples = value.samples if isinstance(value, Draw) else None
+    return samples is None or samples.start + 2 * value.shape[0] < 1 << 64
+
+
+def _fill(tensor: Any, rows: int) -> Any:
+    """With so many rows: copies of the last one, or what else would be drawn."""
+    if isinstance(tensor, Draw):
+        return replace(tensor, shape=(rows, *tensor.shape[1:]))
     return torch.cat([tensor, tensor[-1:].expand(rows - tensor.shape[0], *tensor.shape[1:])])
 
 

@@ -47,7 +47,7 @@ def unusable() -> tuple[str, str] | None:
             " (pytorch.org/get-started)"
         )
     return f"driver {version} and torch for CUDA {build}, which sees no GPU", (
-        "a GPU that this process may use (CUDA_VISIBLE_DEVICES, the container's --gpus)"
+        "a GPU that this process may use (CUDA_VISIBLE_DEVICES, the container's own setting)"
     )
 
 

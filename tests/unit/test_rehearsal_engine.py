@@ -96,6 +96,22 @@ def test_several_batch_sizes_and_what_is_evicted(
     assert gpus.complaints == []
 
 
+def test_the_rest_of_a_batch_takes_no_plan_of_its_own(
+    model: tuple[nn.Module, Path], gpus: Machine
+) -> None:
+    g = _load(model[1])
+    _check(model, g, 7, seed=1, batch_size=4)  # 4 and 3
+    _check(model, g, 3, seed=2, start=5)
+    made = g.generate(3, seed=[4, 4, 9], start=[1, 2, 0]).cpu()
+    for image, (seed, start) in zip(made, ((4, 1), (4, 2), (9, 0)), strict=True):
+        z = fastgan.latents.sample("normal", 1, (7, 1, 1), seed=seed, start=start)
+        with torch.inference_mode():
+            assert (image - model[0](z)[0]).abs().max() <= 2e-5
+    assert gpus.log.count("capture") == 2  # of 4: drawn there, and given
+    _check(model, g, 1, seed=3, start=(1 << 64) - 1)  # the last sample there is
+    assert gpus.complaints == []
+
+
 def test_threads_and_streams(model: tuple[nn.Module, Path], gpus: Machine) -> None:
     g = _load(model[1])
     failures: list[BaseException] = []
