@@ -168,7 +168,7 @@ def test_a_check_that_no_process_comes_back_from(model: Model, gpus: Machine) ->
     g = _load(model)
     g.generate(2)
     cache = tuning.open_cache(torch.device("cuda:0"))
-    for key in list(cache._data["checked"]):
+    for key in [k for k in cache._data["checked"] if k.startswith("fastgan.")]:  # the steps
         cache.put_verdict(key, "running 999999999")
     g = _load(model)
     assert _is_right(model, g)

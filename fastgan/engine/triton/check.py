@@ -19,7 +19,6 @@ from torch import Tensor
 from fastgan.engine import cuda_settings
 from fastgan.engine.base import Target
 from fastgan.engine.library import operators as library
-from fastgan.engine.triton import failures
 from fastgan.engine.triton.binding import Binding, channels_last
 from fastgan.engine.triton.device import Device
 from fastgan.engine.triton.trials import Sharing, Trials
@@ -138,10 +137,9 @@ def _difference(subject: Subject, trials: Trials, out: Tensor) -> str | None:
     rounded = {n: _rounded(w, binding.target.dtype) for n, w in subject.weights.items()}
     place = (subject.opset, binding.target.device, torch.float32)
     op = library.bind(binding.step, rounded, *place)
-    rows = inputs[0].shape[0]
-    per_row = max(1, out.numel() // rows)
-    step = max(1, _AT_ONCE // per_row)
     found = _presented(subject, out)
+    rows = found.shape[0]
+    step = max(1, _AT_ONCE * rows // max(1, found.numel()))
     sums = torch.zeros(2, dtype=torch.float64, device=out.device)
     worst = torch.zeros((), device=out.device)
     for first in range(0, rows, step):
@@ -323,8 +321,3 @@ def died(verdict: str) -> bool:
 def running() -> str:
     """The verdict while it is made."""
     return f"running {os.getpid()}"
-
-
-def reason(error: BaseException) -> str:
-    """The verdict on a kernel whose launch failed."""
-    return failures.first_line(error)
