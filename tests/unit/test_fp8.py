@@ -17,6 +17,7 @@ from fastgan.engine import Target, get
 from fastgan.engine.triton import scales as triton_scales
 from fastgan.engine.triton.binding import Binding
 from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.engine.triton.rehearsal import rehearse
 from fastgan.errors import ArgumentError, BackendError
 from fastgan.inputs import examples as calibration
 from fastgan.measure.tolerances import TOLERANCES
@@ -199,8 +200,7 @@ def test_no_first_run_while_a_graph_is_captured(
 ) -> None:
     scales = _executable(_load(latents_model[1]), 1)._scales
     assert scales is not None
-    monkeypatch.setattr(scales._workspace, "device", torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(type(scales._workspace.gpu), "being_captured", lambda self: True)
     with pytest.raises(BackendError, match="call warm_up before the capture"):
         scales._largest(frozenset(["relu"]))
 
@@ -363,16 +363,11 @@ def test_a_cpu_has_no_fp8(
         fastgan.load(path, device="cpu", precision="fp8", backend="triton")
 
 
-def test_an_older_gpu_has_no_fp8(
-    latents_model: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    target = Target(torch.device("cuda"), "fp8")
-    refusal = get("triton").lacks(target)
-    assert refusal is not None
-    assert "compute capability 8.6" in refusal.found
-    assert "8.9" in refusal.needed
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(BackendError, match=r"compute capability 8\.6; needed .*8\.9"):
-        fastgan.load(latents_model[1], device="cuda", precision="fp8")
+def test_an_older_gpu_has_no_fp8(latents_model: tuple[nn.Module, Path]) -> None:
+    with rehearse(capability=(8, 6)):
+        refusal = get("triton").lacks(Target(torch.device("cuda", 0), "fp8"))
+        assert refusal is not None
+        assert "compute capability 8.6" in refusal.found
+        assert "8.9" in refusal.needed
+        with pytest.raises(BackendError, match=r"compute capability 8\.6; needed .*8\.9"):
+            fastgan.load(latents_model[1], device="cuda", precision="fp8")
