@@ -20,6 +20,7 @@ from fastgan.model.guess import parameters
 from fastgan.model.signature import Signature, input_shapes
 from fastgan.plan.decisions import Decision, same_at_any
 from fastgan.plan.following import follow
+from fastgan.plan.sample_rules import integers
 from fastgan.plan.samples import Flow, Names, sizes
 from fastgan.plan.specialise import specialise
 
@@ -64,7 +65,7 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         if bound is None:
             continue
         found = _told(closed, bound.apart())
-        if found.made.apart:
+        if found.made.apart and not search.meant(size):
             return _declared(model, found, inputs, size)
     return _told(signature, apart)
 
@@ -182,6 +183,20 @@ class _Search:
         rows = {i.shape[0] for i in self._signature.inputs if i.name in self._inputs}
         alike = len(shapes) == len(_PROBES) and len(set(shapes)) == 1
         return alike and (not made.shape or made.shape[0] not in rows)
+
+    def meant(self, size: int) -> bool:
+        """Whether more samples than `size` meet behind Reshapes to sizes that the graph computes
+        from the batch, so that none of a trace is in them.
+        """
+        more, most = self._at(2 * size), self._at(3 * size)
+        if more is None or most is None:
+            return False
+        stated = {node.outputs[0].name: integers(node, 1, "shape") for node in most.graph}
+
+        def computed(node: ir.Node) -> bool:
+            return stated.get(node.outputs[0].name) != integers(node, 1, "shape")
+
+        return any(m.broken and all(map(computed, m.broken)) for m in more.flow.meetings)
 
     @functools.cached_property
     def _alone(self) -> _Bound | None:

@@ -141,7 +141,8 @@ def _reshape(flow: Flow, node: ir.Node) -> Said:
     placed = flow.placed(shape, flow.flat(source, lay))
     beside = placed.axis > 0 == lay.axis and shape[0] == 1
     if beside or placed.axis < 0 <= lay.axis:
-        return Lay(placed.axis, placed.inner, broken=node)
+        # A Flatten states no sizes, so that none of a trace is in it: it is meant for all samples.
+        return Lay(placed.axis, placed.inner, broken=None if node.op_type == "Flatten" else node)
     own = placed.axis >= 0 and shape[placed.axis] == flow.n
     return Lay(placed.axis, placed.inner, broken=None if own else lay.broken)
 

@@ -266,6 +266,36 @@ def test_the_batch_of_a_trace_is_followed_to(traced, relus) -> None:
     assert torch.allclose(g.run({"x": x})["y"], x.softmax(1), atol=1e-6)
 
 
+def computed(first: int, made: str) -> list[onnx.NodeProto]:
+    """Nodes that lay x [n, 4] as [first, n // first, 4], by sizes of its own batch."""
+    return [
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Slice", ["sizes", "zero", "one"], ["n"]),
+        helper.make_node("Div", ["n", "first"], ["part"]),
+        helper.make_node("Concat", ["first", "part", "four"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], [made]),
+    ]
+
+
+@pytest.mark.parametrize("n", [2, 4, 6])
+@pytest.mark.parametrize("how", ["flat", 1, 2])
+def test_samples_laid_together_by_the_batch_itself_are_meant_to_meet(how, n) -> None:
+    flat = helper.make_node("Flatten", ["x"], ["laid"], axis=0)
+    nodes = [flat] if how == "flat" else computed(how, "laid")
+    nodes += [
+        helper.make_node("Softmax", ["laid"], ["soft"], axis=1),
+        helper.make_node("Reshape", ["soft", "rows"], ["y"]),
+    ]
+    sizes = {"zero": [0], "one": [1], "four": [4], "rows": [-1, 4], "first": [how]}
+    weights = {k: np.array(v) for k, v in sizes.items() if v != ["flat"]}
+    shape = ["batch", 4]
+    data = graph_model(nodes, [value("x", shape)], weights=weights, outputs=[value("y", shape)])
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    x = torch.rand(n, 4)
+    laid = x.reshape(1, -1) if how == "flat" else x.reshape(how, n // how, 4)
+    assert torch.allclose(g.run({"x": x})["y"], laid.softmax(1).reshape(n, 4), atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [["n", 3, 4, 4], [1, 3, 4, 4], [2, 3, 4, 4]])
 @pytest.mark.parametrize("weight", [[3, 2, 3, 3], [3, 1, 3, 3]])
 def test_weights_given_as_an_input_are_no_batch(shape, weight, caplog) -> None:
