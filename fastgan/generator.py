@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from fastgan import apply as image_to_image
-from fastgan import arguments
 from fastgan.apply import ImageModel
 from fastgan.engine import Session, Target
 from fastgan.errors import ArgumentError, Refusal
-from fastgan.host import forks
+from fastgan.host import arguments, forks
 from fastgan.images import pixels as image_formats
 from fastgan.inputs.fields import sized
 from fastgan.inputs.make import Inputs

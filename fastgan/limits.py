@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from fastgan.arguments import number
+from fastgan.host.arguments import number
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.apply import inputs as image_inputs
 from fastgan.apply.canvas import Canvas, PillowCanvas, TensorCanvas, composite
 from fastgan.apply.inputs import Given
@@ -18,6 +17,7 @@ from fastgan.apply.model import ImageModel, declared
 from fastgan.apply.windows import Windows
 from fastgan.engine.batches import split
 from fastgan.errors import ArgumentError, UnsupportedError
+from fastgan.host import arguments
 from fastgan.images import pixels as image_formats
 from fastgan.images import tiling
 from fastgan.images.pixels import Pixels

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.arguments import meant
 from fastgan.errors import ArgumentError
 from fastgan.host import files
+from fastgan.host.arguments import meant
 
 if TYPE_CHECKING:
     from rich.progress import Progress

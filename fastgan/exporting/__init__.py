@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError, FastganError, UnsupportedError
 from fastgan.exporting.check import (
     OPEN_SIZE,
@@ -31,7 +30,7 @@ from fastgan.exporting.check import (
     examples_of,
     first_lines,
 )
-from fastgan.host import files
+from fastgan.host import arguments, files
 from fastgan.model.signature import (
     Distribution,
     Input,

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fastgan import arguments, exporting
+from fastgan import exporting
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, UnsupportedError
 from fastgan.exporting.check import first_lines
+from fastgan.host import arguments
 from fastgan.model.signature import Signature
 
 log = logging.getLogger("fastgan")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 from fastgan.model.signature import Input, Signature
 
 Size = tuple[int, int]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError, UnsupportedError
+from fastgan.host import arguments
 from fastgan.model.signature import Input, shape_text
 
 _NARROW = re.compile(r"u?int[1-7]")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input
 

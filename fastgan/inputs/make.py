@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
-from fastgan.host import forks
+from fastgan.host import arguments, forks
 from fastgan.inputs import given
 from fastgan.inputs import labels as class_labels
 from fastgan.inputs.draws import Draw, Samples

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError, BackendError
-from fastgan.host import memory
+from fastgan.host import arguments, memory
 from fastgan.latents import philox
 from fastgan.latents.philox import Parameters
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from fastgan import arguments, latents
+from fastgan import latents
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 from fastgan.latents.philox import Parameters
 
 

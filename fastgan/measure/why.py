@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from fastgan.arguments import meant
 from fastgan.errors import ArgumentError, FastganError
+from fastgan.host.arguments import meant
 from fastgan.plan import make, text
 from fastgan.plan.rewrite.watch import Watch
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 
 _FOLDER = Path(__file__).parent
 

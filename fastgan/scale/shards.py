@@ -64,7 +64,7 @@ class Job:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        from fastgan import arguments
+        from fastgan.host import arguments
 
         for name, least in (("n", 1), ("start", 0), ("size", 1)):
             arguments.whole(name, getattr(self, name), least)

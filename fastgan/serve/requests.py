@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 from fastgan.images import files
 from fastgan.images.formats import WRITTEN
 from fastgan.images.pixels import to_pil

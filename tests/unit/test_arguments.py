@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import fastgan
-from fastgan import ArgumentError, arguments, latents
+from fastgan import ArgumentError, latents
+from fastgan.host import arguments
 from fastgan.model import stated as signature_metadata
 from fastgan.model.signature import Input, Output, Signature
 from fastgan.realtime import Drift, Mix, Nudge, Orbit, Retime, SeedPath

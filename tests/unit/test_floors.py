@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: From the ground up; the rooms of one floor may import each other.
 FLOORS = (
-    {"errors", "limits", "arguments", "host"},
+    {"errors", "limits", "host"},
     {"ops", "latents"},
     {"model", "models", "signature"},
     {"plan"},

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastgan import arguments, models
+from fastgan import models
 from fastgan.errors import LimitError, ModelFileError
-from fastgan.host import files
+from fastgan.host import arguments, files
 from fastgan.limits import Limits, size_text
 
 EXPORT = "export the generator with fastgan.export(module, path)"

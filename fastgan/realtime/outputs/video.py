@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError, BackendError
-from fastgan.host import files
+from fastgan.host import arguments, files
 
 log = logging.getLogger("fastgan")
 

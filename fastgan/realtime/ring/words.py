@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError, RingError
+from fastgan.host import arguments
 
 WORD = (1 << 64) - 1
 ANY_LABEL = WORD

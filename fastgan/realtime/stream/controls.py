@@ -11,9 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
-from fastgan.host import forks
+from fastgan.host import arguments, forks
 from fastgan.inputs import labels as class_labels
 from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input, Signature

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 from fastgan.realtime.stream import budget
 from fastgan.realtime.stream.buffers import Frame
 from fastgan.realtime.stream.controls import Controls, Settings

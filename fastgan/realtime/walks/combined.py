@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 from fastgan.realtime.walks.space import NUDGE_STREAM, Array, Space, normals
 from fastgan.realtime.walks.walks import SeedPath, Walk, settle, single
 

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fastgan import arguments
 from fastgan.errors import ArgumentError
+from fastgan.host import arguments
 from fastgan.realtime.walks.space import DRIFT_STREAM, ORBIT_STREAM, Array, Space, normals, of_seed
 
 INTERPOLATIONS = ("spherical", "linear", "cubic")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from PIL import Image
 
 from fastgan import models
-from fastgan.arguments import meant
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
+from fastgan.host.arguments import meant
 from fastgan.recipes.evaluation import (
     autoencoders,
     denoise,
