@@ -236,6 +236,10 @@ def moved(low: Lowering, step: Step) -> None:
     if bool((other != fill).any() & new_ones.any()) and bool(new_ones.any()):
         raise unsupported(step, "several values beside the elements")
     sources = torch.where(new_ones, torch.zeros_like(sources), sources).long() - 1
+    probe = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    picked = probe.flatten()[sources.clamp(0, size - 1)]
+    if not torch.equal(torch.where(sources < 0, other, picked), function(probe, *given[1:])):
+        raise unsupported(step, "elements that are not those of its input")  # a mean of some
     own = _offsets(x.meta).flatten()
     found = torch.where(sources < 0, -1, own[sources.clamp(min=0)])
     axes = sorted(range(y.meta.dim()), key=lambda i: -y.meta.stride()[i])
