@@ -412,6 +412,14 @@ def test_a_plan_without_native_steps_is_not_taken() -> None:
     assert graph.executable(net.plan(y), OPSET, bind, other) is None
 
 
+def test_means_of_elements_are_not_taken_for_elements_moved() -> None:
+    """Resizing a volume: half-way between two indices lies a third, but no element."""
+    net = Network(x=(1, 2, 3, 6, 4))
+    sizes = net.host([1, 2, 2, 2, 2])
+    y = net.add("Resize", ["x", "", "", sizes], (1, 2, 2, 2, 2), mode="linear")
+    assert graph.executable(net.plan(y), OPSET, bind, other) is None
+
+
 def test_the_output_has_memory_of_its_own() -> None:
     net = Network(x=(1, 3, 4, 4))
     y = net.add("fastgan.Activate", ["x"], (1, 3, 4, 4), epilogue=Epilogue("relu"))
