@@ -110,6 +110,12 @@ def _settled(
     kernel, size = list(weight.shape[2:]), list(x.shape[2:])
     rank = len(kernel)
     step, spread = list(strides or [1] * rank), list(dilations or [1] * rank)
+    each = {"strides": step, "dilations": spread, "output_padding": output_padding or step}
+    for name, numbers in each.items():
+        if len(numbers) != rank:
+            raise ValueError(f"{name} {list(numbers)} for {rank} axes")
+    if pads and len(pads) != 2 * rank:
+        raise ValueError(f"pads {list(pads)} for {rank} axes")
     if transposed:
         explicit, extra = conv_transpose_geometry(
             auto_pad, pads, output_padding, output_shape, size, kernel, step, spread

@@ -418,7 +418,10 @@ def _call(
         raise
     except Exception as error:  # whatever torch says of inputs that do not fit
         raise MisfitError(node, op.name, arguments, _first_line(error)) from error
-    return result if isinstance(result, tuple) else (result,)
+    results = result if isinstance(result, tuple) else (result,)
+    if any(made is None for made in results):  # of inputs that are all left out
+        raise MisfitError(node, op.name, arguments, "it makes nothing of them")
+    return results
 
 
 def _first_line(error: Exception) -> str:

@@ -84,3 +84,24 @@ def test_a_step_that_cannot_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_elements_that_torch_does_not_fill(dtype: str) -> None:
     with pytest.raises(UnsupportedError, match=f"input 'x': found elements of type {dtype}"):
         given.element_type(Input("x", "tensor", (0,), dtype))
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "said"),
+    [
+        (
+            "ConvTranspose",
+            ["x", "w"],
+            {"strides": [3, 2, 63, 2], "output_shape": [10, 8]},
+            "strides",
+        ),
+        ("Conv", ["x", "w"], {"pads": [1, 1]}, "pads"),
+        ("Concat", [""], {"axis": 1}, "nothing"),
+    ],
+)
+def test_what_fits_no_axes_is_one_error(op, inputs, attributes, said) -> None:
+    node = helper.make_node(op, inputs, ["y"], **attributes)
+    ports = [value("x", [1, 1, 3, 3]), value("w", [1, 1, 3, 3])]
+    data = graph_model([node], ports)
+    with pytest.raises(BackendError, match=said):
+        fastgan.load(data, backend="torch", device="cpu")
