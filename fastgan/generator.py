@@ -344,7 +344,8 @@ class Generator:
             seconds: how long measuring may take in all.
         """
         session, deadline = self._session, time.monotonic() + seconds
-        wanted = sizes or (self._signature.frozen_batch or session.automatic_batch,)
+        listed = arguments.several("sizes", sizes, "a list of batch sizes")
+        wanted = listed or [self._signature.frozen_batch or session.automatic_batch]
         for size in sorted({arguments.whole("sizes", size) for size in wanted}, reverse=True):
             for format in formats:
                 image_formats.check_format(format)

@@ -82,6 +82,10 @@ def typed(port: Input, value: Any) -> Tensor:
 
 def _tensor(where: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
+        if value.is_meta or value.is_quantized or value.layout is not torch.strided:
+            kind = "quantized" if value.is_quantized else value.device.type
+            found = f"a {kind} tensor of layout {value.layout}"
+            raise ArgumentError(where, found, "a dense tensor that has data")
         return value.detach()
     try:
         if isinstance(value, np.ndarray):

@@ -155,10 +155,12 @@ class Inputs:
         Raises:
             ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
         """
+        if not isinstance(inputs, Mapping):
+            raise ArgumentError("inputs", arguments.text(inputs), "arrays by name: {name: array}")
         ports = {port.name: port for port in self._signature.inputs}
         for name in inputs:
             if name not in ports:
-                near = arguments.meant(name, ports)
+                near = arguments.meant(str(name), ports)
                 raise ArgumentError("inputs", f"unknown name {name!r}", ", ".join(ports), near)
         tensors = {}
         for name, port in ports.items():

@@ -117,6 +117,6 @@ def digest(path: str) -> str:
 def _stamp(path: str) -> Stamp:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return path, -1, -1
     return path, status.st_size, status.st_mtime_ns

@@ -39,7 +39,7 @@ def integers(node: ir.Node, position: int, name: str = "") -> list[int] | None:
     value = node.inputs[position] if position < len(node.inputs) else None
     array = constant(value)
     if array is not None:
-        return [int(i) for i in array.reshape(-1)]
+        return [int(i) for i in array.reshape(-1)] if array.dtype.kind in "iu" else None
     found = given(node, name, None) if value is None and name else None
     return None if found is None else [int(i) for i in found]
 
@@ -194,7 +194,7 @@ def along_last(flow: Flow, node: ir.Node) -> Said:
 
 def _along_input(flow: Flow, node: ir.Node) -> Said:
     axis = integers(node, 1)
-    return elsewhere(flow, node, None if axis is None else axis[0])
+    return elsewhere(flow, node, axis[0] if axis else None)
 
 
 @alone

@@ -66,7 +66,7 @@ def _scatter_nd(flow: Flow, node: ir.Node) -> Said:
     data, places, updates = (flow.lay(node, i) for i in range(3))
     array = constant(node.inputs[1])
     lay = data or updates
-    if lay is None or places is not None or array is None or lay.axis < 0:
+    if lay is None or places is not None or array is None or not array.ndim or lay.axis < 0:
         return "places that depend on samples"
     depth, rank = array.shape[-1], array.ndim - 1
     if data is not None and data.axis >= depth:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -157,7 +158,12 @@ class _Walk:
             raise UnsupportedError(
                 f"input {value.name!r}", f"elements of type {value.dtype}", "numbers or booleans"
             ) from None
-        return torch.empty(self.shapes[name], dtype=dtype, device="meta")
+        shape = tuple(self.shapes[name])
+        size = math.prod(shape) * dtype.itemsize
+        if size > TENSOR_BYTES:  # beyond 2 ** 63 PyTorch can't even count it
+            needed = f"at most {size_text(TENSOR_BYTES)}"
+            raise LimitError(f"input {name!r}", f"shape {shape}", needed)
+        return torch.empty(shape, dtype=dtype, device="meta")
 
     # One node ---------------------------------------------------------------------------------
 

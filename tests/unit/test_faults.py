@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from onnx import helper
 
 import fastgan
-from fastgan import ArgumentError, BackendError, UnsupportedError
+from fastgan import ArgumentError, BackendError, FastganError, UnsupportedError
 from fastgan.engine.faults import FAULTS
 from fastgan.engine.library import backend as torch_backend
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
@@ -105,3 +106,25 @@ def test_what_fits_no_axes_is_one_error(op, inputs, attributes, said) -> None:
     data = graph_model([node], ports)
     with pytest.raises(BackendError, match=said):
         fastgan.load(data, backend="torch", device="cpu")
+
+
+HOSTILE = [
+    ("OneHot", ["x", "c", "c"], np.zeros(0, np.int64)),  # ends the process in ONNX Runtime
+    ("CumSum", ["x", "c"], np.zeros(0, np.int64)),
+    ("CumSum", ["x", "c"], np.array([np.nan], np.float32)),
+    ("Expand", ["x", "c"], np.array([1 << 62, 1, 1])),
+    ("ScatterND", ["x", "c", "x"], np.int64(0)),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "constant"), HOSTILE)
+def test_a_constant_that_an_op_cannot_take(op, inputs, constant) -> None:
+    node = helper.make_node(op, inputs, ["y"])
+    data = graph_model([node], [value("x", ["n", 4, 4])], weights={"c": np.asarray(constant)})
+    with pytest.raises(FastganError):
+        fastgan.load(data, device="cpu").run({"x": torch.ones(2, 4, 4)})
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(FastganError, match="null byte"):
+        fastgan.load("a\0b.onnx")

@@ -239,6 +239,18 @@ def test_latents_of_ones_own() -> None:
     assert torch.allclose(rows[1], rows[0], atol=1e-6)
     with pytest.raises(ArgumentError, match="'z'"):
         model.generate(3, z=z[:2])
+    for wrong in (z.to("meta"), z.to_sparse()):
+        with pytest.raises(ArgumentError, match="a dense tensor"):
+            model.generate(3, z=wrong)
+
+
+@pytest.mark.parametrize("inputs", [None, 3, [1], {3: 1}])
+def test_what_names_no_inputs(inputs: object) -> None:
+    model = fastgan.load(psi_model(), device="cpu")
+    with pytest.raises(ArgumentError, match="inputs"):
+        model.run(inputs)
+    with pytest.raises(ArgumentError, match="sizes"):
+        model.warm_up(3)
 
 
 # What a file says -------------------------------------------------------------------------------

@@ -239,6 +239,18 @@ def check(
         return _window(op, values, shapes)
     if op == "Split":
         return _split(values, outputs)
+    if op == "OneHot":
+        return _one_hot(shapes)
+    return None
+
+
+def _one_hot(shapes: tuple[tuple[int, ...] | None, ...]) -> Problem | None:
+    """Whether the depth is one number and the values are two: ONNX Runtime reads past others."""
+    for position, name, needed in ((1, "depth", ((), (1,))), (2, "values", ((2,),))):
+        shape = shapes[position] if position < len(shapes) else None
+        if shape is not None and shape not in needed:
+            found = f"shape {list(shape)}"
+            return Problem(f"input '{name}'", found, " or ".join(str(list(s)) for s in needed))
     return None
 
 
