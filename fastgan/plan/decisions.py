@@ -69,7 +69,7 @@ def _cut(node: ir.Node, given: Sequence[Tensor | None]) -> Decision | None:
         return None
     along = range(len(starts)) if axes is None else axes.tolist()
     extents = torch.tensor([data.shape[axis] for axis in along] * 2)
-    return Decision(node, "Min", (extents, torch.cat((starts, ends)).double().abs()))
+    return Decision(node, "Min", (extents, torch.cat((starts.double(), ends.double())).abs()))
 
 
 def same_at_any(few: Sequence[Decision], many: Sequence[Decision], sizes: tuple[int, int]) -> bool:

@@ -209,7 +209,8 @@ def _declare(graph: onnx.GraphProto, light: onnx.GraphProto) -> bool:
                     size.dim_value = other.dim_value
                     added = True
     for node, copy in zip(graph.node, light.node, strict=True):
-        for inner, inner_copy in zip(_within(node), _within(copy), strict=True):
+        # ONNX's inference drops attributes that an operator does not know.
+        for inner, inner_copy in zip(_within(node), _within(copy), strict=False):
             added |= _declare(inner, inner_copy)
     return added
 
