@@ -212,6 +212,27 @@ def test_linear_maps_and_images_of_them() -> None:
         check(net.plan(linear))
 
 
+def test_sequences_of_linear_maps() -> None:
+    net = Network(z=(2, 7))
+    for shape in ((3, 5), (17, 4), (1, 3)):
+        columns = int(np.prod(shape))
+        names = ["z", net.weight(7, columns), net.weight(columns)]
+        given = {"shape": list(shape), "epilogue": Epilogue("tanh", bias=True)}
+        net.add("fastgan.Linear", names, (2, *shape), **given)
+    check(net.plan(*(name for step in net.steps for name in step.outputs)))
+
+
+def test_inputs_that_are_outputs_alone() -> None:
+    net = Network(x=(2, 3, 4, 4), y=(1, 5, 2), z=(1, 3))
+    curve = net.add("Neg", ["z"], (1, 3))
+    check(net.plan("x", curve, "y"))
+
+
+def test_padding_before_the_first_element_is_no_neighbour_of_it() -> None:
+    net = Network(x=(1, 17))
+    check(net.plan(net.add("Pad", ["x", net.host([1, 2, 1, 1])], (3, 20), mode="constant")))
+
+
 def test_concatenations_are_written_in_place() -> None:
     draw = drawing.new_random()
     for axis in (1, 2, 3):

@@ -71,6 +71,8 @@ class NativeCall:
     """
 
     def __init__(self, low: Lowering, outputs: Sequence[str]) -> None:
+        for name in outputs:
+            low.read(name)  # an input of the plan may be read as its output alone
         self.inputs, self.outputs = tuple(low.inputs), tuple(outputs)
         metas = [low.read(name).meta for name in self.inputs]
         self._formats = [

@@ -236,8 +236,9 @@ def _product(step: Step, plan: Plan, shape: Sequence[int], out: Sequence[int]) -
     weight = plan.weights[step.inputs[1]].float()
     bias = plan.weights[step.inputs[2]].float() if step.epilogue.bias else None
     if step.op == "fastgan.Linear":
-        # A transposed convolution of one pixel; columns are [C, H, W].
-        channels, height, width = (*out[1:], 1, 1)[:3]
+        # A transposed convolution of one pixel; columns are [C, H, W], of a sequence [C, W].
+        channels, *size = out[1:]
+        height, width = (1, 1, *size)[-2:]
         axes = (
             Axis(True, 1, height, height, height, 0, 1),
             Axis(True, 1, width, width, width, 0, 1),
