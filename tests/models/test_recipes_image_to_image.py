@@ -15,7 +15,6 @@ import fastgan
 from fastgan.errors import ArgumentError
 from fastgan.host import processor
 from fastgan.recipes import (
-    damage,
     denoise,
     inpaint,
     losses,
@@ -246,20 +245,20 @@ def test_the_smooth_filling_is_close_to_biharmonic():
 def test_damage_is_what_it_says():
     flat = torch.zeros(2, 3, 64, 64)
     none = (0.0, 0.0)
-    noisy = damage.Damage(none, (25, 25), none, share=0)(flat, fixed(0))
+    noisy = denoise.Damage(none, (25, 25), none, share=0)(flat, fixed(0))
     assert float(noisy.std()) * 127.5 == pytest.approx(25, rel=0.05)
     point = flat.clone()
     point[:, :, 32, 32] = 1
-    spread = damage.blurred(point, torch.tensor([0.0, 2.0]))
+    spread = denoise.blurred(point, torch.tensor([0.0, 2.0]))
     assert torch.equal(spread[0], point[0])
     rows = torch.arange(64.0) - 32
     share = spread[1, 0] / spread[1, 0].sum()
     assert float((share.sum(1) * rows.square()).sum()) == pytest.approx(4, rel=0.05)
-    picture = damage.as_bytes(torch.rand(2, 3, 64, 64, generator=fixed(1)) * 2 - 1)
-    worse = damage.jpeg(picture, torch.tensor([0.0, 10.0]))
+    picture = denoise.as_bytes(torch.rand(2, 3, 64, 64, generator=fixed(1)) * 2 - 1)
+    worse = denoise.jpeg(picture, torch.tensor([0.0, 10.0]))
     assert (worse[0] == picture[0]).all()
     assert (worse[1] != picture[1]).any()
-    assert torch.equal(damage.from_bytes(damage.as_bytes(noisy)), noisy)
+    assert torch.equal(denoise.from_bytes(denoise.as_bytes(noisy)), noisy)
 
 
 def test_a_drawing_is_white_but_for_the_edges():

@@ -10,6 +10,7 @@ import torch
 
 import fastgan
 from tests.networks.modulated_forms import FORMS, Synthesis
+from tests.planned import planned
 
 pytestmark = pytest.mark.cpu
 
@@ -34,8 +35,7 @@ def test_every_form_is_one_weight(form: str, exporter: str, n: int, tmp_path: Pa
     result = next(iter(generator.run({"z": z}).values()))
     assert torch.allclose(result, expected, atol=2e-5, rtol=2e-5)
 
-    plan = generator.plan(n)
-    assert plan is not None
+    plan = planned(generator, n)
     for step in plan.steps:
         if step.op in PRODUCTS:
             assert step.inputs[1] in plan.weights

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import fastgan
 from fastgan.ops.registry import all_ops
+from tests.planned import planned
 
 #: Curves that leave floats floats, by the newest of their versions.
 CURVES = {
@@ -51,8 +52,7 @@ def network(behind: list[tuple[str, dict[str, object], bool]], opset: int = 18) 
 
 
 def steps(model: bytes) -> list[str]:
-    plan = fastgan.load(model, device="cpu", backend="torch").plan(1)
-    assert plan is not None
+    plan = planned(fastgan.load(model, device="cpu", backend="torch"))
     return [step.op for step in plan.steps]
 
 
