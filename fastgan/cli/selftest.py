@@ -29,7 +29,7 @@ def selftest(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Hold every kernel to PyTorch's own operator on this GPU, and keep the verdicts.
+    """Hold every kernel to PyTorch's own operator on this GPU.
 
     A kernel that is wrong, crashes or hangs is not used from then on. Exit code 1 if any is.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from fastgan.errors import ArgumentError
+from fastgan.host import address_space
 from fastgan.limits import size_text
 
 #: What a call may need without being asked: looking takes longer than a small run.
@@ -47,7 +48,7 @@ def available(device: torch.device) -> int | None:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free) + int(unused)
-    there = [size for size in (_machine(), *_groups(), _own()) if size is not None]
+    there = [size for size in (_machine(), *_groups(), address_space.left()) if size is not None]
     return min(there) if there else None
 
 
@@ -62,17 +63,6 @@ def _machine() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf
         return None
-
-
-def _own() -> int | None:
-    try:
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    except (ImportError, OSError, ValueError):
-        return None
-    return None if limit == resource.RLIM_INFINITY else max(0, limit - used)
 
 
 def _groups() -> list[int]:

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastgan import arguments as numbers
 from fastgan.errors import ArgumentError, BackendError, FastganError
+from fastgan.host import arguments as numbers
 from fastgan.scale import manifest as manifests
 from fastgan.scale import work
 from fastgan.scale.manifest import Manifest

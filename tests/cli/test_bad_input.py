@@ -165,7 +165,7 @@ def test_options_of_other_commands(fastgan, rgb, arguments, words) -> None:
 def test_unknown_commands_and_options(fastgan) -> None:
     said(fastgan("generat"), "generat")
     said(fastgan("--colour"), "--colour")
-    said(fastgan("generate"), "argument")
+    said(fastgan("generate"), "MODEL")
 
 
 # The machine -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 import onnx
 import pytest
+from google import protobuf
 from onnx import TensorProto, helper
 
 import fastgan
@@ -121,7 +122,12 @@ def test_nesting_that_no_parser_follows(depth: int) -> None:
     for _ in range(depth):
         attribute = field(1, b"then_branch") + field(6, graph) + b"\xa0\x01\x05"
         graph = field(1, field(1, b"c") + field(4, b"If") + field(5, attribute))
-    message = limit_error(b"\x08\x08" + field(7, graph))
+    data = b"\x08\x08" + field(7, graph)
+    if int(protobuf.__version__.split(".")[0]) < 7:  # which does not say why it reads no more
+        with pytest.raises(ModelFileError, match="nested deeper"):
+            read(data)
+        return
+    message = limit_error(data)
     assert "nested deeper" in message
     assert "Limits.depth" in message
 

@@ -123,7 +123,7 @@ def _fail(wrong: list[tuple[str, str]], summary: str) -> None:
 
 # On Ray -------------------------------------------------------------------------------------------
 
-ABOUT = "Samples or pictures in masses, on one machine or on a Ray cluster; and shards proven."
+ABOUT = "Samples or pictures in masses, on this machine or on Ray."
 
 GENERATE_EXAMPLES = """
 fastgan scale generate model.onnx --n 1000000 --seed 7 --out shards  # on this machine's cores

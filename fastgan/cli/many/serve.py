@@ -61,7 +61,7 @@ def serve(
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Answer requests of the Open Inference Protocol (KServe V2) by HTTP and gRPC.
+    """Serve models to clients of the Open Inference Protocol.
 
     A request gets the bytes that it would get alone, whatever it was run with. SIGTERM and Ctrl-C
     end the server when what it has taken is answered. There is no encryption and no password:

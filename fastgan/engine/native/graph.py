@@ -7,9 +7,12 @@ computes. A step that the native code lacks is torch's, between two calls.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import chain
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -286,17 +289,18 @@ def _placed(low: Lowering) -> int:
     As engine/triton/arena.py does.
     """
     roots = {view.root: None for each in low.planned for view in each.views}
-    placed: list[Root] = []
+    size = 0
+    living: dict[int, list[Root]] = defaultdict(list)  # those placed, by each operation meanwhile
     for root in sorted(roots, key=lambda r: (-r.size, r.first)):
         if root.slot != 0 or root.constant is not None:
             continue
-        offset = 0
-        for other in sorted(placed, key=lambda r: r.offset):
-            if other.last < root.first or root.last < other.first:
-                continue
+        offset, times = 0, range(root.first, root.last + 1)
+        others = set(chain.from_iterable(living[time] for time in times))
+        for other in sorted(others, key=attrgetter("offset")):
             if offset + root.size <= other.offset:
                 break
             offset = max(offset, -(-(other.offset + other.size) // ALIGNMENT) * ALIGNMENT)
-        root.offset = offset
-        placed.append(root)
-    return max((root.offset + root.size for root in placed), default=0)
+        root.offset, size = offset, max(size, offset + root.size)
+        for time in times:
+            living[time].append(root)
+    return size

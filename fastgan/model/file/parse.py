@@ -7,6 +7,7 @@ import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fastgan.errors import FastganError, LimitError, UnsupportedError
+from fastgan.host import address_space
 from fastgan.limits import Limits
 from fastgan.model.file.beside import Range
 from fastgan.model.file.functions import inline
@@ -18,6 +19,9 @@ from fastgan.model.file.text import check_text
 
 #: For each location of external data: where that is, and which bytes of it are used.
 Used = dict[str, tuple[str, list[Range]]]
+
+#: Messages take many times the bytes that they are made of.
+_MESSAGES = 32
 
 
 def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, Used]:
@@ -60,20 +64,28 @@ def _message(source: Source, limits: Limits) -> onnx.ModelProto:
     try:
         proto.ParseFromString(source.data)
     except DecodeError as error:
-        reason = str(error).split(": ", 1)[-1]
-        if "alloc" in reason.lower():
+        reason = str(error).partition(": ")[2]
+        # protobuf before 7 gives no reason.
+        if "alloc" in reason.lower() or (not reason and _short_of_memory(source)):
             raise MemoryError from None
         if "depth" in reason.lower():
             found, needed = "messages nested deeper than protobuf reads", f"{limits.depth} at most"
             raise LimitError(source.name, found, f"{needed} (Limits.depth)") from None
-        raise source.error(
-            f"data that is not ONNX, or is damaged or cut short ({reason})",
-            instead="download or export it again",
-        ) from None
+        found = f"data that is not ONNX, or is damaged or cut short ({reason})"
+        if not reason:
+            found = (
+                "data that is not ONNX, is damaged or cut short, or nested deeper than it is read"
+            )
+        raise source.error(found, instead="download or export it again") from None
     if not proto.HasField("graph") or not proto.ir_version:
         raise source.error("no graph and no IR version in it")
     check_text(proto, source)
     return proto
+
+
+def _short_of_memory(source: Source) -> bool:
+    left = address_space.left()
+    return left is not None and left < _MESSAGES * len(source.data)
 
 
 def _to_ir(proto: onnx.ModelProto, source: Source) -> onnx_ir.Model:
