@@ -26,7 +26,9 @@ FORMATS = ("webdataset", "parquet", "png")
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder and below it, hidden ones too."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    # Less what a writer that was killed left behind, which no reader takes for a shard.
+    found = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".fastgan-"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in found}
 
 
 def pictures(folder: Path, format: str) -> dict[int, np.ndarray]:
