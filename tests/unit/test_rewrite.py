@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 import fastgan
@@ -311,3 +312,19 @@ def test_fusions(name: str, exporter: str, tmp_path: Path) -> None:
     plan = planned(generator, 3)
     ops = [step.op for step in plan.steps if step.op not in ("Reshape", "Identity")]
     assert sorted(ops) == sorted(expected)
+
+
+def test_an_output_named_twice() -> None:
+    """A transposition that moves nothing becomes an Identity, which hands its name on."""
+    like = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Relu", ["z"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["y"], perm=[0, 1]),
+    ]
+    y = like("y", TensorProto.FLOAT, [1, 5])
+    graph = helper.make_graph(nodes, "g", [like("z", TensorProto.FLOAT, [1, 5])], [y, y])
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    generator = fastgan.load(model.SerializeToString(), device="cpu", backend="torch")
+    z = torch.randn(1, 5)
+    assert torch.equal(generator.run({"z": z})["y"], z.relu())

@@ -96,7 +96,9 @@ def _drop_identities(graph: ir.Graph) -> None:
         if named.is_graph_output():
             if source.producer() is None or source.is_graph_output():
                 continue
-            graph.outputs[graph.outputs.index(named)] = source
+            for index, value in enumerate(graph.outputs):  # it may be named twice
+                if value is named:
+                    graph.outputs[index] = source
             name, named.name = named.name, None
             source.name = name
         ir.convenience.replace_all_uses_with(named, source)
