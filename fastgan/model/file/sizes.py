@@ -123,12 +123,16 @@ def check_folding(proto: onnx.ModelProto, weights: int, source: Source, limits: 
         walk.graph(light.graph, ChainMap())
         return walk
 
-    for _ in range(ROUNDS):
-        walk = infer()
-        if not (walk.unknown and walk.progress):
-            break
+    def rounds() -> _Folding:
+        for _ in range(ROUNDS):
+            walk = infer()
+            if not (walk.unknown and walk.progress):
+                break
+        return walk
+
+    walk = rounds()
     if _declare(proto.graph, light.graph):
-        walk = infer()
+        walk = rounds()
     if walk.unknown:
         raise LimitError(
             f"{source.name}: {walk.unknown}",
