@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +39,10 @@ def machines() -> Iterator[Any]:
     nodes.shutdown()
 
 
+@pytest.mark.skipif(
+    "FASTGAN_CLUSTER" not in os.environ,
+    reason="kills a node, takes minutes: FASTGAN_CLUSTER=1",
+)
 def test_a_node_that_is_lost_leaves_the_same_bytes(fastgan, models, tmp_path, machines) -> None:
     model, out = models / "classes.onnx", tmp_path / "ray"
     counts: list[int] = []
