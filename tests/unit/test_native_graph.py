@@ -15,7 +15,7 @@ from torch import Tensor
 from fastgan.engine import Executable
 from fastgan.engine.library import operators
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
-from fastgan.engine.native import graph, layers
+from fastgan.engine.native import graph, layers, sampling
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 from fastgan.plan.activations import TABLE
 from fastgan.plan.lower import with_releases
@@ -362,6 +362,23 @@ def test_pads_pools_and_means() -> None:
     outputs.append(net.add("GlobalAveragePool", ["x"], (2, 19, 1, 1)))
     outputs.append(net.add("ReduceMean", ["x", net.host([2, 3])], (2, 19), keepdims=0))
     check(net.plan(*outputs))
+
+
+def test_an_axis_whose_weights_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library has it: its weights are a matrix for a moment, here of gigabytes."""
+
+    def asked(matrix: Tensor) -> None:
+        raise AssertionError(f"weights of {tuple(matrix.shape)}")
+
+    monkeypatch.setattr(sampling, "_taps", asked)
+    net = Network(x=(1, 2, 50_000), y=(1, 2, 8000, 3))
+    halved = {"kernel_shape": [2], "strides": [2]}
+    outputs = [
+        net.add("MaxPool", ["x"], (1, 2, 25_000), **halved),
+        net.add("AveragePool", ["x"], (1, 2, 25_000), **halved),
+        net.add("ReduceMean", ["y", net.host([3])], (1, 2, 8000, 1), keepdims=1),
+    ]
+    assert graph.executable(net.plan(*outputs), OPSET, bind, other) is None
 
 
 def test_products_of_two_tensors() -> None:

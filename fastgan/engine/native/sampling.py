@@ -6,7 +6,8 @@ that are zero but for one row or one column.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ from fastgan.plan import Step
 #: Inputs that an axis' weights are asked for at a time.
 _AT_A_TIME = 16
 
+#: The most that an axis may have of inputs times outputs, and images that are asked of elements:
+#: the weights of an axis are a matrix for a moment.
+_LARGEST = 1 << 25
+
 #: The inputs of each output of an axis, and their weights.
 Taps = tuple[list[list[int]], list[list[float]]]
 
@@ -31,6 +36,7 @@ def resized(low: Lowering, step: Step) -> None:
     if len(x.shape) not in (3, 4) or x.shape[:2] != tuple(shape[:2]):
         moved(low, step)
         return
+    _check_size(step, x.shape, shape)
     y = low.write_images(step.outputs[0])
 
     def call(images: Tensor) -> Tensor:
@@ -54,6 +60,7 @@ def max_pool(low: Lowering, step: Step) -> None:
     x = low.read(step.inputs[0])
     if len(x.shape) not in (3, 4):
         raise unsupported(step, f"{len(x.shape)} axes")
+    _check_size(step, x.shape, low.plan.buffers[step.outputs[0]].shape)
     y = low.write_images(step.outputs[0])
     axes = []
     for axis in range(2, len(x.shape)):
@@ -86,6 +93,7 @@ def mean(low: Lowering, step: Step) -> None:
     found = sorted(axis % rank for axis in axes) if axes else list(range(rank))
     if rank not in (3, 4) or not found or not set(found) <= set(range(2, rank)):
         raise unsupported(step, f"a mean over axes {found} of {rank}")
+    _check_size(step, x.shape, tuple(1 if i in found else x.shape[i] for i in range(rank)))
     keeps = (*x.shape[:2], *(1 if i in found else x.shape[i] for i in range(2, rank)))
     in_place = y.shape == keeps and (y.shape[1] == 1 or y.meta.stride(1) == 1)
     target = y if in_place else new(channels_last(keeps))
@@ -97,6 +105,15 @@ def mean(low: Lowering, step: Step) -> None:
     _resample(low, x, target, of(rank - 2), of(rank - 1), False)
     if target is not y:
         low.copy(target.of(target.meta.view(y.shape)), y)
+
+
+def _check_size(step: Step, given: Sequence[int], made: Sequence[int]) -> None:
+    """Raise UnsupportedError where finding the weights would take memory, or time, without end."""
+    for size, count in zip(given[2:], made[2:], strict=True):
+        if size * count > _LARGEST:
+            raise unsupported(step, f"an axis of {size} that becomes {count}")
+    if _AT_A_TIME * prod(given[2:]) > 16 * _LARGEST:
+        raise unsupported(step, f"images of {prod(given[2:])} pixels")
 
 
 def _tables(
