@@ -6,9 +6,10 @@ import contextlib
 import importlib.util
 import os
 import re
-import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from tests.scale.conftest import models
 
 COMMAND = [sys.executable, "-c", "from fastgan.cli import main; main()", "serve"]
 
-__all__ = ["COMMAND", "as_a_user", "fastgan", "models"]
+#: Seconds that a server of a test may run, and any other process of one.
+LIMIT = 900
+
+__all__ = ["COMMAND", "LIMIT", "as_a_user", "fastgan", "models"]
 
 
 def require_kserve() -> None:
@@ -40,23 +44,34 @@ class Running:
 
 @contextlib.contextmanager
 def started(*arguments: object) -> Iterator[Running]:
-    """`fastgan serve ARGUMENTS...` on ports that are free, until the block ends."""
+    """`fastgan serve ARGUMENTS...` on ports that are free, until the block ends or time is up."""
     command = [*COMMAND, *map(str, arguments), "--http", "0", "--grpc", "0"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.fullmatch(r"ready: http://(\S+), gRPC on (\S+)\n", line):
-                yield Running(process, found[1], found[2])
-                break
-        else:
-            pytest.fail(f"the server ended with {process.wait()}")
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
+    # Its errors go to a file: a server that outlives us would hold what our own are written to.
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if found := re.fullmatch(r"ready: http://(\S+), gRPC on (\S+)\n", line):
+                    yield Running(process, found[1], found[2])
+                    break
+            else:
+                code = process.wait()
+                errors.seek(0)
+                pytest.fail(f"the server ended with {code}: {errors.read()}")
+        finally:
+            limit.cancel()
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="package")

@@ -15,7 +15,7 @@ import pytest
 
 import fastgan as library
 from tests.drawing import new_random
-from tests.serve.conftest import COMMAND, require_kserve, started
+from tests.serve.conftest import COMMAND, LIMIT, require_kserve, started
 from tests.serve.test_protocol import metric
 
 grpcclient = pytest.importorskip("tritonclient.grpc")
@@ -69,6 +69,7 @@ def test_ports_that_are_taken(server, models) -> None:
         [*COMMAND, str(models / "rgb.onnx"), "--http", port, "--grpc", "-1"],
         capture_output=True,
         text=True,
+        timeout=LIMIT / 3,
     )
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert f"--http: found 127.0.0.1:{port}" in result.stderr
