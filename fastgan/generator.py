@@ -8,17 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from fastgan import apply as image_to_image
 from fastgan.apply import ImageModel
-from fastgan.engine import Session, Target
+from fastgan.engine import Session
 from fastgan.errors import ArgumentError, Refusal
-from fastgan.host import arguments, forks
+from fastgan.host import arguments, forks, threads
 from fastgan.images import pixels as image_formats
 from fastgan.inputs.fields import sized
 from fastgan.inputs.make import Inputs
@@ -33,6 +34,19 @@ if TYPE_CHECKING:
     from fastgan.realtime.stream.options import StreamOptions
 
 log = logging.getLogger("fastgan")
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _on_its_threads(method: _Method) -> _Method:
+    """A method that computes with the threads which `load` was given."""
+
+    @wraps(method)
+    def call(self: Generator, *positional: Any, **named: Any) -> Any:
+        with threads.limited(self.threads):
+            return method(self, *positional, **named)
+
+    return cast(_Method, call)
 
 
 class Generator:
@@ -66,6 +80,11 @@ class Generator:
     def precision(self) -> str:
         """What it computes in: "fp32", "tf32", "fp16", "bf16" or "fp8"."""
         return self._session.target.precision
+
+    @property
+    def threads(self) -> int | None:
+        """How many CPU threads a call computes with; None for as many as PyTorch has."""
+        return self._session.target.threads
 
     @property
     def signature(self) -> Signature:
@@ -120,10 +139,12 @@ class Generator:
         scale = self._image_model().fit.scale
         return None if scale is None else (float(scale[0]), float(scale[1]))
 
+    @_on_its_threads
     def plan(self, batch: int = 1) -> Plan | None:
         """The plan for a batch of this size; None where a runtime plans for itself."""
         return self._session.plan(arguments.whole("batch", batch))
 
+    @_on_its_threads
     def at(self, precision: str) -> Generator | None:
         """The same model on the same backend in another precision, None where that has none here.
 
@@ -131,7 +152,7 @@ class Generator:
             precision: as in `load`.
         """
         session = self._session
-        target = Target(self.device, precision)
+        target = replace(session.target, precision=precision)
         opened = session.backend.open(session.model, target, session.shared)
         return None if isinstance(opened, Refusal) else Generator(opened, self._refusals)
 
@@ -174,6 +195,7 @@ class Generator:
 
     # Making images ------------------------------------------------------------------------------
 
+    @_on_its_threads
     def generate(
         self,
         n: int,
@@ -324,6 +346,7 @@ class Generator:
                 raise ArgumentError(name, "latents beside it", "one of the two")
         return {**inputs, latent.name: latents}
 
+    @_on_its_threads
     def warm_up(
         self,
         sizes: Sequence[int] = (),
@@ -360,6 +383,7 @@ class Generator:
             return None
         return self._inputs.make(n, lazily=True)
 
+    @_on_its_threads
     def latents(
         self,
         n: int,
@@ -381,6 +405,7 @@ class Generator:
         _, sampling = self._inputs.named({}, n, Sampling.of(seed, start, truncation, rng))
         return self._inputs.sample(latent, n, 0, sampling)
 
+    @_on_its_threads
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Run the model on the inputs given: arrays or tensors by name in, tensors out.
 
@@ -401,6 +426,7 @@ class Generator:
             for name, t in results.items()
         }
 
+    @_on_its_threads
     def __call__(
         self,
         images: Any,
@@ -546,6 +572,7 @@ class Generator:
             )
         )  # fmt: skip
 
+    @_on_its_threads
     def _stream(self, options: StreamOptions) -> Stream:
         from fastgan.realtime.stream.opening import open_stream
 
@@ -554,9 +581,14 @@ class Generator:
             return self._of_size(options.size, named)._stream(replace(options, size=None))
 
         def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
-            return self._session.images(inputs, n, n, format, out, False)
+            with threads.limited(self.threads):  # on the stream's own thread
+                return self._session.images(inputs, n, n, format, out, False)
 
-        return open_stream(self, self._inputs.make, run, options)
+        def make(*positional: Any, **named: Any) -> dict[str, Any]:
+            with threads.limited(self.threads):
+                return self._inputs.make(*positional, **named)
+
+        return open_stream(self, make, run, options)
 
     def _of_size(self, size: tuple[int, ...], named: Mapping[str, Tensor]) -> Generator:
         """The same, with a latent field of the one size that makes images of this one."""

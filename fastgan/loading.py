@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from fastgan.errors import (
     Refusal,
 )
 from fastgan.generator import Generator
-from fastgan.host import debug, files, forks, gpu, processor
+from fastgan.host import arguments, debug, files, forks, gpu, processor
+from fastgan.host import threads as cpu_threads
 from fastgan.limits import Limits
 from fastgan.model import remote, side_file
 from fastgan.model.channels_last import channels_first, mark
@@ -43,6 +45,8 @@ def load(
     limits: Limits = Limits(),
     signature: Mapping[str, Any] | None = None,
     isolate: bool = False,
+    threads: int | None = None,
+    providers: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
 ) -> Generator:
     """Load a generator.
 
@@ -68,6 +72,12 @@ def load(
             holds the same and beats the metadata.
         isolate: read and check the file in a child process first, so that even a crash of a
             library below becomes an error; costs about a second.
+        threads: how many CPU threads this model computes with, in every call, whatever other
+            models do; None for as many as PyTorch has (`torch.get_num_threads`).
+        providers: with backend="ort", ONNX Runtime's execution providers in place of the device's
+            own, by name or as (name, options), first choice first: ["OpenVINOExecutionProvider"],
+            [("TensorrtExecutionProvider", {"trt_fp16_enable": True})]. One that is not there, or
+            does not come up, is an error.
 
     Raises:
         ModelFileError: the file is missing, damaged, or not ONNX.
@@ -78,16 +88,24 @@ def load(
     processor.cap()  # a name that is none shall not go unseen, nor a word
     debug.check()
     target = _target(device, precision)
+    if threads is not None:
+        target = replace(target, threads=arguments.whole("threads", threads, most=1024))
+    if providers:
+        target = replace(target, providers=_providers(providers, backend))
     if target.precision == "fp8":
         _check_fp8(target, backend)
     emulated = without_bf16(target.device) if target.precision == "bf16" else None
     if emulated is not None:
         raise BackendError("precision", emulated, BF16_DEVICE, "or take fp16, or fp32")
     resolved = _resolve(source, limits)
-    options = {"strict": strict, "limits": limits, "signature": signature, "isolate": isolate}
+    options = {
+        "strict": strict, "limits": limits, "signature": signature, "isolate": isolate,
+        "threads": threads, "providers": providers,
+    }  # fmt: skip
     origin = Origin.of(source, resolved, options, reopen)
     model = open_model(resolved, limits=limits, signature=signature, isolate=isolate)
-    session, refusals = choose(model, target, backend)
+    with cpu_threads.limited(target.threads):
+        session, refusals = choose(model, target, backend)
     _note_batch(session)
     if session.owns_noise:
         log.warning("%s: %s draws its noise, which no seed gives again", model.name, session)
@@ -220,6 +238,21 @@ def _target(device: str | torch.device, precision: str) -> Target:
     if precision == "auto":
         precision = "fp16" if place.type == "cuda" else "fp32"
     return Target(place, precision)
+
+
+def _providers(
+    given: Sequence[str | tuple[str, Mapping[str, Any]]], backend: str
+) -> tuple[Any, ...]:
+    """ONNX Runtime's providers as it takes them: names, and (name, options)."""
+    if backend != "ort":
+        raise ArgumentError("providers", f"backend={backend!r}", "backend='ort', whose they are")
+    needed = "names, or (name, options), such as ['OpenVINOExecutionProvider']"
+    listed = [given] if isinstance(given, str) else given
+    for one in listed:
+        named = isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], Mapping)
+        if not isinstance(one[0] if named else one, str):
+            raise ArgumentError("providers", repr(one), needed)
+    return tuple(one if isinstance(one, str) else (one[0], dict(one[1])) for one in listed)
 
 
 def _check_fp8(target: Target, backend: str) -> None:

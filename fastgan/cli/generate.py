@@ -122,6 +122,7 @@ def generate(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -160,6 +161,7 @@ def generate(
                 "labels": options.label(class_), "truncation": trunc, "size": pixels,
                 "noise": noise, "rng": rng, "batch_size": batch_size, **given,
             },
+            threads,
         )  # fmt: skip
         return scale.here(sharded, given, class_, shard, resume, price_per_hour)
     for option, given_alone in (("--shard", shard), ("--price-per-hour", price_per_hour)):
@@ -178,7 +180,7 @@ def generate(
 
     began = time.perf_counter()
     generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict
+        model, device=device, backend=backend, precision=precision, strict=strict, threads=threads
     )
     loaded = time.perf_counter() - began
     if generator.signature.image is not None and generator.signature.latent is None:

@@ -67,6 +67,7 @@ def live(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -95,8 +96,9 @@ def live(
         raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
     Serving(format, quality)  # raises what it would raise later
     generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
-    )
+        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated,
+        threads=threads,
+    )  # fmt: skip
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")
     typed.check(generator, further, class_)

@@ -76,6 +76,10 @@ BatchSize = Annotated[
     int | None,
     typer.Option(metavar="N", help="Images per run. Default: what suits the device's caches."),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, metavar="N", help="CPU threads it may use. Default: all cores."),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
 ]

@@ -64,6 +64,7 @@ def stream(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -92,8 +93,9 @@ def stream(
     from fastgan.realtime.ring.stream import pictures, put, serve
 
     generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
-    )
+        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated,
+        threads=threads,
+    )  # fmt: skip
     if (source is not None) != (generator.signature.image is not None):
         found = "a model that makes pictures of a latent" if source else "a model of pictures"
         raise ArgumentError("--from", found, "--from /NAME for a model that takes pictures, alone")

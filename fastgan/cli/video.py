@@ -72,6 +72,7 @@ def video(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -107,7 +108,8 @@ def video(
         began = time.perf_counter()
         _record(
             sink, model, walk, count, start, columns, columns * rows, trunc, class_, pixels, given,
-            (device, backend, precision, strict),
+            {"device": device, "backend": backend, "precision": precision, "strict": strict,
+             "threads": threads},
         )  # fmt: skip
         seconds = time.perf_counter() - began
     written = console.number(output.stat().st_size, "B")
@@ -162,7 +164,7 @@ def _record(
     class_: str | None,
     pixels: tuple[int, int] | None,
     given: dict[str, Any],
-    how: tuple[str, str, str, bool],
+    load: dict[str, Any],
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
@@ -170,10 +172,7 @@ def _record(
     from fastgan.realtime.outputs.video import VideoWriter, tile
 
     assert isinstance(sink, VideoWriter)
-    device, backend, precision, strict = how
-    generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict
-    )
+    generator = fastgan.load(model, **load)
     if generator.signature.image is not None:
         found = "a model that takes pictures"
         raise ArgumentError("video", found, "one that makes them of a latent", "see fastgan apply")

@@ -77,10 +77,14 @@ class Target:
     Attributes:
         device: a CPU or CUDA device.
         precision: a key of `PRECISIONS`.
+        threads: of the CPU, for each call; None for as many as PyTorch has.
+        providers: ONNX Runtime's own, as `load` takes them; for the device's if empty.
     """
 
     device: torch.device
     precision: str
+    threads: int | None = None
+    providers: tuple[Any, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:

@@ -76,12 +76,9 @@ class Improver:
     """
 
     def __init__(self, folders: Folders) -> None:
-        import torch
-
         import fastgan
 
-        torch.set_num_threads(folders.threads)
-        self._generator = fastgan.load(folders.model, **folders.options)
+        self._generator = fastgan.load(folders.model, threads=folders.threads, **folders.options)
         self._scale = self._generator.scale  # raises where the model takes no picture
         self._folders = folders
         self._source, self._out = open_store(folders.source), open_store(folders.out)

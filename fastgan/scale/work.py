@@ -55,13 +55,9 @@ def load(job: Job) -> Generator:
     Raises:
         ArgumentError: they can't: no pictures, or none that a sample alone decides on.
     """
-    import torch
-
     import fastgan
 
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
-    generator = fastgan.load(job.model, **job.options)
+    generator = fastgan.load(job.model, threads=job.threads, **job.options)
     made = generator.signature.made
     if made.kind != "image":
         raise ArgumentError("shards", f"output {made.name!r}, which is no image", "pictures")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -114,3 +115,79 @@ def test_an_output_that_is_no_numbers() -> None:
     made = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
     with pytest.raises(FastganError, match="output 'y'"):
         fastgan.load(made, backend="ort", device="cpu").run({"z": torch.zeros(1, 4)})
+
+
+# Bound tensors ------------------------------------------------------------------------------------
+
+
+KINDS = "float32 float16 float64 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool"
+
+
+@pytest.mark.parametrize("dtype", KINDS.split())
+def test_every_type_goes_in_and_out_where_it_lies(dtype: str) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ports = [[helper.make_tensor_value_info(n, kind, ["n", 3])] for n in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", *ports)
+    opsets = [helper.make_opsetid("", 18)]
+    data = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    executable = fastgan.load(data, backend="ort", device="cpu")._session.executable({"x": (2, 3)})
+    x = torch.from_numpy(np.array([[0, 1, 2], [3, 1, 0]]).astype(dtype))
+    made = executable({"x": x})["y"]
+    assert made.dtype == x.dtype
+    assert torch.equal(made, x)
+    first = made.clone()
+    again = executable({"x": x.flip(0)})["y"]  # a result is not written over by the next
+    assert torch.equal(made, first)
+    assert torch.equal(again, x.flip(0))
+
+
+def test_empty_and_strided_tensors() -> None:
+    generator = fastgan.load(model(18, 8), backend="ort", device="cpu")
+    executable = generator._session.executable({"z": (2, 4)})
+    assert executable({"z": torch.empty(0, 4)})["y"].shape == (0, 4)
+    z = torch.randn(4, 3).t()
+    assert torch.allclose(generator.run({"z": z})["y"], z.tanh(), atol=1e-6)
+
+
+# Threads and providers ----------------------------------------------------------------------------
+
+
+def test_a_session_has_the_threads_of_its_model() -> None:
+    for threads in (1, 3):
+        generator = fastgan.load(model(18, 8), backend="ort", device="cpu", threads=threads)
+        runtime = generator._session.runtime()
+        assert runtime.get_session_options().intra_op_num_threads == threads
+
+
+def test_providers_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    session = ort.InferenceSession
+
+    def spy(source: object, options: object, providers: list) -> object:
+        asked.append(providers)
+        return session(source, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "InferenceSession", spy)
+    given = [("CPUExecutionProvider", {"use_arena": "0"})]
+    generator = fastgan.load(model(18, 8), backend="ort", device="cpu", providers=given)
+    assert asked == [given]
+    assert generator.generate(2).shape == (2, 4)
+    # One that is listed, but whose libraries do not come up, is no silent fallback.
+    both = ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: both)
+    with pytest.raises(BackendError, match="OpenVINOExecutionProvider did not come up"):
+        fastgan.load(model(18, 8), backend="ort", device="cpu", providers=both[:1])
+    assert asked[-1] == both
+
+
+@pytest.mark.parametrize(
+    ("providers", "backend", "message"),
+    [
+        (["TensorrtExecutionProvider"], "auto", "backend='ort'"),
+        ([("TensorrtExecutionProvider", 3)], "ort", "names, or"),
+        (["NoSuchExecutionProvider"], "ort", "CPUExecutionProvider; needed NoSuch"),
+    ],
+)
+def test_providers_that_are_none(providers: list, backend: str, message: str) -> None:
+    with pytest.raises(FastganError, match=message):
+        fastgan.load(model(18, 8), backend=backend, device="cpu", providers=providers)

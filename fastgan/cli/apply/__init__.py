@@ -113,6 +113,7 @@ def apply(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -140,8 +141,9 @@ def apply(
     jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say at once that it can't be
     began = time.perf_counter()
     generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated
-    )
+        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated,
+        threads=threads,
+    )  # fmt: skip
     _check_inputs(generator, mask, style, class_)
     typed.check(generator, given, class_)
     arguments: dict[str, Any] = {

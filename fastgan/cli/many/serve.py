@@ -58,6 +58,7 @@ def serve(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -94,7 +95,7 @@ def serve(
     with bound(host, http) as listening:  # or it is said now that it can't be
         served = []
         for name, model in named.items():
-            generator = fastgan.load(model, **load)
+            generator = fastgan.load(model, threads=threads, **load)
             together = Together(name, generator, Reader(generator, limits))
             batcher = Batcher(name, together, batch_ms / 1000, queue)
             served.append(ServedModel(name, generator, batcher))

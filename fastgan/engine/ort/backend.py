@@ -1,11 +1,14 @@
-"""The `ort` backend: ONNX Runtime runs the checked file as it is. The fallback."""
+"""The `ort` backend: ONNX Runtime runs the checked file as it is. The fallback.
+
+Inputs and outputs are bound where they lie (`Binding`): on no device is a tensor copied on its way.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,10 +81,10 @@ class OrtBackend(Backend):
             runtime = _runtime()
         except BackendError as error:
             return Refusal(self.name, error.where, error.found, error.needed)
-        if target.device.type == "cuda" and not _cuda_provider(runtime):
-            found = ", ".join(runtime.get_available_providers())
-            needed = "CUDAExecutionProvider"
-            return Refusal(self.name, "ONNX Runtime's providers", found, needed)
+        for name in map(_name, _providers(target)):
+            if name != _CPU and name not in runtime.get_available_providers():
+                found = ", ".join(runtime.get_available_providers())
+                return Refusal(self.name, "ONNX Runtime's providers", found, name)
         return None
 
     def open(self, model: Model, target: Target, shared: Any = None) -> Session | Refusal:
@@ -106,28 +109,37 @@ class SessionExecutable(Executable):
     def __init__(self, session: Callable[[], Any], device: torch.device) -> None:
         self._session, self.device = session, device
         self._names = [output.name for output in session().get_outputs()]
-        self._dtypes = {i.name: _NUMPY_DTYPES.get(i.type) for i in session().get_inputs()}
+        self._dtypes = {i.name: _DTYPES.get(i.type) for i in session().get_inputs()}
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run the session; on a CPU neither the inputs nor the outputs are copied.
+        """Run the session, on the inputs and to the outputs where they lie.
 
         Raises:
             ArgumentError: ONNX Runtime refuses the inputs, by their sizes or their values.
             BackendError: it fails at anything else.
             UnsupportedError: an output is not numbers.
         """
-        runtime = _runtime()
-        feeds = {key: self._feed(key, tensor) for key, tensor in inputs.items()}
-        options = runtime.RunOptions()
+        session, place = self._session(), (self.device.type, self.device.index or 0)
+        options = _runtime().RunOptions()
         options.log_severity_level = _SILENT
+        given = {key: self._feed(key, tensor) for key, tensor in inputs.items()}
         try:
-            results = self._session().run(self._names, feeds, options)
+            binding = session.io_binding()
+            for key, tensor in given.items():
+                kind, shape = self._dtypes.get(key, _NUMPY[tensor.dtype]), list(tensor.shape)
+                # ONNX Runtime takes no null, which an empty tensor's address is.
+                address = tensor.data_ptr() or _NOTHING.data_ptr()
+                binding.bind_input(key, *place, kind, shape, address)
+            for name in self._names:
+                binding.bind_output(name, *place)
+            if self.device.type == "cuda":  # its stream is another one than torch's
+                torch.cuda.current_stream(self.device).synchronize()
+            session.run_with_iobinding(binding, options)
+            binding.synchronize_outputs()
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise _failure(error, f"ONNX Runtime on {_shapes_text(inputs)}") from error
-        return {
-            key: _numbers(key, result).to(self.device)
-            for key, result in zip(self._names, results, strict=True)
-        }
+        made = zip(self._names, binding.get_outputs(), strict=True)
+        return {key: _tensor(key, value) for key, value in made}
 
     def images(
         self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
@@ -139,20 +151,34 @@ class SessionExecutable(Executable):
         """ONNX Runtime shows no intermediate results, so no node can be named."""
         return None
 
-    def _feed(self, key: str, tensor: Tensor) -> np.ndarray[Any, Any]:
-        array: np.ndarray[Any, Any] = tensor.detach().cpu().contiguous().numpy()
-        dtype = self._dtypes.get(key)
-        return array if dtype is None else array.astype(dtype, copy=False)
+    def _feed(self, key: str, tensor: Tensor) -> Tensor:
+        kind = self._dtypes.get(key)
+        dtype = tensor.dtype if kind is None else _TORCH[kind]
+        return tensor.detach().to(self.device, dtype).contiguous()
 
 
-_NUMPY_DTYPES = {
+#: NumPy's types by ONNX Runtime's names for them in a tensor, and PyTorch's by NumPy's.
+_DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint64)": np.uint64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
+    "tensor(complex64)": np.complex64,
+    "tensor(complex128)": np.complex128,
 }
+_TORCH = {kind: torch.from_numpy(np.empty(0, kind)).dtype for kind in _DTYPES.values()}
+_NUMPY = {dtype: kind for kind, dtype in _TORCH.items()}
+
+#: What an empty tensor is said to lie at.
+_NOTHING = torch.empty(1)
 
 
 #: What ONNX Runtime computes in, and neither takes from Python nor gives to it.
@@ -160,7 +186,9 @@ _STRANGE = re.compile(r"tensor\((bfloat16|float8.*|float4.*|u?int[24])\)")
 
 #: Of ONNX Runtime's log, "fatal": what it has to say of a failure is in what it raises.
 _SILENT = 4
-_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ")
+#: What stands before the words; a run on bound tensors leaves the code out.
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : (\w+) : |Error in execution: ")
+_REFUSED = re.compile(r"(Invalid rank|Got invalid dimensions) for input")
 _AT_NODE = re.compile(
     r"Non-zero status code returned while running (\S+) node\. Name:'(.*?)' Status Message: "
 )
@@ -176,7 +204,8 @@ def _failure(error: Exception, where: str) -> FastganError:
     if at := _AT_NODE.match(text):
         where = f"node {at[2]!r} ({at[1]}), run by {where}"
         text = _IN_SOURCE.sub("", text[at.end() :])
-    kind = ArgumentError if code and code[1] == "INVALID_ARGUMENT" else BackendError
+    refused = (code and code[1] == "INVALID_ARGUMENT") or _REFUSED.match(text)
+    kind = ArgumentError if refused else BackendError
     found = text[:300] or type(error).__name__
     return kind(where, found, "inputs that the model takes, and a model that fits together")
 
@@ -185,15 +214,32 @@ def _shapes_text(tensors: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
 
 
-def _numbers(name: str, result: Any) -> Tensor:
-    """An output of ONNX Runtime as a tensor."""
-    try:
-        array = np.asarray(result)
-        # By its plain name: of C's types of 64 bits PyTorch knows one, ONNX Runtime gives another.
-        return torch.from_numpy(array.view(array.dtype.str))
-    except (TypeError, ValueError):  # text, a sequence, an optional that is none
-        kind = getattr(result, "dtype", type(result).__name__)
-        raise UnsupportedError(f"output {name!r}", f"{kind}", "a tensor of numbers") from None
+@dataclass(frozen=True, slots=True)
+class _Lent:
+    """Memory of ONNX Runtime's as NumPy and PyTorch take it over, on a CPU and on a GPU."""
+
+    value: Any
+    __array_interface__: Mapping[str, Any]
+    __cuda_array_interface__: Mapping[str, Any]
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    """An output of ONNX Runtime as a tensor on its memory.
+
+    Raises:
+        UnsupportedError: it is text, a sequence, or an optional that is none.
+    """
+    kind = value.data_type() if value.has_value() else "nothing"
+    dtype = _DTYPES.get(kind)
+    if dtype is None:
+        raise UnsupportedError(f"output {name!r}", kind, "a tensor of numbers")
+    shape = tuple(value.shape())
+    on_cpu = value.device_name().lower() == "cpu"
+    if 0 in shape:
+        return torch.empty(shape, dtype=_TORCH[dtype], device="cpu" if on_cpu else "cuda")
+    facts = {"shape": shape, "typestr": np.dtype(dtype).str, "version": 3}
+    lent = _Lent(value, *2 * ({**facts, "data": (value.data_ptr(), False)},))
+    return torch.from_numpy(np.asarray(lent)) if on_cpu else torch.as_tensor(lent, device="cuda")
 
 
 def _runtime() -> Any:
@@ -210,8 +256,22 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _cuda_provider(runtime: Any) -> bool:
-    return "CUDAExecutionProvider" in runtime.get_available_providers()
+#: What every ONNX Runtime has.
+_CPU = "CPUExecutionProvider"
+
+
+def _providers(target: Target) -> list[Any]:
+    """The providers asked for, or the device's own; what they leave is a CPU's."""
+    place = {"device_id": target.device.index or 0}
+    own = [("CUDAExecutionProvider", place)] if target.device.type == "cuda" else []
+    found: dict[str, Any] = {}
+    for provider in (*target.providers, *own, _CPU):
+        found.setdefault(_name(provider), provider)
+    return [*found.values()]
+
+
+def _name(provider: Any) -> str:
+    return provider if isinstance(provider, str) else str(provider[0])
 
 
 def profiled(model: ModelFile, target: Target, prefix: str) -> Any:
@@ -224,14 +284,17 @@ def profiled(model: ModelFile, target: Target, prefix: str) -> Any:
 def _session(model: ModelFile, target: Target, profile: str | None = None) -> Any:
     runtime = _runtime()
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = target.threads or torch.get_num_threads()
     options.log_severity_level = _SILENT
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if target.device.type == "cuda":
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": target.device.index or 0}))
-    return _open(runtime, model, options, providers)
+    session = _open(runtime, model, options, _providers(target))
+    used = session.get_providers()
+    for provider in map(_name, target.providers):
+        if provider not in used:  # it only logs that a library is missing, and goes on without
+            found = f"{provider} did not come up: it runs on {', '.join(used)}"
+            raise BackendError("ONNX Runtime's providers", found, "the libraries that it needs")
+    return session
 
 
 def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) -> Any:
