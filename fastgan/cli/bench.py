@@ -46,8 +46,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Of onnxruntime, eager, compile, openvino, openvino-bf16; none for none. "
-            "Default: all that are installed.",
+            help="Of onnxruntime, eager, compile, openvino, openvino-bf16, tensorrt, "
+            "tensorrt-fp16; none for none. Default: all that are installed.",
         ),
     ] = None,
     threads: Annotated[

@@ -1,4 +1,4 @@
-"""The others: the same model on ONNX Runtime, PyTorch, torch.compile and OpenVINO.
+"""The others: the same model on ONNX Runtime, PyTorch, torch.compile, OpenVINO and TensorRT.
 
 Each peer is fed inputs made beforehand, and its result is one array or tensor for the whole batch.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from fastgan.measure.reference import as_module
 from fastgan.measure.subject import example_inputs
 from fastgan.measure.timing import Run
 from fastgan.model.opened import Model
+from fastgan.model.signature import Shapes
 
 #: Makes the model as a PyTorch module for a batch of n; its inputs are the model's, in order.
 ModuleMaker = Callable[[int], nn.Module]
@@ -148,6 +150,71 @@ def openvino(setting: Setting, precision: str = "fp32") -> Contender:
     return Contender(name, f"OpenVINO in {precision}, fed latents", prepare, precision)
 
 
+def tensorrt(setting: Setting, precision: str = "fp32") -> Contender:
+    """TensorRT on the GPU, an engine for each batch size; its inputs and outputs stay there.
+
+    fp16 is a choice of TensorRT's where its version still makes it: from 11 on the types are the
+    file's. What fp32 multiplies in is fp32, not tf32, as everywhere here.
+    """
+    if setting.device.type != "cuda":
+        raise MissingError("it runs on NVIDIA GPUs alone")
+    try:
+        import tensorrt as trt
+    except ImportError:
+        raise MissingError("not installed: pip install tensorrt") from None
+    half = getattr(trt.BuilderFlag, "FP16", None)
+    if precision == "fp16" and half is None:
+        raise MissingError(f"TensorRT {trt.__version__} takes its types from the file alone")
+    source = setting.model.file.to_runtime()
+    logger = trt.Logger(trt.Logger.ERROR)
+
+    def engine(shapes: Shapes) -> Any:
+        builder = trt.Builder(logger)
+        # The flag that TensorRT 8 needs, and 10 ignores.
+        explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
+        network = builder.create_network(0 if explicit is None else 1 << int(explicit))
+        parser = trt.OnnxParser(network, logger)
+        taken = parser.parse_from_file(source) if isinstance(source, str) else parser.parse(source)
+        if not taken:
+            raise RuntimeError(str(parser.get_error(0)))
+        config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+        for name, shape in shapes.items():
+            profile.set_shape(name, shape, shape, shape)
+        config.add_optimization_profile(profile)
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if precision == "fp16":
+            config.set_flag(half)
+        built = builder.build_serialized_network(network, config)
+        if built is None:
+            raise RuntimeError("TensorRT builds no engine of this model")
+        return trt.Runtime(logger).deserialize_cuda_engine(built)
+
+    def prepare(n: int) -> Run:
+        made = engine(setting.model.shapes(n))
+        context = made.create_execution_context()
+        tensors = {k: t.to(setting.device) for k, t in example_inputs(setting.model, n).items()}
+        for name, tensor in tensors.items():
+            context.set_input_shape(name, tuple(tensor.shape))
+        names = [made.get_tensor_name(i) for i in range(made.num_io_tensors)]
+        for name in names:
+            if name not in tensors:
+                dtype = torch.from_numpy(np.empty(0, trt.nptype(made.get_tensor_dtype(name)))).dtype
+                shape = tuple(context.get_tensor_shape(name))
+                tensors[name] = torch.empty(shape, dtype=dtype, device=setting.device)
+            context.set_tensor_address(name, tensors[name].data_ptr())
+        output = tensors[setting.model.output.name]
+
+        def run() -> Tensor:
+            if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+                raise RuntimeError("TensorRT did not run the engine")
+            return output
+
+        return run
+
+    name = "tensorrt" if precision == "fp32" else f"tensorrt {precision}"
+    return Contender(name, f"TensorRT in {precision}, fed latents", prepare, precision)
+
+
 #: Peers by the name that `--peers` takes.
 PEERS: dict[str, Callable[[Setting], Contender]] = {
     "onnxruntime": onnxruntime,
@@ -155,6 +222,8 @@ PEERS: dict[str, Callable[[Setting], Contender]] = {
     "compile": compiled,
     "openvino": openvino,
     "openvino-bf16": lambda setting: openvino(setting, "bf16"),
+    "tensorrt": tensorrt,
+    "tensorrt-fp16": lambda setting: tensorrt(setting, "fp16"),
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
+import types
 
 import pytest
 import torch
 
-from fastgan.measure import advice, ceilings, machine, table, timing
+from fastgan.measure import advice, ceilings, machine, peers, table, timing
 from fastgan.measure.report import Cost, Report, Result
 from fastgan.measure.timing import Samples, ratio, take_turns
 
@@ -177,3 +179,19 @@ def test_the_machine_is_described_without_raising(monkeypatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert machine.gpus() == []
     assert machine.command("no-such-program") is None
+
+
+def test_tensorrt_says_why_it_does_not_take_part(monkeypatch) -> None:
+    def setting(device: str) -> peers.Setting:
+        return peers.Setting(None, torch.device(device), 1, None, "")
+
+    with pytest.raises(peers.MissingError, match="NVIDIA GPUs alone"):
+        peers.PEERS["tensorrt"](setting("cpu"))
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(peers.MissingError, match="pip install tensorrt"):
+        peers.PEERS["tensorrt-fp16"](setting("cuda"))
+    flags = types.SimpleNamespace(TF32=1)
+    newest = types.SimpleNamespace(BuilderFlag=flags, __version__="11.4.0")
+    monkeypatch.setitem(sys.modules, "tensorrt", newest)
+    with pytest.raises(peers.MissingError, match=r"11\.4\.0 takes its types from the file"):
+        peers.PEERS["tensorrt-fp16"](setting("cuda"))
