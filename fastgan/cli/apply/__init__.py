@@ -17,6 +17,7 @@ from fastgan.images.formats import GRADED, NAMES
 
 if TYPE_CHECKING:
     from fastgan.apply.targets import Job
+    from fastgan.cli.apply.movie import Movie
     from fastgan.cli.apply.run import Run
     from fastgan.generator import Generator
 
@@ -26,6 +27,7 @@ EXAMPLES = """
 fastgan apply x4.onnx -i photo.jpg  # out/photo_out.jpg, four times as large
 fastgan apply x4.onnx -i photos -o large --outscale 2  # a folder, its tree kept, at twice
 fastgan apply x4.onnx -i scan.png --tile 512 --ext jpg  # in tiles of 512 pixels
+fastgan apply x2.onnx -i clip.mp4 -o large.mp4  # a video, its sound kept
 fastgan apply inpaint.onnx -i photo.png --mask hole.png  # white in the mask is filled in
 fastgan apply faces.onnx -i photo.jpg --input w=0.7  # with a further input that it has
 fastgan apply adain.onnx -i photo.jpg --style painting.jpg  # content and style
@@ -44,15 +46,17 @@ def apply(
             "--input",
             "-i",
             metavar="PATH|NAME=VALUE",
-            help="A picture, or a folder of them; again for a further input of the model: w=0.7, "
-            "w=[1,2] or w=w.npy.",
+            help="A picture, a folder of them, or a video; again for a further input of the "
+            "model: w=0.7, w=[1,2] or w=w.npy.",
             show_default=False,
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="A folder, made if missing; for one picture also a file."
+            "--output",
+            "-o",
+            help="A folder, made if missing; for one picture or video a file.",
         ),
     ] = Path("out"),
     tile: Annotated[
@@ -119,7 +123,8 @@ def apply(
 ) -> None:
     """Restore, upscale, stylise, translate or inpaint pictures.
 
-    Folders keep their tree. Results of an earlier run are replaced, pictures that are read never.
+    Folders keep their tree; a video keeps its sound. Results of an earlier run are replaced, what
+    is read never.
     A picture that can't be read is reported at the end, and the exit code is then 1.
     """
     _check_options(ext, quality, outscale, suffix)
@@ -127,9 +132,21 @@ def apply(
     source, given = _inputs(input)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
     from fastgan.apply import folders, targets
+    from fastgan.cli.apply import movie
 
-    jobs = folders.find(source, output, suffix, ext, mask)
-    targets.check(jobs, (style, model))
+    film = movie.target(source, output, suffix, ext) if movie.wanted(source) else None
+    if film is not None:
+        files.check_target("--output", film, (style, mask, model))
+        jobs = []
+        if mask is not None and mask.is_dir():
+            raise ArgumentError("--mask", "a folder", "one picture, for every frame")
+        if resume and _made(film):
+            typer.echo("1 video was there already")
+            return
+    else:
+        jobs = folders.find(source, output, suffix, ext, mask)
+        targets.check(jobs, (style, model))
+        jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say now that it can't be
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
     import fastgan
@@ -138,7 +155,6 @@ def apply(
     from fastgan.images.files import read
 
     Options("pil", tile, tile_pad, alpha, fill, batch_size)  # raises what it would raise later
-    jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say at once that it can't be
     began = time.perf_counter()
     generator = fastgan.load(
         model, device=device, backend=backend, precision=precision, strict=strict, signature=stated,
@@ -158,6 +174,12 @@ def apply(
     }
     if style is not None:
         arguments["style"] = read(style).pixels
+    if film is not None:
+        if mask is not None:
+            arguments["mask"] = read(mask).pixels
+        loaded = time.perf_counter() - began
+        _play(movie.Movie(source, film, arguments, outscale), generator, loaded)
+        return
     run = Run(generator, arguments, outscale, quality)
     jobs = targets.settle(jobs, run.result, (style, model))
     if resume:
@@ -238,6 +260,20 @@ def _made(target: Path) -> bool:
 
 
 # Reporting ---------------------------------------------------------------------------------------
+
+
+def _play(video: Movie, generator: Generator, loaded: float) -> None:
+    """Make a video, and say so."""
+    began = time.perf_counter()
+    video.make(generator)
+    seconds = time.perf_counter() - began
+    console.ran(generator)
+    typer.echo(
+        f"{console.count(video.frames, 'frame')}: loaded in {loaded:.2f} s, done in "
+        f"{seconds:.2f} s ({console.digits(video.frames / seconds)} frames/s), "
+        f"{video.computing:.2f} s of that in the model"
+    )
+    typer.echo(str(video.target))
 
 
 def _report(run: Run, jobs: list[Job], output: Path, seconds: float) -> None:
