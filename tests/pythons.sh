@@ -9,12 +9,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build/pythons
 for version in 3.10 3.11 3.12 3.13 3.14; do
-  for extras in cpu,train,test,bench,live,fidelity,video,gl,examples,hub gpu,test; do
+  for extras in cpu,train,test,bench,live,fidelity,video,gl,examples,hub,spandrel,scale,serve gpu gpu,test; do
     options=()
     for extra in ${extras//,/ }; do options+=(--extra "$extra"); done
     uv pip compile --quiet pyproject.toml "${options[@]}" --constraint constraints.txt \
       --python-version "$version" --python-platform x86_64-manylinux_2_28 --only-binary :all: \
-      --output-file "build/pythons/$version-${extras%%,*}.txt" > /dev/null
+      --output-file "build/pythons/$version-${extras//,/-}.txt" > /dev/null
     echo "Python $version: $extras resolved"
   done
 done

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import options
+from fastgan.cli import options, records
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 
@@ -28,6 +28,7 @@ def export(
             min=1, metavar="N", help="Height and width. Default: any, where PyTorch can export so."
         ),
     ] = None,
+    json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Make an ONNX file of a published checkpoint.
@@ -40,9 +41,13 @@ def export(
     if output.suffix != ".onnx":
         raise ArgumentError("--output", str(output), "a file that ends in .onnx")
 
+    account = records.Account("export", json_file, str(checkpoint))
     from fastgan.exporting import checkpoint as checkpoints
 
     output.parent.mkdir(parents=True, exist_ok=True)
     made = checkpoints.export(checkpoint, output, side=size)
     sizes = "any size" if made.side is None else f"{made.side}x{made.side} alone"
-    typer.echo(f"{output}: {made.architecture}, {made.scale}x, images of {sizes}")
+    account.say(f"{output}: {made.architecture}, {made.scale}x, images of {sizes}")
+    account.close(
+        written=str(output), architecture=made.architecture, scale=made.scale, side=made.side
+    )

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, saving, typed
+from fastgan.cli import console, options, records, saving, typed
 from fastgan.cli.errors import hint
 from fastgan.cli.many import scale
 from fastgan.cli.typed import Seeds
@@ -122,6 +122,7 @@ def generate(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    json_file: records.JsonFile = None,
     threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
@@ -146,6 +147,7 @@ def generate(
     if model is None:
         raise ArgumentError("MODEL", "none", "an ONNX file or a model that ships", "dcgan-digits")
     # Whatever is wrong with the options is said before a model is loaded.
+    account = records.Account("generate", json_file, model)
     cells = None if grid is None else parse_grid(grid)
     wanted = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
@@ -163,7 +165,7 @@ def generate(
             },
             threads,
         )  # fmt: skip
-        return scale.here(sharded, given, class_, shard, resume, price_per_hour)
+        return scale.here(account, sharded, given, class_, shard, resume, price_per_hour)
     for option, given_alone in (("--shard", shard), ("--price-per-hour", price_per_hour)):
         if given_alone is not None:
             raise ArgumentError(option, "no --shards beside it", "--shards DIR")
@@ -233,7 +235,7 @@ def generate(
         else:
             own = {"n": None if seeds else count, "seeds": seeds, "grid": grid}
             where = _save_grid(job, outdir / f"grid.{format}", *cells, own)
-    _summary(job, loaded, time.perf_counter() - began, where)
+    _summary(account, job, loaded, time.perf_counter() - began, where)
 
 
 # Options -----------------------------------------------------------------------------------------
@@ -415,10 +417,11 @@ def _save_grid(job: _Job, path: Path, columns: int, rows: int, own: dict[str, An
     return str(path)
 
 
-def _summary(job: _Job, loaded: float, seconds: float, where: str) -> None:
-    generator, n = job.generator, job.made
-    say = typer.echo
-    console.ran(generator)
+def _summary(
+    account: records.Account, job: _Job, loaded: float, seconds: float, where: str
+) -> None:
+    n, say = job.made, account.say
+    account.ran(job.generator)
     if job.kept:
         say(f"{console.count(job.kept, 'image')} were there already")
     if n:
@@ -427,6 +430,10 @@ def _summary(job: _Job, loaded: float, seconds: float, where: str) -> None:
             f"({_rate(n, job.seconds)}), with saving {seconds:.2f} s ({_rate(n, seconds)})"
         )
     say(where)
+    account.close(
+        model=job.facts["model"], sha256=job.facts["sha256"], images=n, kept=job.kept, saved=where,
+        load_seconds=loaded, make_seconds=job.seconds, seconds=seconds,
+    )  # fmt: skip
 
 
 def _rate(n: int, seconds: float) -> str:

@@ -1,15 +1,62 @@
-"""What a command measured, as JSON in a file or on stdout, and as a plot."""
+"""What a command did or measured: lines for people, JSON in a file or on stdout, and a plot."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgan.cli import console
 from fastgan.host import files
+
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
+
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write what was done as JSON; - is stdout."),
+]
+
+
+class Account:
+    """What a command did, said line by line, or as JSON alone where that goes to stdout.
+
+    Args:
+        command: its name, which the record begins with.
+        json_file: where the record goes; None for nowhere.
+        reads: what is read, so never written over.
+
+    Raises:
+        ArgumentError, OSError: as `check`.
+    """
+
+    def __init__(self, command: str, json_file: Path | None, reads: str = "") -> None:
+        check(reads, {"--json": json_file})
+        self._command, self._file = command, json_file
+        self._ran: dict[str, Any] = {}
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        if not on_stdout(self._file):
+            typer.echo(line)
+
+    def ran(self, generator: Generator) -> None:
+        """What ran a model, and why nothing before it that is made for its device did."""
+        self._ran = {
+            "backend": generator.backend,
+            "device": str(generator.device),
+            "precision": generator.precision,
+            "refusals": [str(refusal) for refusal in generator.refusals],
+        }
+        if not on_stdout(self._file):
+            console.ran(generator)
+
+    def close(self, **facts: Any) -> None:
+        """Write the record."""
+        write({"command": self._command, **self._ran, **facts}, self._file)
 
 
 def check(model: str, outputs: Mapping[str, Path | None]) -> None:

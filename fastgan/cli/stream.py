@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, typed
+from fastgan.cli import console, options, records, typed
 from fastgan.cli.typed import Seeds
 from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
@@ -64,6 +64,7 @@ def stream(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    json_file: records.JsonFile = None,
     threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
@@ -84,6 +85,7 @@ def stream(
     pixels = None if size is None else parse_size(size)
     stated = options.signature(range, out_range, mean, std)
     given = typed.inputs(input)
+    account = records.Account("stream", json_file, model)
     check_free(shm)
     source = None if from_ is None else RingReader(from_)
 
@@ -128,12 +130,12 @@ def stream(
                 range=(0.0, 255.0) if format == "uint8" else output.range or (-1.0, 1.0),
                 **where,
             ) as ring:  # fmt: skip
-                typer.echo(f"{ring.shape} in {shm}, {generator.backend} on {generator.device}")
+                account.say(f"{ring.shape} in {shm}, {generator.backend} on {generator.device}")
                 put(ring, first)
                 serve(opened, ring, None if frames is None else frames - 1)
     except KeyboardInterrupt:  # SIGTERM as well: see errors.signals
         pass
-    _summary(opened.stats)
+    _summary(account, opened.stats)
 
 
 def _sizes(images: Any, format: str) -> tuple[int, int, int]:
@@ -144,11 +146,12 @@ def _sizes(images: Any, format: str) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _summary(stats: Stats) -> None:
+def _summary(account: records.Account, stats: Stats) -> None:
     count = console.count
-    typer.echo(
+    account.say(
         f"{count(stats.produced, 'frame')} made, {stats.delivered} written, "
         f"{stats.dropped + stats.skipped} lost, {stats.missed} late"
     )
     compute = stats.compute
-    typer.echo(f"ms a frame: p50 {compute.p50:.2f}, p99 {compute.p99:.2f}, max {compute.max:.2f}")
+    account.say(f"ms a frame: p50 {compute.p50:.2f}, p99 {compute.p99:.2f}, max {compute.max:.2f}")
+    account.close(**stats.as_json())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastgan.cli import console, records
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 from fastgan.host.arguments import meant
@@ -128,6 +129,7 @@ def train(
         bool, typer.Option(help="Log losses and samples for TensorBoard, beside the samples.")
     ] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    json_file: records.JsonFile = None,
 ) -> None:
     """Train a generator and export it as ONNX.
 
@@ -172,6 +174,7 @@ def train(
     if file.exists() and not resume and not (folder / trainer.CHECKPOINT).exists():
         raise ArgumentError("--out", f"{file}, a model already", "a folder without one")
 
+    account = records.Account("train", json_file)
     found = (
         module.data(settings, data, channels) if name == "dcgan" else module.data(settings, data)
     )
@@ -201,8 +204,11 @@ def train(
         typer.echo(f"  {shlex.join(['fastgan', *words])}")
         raise typer.Exit(128 + outcome.interrupted)  # as a shell reports it
     built.export(file)
-    typer.echo(f"{file}: trained for {outcome.step} steps")
-    typer.echo(f"{folder / 'samples'}: what it makes")
+    account.say(f"{file}: trained for {outcome.step} steps")
+    account.say(f"{folder / 'samples'}: what it makes")
+    account.close(
+        written=str(file), samples=str(folder / "samples"), steps=outcome.step, recipe=name
+    )
 
 
 def _parsed(pairs: list[str], start: Any) -> dict[str, Any]:
@@ -241,4 +247,5 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[losses]}"),
         TimeRemainingColumn(),
+        console=console.err(),
     )

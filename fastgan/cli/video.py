@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, typed
+from fastgan.cli import console, options, records, typed
 from fastgan.cli.typed import Seeds
 from fastgan.cli.typed import grid as parse_grid
 from fastgan.cli.typed import size as parse_size
@@ -72,6 +72,7 @@ def video(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    json_file: records.JsonFile = None,
     threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
@@ -90,6 +91,7 @@ def video(
     given = typed.inputs(input)
     recording.check(output, codec)
     files.check_target("--output", output, (audio, model))
+    account = records.Account("video", json_file, model)
     walk, count = _walk(
         Seeds(seeds), columns * rows, num_keyframes, w_frames, interpolation, loop, rng
     )
@@ -112,9 +114,10 @@ def video(
              "threads": threads},
         )  # fmt: skip
         seconds = time.perf_counter() - began
-    written = console.number(output.stat().st_size, "B")
-    typer.echo(f"{console.count(count, 'frame')} in {seconds:.1f} s, {count / fps:.1f} s of video")
-    typer.echo(f"{output}: {written}")
+    written = output.stat().st_size
+    account.say(f"{console.count(count, 'frame')} in {seconds:.1f} s, {count / fps:.1f} s of video")
+    account.say(f"{output}: {console.number(written, 'B')}")
+    account.close(written=str(output), bytes=written, frames=count, fps=fps, seconds=seconds)
 
 
 def _walk(

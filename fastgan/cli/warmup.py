@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import options, records
 from fastgan.errors import ArgumentError, BackendError
 
 EXAMPLES = """
@@ -31,6 +31,7 @@ def warmup(
     seconds: Annotated[float, typer.Option(help="Of measuring, at most.")] = 600.0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Prepare a model's kernels for this GPU.
@@ -56,12 +57,15 @@ def warmup(
         raise BackendError("warmup", found, "an NVIDIA GPU: on a CPU there is nothing to prepare")
     formats = [part for part in format.split(",") if part]
     began = time.monotonic()
-    out = console.out()
+    account = records.Account("warmup", json_file, model)
     generator = fastgan.load(model, device=device, precision=precision, backend="triton")
-    out.print(f"{model} on {generator.device} in {generator.precision}", soft_wrap=True)
+    account.ran(generator)
+    taken = {}
     for size in sizes:
         start = time.monotonic()
         left = max(0.0, seconds - (start - began))
         generator.warm_up([size], formats=formats, tune=tune, seconds=left)
-        out.print(f"  {size:5} images: {time.monotonic() - start:.1f} s", soft_wrap=True)
-    out.print(f"ready in {time.monotonic() - began:.1f} s", soft_wrap=True)
+        taken[str(size)] = time.monotonic() - start
+        account.say(f"  {size:5} images: {taken[str(size)]:.1f} s")
+    account.say(f"ready in {time.monotonic() - began:.1f} s")
+    account.close(seconds=taken)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, typed
+from fastgan.cli import console, options, records, typed
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.host import files
 from fastgan.images.formats import GRADED, NAMES
@@ -117,6 +117,7 @@ def apply(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    json_file: records.JsonFile = None,
     threads: options.Threads = None,
     strict: options.Strict = False,
     verbose: options.Verbose = False,
@@ -128,6 +129,7 @@ def apply(
     A picture that can't be read is reported at the end, and the exit code is then 1.
     """
     _check_options(ext, quality, outscale, suffix)
+    account = records.Account("apply", json_file, model)
     stated = options.signature(range, out_range, mean, std)
     source, given = _inputs(input)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
@@ -141,7 +143,8 @@ def apply(
         if mask is not None and mask.is_dir():
             raise ArgumentError("--mask", "a folder", "one picture, for every frame")
         if resume and _made(film):
-            typer.echo("1 video was there already")
+            account.say("1 video was there already")
+            account.close(written=[], kept=1, failed=[])
             return
     else:
         jobs = folders.find(source, output, suffix, ext, mask)
@@ -178,15 +181,18 @@ def apply(
         if mask is not None:
             arguments["mask"] = read(mask).pixels
         loaded = time.perf_counter() - began
-        _play(movie.Movie(source, film, arguments, outscale), generator, loaded)
+        _play(account, movie.Movie(source, film, arguments, outscale), generator, loaded)
         return
     run = Run(generator, arguments, outscale, quality)
     jobs = targets.settle(jobs, run.result, (style, model))
+    kept = 0
     if resume:
         every, jobs = len(jobs), [job for job in jobs if not _made(job.target)]
-        if every > len(jobs):
-            typer.echo(f"{console.count(every - len(jobs), 'image')} were there already")
+        kept = every - len(jobs)
+        if kept:
+            account.say(f"{console.count(kept, 'image')} were there already")
         if not jobs:
+            account.close(written=[], kept=kept, failed=[])
             return
     run.loaded = time.perf_counter() - began
     began = time.perf_counter()
@@ -194,7 +200,7 @@ def apply(
         if folder.is_dir():
             files.sweep(folder)
     run.all(jobs)
-    _report(run, jobs, output, time.perf_counter() - began)
+    _report(account, run, jobs, output, time.perf_counter() - began, kept)
 
 
 # Options -----------------------------------------------------------------------------------------
@@ -262,21 +268,27 @@ def _made(target: Path) -> bool:
 # Reporting ---------------------------------------------------------------------------------------
 
 
-def _play(video: Movie, generator: Generator, loaded: float) -> None:
+def _play(account: records.Account, video: Movie, generator: Generator, loaded: float) -> None:
     """Make a video, and say so."""
     began = time.perf_counter()
     video.make(generator)
     seconds = time.perf_counter() - began
-    console.ran(generator)
-    typer.echo(
+    account.ran(generator)
+    account.say(
         f"{console.count(video.frames, 'frame')}: loaded in {loaded:.2f} s, done in "
         f"{seconds:.2f} s ({console.digits(video.frames / seconds)} frames/s), "
         f"{video.computing:.2f} s of that in the model"
     )
-    typer.echo(str(video.target))
+    account.say(str(video.target))
+    account.close(
+        written=[str(video.target)], kept=0, failed=[], frames=video.frames, load_seconds=loaded,
+        seconds=seconds, compute_seconds=video.computing,
+    )  # fmt: skip
 
 
-def _report(run: Run, jobs: list[Job], output: Path, seconds: float) -> None:
+def _report(
+    account: records.Account, run: Run, jobs: list[Job], output: Path, seconds: float, kept: int
+) -> None:
     """What was done on stdout, what failed on stderr; exit code 1 if anything did.
 
     Raises:
@@ -285,15 +297,20 @@ def _report(run: Run, jobs: list[Job], output: Path, seconds: float) -> None:
     failures = sorted(run.failures, key=lambda failure: failure[0].index)
     if len(jobs) == 1 and failures:
         raise failures[0][1]
-    generator, n = run.generator, len(run.written)
-    console.ran(generator)
+    n = len(run.written)
+    account.ran(run.generator)
     if n:
         rate = console.digits(n / seconds)
-        typer.echo(
+        account.say(
             f"{n} image{'s' * (n > 1)}: loaded in {run.loaded:.2f} s, done in {seconds:.2f} s "
             f"({rate} images/s), {run.computing:.2f} s of that in the model"
         )
-        typer.echo(str(run.written[0] if len(jobs) == 1 else output))
+        account.say(str(run.written[0] if len(jobs) == 1 else output))
+    account.close(
+        written=[str(path) for path in run.written], kept=kept,
+        failed=[{"source": str(job.source), "error": str(error)} for job, error in failures],
+        load_seconds=run.loaded, seconds=seconds, compute_seconds=run.computing,
+    )  # fmt: skip
     if run.deep:
         log.warning(
             "%d of %d pictures have more than 8 bits a channel: colours are read with 8, grey with "

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, typed
+from fastgan.cli import console, options, records, typed
 from fastgan.cli.errors import hint
 from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
@@ -56,6 +57,7 @@ def job(
 
 
 def here(
+    account: records.Account,
     job: Job,
     given: dict[str, Any],
     class_: str | None,
@@ -71,8 +73,8 @@ def here(
     typed.check(generator, given, class_)
     with _progress() as told:
         report = work.run(generator, job, part, resume, told)
-    typer.echo(f"{generator.backend} on {generator.device} in {generator.precision}")
-    _say(report, job.out, price)
+    account.ran(generator)
+    _say(account, report, job.out, price)
 
 
 def _part(text: str | None) -> tuple[int, int]:
@@ -102,10 +104,15 @@ def _progress(things: str = "images") -> Iterator[Callable[[int, int], object]]:
             yield told
 
 
-def _say(report: Report, out: str, price: float | None) -> None:
+def _say(account: records.Account, report: Report, out: str, price: float | None) -> None:
     for line in report.lines(price):
-        typer.echo(line)
-    typer.echo(out)
+        account.say(line)
+    account.say(out)
+    rates = {
+        "rate": report.rate, "core_seconds_per_thousand": report.core_seconds_per_thousand,
+        "price": None if price is None else report.price(price),
+    }  # fmt: skip
+    account.close(out=out, **asdict(report), **rates)
     _fail(report.failures, f"{len(report.failures)} failed")
 
 
@@ -183,12 +190,14 @@ def generate(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Make samples of a seed, in shards: each whole, with a checksum, the same whoever makes it.
 
     A run that was killed goes on with --resume. Shards of other options are never mixed in.
     """
+    account = records.Account("scale generate", json_file, model)
     pixels = None if size is None else parse_size(size)
     asked = job(
         model, out, n, seed, start, shard_size, format,
@@ -208,7 +217,7 @@ def generate(
             cluster=on_ray.Cluster(address, workers, threads, gpus, max_failures),
             **asked.arguments,
         )  # fmt: skip
-    _say(report, out, price_per_hour)
+    _say(account, report, out, price_per_hour)
 
 
 def apply(
@@ -236,12 +245,14 @@ def apply(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     precision: options.Precision = "auto",
+    json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Run an image-to-image model on every picture of a folder or a bucket.
 
     Results keep the tree and the names. A picture that fails is listed with its reason.
     """
+    account = records.Account("scale apply", json_file, model)
     from fastgan.scale import on_ray
 
     with _progress() as told:
@@ -251,17 +262,23 @@ def apply(
             cluster=on_ray.Cluster(address, workers, threads, gpus, max_failures),
             tile=tile, seed=seed, labels=options.label(class_),
         )  # fmt: skip
-    _say(report, output, price_per_hour)
+    _say(account, report, output, price_per_hour)
 
 
 def verify(
     place: Annotated[str, typer.Argument(metavar="DIR|URL", help="Shards of a run.")],
+    json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Read every shard again: all there, whole, each sample once. Exit code 1 if not."""
     from fastgan.scale.verify import verify as check
 
+    account = records.Account("scale verify", json_file)
     with _progress("shards") as told:
         wrong, shards, samples = check(place, told)
+    account.close(
+        place=place, shards=shards, samples=samples,
+        failures=[{"shard": shard, "reason": reason} for shard, reason in wrong],
+    )  # fmt: skip
     _fail(wrong, f"{place}: {len(wrong)} of {shards} shards are not as they were made")
-    typer.echo(f"{place}: {shards} shards, {samples} samples: each is there once, and whole")
+    account.say(f"{place}: {shards} shards, {samples} samples: each is there once, and whole")
