@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from fastgan.engine import Target, launches
+from fastgan.engine import Target, arena, launches
 from fastgan.engine.ort import backend as ort
-from fastgan.engine.triton import arena
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
 from fastgan.inputs import fields

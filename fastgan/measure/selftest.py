@@ -2,7 +2,7 @@
 
 The parent starts a child, which says what it begins and how that went, a JSON object a line. A
 child that dies or hangs has named what it was at: that is the verdict on it, and the next child
-goes on behind it (`engine/triton/check.py` keeps verdicts on disk).
+goes on behind it (`engine/triton/check/` keeps verdicts on disk).
 """
 
 from __future__ import annotations

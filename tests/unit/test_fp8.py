@@ -79,7 +79,7 @@ def _executable(generator: fastgan.Generator, batch: int) -> TritonExecutable:
 
 
 def _highs(executable: TritonExecutable) -> dict[str, float | None]:
-    bound = [b for b in executable._bindings if isinstance(b, Binding)]
+    bound = [b for b in executable.steps.bindings if isinstance(b, Binding)]
     return {b.step.outputs[0]: b.output_high for b in bound if b.eight_bit}
 
 
@@ -198,7 +198,7 @@ def test_nan_and_infinity_are_made_again(
 def test_no_first_run_while_a_graph_is_captured(
     latents_model: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scales = _executable(_load(latents_model[1]), 1)._scales
+    scales = _executable(_load(latents_model[1]), 1).steps.scales
     assert scales is not None
     monkeypatch.setattr(type(scales._workspace.gpu), "being_captured", lambda self: True)
     with pytest.raises(BackendError, match="call warm_up before the capture"):

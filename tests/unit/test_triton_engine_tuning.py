@@ -17,10 +17,10 @@ from torch import nn
 import fastgan
 from fastgan.engine.base import Target
 from fastgan.engine.triton import check as triton_check
-from fastgan.engine.triton import executable as triton_executable
 from fastgan.engine.triton import tuning as triton_tuning
 from fastgan.engine.triton.binding import Binding
 from fastgan.engine.triton.executable import TritonExecutable
+from fastgan.engine.triton.steps import MEASURED
 from fastgan.engine.triton.tuning import LIBRARY, Cache
 from fastgan.images.format import ImageFormat
 from fastgan.model.file import ModelFile, read
@@ -138,7 +138,7 @@ def test_the_fastest_is_taken_and_kept(
 ) -> None:
     executable = _executable(file[1])
     image = ImageFormat(executable.plan.outputs[0], "float32", (-1.0, 1.0))
-    steps = [b for b in executable._bindings if isinstance(b, Binding)]
+    steps = [b for b in executable.steps.bindings if isinstance(b, Binding)]
     assert executable.tune(image, measure=measure) == len(steps) == 2
     kernels = {s.kernel for s in executable.plan.steps if s.op.startswith("fastgan")}
     assert (kernels == {"library"}) == library
@@ -170,7 +170,7 @@ def test_a_wrong_kernel_is_never_chosen(
         executable.tune(None, measure=_slow_library)
     assert "is not taken: it is wrong" in caplog.text
     notes = {s.note for s in executable.plan.steps if s.op.startswith("fastgan")}
-    assert notes == {triton_executable._MEASURED}
+    assert notes == {MEASURED}
 
 
 def test_no_time_left_measures_nothing(file: tuple[nn.Module, ModelFile], cache: Path) -> None:
@@ -188,11 +188,11 @@ def test_agreement_is_relative_and_refuses_nan() -> None:
 def test_keys_tell_problems_apart(file: tuple[nn.Module, ModelFile]) -> None:
     keys = set()
     for batch in (1, 2):
-        for bound in _executable(file[1], batch)._bindings:
+        for bound in _executable(file[1], batch).steps.bindings:
             if isinstance(bound, Binding):
                 keys.add(triton_tuning.step_key(bound))
     assert len(keys) == 4
-    assert _executable(file[1], 1)._key == _executable(file[1], 4)._key
+    assert _executable(file[1], 1).steps.key == _executable(file[1], 4).steps.key
 
 
 def test_warmup_without_a_gpu_says_so_in_one_line() -> None:

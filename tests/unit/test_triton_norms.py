@@ -145,8 +145,8 @@ def test_styles_of_each_sample(
     executable = _executable(file, (3, 6, 1, 1), "fp32")
     for index, step in enumerate(executable.plan.steps):
         if step.op in ("fastgan.Conv", "fastgan.ConvTranspose"):
-            config = executable._bindings[index].default
-            pays = step.op == "fastgan.Conv" and executable._bindings[index].normalises(None)
+            config = executable.steps.bindings[index].default
+            pays = step.op == "fastgan.Conv" and executable.steps.bindings[index].normalises(None)
             executable.use(index, config.with_(block_m=16, normalises=pays))
     for _ in range(2):
         x = torch.randn(3, 6, 1, 1)

@@ -7,23 +7,22 @@ computes. A step that the native code lacks is torch's, between two calls.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from itertools import chain
-from operator import attrgetter
 
 import torch
 from torch import Tensor
 
+from fastgan.engine import arena
+from fastgan.engine.arena import Lifetime
 from fastgan.engine.base import Executable
 from fastgan.engine.faults import faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import fields, layers, sampling
 from fastgan.engine.native.lowering import Lowering, unsupported
-from fastgan.engine.native.tensors import ALIGNMENT, Root, View, is_dense
+from fastgan.engine.native.tensors import ALIGNMENT, ARENA, Root, View, is_dense
 from fastgan.errors import UnsupportedError
 from fastgan.host import processor
 from fastgan.images.format import ImageFormat, as_asked
@@ -85,10 +84,10 @@ class NativeCall:
         self._made = [
             _output(low, name, slot) for slot, name in enumerate(outputs, 1 + len(self.inputs))
         ]
-        arena = _placed(low)
+        floats = _placed(low)
         # What the operations point to.
         self._kept = (low.kept, [view.root.constant for p in low.planned for view in p.views])
-        self._graph = _native.runtime.Graph([each.make() for each in low.planned], arena)
+        self._graph = _native.runtime.Graph([each.make() for each in low.planned], floats)
         ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
         self._ranges = list(zip([0, *ends], ends, strict=False))
 
@@ -103,8 +102,8 @@ class NativeCall:
     ) -> tuple[Tensor, ...]:
         """The same, with each step inside `around(its index)`."""
         tensors, made, kept = self._tensors(inputs)
-        arena = torch.empty(self._graph.floats + ALIGNMENT)
-        address = -(-arena.data_ptr() // 64) * 64
+        memory = torch.empty(self._graph.floats + ALIGNMENT)
+        address = arena.aligned(memory.data_ptr(), 4 * ALIGNMENT)
         threads = torch.get_num_threads()
         for index, (first, last) in enumerate(self._ranges):
             with around(index):
@@ -284,23 +283,15 @@ def _output(low: Lowering, name: str, slot: int) -> Tensor:
 
 
 def _placed(low: Lowering) -> int:
-    """Place the roots of the arena, largest first, each where none lies that lives meanwhile.
-
-    As engine/triton/arena.py does.
-    """
+    """Place the roots of the arena; its size, in floats."""
     roots = {view.root: None for each in low.planned for view in each.views}
-    size = 0
-    living: dict[int, list[Root]] = defaultdict(list)  # those placed, by each operation meanwhile
-    for root in sorted(roots, key=lambda r: (-r.size, r.first)):
-        if root.slot != 0 or root.constant is not None:
-            continue
-        offset, times = 0, range(root.first, root.last + 1)
-        others = set(chain.from_iterable(living[time] for time in times))
-        for other in sorted(others, key=attrgetter("offset")):
-            if offset + root.size <= other.offset:
-                break
-            offset = max(offset, -(-(other.offset + other.size) // ALIGNMENT) * ALIGNMENT)
-        root.offset, size = offset, max(size, offset + root.size)
-        for time in times:
-            living[time].append(root)
-    return size
+    placed = {
+        f"{index}": root
+        for index, root in enumerate(roots)
+        if root.slot == ARENA and root.constant is None
+    }
+    lives = (Lifetime(name, 4 * r.size, r.first, r.last) for name, r in placed.items())
+    offsets, size = arena.place(lives, 4 * ALIGNMENT)
+    for name, offset in offsets.items():
+        placed[name].offset = offset // 4
+    return size // 4

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastgan.engine.base import FP8_DEVICE, PRECISIONS, Backend, Session, Target, without_fp8
-from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.workspace import Workspace
 from fastgan.errors import Refusal
 from fastgan.inputs import examples
 from fastgan.model.signature import Shapes
+
+if TYPE_CHECKING:
+    from fastgan.engine.triton.executable import TritonExecutable
 
 
 class TritonSession(Session):
@@ -39,6 +42,8 @@ class TritonSession(Session):
 
     def compile(self, shapes: Shapes, target: Target) -> TritonExecutable:
         """Plan the model for these shapes. Weights and memory are placed by the first run."""
+        from fastgan.engine.triton.executable import TritonExecutable  # and Triton with it
+
         made = TritonExecutable(self.model.file, target, shapes, self.shared)
         one = {k: (*s[:1], *shapes[k][1:]) for k, s in self.model.shapes(1).items()}
         samples = partial(examples.samples, self.signature, one, target.device)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.triton.arena import Lifetime
+from fastgan.engine.arena import Lifetime
 from fastgan.engine.triton.passes import NormaliseBinding
 from fastgan.engine.triton.products import ConvBinding, ConvolutionBinding
 from fastgan.kernels import prologue

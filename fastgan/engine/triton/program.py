@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fastgan.engine import arena
 from fastgan.engine.base import Target
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep
-from fastgan.engine.triton import arena
 from fastgan.engine.triton import concat as triton_concat
 from fastgan.engine.triton import counters as triton_counters
 from fastgan.engine.triton.binding import Binding, channels_last, image_of

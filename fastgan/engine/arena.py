@@ -1,4 +1,4 @@
-"""Where a plan's buffers lie in one block of memory: those that live at different times share it.
+"""Where buffers lie in one block of memory: those that live at different times share it.
 
 Greedy by size: the largest buffer is placed first, each at the lowest offset where it meets no
 buffer that lives at the same time (Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep
@@ -7,6 +7,7 @@ Neural Net Inference").
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -25,25 +26,29 @@ class Lifetime:
     first: int
     last: int
 
-    def meets(self, other: Lifetime) -> bool:
-        """Whether both are needed in one and the same step."""
-        return self.first <= other.last and other.first <= self.last
 
+def place(lifetimes: Iterable[Lifetime], alignment: int = ALIGNMENT) -> tuple[dict[str, int], int]:
+    """The offset of each buffer by name, and the size of the block, in bytes.
 
-def place(lifetimes: Iterable[Lifetime]) -> tuple[dict[str, int], int]:
-    """The offset of each buffer by name, and the size of the block, in bytes."""
-    placed: list[tuple[int, Lifetime]] = []
+    Args:
+        lifetimes: of the buffers.
+        alignment: offsets are multiples of so many bytes.
+    """
+    offsets: dict[str, int] = {}
+    size = 0
+    # By each step, those placed that live meanwhile: so the time grows with what meets.
+    living: dict[int, list[Lifetime]] = defaultdict(list)
     for item in sorted(lifetimes, key=lambda it: (-it.bytes, it.first, it.name)):
-        offset = 0
-        for start, other in sorted(placed, key=lambda pair: pair[0]):
-            if not item.meets(other):
-                continue
+        offset, steps = 0, range(item.first, item.last + 1)
+        others = {other.name: other for step in steps for other in living[step]}
+        for start, other in sorted((offsets[name], other.bytes) for name, other in others.items()):
             if offset + item.bytes <= start:
                 break
-            offset = max(offset, aligned(start + other.bytes))
-        placed.append((offset, item))
-    size = max((offset + item.bytes for offset, item in placed), default=0)
-    return {item.name: offset for offset, item in placed}, size
+            offset = max(offset, aligned(start + other, alignment))
+        offsets[item.name], size = offset, max(size, offset + item.bytes)
+        for step in steps:
+            living[step].append(item)
+    return offsets, size
 
 
 def joined(lifetimes: Iterable[Lifetime], roots: Mapping[str, str]) -> list[Lifetime]:
@@ -56,9 +61,9 @@ def joined(lifetimes: Iterable[Lifetime], roots: Mapping[str, str]) -> list[Life
     return list(found.values())
 
 
-def aligned(offset: int) -> int:
-    """The first multiple of ALIGNMENT from `offset` on."""
-    return -(-offset // ALIGNMENT) * ALIGNMENT
+def aligned(offset: int, alignment: int = ALIGNMENT) -> int:
+    """The first multiple of the alignment from `offset` on."""
+    return -(-offset // alignment) * alignment
 
 
 def lifetimes(

@@ -1,0 +1,121 @@
+"""A plan's steps on the triton backend: the kernel of each and its tiling, or why it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fastgan.engine.base import Target
+from fastgan.engine.library import operators as library
+from fastgan.engine.library.executor import BoundStep
+from fastgan.engine.triton import choice, concat, norms, tuning
+from fastgan.engine.triton.binding import Binding
+from fastgan.engine.triton.scales import Scales
+from fastgan.engine.triton.trials import Sharing, sharing
+from fastgan.engine.triton.workspace import Workspace
+from fastgan.kernels.types import Config
+from fastgan.model.file import ModelFile
+from fastgan.plan import Plan
+
+#: The note of a step that has a kernel, and is on the library all the same.
+MEASURED = "the library op measured faster"
+
+
+class Steps:
+    """What runs each step of a plan: nothing until `choose`, which packs weights, in a turn.
+
+    Args:
+        plan: of the steps.
+        model: what it was made of.
+        target: what for.
+        workspace: that of all executables of the model.
+
+    Attributes:
+        plan: with the kernel of each step, and why it has none.
+        bindings: the kernel of each step, or why it is on the library.
+        tilings: of those that are not tiled as their kernel's default says, by index.
+        scales: of what is in 8 bits, in "fp8".
+        key: the model's, whatever its batch size.
+        running: the step that is being measured or checked; -2 if none is.
+    """
+
+    running = -2
+
+    def __init__(self, plan: Plan, model: ModelFile, target: Target, workspace: Workspace) -> None:
+        self.plan, self.target, self._workspace = plan, target, workspace
+        self.opset = model.model.opset_imports.get("", 1)
+        self.bindings: list[Binding | str] = []
+        self.tilings: dict[int, Config] = {}
+        self.scales = Scales(plan, model, workspace) if target.precision == "fp8" else None
+        self.key = ""
+
+    def choose(self) -> None:
+        """Give each step its kernel, and the tiling that was measured to be fastest here."""
+        plan, workspace = self.plan, self._workspace
+        self.bindings = [choice.bind(step, plan, self.target, workspace) for step in plan.steps]
+        if self.scales is not None:
+            self.scales.mark(self.bindings)
+        self.key = tuning.model_key(self.bindings, self.target.precision)
+        if workspace.gpu.is_gpu:
+            for index, measured in tuning.known(self):
+                self._set(index, measured)
+        self._annotate()
+
+    @property
+    def on_kernels(self) -> Iterator[tuple[int, Binding]]:
+        """The steps that have a kernel, as of now, with their index."""
+        for index, binding in enumerate(self.bindings):
+            if not isinstance(binding, str):
+                yield index, binding
+
+    def binding(self, index: int) -> Binding:
+        """That of a step on a kernel."""
+        binding = self.bindings[index]
+        assert not isinstance(binding, str)
+        return binding
+
+    def tiling(self, index: int) -> Config:
+        """How a step's kernel is tiled."""
+        return self.tilings.get(index) or self.binding(index).default
+
+    def sharing(self, index: int) -> Sharing:
+        """What a step does for a norm, or has done for it."""
+        return sharing(index, self.plan, self.bindings, self.tilings)
+
+    def use(self, index: int, choice: Config | str) -> None:
+        """Run a step's kernel tiled like this, or on the library for the reason given."""
+        self._set(index, choice)
+        if self.scales is not None:
+            self.scales.mark(self.bindings)
+        self._annotate()
+
+    def fill_scales(self) -> None:
+        """Give what is in 8 bits its scales; samples may run for it."""
+        if self.scales is not None:
+            self.scales.fill(self.bindings)
+
+    def bound(self) -> list[Binding | BoundStep]:
+        """The steps as a program takes them: those without a kernel on torch's ops."""
+        self.fill_scales()
+        place = (self.opset, self.target.device, self.target.dtype)
+        return [
+            library.bind(step, self.plan.weights, *place) if isinstance(bound, str) else bound
+            for step, bound in zip(self.plan.steps, self.bindings, strict=True)
+        ]
+
+    def _set(self, index: int, choice: Config | str) -> None:
+        if isinstance(choice, str):
+            self.bindings[index] = MEASURED if choice == tuning.LIBRARY else choice
+        else:
+            self.tilings[index] = choice
+
+    def _annotate(self) -> None:
+        steps = [
+            replace(step, kernel="library", note=bound)
+            if isinstance(bound, str)
+            else bound.labelled
+            for step, bound in zip(self.plan.steps, self.bindings, strict=True)
+        ]
+        steps = concat.annotated(steps, self.bindings, self.plan)
+        steps = norms.annotated(steps, self.plan, self.bindings, self.tilings)
+        self.plan = replace(self.plan, steps=tuple(steps))
