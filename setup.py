@@ -15,6 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
+CPU_FOLDERS = ("csrc", "csrc/packing", "csrc/runtime", "csrc/bundle")
 # Bit equality needs every operation rounded on its own, on both compilers.
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
 # GCC 12 warns of its own AVX-512 header.
@@ -59,7 +60,9 @@ def extensions() -> list[Extension]:
         found.append(
             Extension(
                 "fastgan._native",
-                sorted(glob("csrc/*.cpp") + glob("csrc/runtime/*.cpp")),
+                sorted(
+                    glob("csrc/*.cpp") + glob("csrc/packing/*.cpp") + glob("csrc/runtime/*.cpp")
+                ),
                 include_dirs=[pybind11.get_include()],
                 depends=headers,
                 language="c++",

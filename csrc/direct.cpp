@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "workers.h"
-
 namespace fastgan {
 namespace {
 
@@ -73,7 +71,7 @@ struct Program::Run {
   const Program* program;
   const float* in;
   const Output& out;
-  char* workspace;
+  char *workspace, *scratches;
   bool by_image;
   std::atomic<bool> nonfinite{false};
 };
@@ -86,12 +84,11 @@ Program::Program(int64_t images, std::vector<Layer> layers, const std::string& p
                         (first.channels == 1 || first.height * first.width == 1);
   loads_ = path_->pack > 1 || !as_it_is;
   rest_ = static_cast<int64_t>(layers_.size());
-  int64_t workspace = 0, scratch = 0;
   for (Layer& layer : layers_) {
     finish(layer);
     split(layer);
-    offsets_.push_back(workspace);
-    workspace += divide_up(images_ * bytes(layer.in), 64) * 64;
+    offsets_.push_back(workspace_);
+    workspace_ += divide_up(images_ * bytes(layer.in), 64) * 64;
   }
   while (rest_ > 0) {
     const Layer& layer = layers_[rest_ - 1];
@@ -104,16 +101,12 @@ Program::Program(int64_t images, std::vector<Layer> layers, const std::string& p
     --rest_;
   }
   for (size_t i = 0; i < layers_.size(); ++i) {
-    scratch_offsets_.push_back(scratch);
-    if (static_cast<int64_t>(i) > rest_) scratch += divide_up(bytes(layers_[i].in), 64) * 64;
+    scratch_offsets_.push_back(scratch_);
+    if (static_cast<int64_t>(i) > rest_) scratch_ += divide_up(bytes(layers_[i].in), 64) * 64;
   }
-  workspaces_.resize(workspace);
-  scratches_.resize(scratch);
   if (loads_) by_layer_.insert(by_layer_.begin(), images_);
   by_image_.assign(by_layer_.begin(), by_layer_.begin() + loads_ + rest_);
   by_image_.push_back(images_);
-  const bool is_rest = rest_ < static_cast<int64_t>(layers_.size());
-  short_workspaces_.resize(is_rest ? offsets_[rest_] + images_ * bytes(layers_[rest_].in) : 0);
 }
 
 void Program::check() {
@@ -161,13 +154,18 @@ void Program::split(const Layer& layer) {
   by_layer_.push_back(items);
 }
 
-bool Program::run(const float* in, const Output& out, int64_t threads) {
+std::unique_ptr<Program::Room> Program::room(int64_t threads) const {
+  threads = std::max<int64_t>(1, threads);
+  const int64_t stages = static_cast<int64_t>(std::max(by_layer_.size(), by_image_.size()));
+  return std::make_unique<Room>(workspace_ + threads * scratch_, stages, threads);
+}
+
+bool Program::run(const float* in, const Output& out, Room& room) const {
   // An image is one item, so there must be enough of them for all threads to end together.
-  const bool enough = images_ % std::max<int64_t>(1, threads) == 0 || images_ >= 8 * threads;
+  const bool enough = images_ % room.threads == 0 || images_ >= 8 * room.threads;
   const bool by_image = rest_ < static_cast<int64_t>(layers_.size()) && enough;
-  Buffers& workspaces = by_image ? short_workspaces_ : workspaces_;
-  std::unique_ptr<Buffers::Buffer> workspace = workspaces.take();
-  Run run{this, in, out, reinterpret_cast<char*>(workspace->data()), by_image};
+  char* const memory = room.memory.data();
+  Run run{this, in, out, memory, memory + workspace_, by_image};
   const auto work = [](void* context, int64_t stage, int64_t item) {
     Run& run = *static_cast<Run*>(context);
     const int64_t layer = stage - run.program->loads_;
@@ -179,9 +177,16 @@ bool Program::run(const float* in, const Output& out, int64_t threads) {
       run.program->part_of_layer(run, layer, item);
     }
   };
-  run_stages(by_image ? by_image_ : by_layer_, work, &run, threads);
-  workspaces.give(std::move(workspace));
+  run_stages(by_image ? by_image_ : by_layer_, work, &run, room.threads, &room.counters);
   return run.nonfinite;
+}
+
+bool Program::run(const float* in, const Output& out, int64_t threads) {
+  std::unique_ptr<Room> mine = rooms_.take();
+  if (mine == nullptr || mine->threads != std::max<int64_t>(1, threads)) mine = room(threads);
+  const bool nonfinite = run(in, out, *mine);
+  rooms_.give(std::move(mine));
+  return nonfinite;
 }
 
 // Copies an image into the first layer's input.
@@ -241,8 +246,7 @@ void Program::part_of_layer(Run& run, int64_t index, int64_t item) const {
 
 // Runs layers rest_ and later on one image.
 void Program::rest_of_image(Run& run, int64_t image) const {
-  std::unique_ptr<Buffers::Buffer> scratch = scratches_.take();
-  char* const buffers = reinterpret_cast<char*>(scratch->data());
+  char* const buffers = run.scratches + this_thread() * scratch_;
   const int64_t count = static_cast<int64_t>(layers_.size());
   Part part{};
   part.images = 1;
@@ -267,24 +271,6 @@ void Program::rest_of_image(Run& run, int64_t image) const {
       for (part.block = 0; part.block < blocks; ++part.block) path_->run(part);
     }
   }
-  scratches_.give(std::move(scratch));
-}
-
-std::unique_ptr<Buffers::Buffer> Buffers::take() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (!free_.empty()) {
-      std::unique_ptr<Buffer> buffer = std::move(free_.back());
-      free_.pop_back();
-      return buffer;
-    }
-  }
-  return std::make_unique<Buffer>(lines_);
-}
-
-void Buffers::give(std::unique_ptr<Buffer> buffer) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  free_.push_back(std::move(buffer));
 }
 
 const std::vector<const DirectPath*>& direct_paths() {

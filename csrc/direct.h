@@ -16,10 +16,12 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "memory.h"
+#include "workers.h"
 
 namespace fastgan {
 
@@ -98,32 +100,30 @@ extern const DirectPath direct_avx2, direct_avx2_bf16, direct_avx512, direct_avx
 // The paths that run on this processor, best first.
 const std::vector<const DirectPath*>& direct_paths();
 
-// Buffers of one size, zero when new and then as they were given back.
-class Buffers {
- public:
-  struct alignas(64) Line {
-    char bytes[64];
-  };
-  using Buffer = std::vector<Line>;
-
-  void resize(int64_t bytes) { lines_ = (bytes + sizeof(Line) - 1) / sizeof(Line); }
-  std::unique_ptr<Buffer> take();
-  void give(std::unique_ptr<Buffer> buffer);
-
- private:
-  size_t lines_ = 0;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Buffer>> free_;
-};
-
 class Program {
  public:
   // Throws std::invalid_argument for layers that do not fit together, or an unknown path.
   Program(int64_t images, std::vector<Layer> layers, const std::string& path);
 
+  // The memory of a run on up to so many threads, made once and used again.
+  struct Room {
+    Room(int64_t bytes, int64_t stages, int64_t threads)
+        : memory(bytes), counters(stages), threads(threads) {}
+    Block memory;  // of all images, then of each thread
+    Counters counters;
+    int64_t threads;
+  };
+  std::unique_ptr<Room> room(int64_t threads) const;
+
   // Reads `in`, [images, channels, height, width], and writes all of the output. Says whether that
-  // has a NaN or Inf, in bf16; in fp32 nobody looks. From any thread.
+  // has a NaN or Inf, in bf16; in fp32 nobody looks. Nothing is allocated.
+  bool run(const float* in, const Output& out, Room& room) const;
+
+  // The same in a room of its own; from any thread.
   bool run(const float* in, const Output& out, int64_t threads);
+
+  const Images& input() const { return layers_.front().in; }
+  const Images& output() const { return layers_.back().out; }
 
  private:
   // How the items of a layer divide one of its phases: by blocks of lanes, then by tiles.
@@ -150,8 +150,8 @@ class Program {
   // Stages of workers.h: loading, then layer by layer; or from layer rest_ on image by image.
   int64_t rest_;
   std::vector<int64_t> by_layer_, by_image_;
-  Buffers workspaces_, short_workspaces_;
-  mutable Buffers scratches_;
+  int64_t workspace_ = 0, scratch_ = 0;  // bytes of all images, and of a thread's one
+  Spares<Room> rooms_;
 };
 
 }  // namespace fastgan

@@ -4,6 +4,8 @@
 #include <pybind11/stl.h>
 
 #include "direct.h"
+#include "packing/packing.h"
+#include "runtime/records.h"
 #include "workers.h"
 
 namespace py = pybind11;
@@ -14,10 +16,30 @@ namespace {
 // Tensors come as addresses: fastgan/engine/native/chain.py owns them and vouches for their sizes.
 const float* floats(uintptr_t address) { return reinterpret_cast<const float*>(address); }
 
-Images images(const std::vector<int64_t>& sizes) {
-  if (sizes.size() != 3) throw py::value_error("an image is height, width, channels");
-  return {sizes[0], sizes[1], sizes[2]};
+// As fastgan/engine/native/packing.py writes them.
+Axis axis(const std::array<int64_t, 8>& n) {
+  return {n[0] != 0, n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
 }
+
+// A layer with the weights that it points to.
+struct Kept {
+  Layer layer;
+  std::shared_ptr<const Packing> packing;
+};
+
+// A program with those of all its layers.
+struct KeptProgram {
+  std::vector<Kept> layers;
+  Program program;
+
+  static std::vector<Layer> bare(const std::vector<Kept>& layers) {
+    std::vector<Layer> found;
+    for (const Kept& each : layers) found.push_back(each.layer);
+    return found;
+  }
+  KeptProgram(int64_t images, std::vector<Kept> given, const std::string& path)
+      : layers(std::move(given)), program(images, bare(layers), path) {}
+};
 
 }  // namespace
 
@@ -28,42 +50,58 @@ void bind_direct(py::module_& module) {
       .value("leaky_relu", After::kLeakyRelu)
       .value("tanh", After::kTanh)
       .value("sigmoid", After::kSigmoid);
-  py::class_<Phase>(module, "Phase")
-      .def(py::init([](uintptr_t weights, std::array<int64_t, 2> pixels,
-                       std::array<int64_t, 2> out,
-                       std::vector<std::pair<int64_t, int64_t>> taps) {
-             Phase phase;
-             phase.weights = reinterpret_cast<const void*>(weights);
-             phase.rows = pixels[0], phase.columns = pixels[1];
-             phase.out_y = out[0], phase.out_x = out[1];
-             phase.taps = std::move(taps);
-             return phase;
+  py::class_<Product>(module, "Product")
+      .def(py::init([](const std::array<int64_t, 8>& rows, const std::array<int64_t, 8>& columns,
+                       bool linear, int64_t channels, int64_t outputs,
+                       std::array<int64_t, 2> block, uintptr_t weight,
+                       const std::array<int64_t, 6>& strides, uintptr_t bias,
+                       const std::array<int64_t, 3>& bias_strides) {
+             Product p;
+             p.rows = axis(rows), p.columns = axis(columns);
+             p.linear = linear;
+             p.channels = channels, p.outputs = outputs;
+             p.block_height = block[0], p.block_width = block[1];
+             p.weight = floats(weight), p.bias = floats(bias);
+             std::copy(strides.begin(), strides.end(), p.strides);
+             std::copy(bias_strides.begin(), bias_strides.end(), p.bias_strides);
+             return p;
            }),
-           py::kw_only(), py::arg("weights"), py::arg("pixels"), py::arg("first_out"),
-           py::arg("taps"));
-  py::class_<Layer>(module, "Layer")
-      .def(py::init([](const std::vector<int64_t>& in, const std::vector<int64_t>& out, bool planar,
-                       After after, float slope, uintptr_t bias, int64_t vectors,
-                       std::array<int64_t, 2> in_step, std::array<int64_t, 2> out_step,
-                       std::array<int64_t, 2> patch, std::vector<Phase> phases) {
-             return Layer{images(in), images(out), planar,      after,       slope,
-                          floats(bias), vectors,   in_step[0],  in_step[1],  out_step[0],
-                          out_step[1],  patch[0],  patch[1],    std::move(phases)};
+           py::kw_only(), py::arg("rows"), py::arg("columns"), py::arg("linear"),
+           py::arg("channels"), py::arg("outputs"), py::arg("block"), py::arg("weight"),
+           py::arg("strides"), py::arg("bias"), py::arg("bias_strides"))
+      .def_property_readonly("most_taps", &most_taps,
+                             "The most taps of a phase, whatever the instruction set.");
+  py::class_<Kept>(module, "Layer")
+      .def(py::init([](const Product& product, const std::string& path, bool planar, After after,
+                       float slope, int64_t threads) {
+             const DirectPath* found = nullptr;
+             for (const DirectPath* each : direct_paths()) {
+               if (path == each->name) found = each;
+             }
+             if (found == nullptr) throw py::value_error("no such path on this processor");
+             py::gil_scoped_release release;
+             std::shared_ptr<const Packing> packing =
+                 pack(product, found->width, found->pack, 0, threads);
+             Kept made{layer_of(*packing), packing};
+             made.layer.planar = planar;
+             made.layer.after = after;
+             made.layer.slope = slope;
+             return made;
            }),
-           py::kw_only(), py::arg("input"), py::arg("output"), py::arg("planar"), py::arg("after"),
-           py::arg("slope"), py::arg("bias"), py::arg("vectors"), py::arg("in_step"),
-           py::arg("out_step"), py::arg("patch"), py::arg("phases"));
-  py::class_<Program>(module, "Program")
-      .def(py::init<int64_t, std::vector<Layer>, const std::string&>(), py::arg("images"),
+           py::arg("product"), py::arg("path"), py::kw_only(), py::arg("planar"),
+           py::arg("after"), py::arg("slope"), py::arg("threads"),
+           "A product's weights packed for a path, and what follows it.");
+  py::class_<KeptProgram>(module, "Program")
+      .def(py::init<int64_t, std::vector<Kept>, const std::string&>(), py::arg("images"),
            py::arg("layers"), py::arg("path"))
       .def(
           "run",
-          [](Program& program, uintptr_t in, uintptr_t out, bool bytes, float low, float scale,
+          [](KeptProgram& kept, uintptr_t in, uintptr_t out, bool bytes, float low, float scale,
              int64_t threads) {
             py::gil_scoped_release release;
             const Output output = {bytes ? nullptr : reinterpret_cast<float*>(out),
                                    bytes ? reinterpret_cast<uint8_t*>(out) : nullptr, low, scale};
-            return program.run(floats(in), output, threads);
+            return kept.program.run(floats(in), output, threads);
           },
           py::arg("input"), py::arg("output"), py::arg("bytes"), py::arg("low"), py::arg("scale"),
           py::arg("threads"),

@@ -51,26 +51,40 @@ bool spin(const Done& done) {
   return false;
 }
 
-// The counters of one stage, each on a cache line of its own.
-struct Stage {
+thread_local int64_t thread_of_call = 0;
+
+}  // namespace
+
+// Each on a cache line of its own.
+struct Counters::Stage {
   alignas(64) std::atomic<int64_t> next{0};
   alignas(64) std::atomic<int64_t> done{0};
 };
+
+Counters::Counters(int64_t stages) : stages_(new Stage[static_cast<size_t>(stages)]) {}
+
+Counters::~Counters() = default;
 
 struct Call {
   const std::vector<int64_t>& items;
   const Work work;
   void* const context;
   const int64_t workers;  // that may take part
-  std::vector<Stage> stages;
+  Counters& counters;
 
-  Call(const std::vector<int64_t>& items, Work work, void* context, int64_t workers)
-      : items(items), work(work), context(context), workers(workers), stages(items.size()) {}
+  Call(const std::vector<int64_t>& items, Work work, void* context, int64_t workers,
+       Counters& counters)
+      : items(items), work(work), context(context), workers(workers), counters(counters) {
+    for (size_t s = 0; s < items.size(); ++s) {
+      counters.stages_[s].next = 0;
+      counters.stages_[s].done = 0;
+    }
+  }
 
   // Takes items until the last stage is done.
   void take_part() {
-    for (size_t s = 0; s < stages.size(); ++s) {
-      Stage& stage = stages[s];
+    for (size_t s = 0; s < items.size(); ++s) {
+      Counters::Stage& stage = counters.stages_[s];
       for (;;) {
         const int64_t item = stage.next.fetch_add(1, std::memory_order_relaxed);
         if (item >= items[s]) break;
@@ -82,6 +96,8 @@ struct Call {
     }
   }
 };
+
+namespace {
 
 class Workers {
  public:
@@ -123,6 +139,7 @@ class Workers {
  private:
   void serve(int64_t index) {
     uint64_t seen = 0;
+    thread_of_call = index + 1;
     while (!stopping_) {
       const auto called = [&] { return calls_ != seen; };
       if (!spin(called)) {
@@ -182,13 +199,19 @@ int64_t usable_cpus() {
 
 }  // namespace
 
-void run_stages(const std::vector<int64_t>& items, Work work, void* context, int64_t threads) {
+void run_stages(const std::vector<int64_t>& items, Work work, void* context, int64_t threads,
+                Counters* counters) {
   const int64_t most = items.empty() ? 0 : *std::max_element(items.begin(), items.end());
   const int64_t useful = std::min({threads, most, kMostWorkers + 1});
   if (useful > 1) {
     const int64_t others = std::min(useful, usable_cpus()) - 1;
     if (others > 0) {
-      Call call(items, work, context, others);
+      std::unique_ptr<Counters> own;
+      if (counters == nullptr) {
+        own = std::make_unique<Counters>(static_cast<int64_t>(items.size()));
+        counters = own.get();
+      }
+      Call call(items, work, context, others, *counters);
       if (workers().run(call)) return;
     }
   }
@@ -196,6 +219,8 @@ void run_stages(const std::vector<int64_t>& items, Work work, void* context, int
     for (int64_t i = 0; i < items[s]; ++i) work(context, static_cast<int64_t>(s), i);
   }
 }
+
+int64_t this_thread() { return thread_of_call; }
 
 void stop_workers() { workers().stop(); }
 

@@ -1,7 +1,6 @@
 #include <algorithm>
-#include <cstdlib>
 
-#include "../direct.h"
+#include "../workers.h"
 #include "operations.h"
 
 namespace fastgan {
@@ -35,12 +34,13 @@ Reach::Reach(int64_t size, int64_t stride, Border border, int64_t first_tap, int
 }
 
 Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights,
-             int64_t weights_image)
+             int64_t weights_image, std::shared_ptr<const Packing> packing)
     : shape_(std::move(shape)),
       in_(in),
       out_(out),
       beside_(beside),
       weights_(weights),
+      packing_(std::move(packing)),
       weights_image_(weights_image),
       units_(weights_image > 0 ? shape_.images : 1) {
   const Kernels& k = kernels();
@@ -115,15 +115,17 @@ void Dense::run(const Memory& memory, int64_t, int64_t item) const {
   part.first_tile = within % parts * split.tiles_each;
   part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
   if (phase.minimal == 0) return kernels().dense(part);
-  thread_local std::vector<Buffers::Line> room;
-  const size_t lines = divide_up(room_ * static_cast<int64_t>(sizeof(float)), sizeof(Buffers::Line));
-  if (room.size() < lines) room.resize(lines);
-  part.room = reinterpret_cast<float*>(room.data());
+  part.room = memory.rooms + this_thread() * memory.room;
   kernels().winograd(part);
 }
 
-Depthwise::Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside)
-    : shape_(std::move(shape)), in_(in), out_(out), beside_(beside) {
+Depthwise::Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside,
+                     std::shared_ptr<const Block> weights)
+    : shape_(std::move(shape)),
+      in_(in),
+      out_(out),
+      beside_(beside),
+      weights_(std::move(weights)) {
   int64_t low_y = 0, high_y = 0, low_x = 0, high_x = 0;
   for (const auto& [dy, dx] : shape_.taps) {
     low_y = std::min(low_y, dy), high_y = std::max(high_y, dy);

@@ -71,6 +71,17 @@ void Gather::run(const Memory& memory, int64_t, int64_t item) const {
   }
 }
 
+void Take::run(const Memory& memory, int64_t, int64_t) const {
+  const float *in = memory.at(in_), *table = memory.at(table_);
+  float* out = memory.at(out_);
+  for (int64_t i = 0; i < count_; ++i, out += to_) {
+    const float last = static_cast<float>(rows_ - 1);
+    const float at = in[i] > 0 ? std::min(in[i], last) : 0;  // 0 of a NaN
+    const float* row = table + static_cast<int64_t>(at) * step_;
+    std::copy(row, row + run_, out);
+  }
+}
+
 Resample::Resample(ResampleShape shape, Place in, Place out)
     : shape_(std::move(shape)), in_(in), out_(out) {
   const int64_t row = shape_.columns.outputs * shape_.channels * shape_.rows.taps *

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "../workers.h"
-
 namespace fastgan {
 
 struct Graph::Run {
@@ -16,7 +14,8 @@ Graph::Graph(std::vector<std::shared_ptr<const Operation>> operations, int64_t a
   bool alone = false;  // whether the last stage is of small operations
   for (int64_t i = 0; i < static_cast<int64_t>(operations_.size()); ++i) {
     const Operation& operation = *operations_[i];
-    scratch_ = std::max(scratch_, operation.scratch());
+    scratch_ = std::max(scratch_, divide_up(operation.scratch(), 16) * 16);
+    room_ = std::max(room_, operation.room());
     bool small = true;
     for (int64_t s = 0; s < operation.stages(); ++s) small = small && operation.items(s) <= 1;
     if (small && alone) {
@@ -32,14 +31,18 @@ Graph::Graph(std::vector<std::shared_ptr<const Operation>> operations, int64_t a
     }
     alone = small;
   }
-  arenas_.resize(floats() * static_cast<int64_t>(sizeof(float)));
 }
 
-void Graph::run(const std::vector<float*>& tensors, int64_t threads) {
-  std::unique_ptr<Buffers::Buffer> arena = arenas_.take();
-  std::vector<float*> slots = {reinterpret_cast<float*>(arena->data())};
-  slots.insert(slots.end(), tensors.begin(), tensors.end());
-  Run run{*this, {slots.data(), slots[0] + arena_}};
+Graph::Room::Room(const Graph& graph, int64_t threads)
+    : memory_(graph.floats(threads) * static_cast<int64_t>(sizeof(float))),
+      counters_(static_cast<int64_t>(graph.stages_.size())),
+      threads_(threads) {}
+
+void Graph::run(Room& room, float* const* tensors, int64_t count) const {
+  float* const arena = room.memory_.floats();
+  room.slots_.assign(1, arena);
+  room.slots_.insert(room.slots_.end(), tensors, tensors + count);
+  Run run{*this, {room.slots_.data(), arena + arena_, arena + arena_ + scratch_, room_}};
   const auto work = [](void* context, int64_t index, int64_t item) {
     const Run& run = *static_cast<const Run*>(context);
     const Stage& stage = run.graph.stages_[index];
@@ -53,15 +56,22 @@ void Graph::run(const std::vector<float*>& tensors, int64_t threads) {
       }
     }
   };
-  run_stages(items_, work, &run, threads);
-  arenas_.give(std::move(arena));
+  run_stages(items_, work, &run, room.threads_, &room.counters_);
+}
+
+void Graph::run(const std::vector<float*>& tensors, int64_t threads) {
+  threads = std::max<int64_t>(1, threads);
+  std::unique_ptr<Room> room = rooms_.take();
+  if (room == nullptr || room->threads_ != threads) room = std::make_unique<Room>(*this, threads);
+  run(*room, tensors.data(), static_cast<int64_t>(tensors.size()));
+  rooms_.give(std::move(room));
 }
 
 void Graph::run_some(float* arena, const std::vector<float*>& tensors, int64_t first, int64_t last,
                      int64_t threads) const {
   std::vector<float*> slots = {arena};
   slots.insert(slots.end(), tensors.begin(), tensors.end());
-  const Memory memory = {slots.data(), arena + arena_};
+  const Memory memory = {slots.data(), arena + arena_, arena + arena_ + scratch_, room_};
   for (int64_t i = first; i < last; ++i) {
     const Operation& operation = *operations_.at(i);
     std::vector<int64_t> items;

@@ -8,7 +8,8 @@
 #include <memory>
 #include <vector>
 
-#include "../direct.h"
+#include "../memory.h"
+#include "../workers.h"
 #include "operation.h"
 
 namespace fastgan {
@@ -18,14 +19,30 @@ class Graph {
   // arena: its size in floats. The tensors of the caller's are slots 1, 2, ...
   Graph(std::vector<std::shared_ptr<const Operation>> operations, int64_t arena);
 
-  // Runs all operations, from any thread.
+  // The memory of a run on up to so many threads, made once and used again.
+  class Room {
+   public:
+    Room(const Graph& graph, int64_t threads);
+
+   private:
+    friend class Graph;
+    Block memory_;  // arena, scratch, and the rooms of the threads
+    std::vector<float*> slots_;
+    Counters counters_;
+    int64_t threads_;
+  };
+
+  // Runs all operations. Nothing is allocated.
+  void run(Room& room, float* const* tensors, int64_t count) const;
+
+  // The same in a room of its own; from any thread.
   void run(const std::vector<float*>& tensors, int64_t threads);
 
-  // Runs operations first .. last - 1 alone, in an arena of `floats()` that the caller keeps from one
-  // part to the next: for whoever looks at each step.
+  // Runs operations first .. last - 1 alone, in an arena of `floats(threads)` that the caller keeps
+  // from one part to the next: for whoever looks at each step.
   void run_some(float* arena, const std::vector<float*>& tensors, int64_t first, int64_t last,
                 int64_t threads) const;
-  int64_t floats() const { return arena_ + scratch_; }
+  int64_t floats(int64_t threads) const { return arena_ + scratch_ + threads * room_; }
 
  private:
   // One stage of workers.h: of one operation, or several small ones on one thread, since waiting
@@ -39,8 +56,8 @@ class Graph {
   std::vector<std::shared_ptr<const Operation>> operations_;
   std::vector<Stage> stages_;
   std::vector<int64_t> items_;
-  int64_t arena_, scratch_ = 0;
-  Buffers arenas_;
+  int64_t arena_, scratch_ = 0, room_ = 0;
+  Spares<Room> rooms_;
 };
 
 }  // namespace fastgan

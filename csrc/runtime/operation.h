@@ -19,6 +19,8 @@ struct Place {
 struct Memory {
   float* const* slots;
   float* scratch;  // of the operation that is running
+  float* rooms;    // of the threads, one after another
+  int64_t room;    // floats of each
 
   float* at(const Place& place) const {
     if (place.slot == Place::kConstant) return reinterpret_cast<float*>(place.offset);
@@ -33,6 +35,7 @@ class Operation {
   virtual int64_t stages() const { return 1; }
   virtual int64_t items(int64_t stage) const = 0;
   virtual int64_t scratch() const { return 0; }  // floats
+  virtual int64_t room() const { return 0; }     // floats of each thread
   virtual void run(const Memory& memory, int64_t stage, int64_t item) const = 0;
 };
 

@@ -1,8 +1,10 @@
 // The operations of a graph: where their tensors lie, and how their work divides. See kernels.h.
 #pragma once
 
+#include <memory>
 #include <vector>
 
+#include "../packing/packing.h"
 #include "kernels.h"
 #include "operation.h"
 
@@ -16,8 +18,11 @@ struct Beside {
 class Dense : public Operation {
  public:
   // Finishes `shape`: its reaches, zeros and offsets. weights: where the phases' are not given.
-  Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights, int64_t weights_image);
+  // packing: what the shape points to, if anything.
+  Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights, int64_t weights_image,
+        std::shared_ptr<const Packing> packing);
   int64_t items(int64_t) const override { return items_; }
+  int64_t room() const override { return divide_up(room_, 16) * 16; }
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:
@@ -29,6 +34,7 @@ class Dense : public Operation {
   Place in_, out_;
   Beside beside_;
   Place weights_;
+  std::shared_ptr<const Packing> packing_;
   int64_t weights_image_, units_, items_ = 0;  // units: images with weights of their own, or 1
   int64_t room_ = 0;                           // floats that a Winograd item takes
   std::vector<Split> splits_;
@@ -36,7 +42,9 @@ class Dense : public Operation {
 
 class Depthwise : public Operation {
  public:
-  Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside);
+  // weights: what the shape points to.
+  Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside,
+            std::shared_ptr<const Block> weights);
   int64_t items(int64_t) const override;
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
@@ -44,6 +52,7 @@ class Depthwise : public Operation {
   DepthwiseShape shape_;
   Place in_, out_;
   Beside beside_;
+  std::shared_ptr<const Block> weights_;
   int64_t rows_each_;
 };
 
@@ -79,6 +88,22 @@ class Gather : public Operation {
   std::vector<int64_t> from_, to_;
   float fill_;
   Place in_, out_;
+};
+
+// Rows of a table, by numbers that are whole ones within it; others are brought there.
+class Take : public Operation {
+ public:
+  // step, to: from one row of the table, and of the output, to the next.
+  Take(int64_t count, int64_t rows, int64_t run, int64_t step, int64_t to, Place table, Place in,
+       Place out)
+      : count_(count), rows_(rows), run_(run), step_(step), to_(to), table_(table), in_(in),
+        out_(out) {}
+  int64_t items(int64_t) const override { return 1; }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  int64_t count_, rows_, run_, step_, to_;
+  Place table_, in_, out_;
 };
 
 // Three stages: statistics of chunks of pixels, channel by channel; their merger; the application.

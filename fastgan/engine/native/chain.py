@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan.engine.base import Executable
 from fastgan.engine.launches import WHOLE, Launches
-from fastgan.engine.native import packing as direct_packing
+from fastgan.engine.native import packing
 from fastgan.engine.native.packing import Path
 from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Range
@@ -69,12 +70,8 @@ class DirectExecutable(Executable):
         images = plan.buffers[self._input].shape[0]
         self._shape = plan.buffers[self._output].shape
         planar = len(self._shape) == 4 and self._shape[1] <= _FEW_CHANNELS
-        packed = [
-            direct_packing.pack(_native, step, plan, path, planar and step is steps[-1])
-            for step in steps
-        ]
-        self._weights = [layer.tensors for layer in packed]  # the program points to them
-        self._program = _native.Program(images, [layer.layer for layer in packed], path.name)
+        layers = [_layer(step, plan, path, planar and step is steps[-1]) for step in steps]
+        self._program = _native.Program(images, layers, path.name)
         self._layout = (
             torch.channels_last if len(self._shape) == 4 and not planar else torch.contiguous_format
         )
@@ -127,6 +124,19 @@ class DirectExecutable(Executable):
         else:
             nonfinite = self._program.run(*arguments)
         return out, nonfinite
+
+
+def _layer(step: Step, plan: Plan, path: Path, planar: bool) -> Any:
+    """A `_native.Layer`, which writes [C, H, W] where it is `planar` instead of [H, W, C]."""
+    shape, out = plan.buffers[step.inputs[0]].shape, plan.buffers[step.outputs[0]].shape
+    return _native.Layer(
+        packing.product(step, plan, shape, out).native(_native),
+        path.name,
+        planar=planar,
+        after=getattr(_native.After, step.epilogue.activation),
+        slope=step.epilogue.slope,
+        threads=torch.get_num_threads(),
+    )
 
 
 def covers(plan: Plan, dtype: torch.dtype, *, any_size: bool = False) -> bool:

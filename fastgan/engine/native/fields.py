@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan.engine.native.lowering import Lowering, grid, place, reference, unsupported
+from fastgan.engine.native.lowering import (
+    Lowering,
+    epilogue,
+    grid,
+    place,
+    reference,
+    unsupported,
+)
+from fastgan.engine.native.records import Kind, listed, record
 from fastgan.engine.native.tensors import View, channels_last, new, plain
 from fastgan.plan import Step
 
@@ -33,7 +40,7 @@ def pointwise(low: Lowering, step: Step) -> None:
 
 def normalise(low: Lowering, step: Step) -> None:
     """fastgan.Normalise: see plan/rewrite/rules/normalise.py for its attributes."""
-    n, given = low.native, step.attributes
+    given = step.attributes
     x = low.read(step.inputs[0])
     gamma, beta, residual = (low.input(step, i) for i in (1, 2, 3))
     if given["over"] == "space":
@@ -41,24 +48,23 @@ def normalise(low: Lowering, step: Step) -> None:
             raise unsupported(step, "a norm over the space of rows")
         x, y = low.images(x), low.write_images(step.outputs[0])
         rows = [None if p is None else _per_image(low, p, y.shape[1]) for p in (gamma, beta)]
-        epilogue, residual, _ = low.epilogue(step, y, residual)
+        fused, residual, _ = low.epilogue(step, y, residual)
 
-        def make() -> Any:
-            return n.Norm(
-                images=y.shape[0],
-                groups=given["groups"],
-                input=grid(x),
-                output=grid(y),
-                centre=bool(given["centre"]),
-                epsilon=given["epsilon"],
-                gamma_image=0 if rows[0] is None else rows[0].strides[0],
-                beta_image=0 if rows[1] is None else rows[1].strides[0],
-                epilogue=epilogue,
-                x=x.place,
-                y=y.place,
-                gamma=place(rows[0]),
-                beta=place(rows[1]),
-                residual=place(residual),
+        def make() -> bytes:
+            return record(
+                Kind.NORM,
+                y.shape[0],
+                given["groups"],
+                grid(x),
+                grid(y),
+                bool(given["centre"]),
+                float(given["epsilon"]),
+                [0 if row is None else row.strides[0] for row in rows],
+                fused,
+                x.place,
+                y.place,
+                [place(row) for row in rows],
+                place(residual),
             )
 
         low.add(make, x, y, *rows, residual)
@@ -96,7 +102,7 @@ def _rows(
     softmax: bool = False,
 ) -> None:
     """Rows along the last axis, or along the channels."""
-    n, given = low.native, step.attributes
+    given = step.attributes
 
     def flat(view: View) -> View | None:
         """[rows, channels] with the channels side by side, where a view can say so."""
@@ -131,23 +137,25 @@ def _rows(
     assert rows is not None
     assert target is not None
     source, sink = rows, target
-    epilogue, beside, _ = low.epilogue(step, sink, beside)
+    fused, beside, _ = low.epilogue(step, sink, beside)
+    if beside is not None:
+        fused = _by_row(low, step, beside)
 
-    def make() -> Any:
-        return n.Rows(
-            count=source.shape[0],
-            channels=source.shape[1],
-            in_row=source.strides[0],
-            out_row=sink.strides[0],
-            softmax=softmax,
-            centre=bool(given.get("centre", False)),
-            epsilon=given.get("epsilon", 0.0),
-            epilogue=_by_row(low, step, beside) if beside is not None else epilogue,
-            x=source.place,
-            y=sink.place,
-            gamma=place(gamma),
-            beta=place(beta),
-            residual=place(beside),
+    def make() -> bytes:
+        return record(
+            Kind.ROWS,
+            source.shape,
+            source.strides[0],
+            sink.strides[0],
+            softmax,
+            bool(given.get("centre", False)),
+            float(given.get("epsilon", 0.0)),
+            fused,
+            source.place,
+            sink.place,
+            place(gamma),
+            place(beta),
+            place(beside),
         )
 
     low.add(make, source, sink, gamma, beta, beside)
@@ -155,15 +163,10 @@ def _rows(
         low.copy(written, y)
 
 
-def _by_row(low: Lowering, step: Step, residual: View) -> Any:
+def _by_row(low: Lowering, step: Step, residual: View) -> bytes:
     """The epilogue of rows: their residual goes from row to row."""
-    return low.native.Epilogue(
-        curve=low.native.Curve.__members__[step.epilogue.activation],
-        parameter=step.epilogue.slope,
-        slopes=0,
-        scale_image=0,
-        residual=[0, residual.strides[0], 0, 1],
-    )
+    curve = low.native.Curve.__members__[step.epilogue.activation]
+    return epilogue(curve, step.epilogue.slope, residual=[0, residual.strides[0], 0, 1])
 
 
 def _per_image(low: Lowering, parameter: View, channels: int) -> View:
@@ -221,7 +224,6 @@ def _shares(a: Tensor, b: Tensor) -> bool:
 
 def moved(low: Lowering, step: Step) -> None:
     """Elements put elsewhere, whatever the operator: it says where from, asked about indices."""
-    n = low.native
     x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
     size = math.prod(x.shape)
     if max(size, math.prod(y.shape)) > _MOST_MOVED:
@@ -246,17 +248,16 @@ def moved(low: Lowering, step: Step) -> None:
     source = found.permute(axes).flatten()
     target = _offsets(y.meta).permute(axes).flatten()
     run = _run(source, target)
-    low_source, low_target = source[::run].tolist(), target[::run].tolist()
-    fill = fill if fill == fill else math.nan
+    tables = listed(source[::run]) + listed(target[::run])
 
-    def make() -> Any:
-        return n.Gather(
-            run=run,
-            source=low_source,
-            target=low_target,
-            fill=fill,
-            x=x.of(_from_start(x.meta)).place,
-            y=y.of(_from_start(y.meta)).place,
+    def make() -> bytes:
+        return record(
+            Kind.GATHER,
+            run,
+            tables,
+            fill,
+            x.of(_from_start(x.meta)).place,
+            y.of(_from_start(y.meta)).place,
         )
 
     low.add(make, x, y)

@@ -84,10 +84,16 @@ class NativeCall:
         self._made = [
             _output(low, name, slot) for slot, name in enumerate(outputs, 1 + len(self.inputs))
         ]
-        floats = _placed(low)
-        # What the operations point to.
-        self._kept = (low.kept, [view.root.constant for p in low.planned for view in p.views])
-        self._graph = _native.runtime.Graph([each.make() for each in low.planned], floats)
+        floats = placed(low)
+        self._kept = low.constants  # what the operations point to
+        metas = [low.read(name).meta for name in self.inputs] + self._made
+        self._graph = _native.runtime.Graph(
+            records=b"".join(each.make() for each in low.planned),
+            arena=floats,
+            tensors=[meta.numel() for meta in metas],
+            constants=[(t.data_ptr(), t.numel()) for t in low.constants.tensors],
+            threads=torch.get_num_threads(),
+        )
         ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
         self._ranges = list(zip([0, *ends], ends, strict=False))
 
@@ -102,9 +108,9 @@ class NativeCall:
     ) -> tuple[Tensor, ...]:
         """The same, with each step inside `around(its index)`."""
         tensors, made, kept = self._tensors(inputs)
-        memory = torch.empty(self._graph.floats + ALIGNMENT)
-        address = arena.aligned(memory.data_ptr(), 4 * ALIGNMENT)
         threads = torch.get_num_threads()
+        memory = torch.empty(self._graph.floats(threads) + ALIGNMENT)
+        address = arena.aligned(memory.data_ptr(), 4 * ALIGNMENT)
         for index, (first, last) in enumerate(self._ranges):
             with around(index):
                 self._graph.run_some(address, tensors, first, last, threads)
@@ -272,7 +278,7 @@ def _output(low: Lowering, name: str, slot: int) -> Tensor:
     """Give an output of the plan a tensor of the caller's: as it lies, or else a copy."""
     view = low.read(name)
     root = view.root
-    if root.slot != 0 or root.constant is not None or not view.whole:
+    if root.slot != 0 or not view.whole:
         made = View(Root(view.meta.numel()), torch.empty_like(view.meta))
         if not is_dense(made.meta):
             made = View(made.root, torch.empty(view.shape, device="meta"))
@@ -282,16 +288,12 @@ def _output(low: Lowering, name: str, slot: int) -> Tensor:
     return view.meta
 
 
-def _placed(low: Lowering) -> int:
+def placed(low: Lowering) -> int:
     """Place the roots of the arena; its size, in floats."""
     roots = {view.root: None for each in low.planned for view in each.views}
-    placed = {
-        f"{index}": root
-        for index, root in enumerate(roots)
-        if root.slot == ARENA and root.constant is None
-    }
-    lives = (Lifetime(name, 4 * r.size, r.first, r.last) for name, r in placed.items())
+    named = {f"{index}": root for index, root in enumerate(roots) if root.slot == ARENA}
+    lives = (Lifetime(name, 4 * r.size, r.first, r.last) for name, r in named.items())
     offsets, size = arena.place(lives, 4 * ALIGNMENT)
     for name, offset in offsets.items():
-        placed[name].offset = offset // 4
+        named[name].offset = offset // 4
     return size // 4

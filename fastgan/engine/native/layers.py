@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from fastgan.engine.native import packing, sampling, winograd
+from fastgan.engine.native import packing, records, sampling
 from fastgan.engine.native.lowering import Lowering, grid, place, unsupported
-from fastgan.engine.native.packing import Path
+from fastgan.engine.native.records import NOTHING, Kind, listed, record
 from fastgan.engine.native.tensors import View, new, plain
 from fastgan.plan import Plan, Step
 from fastgan.plan.cost import is_depthwise
@@ -21,8 +20,11 @@ _MOST_GROUPS = 16
 #: As kernels_dense.h has it.
 _MOST_TAPS = 512
 
-#: The largest tile of Winograd's: see winograd.py.
+#: The largest tile of Winograd's: see csrc/packing/winograd.h.
 _MOST_MINIMAL = 4
+
+#: Columns of a matrix are packed in blocks of so many at most.
+_MOST_LANES = 32
 
 _BORDERS = {None: "zeros", "reflect": "reflect", "edge": "edge"}
 
@@ -107,8 +109,6 @@ def _dense(
     residual: View | None,
     scale: View | None,
 ) -> None:
-    n = low.native
-    path = Path("", low.width, 1)
     mode = step.attributes.get("pad_mode")
     if mode not in _BORDERS:
         raise unsupported(step, f"pad mode {mode}")
@@ -116,41 +116,27 @@ def _dense(
         # Reflected is what is enlarged, and that differs from enlarging what is reflected.
         x = sampling.doubled(low, x)
         step = replace(step, attributes={**step.attributes, "upsample": 0})
-    made = packing.layout(step, plan, path, x.shape, y.shape)
-    made = winograd.minimal(made, low.width, _MOST_MINIMAL)
-    if max(len(phase.taps) for phase in made.phases) > _MOST_TAPS:
+    made = packing.product(step, plan, x.shape, y.shape)
+    if made.native(low.module).most_taps > _MOST_TAPS:
         raise unsupported(step, "too many taps")
-    low.kept += made.tensors
-    epilogue, residual, scale = low.epilogue(step, y, residual, scale)
+    fields = records.product(made, low.constants)
+    fused, residual, scale = low.epilogue(step, y, residual, scale)
+    most = _MOST_MINIMAL
 
-    def make() -> Any:
-        return n.Dense(
-            images=y.shape[0],
-            input=grid(x),
-            output=grid(y),
-            border=getattr(n.Border, _BORDERS[mode]),
-            vectors=made.vectors,
-            in_step=made.in_step,
-            out_step=made.out_step,
-            patch=made.patch,
-            bias=0 if made.bias is None else made.bias.data_ptr(),
-            epilogue=epilogue,
-            phases=[
-                n.DensePhase(
-                    weights=phase.weights.data_ptr(),
-                    pixels=phase.pixels,
-                    first_out=phase.first_out,
-                    taps=phase.taps,
-                    minimal=phase.minimal,
-                )
-                for phase in made.phases
-            ],
-            x=x.place,
-            y=y.place,
-            residual=place(residual),
-            scale=place(scale),
-            weights=(-2, 0),
-            weights_image=0,
+    def make() -> bytes:
+        return record(
+            Kind.DENSE,
+            fields,
+            most,
+            y.shape[0],
+            grid(x),
+            grid(y),
+            low.border(_BORDERS[mode]),
+            fused,
+            x.place,
+            y.place,
+            place(residual),
+            place(scale),
         )
 
     low.add(make, x, y, residual, scale)
@@ -159,7 +145,7 @@ def _dense(
 def _depthwise(
     low: Lowering, step: Step, x: View, y: View, residual: View | None, scale: View | None
 ) -> None:
-    n, a = low.native, step.attributes
+    a = step.attributes
     weight = low.plan.weights[step.inputs[1]].float()
     rank = len(x.shape) - 2
     kernel, strides, dilations, pads = (
@@ -178,28 +164,28 @@ def _depthwise(
     ]
     if len(taps) > _MOST_TAPS:
         raise unsupported(step, "too many taps")
-    low.kept.append(weight.reshape(weight.shape[0], -1).t().contiguous())
-    packed, bias = low.kept[-1], 0
+    weights = low.constants.place(weight.contiguous())
+    bias = NOTHING
     if step.epilogue.bias:
-        low.kept.append(low.plan.weights[step.inputs[2]].float().contiguous())
-        bias = low.kept[-1].data_ptr()
-    epilogue, residual, scale = low.epilogue(step, y, residual, scale)
+        bias = low.constants.place(low.plan.weights[step.inputs[2]].float().contiguous())
+    fused, residual, scale = low.epilogue(step, y, residual, scale)
 
-    def make() -> Any:
-        return n.Depthwise(
-            images=y.shape[0],
-            input=grid(x),
-            output=grid(y),
-            border=getattr(n.Border, _BORDERS[a.get("pad_mode")]),
-            step=strides,
-            taps=taps,
-            weights=packed.data_ptr(),
-            bias=bias,
-            epilogue=epilogue,
-            x=x.place,
-            y=y.place,
-            residual=place(residual),
-            scale=place(scale),
+    def make() -> bytes:
+        return record(
+            Kind.DEPTHWISE,
+            y.shape[0],
+            grid(x),
+            grid(y),
+            low.border(_BORDERS[a.get("pad_mode")]),
+            strides,
+            listed(number for tap in taps for number in tap),
+            weights,
+            bias,
+            fused,
+            x.place,
+            y.place,
+            place(residual),
+            place(scale),
         )
 
     low.add(make, x, y, residual, scale)
@@ -221,56 +207,35 @@ def matrices(low: Lowering, step: Step) -> None:
 
 
 def _matrices(low: Lowering, a: View, b: View, y: View, batch: tuple[int, ...]) -> None:
-    n = low.native
     count = math.prod(batch)
     rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
     a, b = (
         _batched(low, view, batch, inner_is_last) for view, inner_is_last in ((a, True), (b, False))
     )
-    vectors = 2 if columns > low.width else 1
-    lanes = vectors * low.width
-    blocks = -(-columns // lanes)
-    own = b.shape[0] > 1
-    packed = new(plain((b.shape[0], blocks, inner, lanes)))
+    # How wide its blocks are, the processor says: here is room for the widest.
+    wide = -(-columns // _MOST_LANES) * _MOST_LANES
+    packed = new(plain((b.shape[0], inner, wide)))
 
-    def pack() -> Any:
-        return n.PackWeights(
-            count=b.shape[0],
-            rows=inner,
-            columns=columns,
-            strides=list(b.meta.stride()),
-            lanes=lanes,
-            x=b.place,
-            y=packed.place,
-        )
+    def pack() -> bytes:
+        sizes = (b.shape[0], inner, columns)
+        return record(Kind.PACK, sizes, b.meta.stride(), b.place, packed.place)
 
     low.add(pack, b, packed)
     image, row, _ = a.strides
-    # Rows of all matrices are pixels of images [1, rows, inner].
-    phase_pixels = [1, rows]
 
-    def make() -> Any:
-        plain_epilogue = n.Epilogue(
-            curve=n.Curve.none, parameter=0.0, slopes=0, scale_image=0, residual=[0, 0, 0, 1]
-        )
-        return n.Dense(
-            images=count,
-            input=[1, rows, inner, image, 0, row],
-            output=[1, rows, columns, rows * columns, 0, columns],
-            border=n.Border.zeros,
-            vectors=vectors,
-            in_step=[1, 1],
-            out_step=[1, 1],
-            patch=[1, 1],
-            bias=0,
-            epilogue=plain_epilogue,
-            phases=[n.DensePhase(weights=0, pixels=phase_pixels, first_out=[0, 0], taps=[(0, 0)])],
-            x=a.place,
-            y=y.place,
-            residual=(-2, 0),
-            scale=(-2, 0),
-            weights=packed.place,
-            weights_image=blocks * inner * lanes if own else 0,
+    def make() -> bytes:
+        return record(
+            Kind.MATRICES,
+            count,
+            rows,
+            inner,
+            columns,
+            image,
+            row,
+            b.shape[0] == 1,
+            a.place,
+            y.place,
+            packed.place,
         )
 
     low.add(make, a, y, packed)

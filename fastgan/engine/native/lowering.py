@@ -7,6 +7,7 @@ numbers otherwise (`Op.strided`) is no operation.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +17,8 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.engine.faults import FAULTS
-from fastgan.engine.native.tensors import (
-    NOTHING,
-    Root,
-    View,
-    channels_last,
-    constant,
-    new,
-    plain,
-)
+from fastgan.engine.native.records import NOTHING, Constants, Kind, listed, record
+from fastgan.engine.native.tensors import Root, View, channels_last, new, plain
 from fastgan.errors import UnsupportedError
 from fastgan.plan import Plan, Step
 from fastgan.plan.activations import TABLE
@@ -34,8 +28,8 @@ try:
 except ImportError:
     _native = None
 
-#: Makes an operation once every tensor has its place.
-Make = Callable[[], Any]
+#: Makes an operation's record once every tensor has its place.
+Make = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -56,12 +50,11 @@ class Lowering:
 
     def __init__(self, plan: Plan, opset: int) -> None:
         self.plan, self.opset = plan, opset
-        self.native = _native.runtime
-        self.width: int = self.native.path()[1]
+        self.module, self.native = _native, _native.runtime
         self.planned: list[Planned] = []
         self.views: dict[str, View] = {}
         self.inputs: list[str] = []  # buffers that other steps make, in the order of their slots
-        self.kept: list[Tensor] = []  # what operations point to
+        self.constants = Constants()
         self.ends: list[int] = []  # how many operations there are behind each step
         self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
         self._targets: dict[str, tuple[str, int, int]] = {}
@@ -122,8 +115,14 @@ class Lowering:
             weight = self.plan.weights[name]
             if not weight.is_floating_point():
                 raise UnsupportedError(f"weight {name!r}", str(weight.dtype), "a float")
-            self.views[name] = constant(weight)
+            self.views[name] = self.constant(weight)
         return self.views[name]
+
+    def constant(self, tensor: Tensor) -> View:
+        """A constant, in fp32."""
+        kept = tensor.detach().float().contiguous()
+        slot = self.constants.slot(kept)
+        return View(Root(kept.numel(), constant=True, slot=slot), plain(kept.shape))
 
     def images(self, view: View) -> View:
         """[N, C, *sizes] with the channels of a pixel side by side."""
@@ -204,32 +203,39 @@ class Lowering:
         """A program of (operation, number, tensor, kept, keep) on tensors that broadcast to y."""
         n = self.native
         codes, curves = n.Code.__members__, n.Curve.__members__
-        steps = []
+        steps: list[Any] = []
         for operation, number, tensor, at, keep in program:
             code = codes.get(operation, n.Code.curve)
             curve = curves["none"] if operation in codes else curves.get(operation)
             if curve is None:
                 raise UnsupportedError(f"function {operation}", "none of the native code's", "one")
-            steps.append(n.PointwiseStep(code, curve, number, tensor, at, keep))
+            steps.append((code, curve, float(number), tensor, at, keep))
         wide = [x.of(x.meta.expand(y.shape)) for x in tensors]
 
-        def make() -> Any:
-            return n.Pointwise(
-                sizes=list(y.shape),
-                strides=[list(view.meta.stride()) for view in (y, *wide)],
-                steps=steps,
-                y=y.place,
-                tensors=[x.place for x in tensors],
+        def make() -> bytes:
+            return record(
+                Kind.POINTWISE,
+                listed(y.shape),
+                len(wide),
+                [listed(view.meta.stride()) for view in (y, *wide)],
+                len(steps),
+                steps,
+                y.place,
+                [x.place for x in tensors],
             )
 
         self.add(make, y, *tensors)
+
+    def border(self, name: str) -> int:
+        """The number of a border."""
+        return int(self.native.Border.__members__[name])
 
     # What they do to their result.
 
     def epilogue(
         self, step: Step, y: View, residual: View | None, scale: View | None = None
-    ) -> tuple[Any, View | None, View | None]:
-        """A native epilogue, and residual and scale as it reads them.
+    ) -> tuple[bytes, View | None, View | None]:
+        """An epilogue's fields, and residual and scale as it reads them.
 
         residual: broadcasts to y. scale: [N or 1, C, 1, ...].
         """
@@ -237,11 +243,11 @@ class Lowering:
         curve = self.native.Curve.__members__.get(given.activation)
         if curve is None:
             raise unsupported(step, f"activation {given.activation}")
-        slopes = 0
+        slopes = None
         if given.slopes:
-            channels = y.shape[1]
-            self.kept.append(torch.tensor(given.slopes).expand(channels).contiguous())
-            slopes = self.kept[-1].data_ptr()
+            slopes = self.constants.place(
+                torch.tensor(given.slopes).expand(y.shape[1]).contiguous()
+            )
         strides = [0, 0, 0, 1]
         if residual is not None:
             wide = residual.meta.expand(y.shape)
@@ -256,19 +262,29 @@ class Lowering:
         if scale is not None:
             scale = self.rows(scale)
             scale_image = scale.strides[0]
-        epilogue = self.native.Epilogue(
-            curve=curve,
-            parameter=given.slope,
-            slopes=slopes,
-            scale_image=scale_image,
-            residual=strides,
-        )
-        return epilogue, residual, scale
+        return epilogue(curve, given.slope, slopes, scale_image, strides), residual, scale
 
     def input(self, step: Step, position: int) -> View | None:
         """What a step reads there, if anything."""
         name = (*step.inputs, *[""] * 8)[position]
         return self.read(name) if name else None
+
+
+def epilogue(
+    curve: Any,
+    parameter: float = 0.0,
+    slopes: tuple[int, int] | None = None,
+    scale_image: int = 0,
+    residual: Sequence[int] = (0, 0, 0, 1),
+) -> bytes:
+    """The fields of `Epilogue` of csrc/runtime/kernels.h.
+
+    Args:
+        curve: a `_native.runtime.Curve`.
+        residual: from one image, row, pixel and channel of it to the next.
+    """
+    numbers = (int(curve), float(parameter), *(slopes or NOTHING), scale_image, *residual)
+    return struct.pack("<qdqqqqqqq", *numbers)
 
 
 def grid(view: View) -> list[int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan.engine.native.fields import moved
 from fastgan.engine.native.lowering import Lowering, grid, reference, sizes_of, unsupported
+from fastgan.engine.native.records import Kind, listed, record
 from fastgan.engine.native.tensors import View, channels_last, new
 from fastgan.plan import Step
 
@@ -166,32 +166,27 @@ def _taps(matrix: Tensor) -> Taps:
 
 
 def _resample(low: Lowering, x: View, y: View, rows: Taps, columns: Taps, maximum: bool) -> None:
-    n = low.native
     x = low.images(x)
     images, channels, _, _ = sizes_of(y)
 
-    def make() -> Any:
+    def axis(taps: Taps, stride: int) -> tuple[int, int, bytes, bytes]:
+        at, weights = taps
+        places = listed(i * stride for each in at for i in each)
+        return len(at), len(at[0]), places, listed(w for each in weights for w in each)
+
+    def make() -> bytes:
         _, _, _, image, row, pixel = grid(x)
-        made = []
-        for (at, weights), stride in ((rows, row), (columns, pixel)):
-            made.append(
-                n.ResampleAxis(
-                    len(at),
-                    len(at[0]),
-                    [i * stride for each in at for i in each],
-                    [w for each in weights for w in each],
-                )
-            )
-        return n.Resample(
-            images=images,
-            channels=channels,
-            in_image=image,
-            out=grid(y)[3:],
-            maximum=maximum,
-            rows=made[0],
-            columns=made[1],
-            x=x.place,
-            y=y.place,
+        return record(
+            Kind.RESAMPLE,
+            images,
+            channels,
+            image,
+            grid(y)[3:],
+            maximum,
+            axis(rows, row),
+            axis(columns, pixel),
+            x.place,
+            y.place,
         )
 
     low.add(make, x, y)

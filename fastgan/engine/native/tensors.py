@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-#: Slots of csrc/runtime/operation.h; those of the caller's tensors follow the arena.
-NOTHING, CONSTANT, ARENA = (-2, 0), -1, 0
+#: The slot of csrc/runtime/operation.h; those of the caller's tensors follow it.
+ARENA = 0
 
 #: Buffers begin at multiples of so many floats: a cache line.
 ALIGNMENT = 16
@@ -26,13 +26,13 @@ class Root:
 
     Attributes:
         size: in floats.
-        constant: what lies there, if it is one.
+        constant: whether it is one.
         slot, offset: where it is; of the arena's placed last.
         first, last: the operations that write it first and use it last.
     """
 
     size: int
-    constant: Tensor | None = None
+    constant: bool = False
     slot: int = ARENA
     offset: int = 0
     first: int = 1 << 60
@@ -65,10 +65,7 @@ class View:
     @property
     def place(self) -> tuple[int, int]:
         """As the native operations take it."""
-        offset = int(self.meta.storage_offset())
-        if self.root.constant is not None:
-            return CONSTANT, self.root.constant.data_ptr() + 4 * offset
-        return self.root.slot, self.root.offset + offset
+        return self.root.slot, self.root.offset + int(self.meta.storage_offset())
 
     @property
     def whole(self) -> bool:
@@ -114,9 +111,3 @@ def plain(shape: Sequence[int]) -> Tensor:
 def new(meta: Tensor) -> View:
     """A root of its own for such a tensor."""
     return View(Root(math.prod(meta.shape)), meta)
-
-
-def constant(tensor: Tensor) -> View:
-    """A constant, in fp32."""
-    kept = tensor.detach().float().contiguous()
-    return View(Root(kept.numel(), kept), plain(kept.shape))

@@ -1,0 +1,316 @@
+#include "packing.h"
+
+#include <string.h>
+
+#include <algorithm>
+#include <new>
+
+#include "../workers.h"
+#include "winograd.h"
+
+namespace fastgan {
+namespace {
+
+// A patch is stored in pieces, so it is to save this share of the arithmetic at least.
+constexpr double kSaves = 0.2;
+
+// What a multiply-add costs where a block has one vector instead of two, which share each input.
+constexpr double kOneVector = 1.2;
+
+// Periods of a patch along an axis that are tried: 1 to this.
+constexpr int64_t kPeriods = 4;
+
+constexpr int64_t kMostLanes = 64;
+
+// Weights that are packed at a time, so that what they are read from stays in a cache.
+constexpr int64_t kChunk = 1 << 16;
+
+int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// How a layer's outputs are made.
+struct Geometry {
+  std::vector<AxisPhase> rows, columns;  // a phase of the layer is a pair of them
+  int64_t height, width;                 // outputs along each axis that a pixel makes
+  int64_t lanes;                         // output channels of a whole patch
+  int64_t vectors;                       // of a block of lanes
+
+  // Vectors of products for each input channel, weighted by what they cost.
+  double cost(int64_t floats) const {
+    int64_t taps[2] = {0, 0};
+    for (int i = 0; i < 2; ++i) {
+      for (const AxisPhase& phase : i == 0 ? rows : columns) {
+        taps[i] += phase.count * static_cast<int64_t>(phase.reads.size());
+      }
+    }
+    const int64_t blocks = up(lanes, vectors * floats);
+    return static_cast<double>(taps[0] * taps[1] * blocks * vectors) *
+           (vectors == 1 ? kOneVector : 1.0);
+  }
+};
+
+// With the number of vectors to a block that costs less.
+Geometry best(const Product& product, std::vector<AxisPhase> rows, std::vector<AxisPhase> columns,
+              int64_t height, int64_t width, int64_t floats) {
+  const int64_t pixels = height * width * product.block_height * product.block_width;
+  Geometry made{std::move(rows), std::move(columns), height, width, pixels * product.outputs, 2};
+  const double two = made.cost(floats);
+  made.vectors = 1;
+  if (made.cost(floats) >= two) made.vectors = 2;
+  return made;
+}
+
+// The ways in which an axis may be divided, for every instruction set.
+struct Ways {
+  std::vector<AxisPhase> phases;   // none of a linear map
+  std::vector<AxisPhase> patches;  // of 1, 2, ... periods
+
+  Ways(const Axis& axis, bool linear) {
+    if (!linear) phases = fastgan::phases(axis);
+    for (int64_t n = 1; n <= (linear ? 1 : kPeriods); ++n) {
+      patches.push_back(fastgan::patches(axis, n));
+    }
+  }
+};
+
+// The cheapest way: pixel by pixel, or where that is much work for nothing, in patches.
+Geometry geometry(const Product& product, const Ways& rows, const Ways& columns, int64_t floats) {
+  const auto patched = [&](int64_t y, int64_t x) {
+    return best(product, {rows.patches[y - 1]}, {columns.patches[x - 1]},
+                y * product.rows.period(), x * product.columns.period(), floats);
+  };
+  if (product.linear) return patched(1, 1);
+  Geometry plain = best(product, rows.phases, columns.phases, 1, 1, floats);
+  Geometry cheapest = patched(1, 1);
+  for (int64_t y = 1; y <= kPeriods; ++y) {
+    for (int64_t x = 1; x <= kPeriods; ++x) {
+      Geometry made = patched(y, x);
+      if (made.cost(floats) < cheapest.cost(floats)) cheapest = std::move(made);
+    }
+  }
+  return cheapest.cost(floats) < (1 - kSaves) * plain.cost(floats) ? cheapest : plain;
+}
+
+uint16_t to_bfloat16(float value) {  // to nearest even; a NaN stays one
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// Where the weights of each tap and lane of a phase are read: lanes are a patch's [height, block
+// height, width, block width, outputs]. Where several meet they are added up.
+class Source {
+ public:
+  Source(const Product& product, const Geometry& made, const AxisPhase& y, const AxisPhase& x)
+      : product_(product), lanes_(made.lanes) {
+    const int64_t* s = product.strides;
+    for (const std::vector<Taps>& down : y.taps) {
+      for (const std::vector<Taps>& across : x.taps) {
+        for (int64_t py = 0; py < made.height; ++py) {
+          for (int64_t by = 0; by < product.block_height; ++by) {
+            for (int64_t px = 0; px < made.width; ++px) {
+              const Taps &ky = down[py], &kx = across[px];
+              for (int64_t bx = 0; bx < product.block_width; ++bx) {
+                const int64_t at = by * s[3] + bx * s[4];
+                for (int64_t o = 0; o < product.outputs; ++o) {
+                  add(ky, kx, at + o * s[5]);
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // Channel c of lanes first .. last - 1 of a tap.
+  void read(int64_t tap, int64_t c, int64_t first, int64_t last, float* to) const {
+    const float* weight = product_.weight + c * product_.strides[2];
+    const int64_t* at = at_.data() + tap * lanes_;
+    for (int64_t lane = first; lane < last; ++lane, ++to) {
+      *to = at[lane] >= 0 ? weight[at[lane]] : at[lane] == kNone ? 0.0f : sum(at[lane], weight);
+    }
+  }
+
+ private:
+  static constexpr int64_t kNone = -1;
+
+  struct Several {
+    Taps ky, kx;
+    int64_t at;
+  };
+
+  void add(const Taps& ky, const Taps& kx, int64_t at) {
+    const int64_t* s = product_.strides;
+    if (ky.empty() || kx.empty()) {
+      at_.push_back(kNone);
+    } else if (ky.size() == 1 && kx.size() == 1) {
+      at_.push_back(ky[0] * s[0] + kx[0] * s[1] + at);
+    } else {
+      at_.push_back(kNone - 1 - static_cast<int64_t>(several_.size()));
+      several_.push_back({ky, kx, at});
+    }
+  }
+
+  float sum(int64_t code, const float* weight) const {
+    const Several& of = several_[kNone - 1 - code];
+    float total = 0;
+    for (const int64_t ky : of.ky) {
+      float row = 0;
+      for (const int64_t kx : of.kx) {
+        row += weight[of.at + ky * product_.strides[0] + kx * product_.strides[1]];
+      }
+      total += row;
+    }
+    return total;
+  }
+
+  const Product& product_;
+  const int64_t lanes_;
+  std::vector<int64_t> at_;  // [taps][lanes]
+  std::vector<Several> several_;
+};
+
+// What the threads share out: chunks of a phase's channels.
+struct Job {
+  const Source& source;
+  int64_t lanes, block, taps, channels, pack, minimal, chunk;
+  void* out;
+
+  void run(int64_t item) const {
+    const int64_t first = item * chunk, last = std::min(channels, first + chunk);
+    const int64_t blocks = up(lanes, block), places = (minimal + 2) * (minimal + 2);
+    float values[9 * kMostLanes] = {};
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t begin = b * block, end = std::min(lanes, begin + block);
+      memset(values, 0, sizeof values);
+      for (int64_t c = first; c < last; ++c) {
+        if (minimal > 0) {
+          for (int64_t t = 0; t < 9; ++t) source.read(t, c, begin, end, values + t * block);
+          float* to = static_cast<float*>(out) + (b * places * channels + c) * block;
+          transform_weights(minimal, values, block, to, channels * block);
+          continue;
+        }
+        for (int64_t t = 0; t < taps; ++t) {
+          if (pack == 1) {
+            float* to = static_cast<float*>(out) + ((b * taps + t) * channels + c) * block;
+            source.read(t, c, begin, end, to);
+          } else {
+            const int64_t groups = up(channels, pack);
+            source.read(t, c, begin, end, values);
+            uint16_t* to = static_cast<uint16_t*>(out) +
+                           ((b * taps + t) * groups + c / pack) * block * pack + c % pack;
+            for (int64_t l = 0; l < end - begin; ++l) to[l * pack] = to_bfloat16(values[l]);
+          }
+        }
+      }
+    }
+  }
+};
+
+bool is_three_by_three(const std::vector<std::pair<int64_t, int64_t>>& taps) {
+  if (taps.size() != 9) return false;
+  for (int64_t t = 0; t < 9; ++t) {
+    if (taps[t] != std::make_pair(taps[0].first + t / 3, taps[0].second + t % 3)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
+                              int64_t most_minimal, int64_t threads, int64_t most_bytes) {
+  const Geometry made = geometry(product, Ways(product.rows, product.linear),
+                                 Ways(product.columns, product.linear), width);
+  const Axis &rows = product.rows, &columns = product.columns;
+  const int64_t by = product.block_height, bx = product.block_width;
+  const int64_t block = made.vectors * width, blocks = up(made.lanes, block);
+  auto found = std::make_unique<Packing>();
+  Packing& packing = *found;
+  packing.in_height = rows.inputs, packing.in_width = columns.inputs;
+  packing.in_channels = product.channels;
+  packing.out_height = by * rows.outputs, packing.out_width = bx * columns.outputs;
+  packing.out_channels = product.outputs;
+  packing.vectors = made.vectors;
+  packing.in_step_y = made.rows[0].input_step, packing.in_step_x = made.columns[0].input_step;
+  packing.out_step_y = by * made.rows[0].output_step;
+  packing.out_step_x = bx * made.columns[0].output_step;
+  packing.patch_height = by * made.height, packing.patch_width = bx * made.width;
+
+  // The phases first, and then memory for all of them.
+  std::vector<int64_t> offsets;
+  int64_t bytes = 0;
+  const auto take = [&bytes](int64_t size) {
+    const int64_t at = bytes;
+    bytes = up(bytes + size, 64) * 64;
+    return at;
+  };
+  for (const AxisPhase& y : made.rows) {
+    for (const AxisPhase& x : made.columns) {
+      PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, 0};
+      for (const int64_t dy : y.reads) {
+        for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
+      }
+      if (packing.in_step_y == 1 && packing.in_step_x == 1 && pack == 1 &&
+          is_three_by_three(phase.taps)) {
+        phase.minimal = minimal(phase.rows, phase.columns, product.channels, blocks, made.vectors,
+                                width, most_minimal);
+      }
+      const int64_t m = phase.minimal;
+      const int64_t places = m > 0 ? (m + 2) * (m + 2) : static_cast<int64_t>(phase.taps.size());
+      offsets.push_back(take(blocks * places * up(product.channels, pack) * block * 4));
+      packing.phases.push_back(std::move(phase));
+    }
+  }
+  const int64_t bias_at = take(product.bias == nullptr ? 0 : blocks * block * 4);
+  if (bytes > most_bytes) throw std::bad_alloc();
+  packing.memory = Block(bytes);
+
+  size_t p = 0;
+  for (const AxisPhase& y : made.rows) {
+    for (const AxisPhase& x : made.columns) {
+      PackedPhase& phase = packing.phases[p];
+      char* const out = packing.memory.data() + offsets[p++];
+      phase.weights = out;
+      const Source source(product, made, y, x);
+      const int64_t taps = static_cast<int64_t>(phase.taps.size());
+      const int64_t each = std::max<int64_t>(1, taps * made.lanes);
+      const int64_t chunk = std::clamp<int64_t>(kChunk / each, 1, 64) * pack;
+      Job job{source, made.lanes, block, taps, product.channels, pack, phase.minimal, chunk, out};
+      const auto work = [](void* context, int64_t, int64_t item) {
+        static_cast<const Job*>(context)->run(item);
+      };
+      run_stages({up(product.channels, chunk)}, work, &job, threads);
+    }
+  }
+  if (product.bias != nullptr) {
+    float* to = reinterpret_cast<float*>(packing.memory.data() + bias_at);
+    packing.bias = to;
+    const int64_t* s = product.bias_strides;
+    for (int64_t y = 0; y < packing.patch_height; ++y) {
+      for (int64_t x = 0; x < packing.patch_width; ++x) {
+        const int64_t row = product.linear ? y : y % by, column = product.linear ? x : x % bx;
+        for (int64_t o = 0; o < product.outputs; ++o) {
+          *to++ = product.bias[row * s[0] + column * s[1] + o * s[2]];
+        }
+      }
+    }
+  }
+  return found;
+}
+
+int64_t most_taps(const Product& product) {
+  int64_t most = 0;
+  const Ways rows(product.rows, product.linear), columns(product.columns, product.linear);
+  for (const int64_t width : {4, 8, 16}) {
+    const Geometry made = geometry(product, rows, columns, width);
+    for (const AxisPhase& y : made.rows) {
+      for (const AxisPhase& x : made.columns) {
+        most = std::max(most, static_cast<int64_t>(y.reads.size() * x.reads.size()));
+      }
+    }
+  }
+  return most;
+}
+
+}  // namespace fastgan

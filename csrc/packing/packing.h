@@ -1,0 +1,62 @@
+// Products as layers of csrc/direct.h: which phases, patches and vectors suit an instruction set, and
+// the weights in the order in which that uses them.
+#pragma once
+
+#include <stdint.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "geometry.h"
+#include "../memory.h"
+
+namespace fastgan {
+
+// A convolution, a transposed one, or a linear map, before its outputs fall into phases.
+struct Product {
+  Axis rows, columns;
+  // Whether all outputs must be one patch, since each has its own bias: a linear map, which is a
+  // transposed convolution of one pixel.
+  bool linear = false;
+  int64_t channels = 1, outputs = 1;  // of an input pixel, and of an output pixel
+  // The output pixels that each one of the axes' outputs makes: one but for a pixel shuffle.
+  int64_t block_height = 1, block_width = 1;
+  const float* weight = nullptr;
+  int64_t strides[6] = {};  // of the weight's [ky, kx, channels, block height and width, outputs]
+  const float* bias = nullptr;
+  int64_t bias_strides[3] = {};  // of [block height and width, outputs]; linear: [height, width, outputs]
+};
+
+struct PackedPhase {
+  const void* weights;  // as Phase of direct.h or DensePhase of runtime/kernels.h has them
+  int64_t rows, columns;
+  int64_t out_y, out_x;
+  std::vector<std::pair<int64_t, int64_t>> taps;
+  int64_t minimal;  // pixels of a Winograd tile along an axis, or 0
+};
+
+// A product packed for one instruction set.
+struct Packing {
+  int64_t in_height, in_width, in_channels, out_height, out_width, out_channels;
+  int64_t vectors;  // to a block of lanes
+  int64_t in_step_y, in_step_x, out_step_y, out_step_x, patch_height, patch_width;
+  std::vector<PackedPhase> phases;
+  const float* bias = nullptr;  // by lanes
+  Block memory;                 // of weights and bias
+};
+
+// width: floats to a vector. pack: elements to a lane, 1 of fp32, 2 of bf16. most_minimal: the largest
+// tile of Winograd's that may be taken (winograd.h). threads: that share the work. most_bytes: that the
+// result may take; beyond it std::bad_alloc is thrown.
+std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
+                              int64_t most_minimal, int64_t threads,
+                              int64_t most_bytes = INT64_MAX);
+
+// The most taps of a phase, whatever the instruction set.
+int64_t most_taps(const Product& product);
+
+// Vectors to a block where lanes are single columns of a matrix.
+inline int64_t vectors_for(int64_t columns, int64_t width) { return columns > width ? 2 : 1; }
+
+}  // namespace fastgan

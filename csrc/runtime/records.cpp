@@ -1,0 +1,643 @@
+#include "records.h"
+
+#include <algorithm>
+#include <new>
+
+#include "kernels.h"
+#include "operations.h"
+
+namespace fastgan {
+namespace {
+
+// Larger than anything real, and small enough that sums of a few products of a size and a stride fit.
+constexpr int64_t kMostSize = int64_t{1} << 28, kMostStride = int64_t{1} << 32;
+constexpr int64_t kMostOffset = int64_t{1} << 40;
+
+// Along an axis: pixels, and how far a tap may lie from its pixel.
+constexpr int64_t kMostPixels = 1 << 20, kMostReach = 1 << 20;
+
+// As kernels_dense.h has it.
+constexpr int64_t kMostTaps = 512;
+
+// What the geometry of an axis may take to be found.
+constexpr int64_t kMostSearch = 1 << 22;
+
+enum class Kind {
+  kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake
+};
+
+struct DenseRecord {
+  Product product;
+  int64_t most_minimal, images;
+  Grid in, out;
+  Border border;
+  Epilogue epilogue;
+  Place x, y;
+  Beside beside;
+};
+
+class Reader {
+ public:
+  Reader(Fields& fields, const Slots& slots, Weights& weights)
+      : fields_(fields), slots_(slots), weights_(weights) {}
+
+  std::shared_ptr<const Operation> operation(Kind kind) {
+    switch (kind) {
+      case Kind::kDense: return dense();
+      case Kind::kMatrices: return matrices();
+      case Kind::kPack: return pack();
+      case Kind::kDepthwise: return depthwise();
+      case Kind::kPointwise: return pointwise();
+      case Kind::kGather: return gather();
+      case Kind::kNorm: return norm();
+      case Kind::kRows: return rows();
+      case Kind::kResample: return resample();
+      case Kind::kTake: return take();
+    }
+    throw std::invalid_argument("an operation of no known kind");
+  }
+
+  Kind kind() { return static_cast<Kind>(fields_.whole(1, 10, "an operation of no known kind")); }
+
+  DenseRecord dense_record() {
+    DenseRecord r{};
+    r.product = product();
+    r.most_minimal = whole(0, 4);
+    r.images = size();
+    r.in = grid();
+    r.out = grid();
+    r.border = border();
+    r.epilogue = epilogue(r.out.channels);
+    r.x = place();
+    r.y = place();
+    r.beside = {place(), place()};
+    const Product& p = r.product;
+    require(r.in.height == p.rows.inputs && r.in.width == p.columns.inputs &&
+                r.in.channels == p.channels,
+            "a layer's input is of another size than its product's");
+    require(r.out.height == p.rows.outputs * p.block_height &&
+                r.out.width == p.columns.outputs * p.block_width && r.out.channels == p.outputs,
+            "a layer's output is of another size than its product's");
+    read(r.x, reach(r.images, r.in));
+    write(r.y, reach(r.images, r.out), r.images * pixels(r.out) * r.out.channels);
+    beside(r.epilogue, r.beside, r.images, r.out);
+    if (r.border == Border::kReflect) {
+      require(r.in.height > 1 || r.in.width > 1, "an image of one pixel, reflected");
+    }
+    return r;
+  }
+
+ private:
+  // Fields.
+
+  int64_t whole(int64_t least, int64_t most) {
+    return fields_.whole(least, most, "a number out of range");
+  }
+  int64_t size() { return whole(1, kMostSize); }
+  int64_t stride() { return whole(0, kMostStride); }
+  bool flag() { return fields_.flag("a flag that is none"); }
+
+  Place place() {
+    Place found;
+    found.slot = whole(Place::kNothing, Slots::kConstants + kMostSize);
+    found.offset = whole(0, kMostOffset);
+    if (found.slot == Place::kNothing) return found;
+    require(found.slot != Place::kConstant, "a place that is none");
+    slots_.size(found);
+    return found;
+  }
+
+  Grid grid() {
+    Grid found{};
+    found.height = whole(1, kMostPixels);
+    found.width = whole(1, kMostPixels);
+    found.channels = size();
+    found.image = stride(), found.row = stride(), found.pixel = stride();
+    return found;
+  }
+
+  Border border() { return static_cast<Border>(whole(0, 2)); }
+
+  Curve curve() { return static_cast<Curve>(whole(0, static_cast<int64_t>(Curve::kCos))); }
+
+  Epilogue epilogue(int64_t channels) {
+    Epilogue e;
+    e.curve = curve();
+    e.parameter = fields_.real();
+    e.slopes = constant(place(), channels - 1);
+    e.scale_image = stride();
+    e.residual_image = stride(), e.residual_row = stride(), e.residual_pixel = stride();
+    e.residual_channel = whole(0, 1);
+    require(e.curve != Curve::kPrelu || e.slopes != nullptr, "a PReLU without slopes");
+    return e;
+  }
+
+  Axis axis() {
+    Axis found;
+    found.transposed = flag();
+    found.inputs = whole(1, kMostPixels);
+    found.outputs = whole(1, kMostPixels);
+    found.kernel = whole(1, 1 << 12);
+    found.stride = whole(1, 1 << 12);
+    found.pad = whole(-kMostReach, kMostReach);
+    found.dilation = whole(1, 1 << 12);
+    found.repeats = whole(1, found.transposed ? 1 : 2);
+    return found;
+  }
+
+  Product product() {
+    Product p;
+    p.rows = axis();
+    p.columns = axis();
+    p.linear = flag();
+    p.channels = size();
+    p.outputs = size();
+    p.block_height = whole(1, 64);
+    p.block_width = whole(1, 64);
+    const Place weight = place();
+    for (int64_t& step : p.strides) step = stride();
+    const Place bias = place();
+    for (int64_t& step : p.bias_strides) step = stride();
+    for (const Axis* axis : {&p.rows, &p.columns}) {
+      if (p.linear) {  // one pixel in, one patch out
+        require(axis->transposed && axis->inputs == 1 && axis->kernel == axis->outputs &&
+                    axis->stride == axis->outputs && axis->pad == 0 && axis->dilation == 1,
+                "a linear map that is none");
+      } else {
+        const int64_t period = axis->period();
+        require(period * period * axis->kernel <= kMostSearch, "a kernel or stride too large");
+      }
+      // How far beyond the image its taps reach.
+      const int64_t step = axis->transposed ? 1 : axis->stride;
+      require((axis->outputs - 1) * step + axis->dilation * axis->kernel <= 4 * kMostPixels,
+              "a convolution that reaches too far");
+    }
+    require(p.linear || p.rows.period() * p.columns.period() <= 1 << 12, "too many phases");
+    require(!p.linear || (p.block_height == 1 && p.block_width == 1), "a linear map that is none");
+    const int64_t sizes[6] = {p.rows.kernel,  p.columns.kernel, p.channels,
+                              p.block_height, p.block_width,    p.outputs};
+    int64_t last = 0, count = 1;
+    for (int i = 0; i < 6; ++i) {
+      last += (sizes[i] - 1) * p.strides[i];
+      count *= sizes[i];
+      require(count <= kMostOffset && last <= kMostOffset, "a weight too large");
+    }
+    p.weight = constant(weight, last);
+    require(p.weight != nullptr && count <= slots_.size(weight), "a weight that is not there");
+    const int64_t heights = p.linear ? p.rows.outputs : p.block_height;
+    const int64_t widths = p.linear ? p.columns.outputs : p.block_width;
+    p.bias = constant(bias, (heights - 1) * p.bias_strides[0] + (widths - 1) * p.bias_strides[1] +
+                                (p.outputs - 1) * p.bias_strides[2]);
+    return p;
+  }
+
+  // Places.
+
+  static int64_t pixels(const Grid& g) { return g.height * g.width; }
+
+  // The last element of images.
+  static int64_t reach(int64_t images, const Grid& g) {
+    return (images - 1) * g.image + (g.height - 1) * g.row + (g.width - 1) * g.pixel +
+           g.channels - 1;
+  }
+
+  void inside(const Place& place, int64_t last) const {
+    require(place.given(), "a tensor that is not there");
+    require(last >= 0 && place.offset <= slots_.size(place) && last < slots_.size(place) - place.offset,
+            "a tensor that reaches beyond its memory");
+  }
+
+  void read(Place& place, int64_t last) const {
+    inside(place, last);
+    settle(place);
+  }
+
+  void read_if_given(Place& place, int64_t last) const {
+    if (place.given()) read(place, last);
+  }
+
+  // count: the elements, each of which is to have a place of its own.
+  void write(const Place& place, int64_t last, int64_t count) const {
+    inside(place, last);
+    require(place.slot < Slots::kConstants, "a constant that is written");
+    require(count >= 0 && count <= slots_.size(place), "elements that share memory");
+  }
+
+  // A constant as operations have it: its address.
+  void settle(Place& place) const {
+    if (place.slot < Slots::kConstants) return;
+    const float* data = slots_.constants[place.slot - Slots::kConstants].data + place.offset;
+    place = {Place::kConstant, static_cast<int64_t>(reinterpret_cast<intptr_t>(data))};
+  }
+
+  const float* constant(const Place& place, int64_t last) const {
+    if (!place.given()) return nullptr;
+    require(place.slot >= Slots::kConstants, "a weight that is no constant");
+    inside(place, last);
+    return slots_.constants[place.slot - Slots::kConstants].data + place.offset;
+  }
+
+  void beside(const Epilogue& e, Beside& with, int64_t images, const Grid& out) const {
+    const int64_t channels = out.channels - 1;
+    read_if_given(with.scale, (images - 1) * e.scale_image + channels);
+    read_if_given(with.residual, (images - 1) * e.residual_image +
+                                     (out.height - 1) * e.residual_row +
+                                     (out.width - 1) * e.residual_pixel +
+                                     channels * e.residual_channel);
+  }
+
+  // Operations.
+
+  std::shared_ptr<const Operation> dense() {
+    const DenseRecord r = dense_record();
+    auto packing = weights_.packed(r.product, kernels().width, 1, r.most_minimal);
+    DenseShape shape{r.images,
+                     r.in,
+                     r.out,
+                     r.border,
+                     packing->vectors,
+                     packing->in_step_y,
+                     packing->in_step_x,
+                     packing->out_step_y,
+                     packing->out_step_x,
+                     packing->patch_height,
+                     packing->patch_width,
+                     packing->bias,
+                     r.epilogue,
+                     {}};
+    for (const PackedPhase& phase : packing->phases) {
+      require(phase.taps.size() <= kMostTaps, "too many taps");
+      shape.phases.push_back({static_cast<const float*>(phase.weights), phase.rows, phase.columns,
+                              phase.out_y, phase.out_x, phase.taps, phase.minimal});
+    }
+    const Place none;
+    return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing);
+  }
+
+  std::shared_ptr<const Operation> matrices() {
+    const int64_t images = size(), rows = whole(1, kMostPixels), inner = size(), columns = size();
+    const int64_t image = stride(), row = stride();
+    const bool shared = flag();
+    Place x = place(), y = place(), packed = place();
+    const int64_t width = kernels().width, vectors = vectors_for(columns, width);
+    const int64_t matrix = divide_up(columns, vectors * width) * vectors * width * inner;
+    const Grid in{1, rows, inner, image, 0, row};
+    const Grid out{1, rows, columns, rows * columns, 0, columns};
+    require(rows * columns <= kMostStride && matrix <= kMostStride, "a matrix too large");
+    read(x, reach(images, in));
+    write(y, reach(images, out), images * rows * columns);
+    read(packed, (shared ? 0 : images - 1) * matrix + matrix - 1);
+    DenseShape shape{images, in, out, Border::kZeros, vectors, 1,       1,
+                     1,      1,  1,   1,              nullptr, Epilogue{}, {}};
+    shape.phases.push_back({nullptr, 1, rows, 0, 0, {{0, 0}}, 0});
+    return std::make_shared<Dense>(std::move(shape), x, y, Beside{}, packed, shared ? 0 : matrix,
+                                   nullptr);
+  }
+
+  std::shared_ptr<const Operation> pack() {
+    const int64_t count = size(), rows = size(), columns = size();
+    std::vector<int64_t> strides = {stride(), stride(), stride()};
+    Place x = place(), y = place();
+    const int64_t width = kernels().width, lanes = vectors_for(columns, width) * width;
+    const int64_t matrix = divide_up(columns, lanes) * lanes;
+    require(matrix * rows <= kMostStride, "a matrix too large");
+    read(x, (count - 1) * strides[0] + (rows - 1) * strides[1] + (columns - 1) * strides[2]);
+    write(y, count * matrix * rows - 1, count * matrix * rows);
+    return std::make_shared<PackWeights>(count, rows, columns, std::move(strides), lanes, x, y);
+  }
+
+  std::shared_ptr<const Operation> depthwise() {
+    DepthwiseShape shape{};
+    shape.images = size();
+    shape.in = grid();
+    shape.out = grid();
+    const Border edge = border();
+    shape.step_y = whole(1, 1 << 12);
+    shape.step_x = whole(1, 1 << 12);
+    const std::vector<int64_t> numbers = fields_.list(-kMostReach, kMostReach, "a tap too far away");
+    require(!numbers.empty() && numbers.size() % 2 == 0 && numbers.size() <= 2 * kMostTaps,
+            "taps that are none");
+    for (size_t i = 0; i < numbers.size(); i += 2) {
+      shape.taps.emplace_back(numbers[i], numbers[i + 1]);
+    }
+    const int64_t channels = shape.out.channels, taps = static_cast<int64_t>(shape.taps.size());
+    require(shape.in.channels == channels, "channels that are not as many");
+    require((shape.out.height - 1) * shape.step_y <= 4 * kMostPixels &&
+                (shape.out.width - 1) * shape.step_x <= 4 * kMostPixels,
+            "a convolution that reaches too far");
+    const float* weight = constant(place(), channels * taps - 1);
+    require(weight != nullptr, "a weight that is not there");
+    shape.bias = constant(place(), channels - 1);
+    shape.epilogue = epilogue(channels);
+    Place x = place(), y = place();
+    Beside with{place(), place()};
+    read(x, reach(shape.images, shape.in));
+    write(y, reach(shape.images, shape.out), shape.images * pixels(shape.out) * channels);
+    beside(shape.epilogue, with, shape.images, shape.out);
+    auto weights = weights_.transposed(weight, channels, taps);
+    shape.weights = weights->floats();
+    return std::make_shared<Depthwise>(std::move(shape), edge, x, y, with, weights);
+  }
+
+  std::shared_ptr<const Operation> pointwise() {
+    std::vector<int64_t> sizes = fields_.list(0, kMostSize, "a size out of range");
+    const int64_t count = whole(0, kMostTensors);
+    std::vector<std::vector<int64_t>> strides;
+    int64_t elements = 1;
+    for (const int64_t n : sizes) {
+      elements *= n;
+      require(elements <= kMostOffset, "a tensor too large");
+    }
+    std::vector<int64_t> last;
+    for (int64_t t = 0; t <= count; ++t) {
+      strides.push_back(fields_.list(0, kMostStride, "a stride out of range"));
+      require(strides.back().size() == sizes.size(), "a stride too few");
+      last.push_back(0);
+      for (size_t d = 0; d < sizes.size() && elements > 0; ++d) {
+        last.back() += (sizes[d] - 1) * strides.back()[d];
+        require(last.back() <= kMostOffset, "a tensor too large");
+      }
+    }
+    const int64_t length = fields_.count(48, "a program that ends too soon");
+    std::vector<PointwiseStep> steps;
+    bool kept[kMostKept] = {};
+    for (int64_t i = 0; i < length; ++i) {
+      PointwiseStep step{};
+      step.code = static_cast<Code>(whole(0, static_cast<int64_t>(Code::kCurve)));
+      step.curve = curve();
+      step.number = fields_.real();
+      step.tensor = whole(-1, count - 1);
+      step.kept = whole(-1, kMostKept - 1);
+      step.keep = whole(-1, kMostKept - 1);
+      require(step.kept < 0 || kept[step.kept], "a value that was not kept");
+      if (step.keep >= 0) kept[step.keep] = true;
+      steps.push_back(step);
+    }
+    require(!steps.empty() && steps[0].code == Code::kLoad, "a program that begins with nothing");
+    Place y = place();
+    std::vector<Place> tensors;
+    for (int64_t t = 0; t < count; ++t) {
+      tensors.push_back(place());
+      if (elements > 0) read(tensors.back(), last[t + 1]);
+    }
+    if (elements > 0) write(y, last[0], elements);
+    return std::make_shared<Pointwise>(std::move(sizes), std::move(strides), std::move(steps), y,
+                                       std::move(tensors));
+  }
+
+  std::shared_ptr<const Operation> gather() {
+    const int64_t run = size();
+    std::vector<int64_t> from = fields_.list(-1, kMostOffset, "an element out of range");
+    std::vector<int64_t> to = fields_.list(0, kMostOffset, "an element out of range");
+    const float fill = fields_.real();
+    Place x = place(), y = place();
+    require(from.size() == to.size(), "elements that go nowhere");
+    int64_t last_from = -1, last_to = -1;
+    for (size_t i = 0; i < from.size(); ++i) {
+      if (from[i] >= 0) last_from = std::max(last_from, from[i] + run - 1);
+      last_to = std::max(last_to, to[i] + run - 1);
+    }
+    if (last_from >= 0) read(x, last_from);
+    if (last_to >= 0) write(y, last_to, static_cast<int64_t>(from.size()) * run);
+    return std::make_shared<Gather>(run, std::move(from), std::move(to), fill, x, y);
+  }
+
+  std::shared_ptr<const Operation> norm() {
+    NormShape shape{};
+    shape.images = size();
+    shape.groups = size();
+    shape.in = grid();
+    shape.out = grid();
+    shape.pixels_high = shape.in.height, shape.pixels_wide = shape.in.width;
+    shape.centre = flag();
+    shape.epsilon = fields_.number();
+    shape.gamma_image = stride();
+    shape.beta_image = stride();
+    const int64_t channels = shape.in.channels;
+    shape.epilogue = epilogue(channels);
+    Place x = place(), y = place(), gamma = place(), beta = place(), residual = place();
+    require(channels % shape.groups == 0, "channels that do not divide into groups");
+    require(shape.out.height == shape.in.height && shape.out.width == shape.in.width &&
+                shape.out.channels == channels,
+            "a norm of another size");
+    read(x, reach(shape.images, shape.in));
+    write(y, reach(shape.images, shape.out), shape.images * pixels(shape.out) * channels);
+    read_if_given(gamma, (shape.images - 1) * shape.gamma_image + channels - 1);
+    read_if_given(beta, (shape.images - 1) * shape.beta_image + channels - 1);
+    Beside with{residual, {}};
+    beside(shape.epilogue, with, shape.images, shape.out);
+    return std::make_shared<Norm>(shape, x, y, gamma, beta, with.residual);
+  }
+
+  std::shared_ptr<const Operation> rows() {
+    RowsShape shape{};
+    shape.count = size();
+    shape.channels = size();
+    shape.in_row = stride();
+    shape.out_row = stride();
+    shape.softmax = flag();
+    shape.centre = flag();
+    shape.epsilon = fields_.number();
+    shape.epilogue = epilogue(shape.channels);
+    Place x = place(), y = place(), gamma = place(), beta = place(), residual = place();
+    const int64_t last = shape.channels - 1;
+    read(x, (shape.count - 1) * shape.in_row + last);
+    write(y, (shape.count - 1) * shape.out_row + last, shape.count * shape.channels);
+    read_if_given(gamma, last);
+    read_if_given(beta, last);
+    Beside with{residual, {}};
+    beside(shape.epilogue, with, 1, Grid{shape.count, 1, shape.channels, 0, 0, 0});
+    return std::make_shared<Rows>(shape, x, y, gamma, beta, with.residual);
+  }
+
+  ResampleAxis resample_axis(int64_t* last) {
+    ResampleAxis axis{};
+    axis.outputs = whole(1, kMostPixels);
+    axis.taps = whole(1, kMostPixels);
+    axis.at = fields_.list(0, kMostOffset, "a pixel out of range");
+    axis.weights = fields_.reals("a weight too few");
+    require(axis.at.size() == axis.weights.size() &&
+                static_cast<int64_t>(axis.at.size()) == axis.outputs * axis.taps,
+            "an axis without a place and a weight for each tap");
+    for (const int64_t at : axis.at) *last = std::max(*last, at);
+    return axis;
+  }
+
+  std::shared_ptr<const Operation> resample() {
+    ResampleShape shape{};
+    shape.images = size();
+    shape.channels = size();
+    shape.in_image = stride();
+    shape.out_image = stride(), shape.out_row = stride(), shape.out_pixel = stride();
+    shape.maximum = flag();
+    int64_t row = 0, column = 0;
+    shape.rows = resample_axis(&row);
+    shape.columns = resample_axis(&column);
+    Place x = place(), y = place();
+    const int64_t height = shape.rows.outputs, width = shape.columns.outputs;
+    read(x, (shape.images - 1) * shape.in_image + row + column + shape.channels - 1);
+    write(y,
+          (shape.images - 1) * shape.out_image + (height - 1) * shape.out_row +
+              (width - 1) * shape.out_pixel + shape.channels - 1,
+          shape.images * height * width * shape.channels);
+    return std::make_shared<Resample>(std::move(shape), x, y);
+  }
+
+  std::shared_ptr<const Operation> take() {
+    const int64_t count = size(), rows = whole(1, 1 << 24), run = size();
+    const int64_t step = stride(), to = stride();
+    Place table = place(), x = place(), y = place();
+    read(table, (rows - 1) * step + run - 1);
+    read(x, count - 1);
+    write(y, (count - 1) * to + run - 1, count * run);
+    return std::make_shared<Take>(count, rows, run, step, to, table, x, y);
+  }
+
+  Fields& fields_;
+  const Slots& slots_;
+  Weights& weights_;
+};
+
+After after_of(Curve curve) {
+  switch (curve) {
+    case Curve::kNone: return After::kNone;
+    case Curve::kRelu: return After::kRelu;
+    case Curve::kLeakyRelu: return After::kLeakyRelu;
+    case Curve::kTanh: return After::kTanh;
+    case Curve::kSigmoid: return After::kSigmoid;
+    default: throw std::invalid_argument("an activation that a chain does not have");
+  }
+}
+
+template <class T>
+void append(std::string& key, const T& value) {
+  key.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+}  // namespace
+
+int64_t Slots::size(const Place& place) const {
+  if (place.slot == Place::kArena) return arena;
+  const int64_t tensor = place.slot - 1, constant = place.slot - kConstants;
+  if (tensor >= 0 && tensor < static_cast<int64_t>(tensors.size())) return tensors[tensor];
+  if (constant >= 0 && constant < static_cast<int64_t>(constants.size())) {
+    return constants[constant].size;
+  }
+  throw std::invalid_argument("a place that is none");
+}
+
+void Weights::take(int64_t bytes) {
+  if (bytes > left_) throw std::bad_alloc();
+  left_ -= bytes;
+}
+
+std::shared_ptr<const Packing> Weights::packed(const Product& product, int64_t width, int64_t pack,
+                                               int64_t most_minimal) {
+  std::string key;
+  for (const Axis* axis : {&product.rows, &product.columns}) {
+    for (const int64_t number : {int64_t{axis->transposed}, axis->inputs, axis->outputs,
+                                 axis->kernel, axis->stride, axis->pad, axis->dilation,
+                                 axis->repeats}) {
+      append(key, number);
+    }
+  }
+  for (const int64_t number : {int64_t{product.linear}, product.channels, product.outputs,
+                               product.block_height, product.block_width, width, pack,
+                               most_minimal}) {
+    append(key, number);
+  }
+  append(key, product.weight);
+  append(key, product.strides);
+  append(key, product.bias);
+  append(key, product.bias_strides);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::shared_ptr<const Packing>& found = packings_[key];
+  if (found == nullptr) {
+    found = fastgan::pack(product, width, pack, most_minimal, threads_, left_);
+    take(found->memory.bytes());
+  }
+  return found;
+}
+
+std::shared_ptr<const Block> Weights::transposed(const float* from, int64_t rows, int64_t columns) {
+  std::string key;
+  append(key, from);
+  append(key, rows);
+  append(key, columns);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::shared_ptr<const Block>& found = blocks_[key];
+  if (found == nullptr) {
+    const int64_t bytes = rows * columns * static_cast<int64_t>(sizeof(float));
+    take(bytes);
+    auto made = std::make_shared<Block>(bytes);
+    float* to = made->floats();
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+    }
+    found = made;
+  }
+  return found;
+}
+
+std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, const Slots& slots,
+                                                              Weights& weights) {
+  Reader reader(fields, slots, weights);
+  std::vector<std::shared_ptr<const Operation>> found;
+  while (!fields.done()) found.push_back(reader.operation(reader.kind()));
+  return found;
+}
+
+Layer layer_of(const Packing& p) {
+  Layer layer{{p.in_height, p.in_width, p.in_channels},
+              {p.out_height, p.out_width, p.out_channels},
+              false,
+              After::kNone,
+              0,
+              p.bias,
+              p.vectors,
+              p.in_step_y,
+              p.in_step_x,
+              p.out_step_y,
+              p.out_step_x,
+              p.patch_height,
+              p.patch_width,
+              {}};
+  for (const PackedPhase& of : p.phases) {
+    Phase phase;
+    phase.weights = of.weights;
+    phase.rows = of.rows, phase.columns = of.columns;
+    phase.out_y = of.out_y, phase.out_x = of.out_x;
+    phase.taps = of.taps;
+    layer.phases.push_back(std::move(phase));
+  }
+  return layer;
+}
+
+std::vector<Layer> read_layers(Fields& fields, const Slots& slots, Weights& weights,
+                               const DirectPath& path,
+                               std::vector<std::shared_ptr<const Packing>>& kept,
+                               int64_t* images) {
+  Reader reader(fields, slots, weights);
+  std::vector<Layer> layers;
+  while (!fields.done()) {
+    const Kind kind = reader.kind();
+    if (kind != Kind::kDense) {  // a copy: the chain reads and writes what lies so or so
+      reader.operation(kind);
+      continue;
+    }
+    const DenseRecord r = reader.dense_record();
+    require(layers.empty() || r.images == *images, "a chain of several numbers of images");
+    require(r.border == Border::kZeros && !r.beside.residual.given() && !r.beside.scale.given(),
+            "a layer that a chain does not have");
+    *images = r.images;
+    kept.push_back(weights.packed(r.product, path.width, path.pack, 0));
+    layers.push_back(layer_of(*kept.back()));
+    layers.back().after = after_of(r.epilogue.curve);
+    layers.back().slope = r.epilogue.parameter;
+  }
+  require(!layers.empty(), "a chain without layers");
+  layers.back().planar = true;
+  return layers;
+}
+
+}  // namespace fastgan

@@ -1,0 +1,72 @@
+// Operations as bytes: what fastgan/engine/native/ writes, for one set of input shapes and any
+// instruction set, and what a bundle holds (docs/bundle.md has the fields of each).
+//
+// Nothing is trusted: whatever the bytes, operations that are made of them stay within their tensors.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../direct.h"
+#include "../packing/packing.h"
+#include "fields.h"
+#include "operation.h"
+
+namespace fastgan {
+
+struct Constant {
+  const float* data;
+  int64_t size;  // floats
+};
+
+// What the places of operations are in.
+struct Slots {
+  int64_t arena;                 // floats
+  std::vector<int64_t> tensors;  // of the caller's, from slot 1 on: floats of each
+  std::vector<Constant> constants;
+
+  // Slots from here on are constants.
+  static constexpr int64_t kConstants = 1 << 20;
+
+  int64_t size(const Place& place) const;
+};
+
+// Weights in the order in which this processor uses them: each once, for all programs of a model.
+class Weights {
+ public:
+  // threads: that pack. most_bytes: that all of them may take; beyond it std::bad_alloc is thrown.
+  explicit Weights(int64_t threads, int64_t most_bytes = INT64_MAX)
+      : threads_(threads), left_(most_bytes) {}
+
+  std::shared_ptr<const Packing> packed(const Product& product, int64_t width, int64_t pack,
+                                        int64_t most_minimal);
+  // A matrix [rows][columns] as [columns][rows].
+  std::shared_ptr<const Block> transposed(const float* from, int64_t rows, int64_t columns);
+
+ private:
+  void take(int64_t bytes);
+
+  const int64_t threads_;
+  int64_t left_;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<const Packing>> packings_;
+  std::map<std::string, std::shared_ptr<const Block>> blocks_;
+};
+
+// Reads operations until the bytes end.
+std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, const Slots& slots,
+                                                              Weights& weights);
+
+// The products alone, as layers of a Program for one path of direct.h; the last one planar. Keeps what
+// they point to in `kept`.
+std::vector<Layer> read_layers(Fields& fields, const Slots& slots, Weights& weights,
+                               const DirectPath& path,
+                               std::vector<std::shared_ptr<const Packing>>& kept, int64_t* images);
+
+// A layer of a packing; its activation and where it writes are still to be said.
+Layer layer_of(const Packing& packing);
+
+}  // namespace fastgan
