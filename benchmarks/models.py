@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from fastgan import export, models
-from fastgan.measure.peers import ModuleMaker
+from fastgan.measure.bench.peers import ModuleMaker
 from tests.networks import dcgan
 
 

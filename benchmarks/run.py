@@ -15,9 +15,10 @@ from pathlib import Path
 
 from benchmarks.models import MODELS
 from fastgan.errors import FastganError
-from fastgan.measure import advice, bench, machine, plot, table
-from fastgan.measure.peers import PEERS
-from fastgan.measure.report import Report
+from fastgan.measure import bench, machine, plot
+from fastgan.measure.bench import advice, table
+from fastgan.measure.bench.peers import PEERS
+from fastgan.measure.bench.report import Report
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -23,7 +23,7 @@ from fastgan.host import processor
 from fastgan.loading import open_model
 from fastgan.measure import machine
 from fastgan.measure.bench import SIZES, ours
-from fastgan.measure.peers import PEERS, Contender, MissingError, Setting, registry_module
+from fastgan.measure.bench.peers import PEERS, Contender, MissingError, Setting, registry_module
 
 #: Seconds of timed rounds for each case; at least three rounds.
 SECONDS = 1.0

@@ -85,48 +85,10 @@ def load(
         BackendError: no backend takes it, or `strict` and the first choice does not.
         ArgumentError: an argument is not one of those above.
     """
-    processor.cap()  # a name that is none shall not go unseen, nor a word
-    debug.check()
-    target = _target(device, precision)
-    if threads is not None:
-        target = replace(target, threads=arguments.whole("threads", threads, most=1024))
-    if providers:
-        target = replace(target, providers=_providers(providers, backend))
-    if target.precision == "fp8":
-        _check_fp8(target, backend)
-    emulated = without_bf16(target.device) if target.precision == "bf16" else None
-    if emulated is not None:
-        raise BackendError("precision", emulated, BF16_DEVICE, "or take fp16, or fp32")
-    resolved = _resolve(source, limits)
-    options = {
-        "strict": strict, "limits": limits, "signature": signature, "isolate": isolate,
-        "threads": threads, "providers": providers,
-    }  # fmt: skip
-    origin = Origin.of(source, resolved, options, reopen)
-    model = open_model(resolved, limits=limits, signature=signature, isolate=isolate)
-    with cpu_threads.limited(target.threads):
-        session, refusals = choose(model, target, backend)
-    _note_batch(session)
-    if session.owns_noise:
-        log.warning("%s: %s draws its noise, which no seed gives again", model.name, session)
-    fallbacks = [*session.fallbacks]
-    if device == "auto":
-        fallbacks += _unused_gpu(target)
-    reasons = "; ".join(str(reason) for reason in fallbacks)
-    if fallbacks and strict:
-        raise BackendError(
-            f"{model.name} on {target}",
-            f"a fallback to {session.backend.name} ({reasons})",
-            "the first choice, since strict=True",
-        )
-    if strict:
-        session.insist()
-    message = "%s: %s on %s"
-    if fallbacks:
-        log.warning(message + ", because %s", model.name, session.backend.name, target, reasons)
-    else:
-        log.info(message, model.name, session.backend.name, target)
-    return Generator(session, refusals, origin.beside(model.file))
+    # What is wrong with these is said before anything is read.
+    target = _target(device, precision, backend, threads, providers)
+    model = open_model(source, limits=limits, signature=signature, isolate=isolate)
+    return _started(model, target, backend, strict, unasked=device == "auto")
 
 
 def open_model(
@@ -144,7 +106,10 @@ def open_model(
     Raises:
         ModelFileError, UnsupportedError, ArgumentError: as `load`.
     """
-    file, turned = channels_first(read(_resolve(source, limits), limits, isolate=isolate))
+    resolved = _resolve(source, limits)
+    options = {"limits": limits, "signature": signature, "isolate": isolate}
+    origin = Origin.of(source, resolved, options, reopen)
+    file, turned = channels_first(read(resolved, limits, isolate=isolate))
     declared = legal.planned(file.model, mark(side_file.describe(file, signature), turned))
     settled = settle(file.model, declared)
     if not settled.made.apart or settled.frozen_batch == 1:
@@ -152,7 +117,58 @@ def open_model(
         sized = legal.legal(file.model, declared)
         if sized is not declared:
             declared, settled = sized, settle(file.model, sized)
-    return Model(file, settled, declared)
+    return Model(file, settled, declared, origin.beside(file))
+
+
+def start(
+    model: Model,
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Generator:
+    """A generator of a model that was opened: what `load` does with it.
+
+    Args:
+        model: as `open_model` gives it; it may be started more than once.
+        device, precision, backend, threads: as in `load`.
+
+    Raises:
+        UnsupportedError, BackendError, ArgumentError: as `load`.
+    """
+    target = _target(device, precision, backend, threads)
+    return _started(model, target, backend, strict=False, unasked=device == "auto")
+
+
+def _started(model: Model, target: Target, wanted: str, strict: bool, unasked: bool) -> Generator:
+    """A model on the backend that is wanted; `unasked`: nobody has named a device."""
+    with cpu_threads.limited(target.threads):
+        session, refusals = choose(model, target, wanted)
+    _note_batch(session)
+    if session.owns_noise:
+        log.warning("%s: %s draws its noise, which no seed gives again", model.name, session)
+    fallbacks = [*session.fallbacks]
+    if unasked:
+        fallbacks += _unused_gpu(target)
+    reasons = "; ".join(str(reason) for reason in fallbacks)
+    if fallbacks and strict:
+        raise BackendError(
+            f"{model.name} on {target}",
+            f"a fallback to {session.backend.name} ({reasons})",
+            "the first choice, since strict=True",
+        )
+    if strict:
+        session.insist()
+    message = "%s: %s on %s"
+    if fallbacks:
+        log.warning(message + ", because %s", model.name, session.backend.name, target, reasons)
+    else:
+        log.info(message, model.name, session.backend.name, target)
+    assert model.origin is not None
+    how = {"strict": strict, "threads": target.threads, "providers": target.providers}
+    options = {**model.origin.options, **how}
+    return Generator(session, refusals, replace(model.origin, options=options))
 
 
 def reopen(state: State) -> Generator:
@@ -207,7 +223,30 @@ def _resolve(
     return source
 
 
-def _target(device: str | torch.device, precision: str) -> Target:
+def _target(
+    device: str | torch.device,
+    precision: str,
+    backend: str,
+    threads: int | None = None,
+    providers: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
+) -> Target:
+    """Where and how a model is to run, if this machine can run any so."""
+    processor.cap()  # a name that is none shall not go unseen, nor a word
+    debug.check()
+    target = _place(device, precision)
+    if threads is not None:
+        target = replace(target, threads=arguments.whole("threads", threads, most=1024))
+    if providers:
+        target = replace(target, providers=_providers(providers, backend))
+    if target.precision == "fp8":
+        _check_fp8(target, backend)
+    emulated = without_bf16(target.device) if target.precision == "bf16" else None
+    if emulated is not None:
+        raise BackendError("precision", emulated, BF16_DEVICE, "or take fp16, or fp32")
+    return target
+
+
+def _place(device: str | torch.device, precision: str) -> Target:
     if precision != "auto" and precision not in PRECISIONS:
         raise ArgumentError("precision", repr(precision), f"'auto', {', '.join(PRECISIONS)}")
     if device == "auto":

@@ -12,8 +12,8 @@ from fastgan.cli import console, options, records
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from fastgan.measure.bench.report import Report
     from fastgan.measure.rates import RateReport
-    from fastgan.measure.report import Report
 
 EXAMPLES = """
 fastgan bench dcgan-digits  # every size, every peer: about a minute and a half
@@ -117,7 +117,7 @@ def bench(
 
 
 def _show(report: Report) -> None:
-    from fastgan.measure import advice, table
+    from fastgan.measure.bench import advice, table
 
     out = console.out()
     shown = console.table(*table.HEADERS, left=1)

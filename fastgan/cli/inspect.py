@@ -72,9 +72,8 @@ def inspect(
     not, and each step of the plan: kernel, operator, what is fused behind it, shapes, FLOPs, bytes
     and the ONNX nodes that it came from. Where no plan covers the model: why, and its ops.
     """
-    import fastgan
     from fastgan.errors import ArgumentError, BackendError
-    from fastgan.loading import open_model
+    from fastgan.loading import open_model, start
 
     if batch < 1:
         raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
@@ -91,9 +90,7 @@ def inspect(
         _show(facts, as_json)
         return
     try:
-        generator = fastgan.load(
-            model, device=device, backend=backend, precision=precision, signature=stated
-        )
+        generator = start(opened, device=device, backend=backend, precision=precision)
     except BackendError:
         # Nothing runs it: what it holds is all the more of interest. The error follows on stderr.
         _show(facts, as_json)

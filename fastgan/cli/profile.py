@@ -64,8 +64,7 @@ def profile(
     """
     pixels = None if size is None else parse_size(size)
 
-    import fastgan
-    from fastgan.loading import open_model
+    from fastgan.loading import open_model, start
     from fastgan.measure import plot
     from fastgan.measure import profile as measure
 
@@ -74,9 +73,7 @@ def profile(
     records.check(model, {"--trace": trace, "--arena": arena})
     stated = options.signature(range, out_range, mean, std)
     opened = open_model(model, signature=stated)
-    generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, signature=stated
-    )
+    generator = start(opened, device=device, backend=backend, precision=precision)
     batch = generator.signature.frozen_batch or batch
     if pixels is not None:
         opened = measure.of_size(opened, generator, pixels)

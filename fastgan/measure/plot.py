@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.errors import ArgumentError, BackendError
+from fastgan.measure.bench.report import Report
 from fastgan.measure.profile import Arena
-from fastgan.measure.report import Report
 
 
 def check(path: Path, option: str = "plot") -> None:

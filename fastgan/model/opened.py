@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fastgan.model.file import ModelFile
+from fastgan.model.origin import Origin
 from fastgan.model.signature import Output, Shapes, Signature, input_shapes
 
 
@@ -16,11 +17,13 @@ class Model:
         file: the checked file; images of its graph are channels first.
         signature: its inputs and outputs, with the batch that the graph was found to run at.
         declared: the same with the batch that the file declares, to which a runtime holds it.
+        origin: where the file is, and how it was opened.
     """
 
     file: ModelFile
     signature: Signature
     declared: Signature
+    origin: Origin | None = None
 
     @property
     def name(self) -> str:

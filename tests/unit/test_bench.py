@@ -10,8 +10,9 @@ import types
 import pytest
 import torch
 
-from fastgan.measure import advice, ceilings, machine, peers, table, timing
-from fastgan.measure.report import Cost, Report, Result
+from fastgan.measure import ceilings, machine, timing
+from fastgan.measure.bench import advice, peers, table
+from fastgan.measure.bench.report import Cost, Report, Result
 from fastgan.measure.timing import Samples, ratio, take_turns
 
 

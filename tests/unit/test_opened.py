@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 import fastgan
+from fastgan import loading
 from fastgan.cli import app
 from fastgan.loading import open_model
+from fastgan.measure import bench
+from fastgan.model.file import ModelFile
+from fastgan.recipes.evaluation import report
 from tests.drawing import new_numpy
 
 #: By what is odd of each: the Reshape's target and the batch and shape that are declared.
@@ -69,3 +74,27 @@ def test_a_model_says_its_shapes_and_what_it_makes(tmp_path: Path) -> None:
     assert (model.output.shape[1:], model.output.channels_last) == ((3, 8, 8), True)
     with pytest.raises(AttributeError):
         model.signature = model.declared  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("command", ["inspect", "compare", "profile", "bench", "evaluate"])
+def test_a_command_reads_the_file_once(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(file(tmp_path / "m.onnx", *FILES["channels last"]))
+    read, reads = loading.read, []
+
+    def counted(*given: Any, **options: Any) -> ModelFile:
+        reads.append(given)
+        return read(*given, **options)
+
+    monkeypatch.setattr(loading, "read", counted)
+    if command == "bench":
+        kinds = {"fp32": 1.0, "bf16": 1.0}
+        monkeypatch.setattr(bench.ceilings, "products", lambda device, wanted: kinds)
+        bench.run(path, sizes=[1], seconds=0.01, peers=[])
+    elif command == "evaluate":
+        report.measure(path, lambda generator: {}, ("fp32", "fp32"))
+    else:
+        result = CliRunner().invoke(app(), [command, path])
+        assert result.exit_code == 0, result.output
+    assert len(reads) == 1

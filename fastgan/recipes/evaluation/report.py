@@ -10,6 +10,7 @@ import fastgan
 from fastgan.engine.base import PRECISIONS
 from fastgan.errors import BackendError
 from fastgan.generator import Generator
+from fastgan.loading import open_model, start
 from fastgan.recipes.evaluation.figure import Figure
 
 Figures = Callable[[Generator], dict[str, Figure]]
@@ -73,10 +74,11 @@ def measure(
     ran: dict[str, str] = {}
     found: dict[str, dict[str, Figure]] = {}
     refused: dict[str, str] = {}
+    model = open_model(source)
     for precision in precisions or PRECISIONS:
         say(precision)
         try:
-            generator = fastgan.load(source, precision=precision, device=device, backend=backend)
+            generator = start(model, precision=precision, device=device, backend=backend)
         except BackendError as error:
             if precision == "fp32":
                 raise

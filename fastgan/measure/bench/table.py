@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastgan.measure.report import Report, Result
+from fastgan.measure.bench.report import Report, Result
 
 HEADERS = (
     *("n", "contender", "runs", "p50 ms", "p90", "p99"),

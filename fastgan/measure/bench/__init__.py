@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-import fastgan
 from fastgan.errors import ArgumentError, BackendError, FastganError
 from fastgan.generator import Generator
 from fastgan.host import processor
-from fastgan.loading import open_model
+from fastgan.loading import open_model, start
 from fastgan.measure import ceilings, machine
-from fastgan.measure.peers import (
+from fastgan.measure.bench.peers import (
     PEERS,
     Contender,
     MissingError,
@@ -22,8 +21,8 @@ from fastgan.measure.peers import (
     one_line,
     registry_module,
 )
+from fastgan.measure.bench.report import BASELINE, Cost, Report, Result
 from fastgan.measure.reference import unfused_plan
-from fastgan.measure.report import BASELINE, Cost, Report, Result
 from fastgan.measure.subject import batch_of, example_inputs, run_batched
 from fastgan.measure.timing import Run, ratio, take_turns
 from fastgan.model.opened import Model
@@ -83,9 +82,9 @@ def run(
         model = open_model(source)
         if model.declared.frozen_batch:  # the peers hold the file to it
             sizes = [model.declared.frozen_batch]
-        generator = fastgan.load(source, precision=precision, device=device, backend=backend)
+        generator = start(model, precision=precision, device=device, backend=backend)
         setting = Setting(model, generator.device, threads, *(module or registry_module(model)))
-        contenders, skipped = _contenders(source, generator, setting, precision, backend, peers)
+        contenders, skipped = _contenders(generator, setting, precision, backend, peers)
         say("measuring the ceilings", 0.0)
         kinds = list(dict.fromkeys(c.precision for c in contenders if c.precision))
         report = Report(
@@ -113,7 +112,6 @@ def run(
 
 
 def _contenders(
-    source: str,
     generator: Generator,
     setting: Setting,
     precision: str,
@@ -126,7 +124,7 @@ def _contenders(
         skipped.append("fastgan bf16: not on this CPU, which has no instructions for it")
     elif precision == "auto" and generator.device.type == "cpu":
         try:
-            other = fastgan.load(source, precision="bf16", device="cpu", backend=backend)
+            other = start(setting.model, precision="bf16", device="cpu", backend=backend)
             found += ours(other, setting.model, "fastgan bf16")[:1]
         except BackendError as error:
             skipped.append(f"fastgan bf16: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastgan.measure.report import BASELINE, Report, Result
+from fastgan.measure.bench.report import BASELINE, Report, Result
 
 #: Turns whose ratio to ONNX Runtime varies by more than this share mean a busy machine.
 _NOISY = 0.25
