@@ -1,24 +1,6 @@
 // bf16 without instructions for it: in the registers its values are fp32's upper halves.
 #if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-
-#include <utility>
-#include <vector>
-
-#include "direct.h"
-#include "processor.h"
-
-static bool runs_here() {
-  __builtin_cpu_init();
-  return fastgan::allowed(fastgan::Instructions::kAvx2) &&
-         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC target("avx2,fma")
-#endif
+#include "targets/avx2.h"
 
 #define FASTGAN_WIDTH 8
 #define FASTGAN_BF16
@@ -30,7 +12,5 @@ const DirectPath direct_avx2_bf16 = {"avx2_bf16", kWidth, kMostRows, kPack, runs
 
 }  // namespace fastgan
 
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
+#include "targets/end.h"
 #endif

@@ -1,23 +1,5 @@
 #if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-
-#include <utility>
-#include <vector>
-
-#include "direct.h"
-#include "processor.h"
-
-static bool runs_here() {
-  __builtin_cpu_init();
-  return fastgan::allowed(fastgan::Instructions::kAvx512) &&
-         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma");
-}
-
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,fma"))), apply_to = function)
-#else
-#pragma GCC target("avx512f,fma")
-#endif
+#include "targets/avx512.h"
 
 #define FASTGAN_WIDTH 16
 #include "direct_tile.h"
@@ -28,7 +10,5 @@ const DirectPath direct_avx512 = {"avx512", kWidth, kMostRows, kPack, runs_here,
 
 }  // namespace fastgan
 
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
+#include "targets/end.h"
 #endif

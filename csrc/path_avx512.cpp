@@ -1,20 +1,5 @@
 #if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#include <math.h>
-
-#include "processor.h"
-
-static bool runs_here() {
-  __builtin_cpu_init();
-  return fastgan::allowed(fastgan::Instructions::kAvx512) &&
-         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-}
-
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq"))), apply_to = function)
-#else
-#pragma GCC target("avx512f,avx512dq")
-#endif
+#include "targets/avx512.h"
 
 #define FASTGAN_LANES 8
 #include "fill.h"
@@ -25,7 +10,5 @@ const Path path_avx512 = {"avx512", runs_here, fill, normalise};
 
 }  // namespace fastgan
 
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
+#include "targets/end.h"
 #endif

@@ -7,7 +7,7 @@ namespace fastgan {
 // From the least to the most.
 enum class Instructions { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
 
-// Whether this process may use them, as far as FASTGAN_CPU goes; read once.
-bool allowed(Instructions instructions);
+// Whether the processor has them and this process may use them; FASTGAN_CPU is read once.
+bool has(Instructions instructions);
 
 }  // namespace fastgan

@@ -282,5 +282,11 @@ void resample(const ResamplePart& part) {
   }
 }
 
+// All of it, under its name.
+constexpr Kernels table(const char* name, bool (*runs_here)()) {
+  return {name,      kWidth,    kMostRows, runs_here, dense,       winograd,
+          depthwise, pointwise, measure,   normalise, rows_kernel, resample};
+}
+
 }  // namespace
 }  // namespace fastgan

@@ -16,9 +16,7 @@ static bool runs_here() { return true; }
 
 namespace fastgan {
 
-const Kernels kernels_portable = {
-    "portable", kWidth,  kMostRows, runs_here,   dense,    winograd,
-    depthwise,  pointwise, measure,   normalise, rows_kernel, resample};
+constexpr Kernels kernels_portable = table("portable", runs_here);
 
 }  // namespace fastgan
 #endif
