@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from fastgan.serve import metrics
@@ -24,13 +26,11 @@ class DrainingError(Exception):
 @dataclass(eq=False)  # one is itself; what it asks for holds tensors
 class _Waiting:
     asked: Asked
-    answer: asyncio.Future[dict[str, Array]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    answer: Future[dict[str, Array]] = field(default_factory=Future)
 
 
 class Batcher:
-    """Runs the requests of one model, on a thread of its own.
+    """Runs the requests of one model, on a thread of its own, for whichever event loops ask.
 
     Args:
         name: of the model, for metrics.
@@ -47,9 +47,9 @@ class Batcher:
         self.together = together
         self._name, self._window, self._most = name, window, most
         self._waiting: deque[_Waiting] = deque()
-        self._thread = ThreadPoolExecutor(1, "fastgan-serve")
-        self._running: asyncio.Task[None] | None = None
-        self._arrived: asyncio.Event | None = None
+        self._changed = threading.Condition()  # holds for all that follows, and for `_waiting`
+        self._thread: threading.Thread | None = None
+        self._computing = False
         self.draining = False
 
     async def run(self, asked: Asked) -> dict[str, Array]:
@@ -59,55 +59,64 @@ class Batcher:
             BusyError, DrainingError: it is not taken.
             FastganError: it can't be run.
         """
-        if self.draining:
-            raise DrainingError
-        if len(self._waiting) >= self._most:
-            raise BusyError
-        if self._arrived is None or self._running is None:
-            self._arrived = asyncio.Event()
-            self._running = asyncio.create_task(self._serve(self._arrived))
         one = _Waiting(asked)
-        self._waiting.append(one)
-        self._count()
-        self._arrived.set()
+        with self._changed:
+            if self.draining:
+                raise DrainingError
+            if len(self._waiting) >= self._most:
+                raise BusyError
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, daemon=True)
+                self._thread.start()
+            self._waiting.append(one)
+            self._count()
+            self._changed.notify()
         try:
-            return await one.answer
+            return await asyncio.wrap_future(one.answer)
         finally:
-            with contextlib.suppress(ValueError):
+            with self._changed, contextlib.suppress(ValueError):
                 self._waiting.remove(one)  # it is still there if its client has gone
                 self._count()
 
     async def drain(self) -> None:
-        """Take no more, and end when what waits is answered."""
-        self.draining = True
-        while self._waiting:
+        """Take no more, and end when what was taken is answered."""
+        with self._changed:
+            self.draining = True
+            self._changed.notify()
+        while not self._idle():
             await asyncio.sleep(0.01)
-        if self._running is not None:
-            self._running.cancel()
-        self._thread.shutdown(wait=False)
 
-    async def _serve(self, arrived: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
+    def _idle(self) -> bool:
+        with self._changed:
+            return not self._waiting and not self._computing
+
+    def _serve(self) -> None:
         while True:
-            await arrived.wait()
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self.draining)
+                if not self._waiting:
+                    return
             if self._window:
-                await asyncio.sleep(self._window)
-            taken = self._take()
-            if not taken:
-                arrived.clear()
-                continue
-            self._count()
-            metrics.BATCH.labels(self._name).observe(sum(one.asked.n for one in taken))
-            found = await loop.run_in_executor(
-                self._thread, self.together.run, [t.asked for t in taken]
-            )
-            for one, result in zip(taken, found, strict=True):
-                if one.answer.done():  # its client has gone
-                    continue
-                if isinstance(result, BaseException):
-                    one.answer.set_exception(result)
-                else:
-                    one.answer.set_result(result)
+                time.sleep(self._window)
+            with self._changed:
+                taken = self._take()
+                self._computing = bool(taken)
+                self._count()
+            if taken:
+                self._compute(taken)
+                self._computing = False
+
+    def _compute(self, taken: list[_Waiting]) -> None:
+        metrics.BATCH.labels(self._name).observe(sum(one.asked.n for one in taken))
+        try:
+            found = self.together.run([one.asked for one in taken])
+        except BaseException as error:  # the thread has others to serve
+            found = [error] * len(taken)
+        for one, result in zip(taken, found, strict=True):
+            if isinstance(result, BaseException):
+                one.answer.set_exception(result)
+            else:
+                one.answer.set_result(result)
 
     def _count(self) -> None:
         metrics.QUEUE.labels(self._name).set(len(self._waiting))
@@ -117,9 +126,10 @@ class Batcher:
         taken: list[_Waiting] = []
         while self._waiting:
             one = self._waiting[0]
-            if not one.answer.done():  # else its client has gone
+            if not one.answer.cancelled():  # else its client has gone
                 if not self.together.fit([other.asked for other in taken], one.asked):
                     break
-                taken.append(one)
+                if one.answer.set_running_or_notify_cancel():
+                    taken.append(one)
             self._waiting.popleft()
         return taken

@@ -35,7 +35,6 @@ try:
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from kserve.protocol.rest.server import RESTServer
     from kserve.utils.numpy_codec import to_np_dtype
-    from prometheus_client import Counter, Gauge, Histogram
 except ImportError as error:
     instead = "pip install 'fastgan[serve]'"
     raise BackendError("serve", f"no {error.name}", "KServe", instead) from None
@@ -46,13 +45,10 @@ for _name in ("kserve", "kserve.trace"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 __all__ = [
-    "Counter",
     "DataPlane",
     "ExceptionToStatusInterceptor",
     "FastAPI",
-    "Gauge",
     "GrpcException",
-    "Histogram",
     "InferInput",
     "InferOutput",
     "InferRequest",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from fastgan.serve.framework import Counter, Gauge, Histogram
+from fastgan.errors import BackendError
+
+try:
+    from prometheus_client import Counter, Gauge, Histogram
+except ImportError as error:
+    instead = "pip install 'fastgan[serve]'"
+    raise BackendError("serve", f"no {error.name}", "KServe and what it needs", instead) from None
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastgan.errors import ArgumentError
 from fastgan.serve.framework import (
@@ -37,6 +38,8 @@ from fastgan.serve.framework import (
 from fastgan.serve.model import ServedModel
 from fastgan.serve.requests import Limits
 
+_T = TypeVar("_T")
+
 #: Seconds that requests may still take once the server has been told to end.
 _GRACE = 30
 #: gRPC's codes, as HTTP says them.
@@ -57,6 +60,7 @@ class Server:
     bound: socket.socket
     grpc: int | None = 8081
     limits: Limits = field(default_factory=Limits)
+    _remote: Any = None
 
     def run(self, ready: Callable[[str, str | None], object]) -> None:
         """Serve until SIGTERM or SIGINT, then answer what was taken.
@@ -76,7 +80,8 @@ class Server:
         plane = _Plane(kserve.registered_models)
         fixed = _Fixed(kserve.registered_models)
         http = _http(plane, fixed, self.limits)
-        remote, port = await self._grpc(plane, fixed)
+        remote = None if self.grpc is None else _Thread()
+        port = 0 if remote is None else await remote.run(self._grpc(plane, fixed))
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,36 +94,62 @@ class Server:
         await asyncio.wait(
             [serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED
         )
-        await self._drain(http, remote)
+        await self._drain(http)
+        if remote is not None:
+            await remote.run(self._remote.stop(grace=_GRACE))
+            remote.close()
         await serving
 
-    async def _drain(self, http: uvicorn.Server, remote: Any) -> None:
+    async def _drain(self, http: uvicorn.Server) -> None:
         for model in self.models:
             model.ready = False  # what asks for readiness sends no more
         drained = [model.batcher.drain() for model in self.models]
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.gather(*drained), _GRACE)
         http.should_exit = True
-        if remote is not None:
-            await remote.stop(grace=_GRACE)
 
-    async def _grpc(self, plane: DataPlane, fixed: ModelRepositoryExtension) -> tuple[Any, int]:
-        if self.grpc is None:
-            return None, 0
+    async def _grpc(self, plane: DataPlane, fixed: ModelRepositoryExtension) -> int:
+        """Serve gRPC from the loop that this runs on; the port."""
         host = self.bound.getsockname()[0]
         options = [
             ("grpc.max_receive_message_length", self.limits.bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # or two servers share a port, and each gets some requests
+            # Calls that the loop has not come to are ended after 30 seconds otherwise.
+            ("grpc.server_max_unrequested_time_in_server", 3600),
         ]
         server = grpc.aio.server(interceptors=(ExceptionToStatusInterceptor(),), options=options)
         add_servicer(InferenceServicer(plane, fixed), server)
         try:
             port = server.add_insecure_port(f"{host}:{self.grpc}")
         except RuntimeError:
-            raise _taken("--grpc", host, self.grpc) from None
+            raise _taken("--grpc", host, self.grpc or 0) from None
         await server.start()
-        return server, port
+        self._remote = server
+        return int(port)
+
+
+class _Thread:
+    """An event loop on a thread of its own.
+
+    gRPC takes one call in a turn of its loop. On HTTP's, where a turn is as long as all requests
+    that have come, it would take a few calls a second and leave the others waiting.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """What becomes of a coroutine there."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def close(self) -> None:
+        """End the loop and the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 @contextlib.contextmanager

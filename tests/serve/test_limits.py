@@ -24,9 +24,9 @@ httpclient = pytest.importorskip("tritonclient.http")
 
 @pytest.fixture(scope="module")
 def narrow(models) -> Iterator[Any]:
-    """Two requests may wait, which they do for four seconds; messages have at most 4 KiB."""
+    """Two requests may wait, which they do for six seconds; messages have at most 4 KiB."""
     require_kserve()
-    limits = ("--batch-ms", 4000, "--queue", 2, "--max-bytes", 4096)
+    limits = ("--batch-ms", 6000, "--queue", 2, "--max-bytes", 4096)
     with started(models / "rgb.onnx", *limits) as running:
         yield running
 
