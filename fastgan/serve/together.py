@@ -3,6 +3,9 @@
 Whether a row of a batch has the bits of a run of its own depends on the kernels that a library has
 for each size: often it has, often in all but the batch of one, which is a product by a vector.
 `Together` asks, once, by running samples in every size; no size is used whose rows differ.
+
+Pictures have sizes of their own, and each size its kernels: the first time that several of one size
+come together, as many of noise are run together and alone.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +23,7 @@ from torch import Tensor
 
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.images import pixels
+from fastgan.images.pixels import Pixels, from_array
 from fastgan.serve.requests import Array, Asked, Reader, encode, made
 
 if TYPE_CHECKING:
@@ -28,6 +35,9 @@ log = logging.getLogger("fastgan")
 _LEAST, _MOST = (1, 2, 4), 64
 #: Larger ones are not tried once one has taken so many seconds: they would gain nothing.
 _LONG = 1.0
+#: Pictures of one size that are run together at most, pixels that such a one has at most, and sizes
+#: that are remembered.
+_PICTURES, _PIXELS, _KINDS = 8, 1 << 18, 256
 #: How far a row may be from what the engine makes of it alone: other kernels round otherwise.
 _TOLERANCE = 1e-3
 
@@ -47,9 +57,22 @@ class Together:
     def __init__(self, name: str, generator: Generator, reader: Reader) -> None:
         self.reader, self._generator, self._name = reader, generator, name
         self.least, self.largest = self._sizes()
+        signature = generator.signature
+        self._merges_pictures = (
+            [port.kind for port in signature.inputs] == ["image"]
+            and signature.made.apart
+            and signature.frozen_batch is None
+        )
+        self._exact: dict[tuple[Any, ...], int] = {}
 
     def ready(self, asked: Asked) -> Asked:
-        """A request with its inputs drawn, where it may be run beside others."""
+        """A request with its inputs drawn, or its pictures apart, where it may run beside others.
+
+        Raises:
+            ArgumentError: an input can't be what it is.
+        """
+        if asked.images is not None and self._merges_pictures and not asked.arguments:
+            return replace(asked, images=self._apart(asked.images))
         return self.reader.drawn(asked) if self.largest > 1 else asked
 
     def fit(self, asked: Sequence[Asked], one: Asked) -> bool:
@@ -57,6 +80,10 @@ class Together:
         if not asked:
             return True
         total = one.n + sum(other.n for other in asked)
+        kind = self._kind(one)
+        if kind is not None:
+            largest = self._exact.get(kind, _PICTURES)
+            return total <= largest and kind == self._kind(asked[0])
         return total <= self.largest and self._alike(asked[0], one)
 
     def _alike(self, one: Asked, other: Asked) -> bool:
@@ -94,10 +121,14 @@ class Together:
 
     def _alone(self, asked: Asked) -> Tensor | list[Tensor]:
         if asked.rows is None:
-            return made(self._generator, asked)
+            return self._pictures(asked) if self._are_apart(asked) else made(self._generator, asked)
         return self._rows(asked.rows, asked.n, _floats(self._generator, asked))
 
-    def _together(self, asked: Sequence[Asked]) -> list[tuple[Asked, Tensor]]:
+    def _together(self, asked: Sequence[Asked]) -> list[tuple[Asked, Tensor | list[Tensor]]]:
+        if self._are_apart(asked[0]):
+            every = replace(asked[0], images=[image for one in asked for image in one.images])
+            left = iter(self._pictures(every))
+            return [(one, list(islice(left, one.n))) for one in asked]
         held = self._held
         rows = {
             name: torch.cat([one.rows[name] for one in asked if one.rows is not None])
@@ -154,6 +185,75 @@ class Together:
             found = f"results of {len(sizes)} sizes"
             raise ArgumentError("images", found, "pictures of one size in a request")
         return torch.stack(images)
+
+    # Pictures ------------------------------------------------------------------------------------
+
+    def _apart(self, images: Any) -> list[Pixels]:
+        """Pictures one by one."""
+        if not isinstance(images, Tensor):
+            return list(images)
+        port = self._generator.signature.image
+        assert port is not None
+        channels = port.shape[1] if len(port.shape) > 1 else None
+        given = f"input {port.name!r}"
+        every = from_array(given, images, channels if isinstance(channels, int) else None)
+        alphas = [None] * len(every) if every.alpha is None else every.alpha.split(1)
+        return [
+            Pixels(values, every.peak, alpha)
+            for values, alpha in zip(every.values.split(1), alphas, strict=True)
+        ]
+
+    def _are_apart(self, asked: Asked) -> bool:
+        return isinstance(asked.images, list) and self._merges_pictures and not asked.arguments
+
+    def _kind(self, asked: Asked) -> tuple[Any, ...] | None:
+        """What pictures that are run together share; None for what is no such request."""
+        if not self._are_apart(asked):
+            return None
+        kinds = {image.kind for image in asked.images}
+        large = prod(asked.images[0].size) > _PIXELS
+        return None if large or len(kinds) > 1 else (*kinds.pop(), _floats(self._generator, asked))
+
+    def _pictures(self, asked: Asked) -> list[Tensor]:
+        """The result of each, with the bytes that it has alone."""
+        images, format = asked.images, "float32" if _floats(self._generator, asked) else "uint8"
+        kind = self._kind(asked)
+        if len(images) > 1 and kind is not None:
+            if kind not in self._exact:
+                if len(self._exact) == _KINDS:
+                    self._exact.clear()
+                self._exact[kind] = self._exact_pictures(images[0], format)
+            if (largest := self._exact[kind]) > 1:
+                together: list[Tensor] = self._generator(images, format=format, batch_size=largest)
+                return together
+        return [self._generator([image], format=format)[0] for image in images]
+
+    def _exact_pictures(self, like: Pixels, format: str) -> int:
+        """How many pictures of a size can be run together with the bytes that each has alone."""
+        random = torch.Generator().manual_seed(0)
+
+        def noise(part: Tensor) -> Tensor:
+            if part.is_floating_point():
+                return torch.rand(part.shape, generator=random)
+            return torch.randint(0, (like.peak or 1) + 1, part.shape, generator=random).to(part)
+
+        images = [
+            Pixels(noise(like.values), like.peak, None if like.alpha is None else noise(like.alpha))
+            for _ in range(_PICTURES)
+        ]
+        size = 1
+        alone = [self._generator([image], format=format)[0] for image in images[:2]]
+        while size < _PICTURES:
+            began, count = time.perf_counter(), 2 * size
+            alone += [self._generator([i], format=format)[0] for i in images[len(alone) : count]]
+            for order in (1, -1):
+                found = self._generator(images[:count][::order], format=format, batch_size=count)
+                if not all(map(torch.equal, found, alone[:count][::order])):
+                    return size
+            size = count
+            if time.perf_counter() - began > _LONG:
+                break
+        return size
 
     # What is exact -------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fastgan as library
-from fastgan.serve.requests import Asked, Reader
+from fastgan.serve.requests import Asked, Reader, encode
 from fastgan.serve.together import Together
 from tests.drawing import new_random
 
@@ -77,3 +77,95 @@ def test_one_that_fails_fails_alone(models, monkeypatch) -> None:
     good, bad = runner.run([asked(runner, seed=4), wrong])
     assert isinstance(bad, library.ArgumentError)
     assert good["image_uint8"].shape == (1, 8, 8, 3)
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def pictures(runner: Together, n: int = 1, size: tuple[int, int] = (12, 10), **more) -> Asked:
+    """A request for n pictures of noise; encoded as PNGs, or floats, if so asked."""
+    random = np.random.default_rng(new_random().randrange(2**32))
+    images = random.integers(0, 255, (n, *size, 3), np.uint8)
+    if more.get("floats"):
+        images = random.random((n, 3, *size), np.float32)
+    if more.get("encoded"):
+        images = encode(torch.from_numpy(images))
+    name = runner._generator.signature.image.name
+    return runner.ready(runner.reader.read({name: images}, {}, more.get("outputs", ())))
+
+
+@pytest.fixture(scope="module")
+def upscaler() -> Together:
+    generator = library.load("superres-x2", device="cpu")
+    return Together("model", generator, Reader(generator))
+
+
+def test_pictures_of_one_size_are_one_run(upscaler, monkeypatch) -> None:
+    wanted = [pictures(upscaler), pictures(upscaler, 2, encoded=True), pictures(upscaler)]
+    assert upscaler.fit(wanted[:2], wanted[2])
+    name = f"{upscaler._generator.signature.made.name}_uint8"
+    alone = [
+        np.stack([upscaler._generator([image], format="uint8")[0] for image in one.images])
+        for one in wanted
+    ]
+    kind = upscaler._kind(wanted[0])
+    upscaler.run(wanted)  # which finds out what is exact
+    assert upscaler._exact[kind] > 1
+    runs = []
+    call = library.Generator.__call__
+
+    def counted(self: object, images: list, **rest: object):
+        runs.append(len(images))
+        return call(self, images, **rest)
+
+    monkeypatch.setattr(library.Generator, "__call__", counted)
+    for order in (wanted, wanted[::-1]):
+        for one, found in zip(order, upscaler.run(order), strict=True):
+            np.testing.assert_array_equal(found[name], alone[wanted.index(one)])
+    assert runs == [4, 4]
+
+
+def test_pictures_that_are_not_alike(upscaler) -> None:
+    one = pictures(upscaler)
+    for other in (
+        pictures(upscaler, size=(10, 12)),
+        pictures(upscaler, floats=True),
+        pictures(upscaler, outputs=(upscaler._generator.signature.made.name,)),
+    ):
+        assert not upscaler.fit([one], other)
+    large = pictures(upscaler, size=(640, 640))
+    assert not upscaler.fit([large], large)
+    assert not upscaler.fit([pictures(upscaler, 8)], one)
+
+
+def test_a_number_of_pictures_whose_results_differ_is_not_used(upscaler, monkeypatch) -> None:
+    call = library.Generator.__call__
+
+    def rounded(self: object, images: list, *, batch_size: int | None = None, **rest: object):
+        found = call(self, images, batch_size=batch_size, **rest)
+        return [image + 1 for image in found] if (batch_size or 1) > 2 else found
+
+    monkeypatch.setattr(library.Generator, "__call__", rounded)
+    monkeypatch.setattr(upscaler, "_exact", {})
+    four = pictures(upscaler, 4, (9, 11))
+    expected = np.stack([upscaler._generator([image], format="uint8")[0] for image in four.images])
+    (found,) = upscaler.run([four])
+    assert upscaler._exact[upscaler._kind(four)] == 2
+    np.testing.assert_array_equal(
+        found[f"{upscaler._generator.signature.made.name}_uint8"], expected
+    )
+
+
+def test_one_picture_that_fails_fails_alone(upscaler, monkeypatch) -> None:
+    call = library.Generator.__call__
+    good, bad = pictures(upscaler), pictures(upscaler)
+
+    def refusing(self: object, images: list, **rest: object):
+        if any(image is bad.images[0] for image in images):
+            raise library.ArgumentError("images", "this one", "another")
+        return call(self, images, **rest)
+
+    monkeypatch.setattr(library.Generator, "__call__", refusing)
+    made, error = upscaler.run([good, bad])
+    assert isinstance(error, library.ArgumentError)
+    assert len(made) == 1
