@@ -20,7 +20,7 @@ from fastgan.host import arguments as numbers
 from fastgan.scale import manifest as manifests
 from fastgan.scale import work
 from fastgan.scale.manifest import Manifest
-from fastgan.scale.pictures import Folders, Improver
+from fastgan.scale.pictures import Folders, Improver, sums
 from fastgan.scale.report import Report
 from fastgan.scale.shards import Job
 from fastgan.scale.store import Folder, open_store
@@ -147,7 +147,9 @@ def apply(
         resources = _resources(ray, cluster, folders.options)
         made = _opened(ray, resources, _picture_manifest, folders)
         manifests.claim(store, made)
-        there = set(store.pictures())
+        if isinstance(store, Folder):
+            store.sweep()
+        there = sums(store).keys() & store.pictures()
         missing = [(index, *pair) for index, pair in enumerate(jobs) if pair[1] not in there]
         report = Report(kept=len(jobs) - len(missing))
         work.check_resume(store, report.kept, resume)

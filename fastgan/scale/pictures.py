@@ -1,22 +1,31 @@
-"""Pictures of one folder or bucket through an image-to-image model, into another."""
+"""Pictures of one folder or bucket through an image-to-image model, into another.
+
+Beside them are their checksums, in files as `sha256sum` writes them: one for each piece of work,
+called by its own digest, and written last. So a picture that has a checksum is whole.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fastgan.errors import ArgumentError, FastganError
+from fastgan.errors import ArgumentError, FastganError, ModelFileError
 from fastgan.images import files as image_files
 from fastgan.images.formats import WRITTEN
 from fastgan.images.pixels import to_pil
 from fastgan.scale import manifest as manifests
-from fastgan.scale.store import open_store
+from fastgan.scale.sinks import read_sums, sum_line
+from fastgan.scale.store import Store, open_store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+#: The folder of checksums.
+SUMS = "checksums"
 
 
 @dataclass(frozen=True)
@@ -48,21 +57,30 @@ class Folders:
         Raises:
             ArgumentError: there are none, two would become one, or results would lie among them.
         """
-        if self.ext not in WRITTEN:
-            raise ArgumentError("--ext", repr(self.ext), ", ".join(WRITTEN))
         if self.source.rstrip("/") == self.out.rstrip("/"):
             raise ArgumentError("output", f"{self.out}, which is read", "another place")
-        pictures = open_store(self.source, "--input").pictures()
-        if not pictures:
-            raise ArgumentError("--input", f"{self.source}: no pictures", "a folder that has some")
-        taken: dict[str, str] = {}
-        for picture in pictures:
-            target = str(PurePosixPath(picture).with_suffix(f".{self.ext}"))
-            if target in taken:
-                found = f"{taken[target]} and {picture}, which would both become {target}"
-                raise ArgumentError("output", found, "a name for each", "rename one of them")
-            taken[target] = picture
-        return [(picture, target) for target, picture in taken.items()]
+        return targets(self.source, self.ext)
+
+
+def targets(source: str, ext: str) -> list[tuple[str, str]]:
+    """(picture, result) for every picture of a place.
+
+    Raises:
+        ArgumentError: there are none, or two would become one.
+    """
+    if ext not in WRITTEN:
+        raise ArgumentError("--ext", repr(ext), ", ".join(WRITTEN))
+    pictures = open_store(source, "--input").pictures()
+    if not pictures:
+        raise ArgumentError("--input", f"{source}: no pictures", "a folder that has some")
+    taken: dict[str, str] = {}
+    for picture in pictures:
+        target = str(PurePosixPath(picture).with_suffix(f".{ext}"))
+        if target in taken:
+            found = f"{taken[target]} and {picture}, which would both become {target}"
+            raise ArgumentError("output", found, "a name for each", "rename one of them")
+        taken[target] = picture
+    return [(picture, target) for target, picture in taken.items()]
 
 
 class Improver:
@@ -95,16 +113,21 @@ class Improver:
         Returns:
             How many were made, their bytes, and (picture, reason) of those that were not.
         """
-        done, size, failures = 0, 0, []
+        done, size, failures, lines = 0, 0, [], b""
         for index, picture, target in group:
             try:
-                size += self._one(index, picture, target)
+                data = self._one(index, picture)
+                self._out.write(target, data)
+                lines += sum_line(data, target)
+                size += len(data)
                 done += 1
             except (FastganError, OSError, RuntimeError, MemoryError) as error:
                 failures.append((picture, " ".join(str(error).split()) or type(error).__name__))
+        if lines:
+            self._out.write(f"{SUMS}/{hashlib.sha256(lines).hexdigest()[:32]}.sha256", lines)
         return done, size, failures
 
-    def _one(self, index: int, picture: str, target: str) -> int:
+    def _one(self, index: int, picture: str) -> bytes:
         data = self._source.read(picture)
         if data is None:
             raise ArgumentError(picture, "no such file any more", "a picture")
@@ -122,5 +145,24 @@ class Improver:
             image = image.convert(image.mode[:-1])
         file = io.BytesIO()
         image.save(file, format.pillow, **format.how(self._folders.quality))
-        self._out.write(target, file.getvalue())
-        return file.tell()
+        return file.getvalue()
+
+
+def sums(store: Store) -> dict[str, str]:
+    """SHA-256 of every result by its name, as the files beside them say.
+
+    Raises:
+        ModelFileError: one of them is damaged.
+    """
+    found: dict[str, str] = {}
+    if SUMS not in store.names():
+        return found
+    for name in sorted(store.inside(SUMS)):
+        if not name.endswith(".sha256"):
+            continue
+        try:
+            found.update(read_sums(store.read(f"{SUMS}/{name}") or b""))
+        except ValueError as error:
+            needed = "lines as sha256sum prints them"
+            raise ModelFileError(f"{store}/{SUMS}/{name}", str(error), needed) from None
+    return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,5 +199,24 @@ class _Pictures:
 
 
 def sum_line(data: bytes, name: str) -> bytes:
-    """A line as `sha256sum` prints it."""
-    return f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
+    """A line as `sha256sum` prints it, and reads it."""
+    line = f"{hashlib.sha256(data).hexdigest()}  {name}"
+    if "\\" in name or "\n" in name:
+        line = "\\" + line.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"{line}\n".encode(errors="surrogateescape")
+
+
+def read_sums(data: bytes) -> Iterator[tuple[str, str]]:
+    """(name, SHA-256) of each line that `sum_line` made.
+
+    Raises:
+        ValueError: there is another.
+    """
+    for line in data.decode(errors="surrogateescape").removesuffix("\n").split("\n"):
+        escaped, text = line.startswith("\\"), line.removeprefix("\\")
+        digest, gap, name = text[:64], text[64:66], text[66:]
+        if gap != "  " or not name or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError(f"the line {line[:100]!r}")
+        if escaped:
+            name = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], name)
+        yield name, digest

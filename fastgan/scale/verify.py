@@ -1,4 +1,4 @@
-"""Whether all shards of a run are there, whole, and hold the samples that they say."""
+"""Whether all that a run made is there, whole, and holds what it says."""
 
 from __future__ import annotations
 
@@ -7,39 +7,52 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from fastgan.errors import ArgumentError
 from fastgan.scale import manifest as manifests
+from fastgan.scale import pictures
 from fastgan.scale.manifest import Manifest
 from fastgan.scale.shards import Job, Shard
 from fastgan.scale.sinks import sum_line
 from fastgan.scale.store import Store, open_store
 
 
-def verify(
-    place: str, told: Callable[[int, int], object] = lambda done, total: None
-) -> tuple[list[tuple[str, str]], int, int]:
-    """Read every shard of a run again.
+class Verified(NamedTuple):
+    """What was found of a run.
+
+    Attributes:
+        wrong: (name, what is wrong with it), none where everything is there, once, as it was made.
+        shards: how many there are to be; 0 for pictures of `scale apply`.
+        samples: how many there are to be; or pictures.
+    """
+
+    wrong: list[tuple[str, str]]
+    shards: int
+    samples: int
+
+
+def verify(place: str, told: Callable[[int, int], object] = lambda done, total: None) -> Verified:
+    """Read everything that a run made again.
 
     Args:
         place: the folder or URL.
-        told: called with how many shards are done and to be done.
-
-    Returns:
-        (name, what is wrong with it), none where everything is there, once, and as it was made; how
-        many shards there are to be; and how many samples.
+        told: called with how many shards, or pictures, are done and to be done.
 
     Raises:
         ArgumentError: there is no manifest.
+        ModelFileError: the manifest, or the file of pictures' checksums, is damaged.
     """
     store = open_store(place)
     made = manifests.read(store)
     if made is None:
-        raise ArgumentError(place, f"no {manifests.NAME}", "a place that fastgan wrote shards to")
-    if "n" not in made:
-        raise ArgumentError(place, "pictures of `scale apply`", "shards of `scale generate`")
-    job = Job("", place, made["n"], made["seed"], made["start"], made["shard_size"], made["format"])
+        raise ArgumentError(place, f"no {manifests.NAME}", "a place that fastgan wrote to")
+    return _shards(store, made, told) if "n" in made else _results(store, made, told)
+
+
+def _shards(store: Store, made: Manifest, told: Callable[[int, int], object]) -> Verified:
+    numbers = (made[key] for key in ("n", "seed", "start", "shard_size", "format"))
+    job = Job("", store.name, *numbers)
     there, wrong = store.names(), []
     expected = {manifests.NAME}
     for index in range(len(job)):
@@ -49,7 +62,27 @@ def verify(
             wrong.append((shard.name, problem))
         told(index + 1, len(job))
     wrong += [(name, "is no part of this run") for name in sorted(there - expected)]
-    return wrong, len(job), job.n
+    return Verified(wrong, len(job), job.n)
+
+
+def _results(store: Store, made: Manifest, told: Callable[[int, int], object]) -> Verified:
+    """Pictures, held to their checksums; and to what they were made of, where that is there."""
+    there, known = set(store.pictures()), pictures.sums(store)
+    try:
+        wanted = {target for _, target in pictures.targets(made["source"], made["ext"])}
+    except (ArgumentError, OSError):  # it is elsewhere
+        wanted = set(known)
+    wrong = []
+    every = sorted(there | known.keys() | wanted)
+    for index, name in enumerate(every):
+        if name not in there:
+            wrong.append((name, "is missing"))
+        elif name not in known:
+            wrong.append((name, "has no checksum"))
+        elif (found := hashlib.sha256(store.read(name) or b"").hexdigest()) != known[name]:
+            wrong.append((name, f"has the checksum {found}, not {known[name]}"))
+        told(index + 1, len(every))
+    return Verified(wrong, 0, len(every))
 
 
 def _problem(

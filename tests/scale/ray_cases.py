@@ -110,6 +110,7 @@ def test_pictures_that_fail_are_listed(models, tmp_path, node) -> None:
     assert report.images + report.kept == 3
     made = library.load("superres-x2")([source / "deep" / "b.png"], format="uint8")[0]
     np.testing.assert_array_equal(np.asarray(Image.open(out / "deep" / "b.png")), made)
+    assert verify(str(out)) == ([("broken.png", "is missing")], 0, 4)
 
 
 def test_what_a_worker_says_of_the_model(tmp_path, node) -> None:

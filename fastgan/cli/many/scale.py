@@ -266,19 +266,21 @@ def apply(
 
 
 def verify(
-    place: Annotated[str, typer.Argument(metavar="DIR|URL", help="Shards of a run.")],
+    place: Annotated[str, typer.Argument(metavar="DIR|URL", help="What a run wrote.")],
     json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
-    """Read every shard again: all there, whole, each sample once. Exit code 1 if not."""
+    """Read every shard, or picture, again: all there, whole, once. Exit code 1 if not."""
     from fastgan.scale.verify import verify as check
 
     account = records.Account("scale verify", json_file)
-    with _progress("shards") as told:
+    with _progress("files") as told:
         wrong, shards, samples = check(place, told)
     account.close(
         place=place, shards=shards, samples=samples,
         failures=[{"shard": shard, "reason": reason} for shard, reason in wrong],
     )  # fmt: skip
-    _fail(wrong, f"{place}: {len(wrong)} of {shards} shards are not as they were made")
-    account.say(f"{place}: {shards} shards, {samples} samples: each is there once, and whole")
+    what = f"{shards} shards" if shards else f"{samples} pictures"
+    _fail(wrong, f"{place}: {len(wrong)} of {what} are not as they were made")
+    whole = f"{what}, {samples} samples" if shards else what
+    account.say(f"{place}: {whole}: each is there once, and whole")
