@@ -125,6 +125,30 @@ def _settled(
     return _Settled(step, spread, explicit[:rank], explicit[rank:], extra, group)
 
 
+def of_one_column(kernel: Sequence[int], columns: int) -> bool:
+    """Whether a convolution slides a column down a column.
+
+    oneDNN 3.12 gives wrong values for some of these where images lie channels-last: on AVX-512,
+    where the channels don't fill its blocks and the column is long (17 channels, 330 rows). The
+    same turned into rows it computes right.
+
+    Args:
+        columns: that a convolution makes, or that a transposed one reads.
+    """
+    return len(kernel) > 1 and kernel[-1] == columns == 1 < max(kernel)
+
+
+def _into_rows(x: Tensor, weight: Tensor, at: _Settled) -> tuple[Tensor, Tensor, _Settled]:
+    """The same convolution with its last two axes in each other's place."""
+
+    def turned(numbers: list[int]) -> list[int]:
+        return [*numbers[:-2], numbers[-1], numbers[-2]]
+
+    strides, dilations, begins, ends, extra = (turned(each) for each in at[:5])
+    rows = _Settled(strides, dilations, begins, ends, extra, at.group)
+    return x.transpose(-1, -2), weight.transpose(-1, -2), rows
+
+
 def conv_shape(x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
     kernel = list(weight.shape[2:])
     _check(x, weight.shape[1] * how.get("group", 1), kernel)
@@ -142,12 +166,17 @@ def conv_shape(x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
     """x [N, C, *size], weight [O, C / group, *kernel], bias [O] -> [N, O, *output]."""
     at, rank = _settled(x, weight, **how), x.dim() - 2
-    padding = at.begins
     if at.begins != at.ends:
         # torch pads both sides alike; the pair list of F.pad starts at the last axis.
         pairs = reversed(list(zip(at.begins, at.ends, strict=True)))
-        x, padding = F.pad(x, [p for pair in pairs for p in pair]), [0] * rank
-    return _CONV[rank](x, weight, bias, at.strides, padding, at.dilations, at.group)
+        x = F.pad(x, [p for pair in pairs for p in pair])
+        at = at._replace(begins=[0] * rank)
+    columns = (x.shape[-1] + 2 * at.begins[-1] - 1) // at.strides[-1] + 1
+    turned = of_one_column(weight.shape[2:], columns)
+    if turned:
+        x, weight, at = _into_rows(x, weight, at)
+    y = _CONV[rank](x, weight, bias, at.strides, at.begins, at.dilations, at.group)
+    return y.transpose(-1, -2) if turned else y
 
 
 def _conv_transpose_shape(
@@ -180,6 +209,14 @@ def _conv_transpose_shape(
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
     """x [N, C, *size], weight [C, O / group, *kernel], bias [O] -> [N, O, *output]."""
     at, rank = _settled(x, weight, True, **how), x.dim() - 2
+    turned = of_one_column(weight.shape[2:], x.shape[-1])
+    if turned:
+        x, weight, at = _into_rows(x, weight, at)
+    y = _transposed(x, weight, bias, at, rank)
+    return y.transpose(-1, -2) if turned else y
+
+
+def _transposed(x: Tensor, weight: Tensor, bias: Tensor | None, at: _Settled, rank: int) -> Tensor:
     step, spread, extra = at.strides, at.dilations, at.extra
     run = _CONV_TRANSPOSE[rank]
     plain = all(e < max(s, d) for e, s, d in zip(extra, step, spread, strict=True))

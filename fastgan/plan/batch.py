@@ -10,6 +10,7 @@ file runs at any batch, or at one alone. Where it can prove neither, the file ru
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,8 @@ from fastgan.plan.following import follow
 from fastgan.plan.sample_rules import integers
 from fastgan.plan.samples import Flow, Names, sizes
 from fastgan.plan.specialise import specialise
+
+log = logging.getLogger("fastgan")
 
 #: What the first axis of an open batch is called.
 OPEN = "batch"
@@ -65,7 +68,13 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         if bound is None:
             continue
         found = _told(closed, bound.apart())
-        if found.made.apart and not search.meant(size):
+        if found.made.apart and search.traced(signature, size):
+            if search.takes_others:
+                log.warning(
+                    "a Reshape states %d, which may be a size: it is taken for a traced batch, "
+                    "so that other batches are computed as this one, and not as the file says",
+                    size,
+                )
             return _declared(model, found, inputs, size)
     return _told(signature, apart)
 
@@ -175,6 +184,11 @@ class _Search:
             and few.flow.numbers[one[name]] == many.flow.numbers[other[name]]
         }
 
+    @property
+    def takes_others(self) -> bool:
+        """Whether the graph runs at any batch as it is."""
+        return self._few is not None and self._many is not None
+
     def of_all(self) -> bool:
         """Whether every batch gives a result of one size, that is not declared to have its rows."""
         made = self._signature.made
@@ -184,7 +198,29 @@ class _Search:
         alike = len(shapes) == len(_PROBES) and len(set(shapes)) == 1
         return alike and (not made.shape or made.shape[0] not in rows)
 
-    def meant(self, size: int) -> bool:
+    def traced(self, signature: Signature, size: int) -> bool:
+        """Whether a file that takes more samples than `size` is likely a trace of so many.
+
+        The other reading of a Reshape to `[2, -1, 4]` is that it means what it says at any batch.
+        The output declares where the samples lie; where it does not, it is a trace only if other
+        batches would let samples meet.
+
+        Args:
+            signature: as the file declares it.
+        """
+        if self._meant(size):
+            return False
+        shape = signature.made.shape
+        if not shape:
+            bound = [b for b in (self._few, self._many) if b is not None]
+            return not self.takes_others or any(b.flow.meetings for b in bound)
+        ports = [i.shape for i in signature.inputs if i.name in self._inputs]
+        rows = {port[0] for port in ports}
+        others = {dim for port in ports for dim in port[1:]}
+        elsewhere = (isinstance(d, str) and (d in rows or d not in others) for d in shape[1:])
+        return not (isinstance(shape[0], int) and any(elsewhere))
+
+    def _meant(self, size: int) -> bool:
         """Whether more samples than `size` meet behind Reshapes to sizes that the graph computes
         from the batch, so that none of a trace is in them.
         """
@@ -214,7 +250,7 @@ class _Search:
         ones = any(shape[0] == 1 for shape in shapes)
         found = [1] if ones else []  # before a window's sizes: [1, 8, 8, -1] is of one sample
         found += [size for shape in shapes for size in shape if size > 1]
-        if self._few is None or self._many is None:
+        if not self.takes_others:
             made = self._signature.made.name
             rows = (
                 []

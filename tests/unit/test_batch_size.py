@@ -105,6 +105,29 @@ def test_a_reshape_that_would_mix_samples_of_another_batch() -> None:
         assert torch.allclose(g(x), torch.tanh(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_constant_that_may_be_a_size_or_a_traced_batch(traced, caplog) -> None:
+    """x [n, 8] laid as [2, -1, 4]: the declared output says which of the two axes is of samples."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["y"], axis=1),
+    ]
+    data = graph_model(
+        nodes,
+        [value("x", ["n", 8])],
+        weights={"shape": np.array([2, -1, 4])},
+        outputs=[value("y", ["n", 2, 4] if traced else [2, "n", 4])],
+    )
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    assert ("traced batch" in caplog.text) == traced
+    for n in (1, 2, 3):
+        x = torch.rand(n, 8)
+        expected = x.reshape((n, 2, 4) if traced else (2, n, 4)).softmax(1)
+        made = g.run({"x": x})["y"]
+        assert made.shape == expected.shape
+        assert torch.allclose(made, expected, atol=1e-6)
+
+
 def test_rows_that_differ() -> None:
     """Two inputs of one fixed batch, given in different numbers."""
     read = onnx.ModelProto.FromString(model([4, 3, 4, 4], 4))

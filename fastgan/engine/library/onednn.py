@@ -18,6 +18,7 @@ from torch import Tensor
 from fastgan.engine.library import addressing, columns, modulated, phases
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep, place
+from fastgan.ops.convolution import of_one_column
 from fastgan.plan import Buffer, Epilogue, Step
 from fastgan.plan.activations import TABLE
 
@@ -38,6 +39,8 @@ def bind(
         return None
     if step.inputs[0] not in buffers:
         return None
+    if step.op != "fastgan.Linear" and _is_one_column(step, weights, buffers):
+        return None
     if modulated.is_modulated(step, buffers):
         return _bind_modulated(step, weights, buffers, dtype)
     residual = step.epilogue.residual
@@ -54,6 +57,20 @@ def bind(
     if step.op == "fastgan.Conv":
         return _bind_conv(step, weights, x, dtype)
     return _bind_conv_transpose(step, weights, x, buffers[step.outputs[0]], dtype)
+
+
+def _is_one_column(
+    step: Step, weights: Mapping[str, Tensor], buffers: Mapping[str, Buffer]
+) -> bool:
+    """`of_one_column` of the product, or of one of its phases."""
+    kernel, shape = weights[step.inputs[1]].shape[2:], buffers[step.inputs[0]].shape
+    strides = step.attributes["strides"]
+    if step.op == "fastgan.ConvTranspose":
+        taps = [-(-k // s) for k, s in zip(kernel, strides, strict=True)]
+        return of_one_column(taps, shape[-1])
+    pads, rank = addressing.without(step).attributes["pads"], len(kernel)
+    room = addressing.read_shape(step, shape)[-1] + pads[rank - 1] + pads[-1] - 1
+    return of_one_column(kernel, room // strides[-1] + 1)
 
 
 def _bind_apart(
