@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastgan.exporting import export
     from fastgan.generator import Generator
     from fastgan.loading import load
+    from fastgan.model.signature import Input
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "BudgetError",
     "FastganError",
     "Generator",
+    "Input",
     "LimitError",
     "Limits",
     "ModelFileError",
@@ -51,6 +53,7 @@ __all__ = [
 # torch and onnx_ir take seconds to import, so each name's module is imported on first use.
 _LAZY = {
     "Generator": "fastgan.generator",
+    "Input": "fastgan.model.signature",
     "export": "fastgan.exporting",
     "load": "fastgan.loading",
 }

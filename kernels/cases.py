@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
 
 from .e4m3 import CASE_SCALE, E4M3
-from .modulation import UNMODULATED, Modulation
+from .modulation import UNMODULATED, Modulated, Modulation
 from .types import DTYPES
 
 
@@ -47,6 +47,35 @@ class Product:
     height: int
     width: int
     c_out: int
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What every case of a filter over images has.
+
+    wide: extra channels of the images of which input, residual and output are a part.
+    """
+
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
+    _: KW_ONLY
+    bias: bool = True
+    residual: bool = False
+    wide: int = 0
+    modulated: Modulated | None = None
+
+    @property
+    def steps(self) -> str:
+        """Kernel and stride, for a label."""
+        return f"k{'x'.join(map(str, self.kernel))} s{'x'.join(map(str, self.stride))}"
+
+    @property
+    def places(self) -> list[str]:
+        """Words of a label on what lies around it."""
+        words = ["residual"] if self.residual else []
+        words += [f"in images of {self.wide} more"] if self.wide else []
+        return words + (["modulated"] if self.modulated else [])
 
 
 @dataclass(frozen=True)

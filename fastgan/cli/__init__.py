@@ -43,7 +43,7 @@ def app() -> typer.Typer:
     )
     from fastgan.cli.errors import Command, Commands
     from fastgan.cli.many import scale, serve
-    from fastgan.cli.options import root
+    from fastgan.cli.options import flat, root
 
     commands = typer.Typer(
         name="fastgan",
@@ -57,11 +57,11 @@ def app() -> typer.Typer:
         *(models, evaluate, train, export, doctor, selftest),
     ):
         function = getattr(module, module.__name__.rpartition(".")[2])
-        commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(function)
+        commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(flat(function))
     masses = typer.Typer(rich_markup_mode=None, help=scale.ABOUT, no_args_is_help=True)
-    masses.command(cls=Command, epilog=_examples(scale.GENERATE_EXAMPLES))(scale.generate)
-    masses.command(cls=Command, epilog=_examples(scale.APPLY_EXAMPLES))(scale.apply)
-    masses.command(cls=Command, epilog=_examples(scale.VERIFY_EXAMPLES))(scale.verify)
+    masses.command(cls=Command, epilog=_examples(scale.GENERATE_EXAMPLES))(flat(scale.generate))
+    masses.command(cls=Command, epilog=_examples(scale.APPLY_EXAMPLES))(flat(scale.apply))
+    masses.command(cls=Command, epilog=_examples(scale.VERIFY_EXAMPLES))(flat(scale.verify))
     commands.add_typer(masses, name="scale")
     return commands
 

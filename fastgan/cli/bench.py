@@ -53,9 +53,7 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads for each. Default: all cores.")
     ] = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    where: options.Where = options.Where(),
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write all samples as JSON; - is stdout."),
@@ -82,7 +80,7 @@ def bench(
         sizes = _sizes(n or "1")
         if len(sizes) > 1:
             raise ArgumentError("--n", repr(n), "one number of images per frame")
-        _keep_rate(model, fps, seconds, sizes[0], device, backend, precision, json_file, plot_file)
+        _keep_rate(model, fps, seconds, sizes[0], where, json_file, plot_file)
         return
     sizes = _sizes(n or "1,16,64,256,1024")
     chosen = None if peers is None else [p for p in peers.split(",") if p and p != "none"]
@@ -103,9 +101,7 @@ def bench(
             model,
             sizes=sizes,
             seconds=seconds,
-            precision=precision,
-            device=device,
-            backend=backend,
+            **where.options,
             peers=chosen,
             threads=threads,
             say=lambda text, done: bar.update(task, description=text, completed=done),
@@ -146,9 +142,7 @@ def _keep_rate(
     fps: float,
     seconds: float,
     batch: int,
-    device: str,
-    backend: str,
-    precision: str,
+    where: options.Where,
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
@@ -159,14 +153,13 @@ def _keep_rate(
         raise ArgumentError("--seconds", f"{seconds:g}", "more than 0, at most 86400")
     from rich.progress import BarColumn, TimeElapsedColumn
 
-    import fastgan
     from fastgan.measure import machine, rates
     from fastgan.measure import plot as plotting
 
     if plot_file is not None:
         plotting.check(plot_file)
     records.check(model, {"--json": json_file, "--plot": plot_file})
-    generator = fastgan.load(model, device=device, backend=backend, precision=precision)
+    generator = where.load(model)
     if generator.signature.image is not None:
         raise ArgumentError("bench --fps", "a model that takes pictures", "one with a latent")
     with console.progress("{task.description}", BarColumn(), TimeElapsedColumn()) as bar:

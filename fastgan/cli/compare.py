@@ -31,10 +31,7 @@ def compare(
             "first that takes the model."
         ),
     ] = "auto",
-    range: options.Range = None,
-    out_range: options.OutRange = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    stated: options.Stated = options.Stated(),
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the rows; - is stdout.")
     ] = None,
@@ -54,7 +51,7 @@ def compare(
     if n < 1:
         raise ArgumentError("--n", str(n), "a whole number of at least 1")
     records.check(model, {"--json": json_file})
-    opened = open_model(model, signature=options.signature(range, out_range, mean, std))
+    opened = open_model(model, signature=stated.signature())
     inputs = example_inputs(opened, n, seed)
     count = max(tensor.shape[0] for tensor in inputs.values())
     label, expected = parity.reference_of(opened, inputs, reference)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from fastgan.errors import FastganError
 from fastgan.host import files
 
 log = logging.getLogger("fastgan")
+
+#: How many failures are listed by name.
+_LISTED = 20
 
 
 class Ended(KeyboardInterrupt):
@@ -141,6 +144,18 @@ def fail(message: str, code: int = 2) -> int:
     """Print the one line, and return the exit code."""
     typer.echo(f"fastgan: {message}", err=True)
     return code
+
+
+def fail_with(reasons: Sequence[str], summary: str) -> None:
+    """List what has failed on stderr, and end with exit code 1; nothing where nothing has."""
+    if not reasons:
+        return
+    typer.echo(f"fastgan: {summary}:", err=True)
+    for reason in reasons[:_LISTED]:
+        typer.echo(f"  {reason}", err=True)
+    if len(reasons) > _LISTED:
+        typer.echo(f"  and {len(reasons) - _LISTED} more", err=True)
+    raise typer.Exit(1)
 
 
 def _less(options: Container[str]) -> str:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -119,12 +119,8 @@ def generate(
         typer.Option("--manifest", help="Also write that into DIR/manifest.jsonl, a line a file."),
     ] = False,
     batch_size: options.BatchSize = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    threads: options.Threads = None,
-    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Make images, and save each as a file or all as one grid.
@@ -143,7 +139,8 @@ def generate(
         n, seeds, seed, start = told["n"], told["seeds"], told["seed"], told["start"]
         grid, trunc, class_, size = told["grid"], told["trunc"], told["class"], told["size"]
         noise, rng, input = told["noise"], told["rng"], told["input"]
-        precision = told["precision"] if precision == "auto" else precision
+        if how.precision == "auto":
+            how = replace(how, precision=told["precision"])
     if model is None:
         raise ArgumentError("MODEL", "none", "an ONNX file or a model that ships", "dcgan-digits")
     # Whatever is wrong with the options is said before a model is loaded.
@@ -158,12 +155,12 @@ def generate(
                 raise ArgumentError("--shards", f"{option} beside it", "one of the two")
         sharded = scale.job(
             model, shards, n, seed, start, shard_size, format,
-            {"device": device, "backend": backend, "precision": precision, "strict": strict},
+            how.options,
             {
                 "labels": options.label(class_), "truncation": trunc, "size": pixels,
                 "noise": noise, "rng": rng, "batch_size": batch_size, **given,
             },
-            threads,
+            how.threads,
         )  # fmt: skip
         return scale.here(account, sharded, given, class_, shard, resume, price_per_hour)
     for option, given_alone in (("--shard", shard), ("--price-per-hour", price_per_hour)):
@@ -181,9 +178,7 @@ def generate(
     from fastgan.model.origin import digest
 
     began = time.perf_counter()
-    generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict, threads=threads
-    )
+    generator = how.load(model)
     loaded = time.perf_counter() - began
     if generator.signature.image is not None and generator.signature.latent is None:
         found = "a model that takes a picture"
@@ -227,8 +222,8 @@ def generate(
     began = time.perf_counter()
     lines = outdir / "manifest.jsonl"
     files.check_target("--manifest", lines)
-    how = "a" if resume else "w"
-    with open(lines, how, encoding="utf-8") if manifest else nullcontext() as log:
+    mode = "a" if resume else "w"
+    with open(lines, mode, encoding="utf-8") if manifest else nullcontext() as log:
         job.log = log
         if cells is None:
             where = _save_files(job, outdir, format)

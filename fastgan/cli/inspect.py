@@ -32,9 +32,7 @@ def inspect(
     model: options.Model,
     batch: Annotated[int, typer.Option(metavar="N", help="Images per run.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    where: options.Where = options.Where(),
     gpu: Annotated[
         str | None,
         typer.Option(
@@ -52,10 +50,7 @@ def inspect(
             "it is in, the rules that took it there, and why others did not.",
         ),
     ] = None,
-    range: options.Range = None,
-    out_range: options.OutRange = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    stated: options.Stated = options.Stated(),
     write_signature: Annotated[
         bool,
         typer.Option(
@@ -77,8 +72,7 @@ def inspect(
 
     if batch < 1:
         raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
-    stated = options.signature(range, out_range, mean, std)
-    opened = open_model(model, signature=stated)
+    opened = open_model(model, signature=stated.signature())
     if write_signature:
         _write_signature(opened, as_json)
     if node is not None:
@@ -86,11 +80,11 @@ def inspect(
         return
     facts = _file(opened)
     if gpu is not None:
-        facts["prediction"] = prediction.predict(opened, gpu, precision, batch)
+        facts["prediction"] = prediction.predict(opened, gpu, where.precision, batch)
         _show(facts, as_json)
         return
     try:
-        generator = start(opened, device=device, backend=backend, precision=precision)
+        generator = start(opened, **where.options)
     except BackendError:
         # Nothing runs it: what it holds is all the more of interest. The error follows on stderr.
         _show(facts, as_json)

@@ -59,16 +59,9 @@ def live(
         typer.Option(metavar="NAME", help="Also send over Spout (Windows; not tried yet)."),
     ] = None,
     size: options.Size = None,
-    range: options.Range = None,
-    out_range: options.OutRange = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    stated: options.Stated = options.Stated(),
     input: options.Named = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = None,
-    strict: options.Strict = False,
+    how: options.Loading = options.Loading(),
     verbose: options.Verbose = False,
 ) -> None:
     """Show a model in the browser, live, under your hands.
@@ -83,9 +76,7 @@ def live(
     tokens.check(token)
     walk: Any = list(Seeds(seeds)) if seeds is not None else None
     pixels = None if size is None else parse_size(size)
-    stated = options.signature(range, out_range, mean, std)
     further = typed.inputs(input)
-    import fastgan
     from fastgan.realtime import Drift, SeedPath
     from fastgan.realtime.live.osc import Osc
     from fastgan.realtime.live.page import Serving
@@ -95,10 +86,7 @@ def live(
     if not (math.isfinite(fps) and fps > 0):
         raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
     Serving(format, quality)  # raises what it would raise later
-    generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated,
-        threads=threads,
-    )  # fmt: skip
+    generator = how.load(model, stated)
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")
     typed.check(generator, further, class_)

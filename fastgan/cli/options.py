@@ -1,16 +1,23 @@
 """Options that several commands share, and those of `fastgan` itself.
 
-A command names the type of its parameter here, and its own default beside it.
+A command names the type of its parameter here, and its own default beside it. What most of them
+have together is a group: a parameter of the command, which `flat` takes apart for typer.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from fastgan.cli import console
+
+if TYPE_CHECKING:
+    from fastgan.generator import Generator
 
 _START = """\
 Images from trained GAN and VAE generators. Three lines to try:
@@ -84,6 +91,45 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
 ]
 
+
+@dataclass(frozen=True)
+class Where:
+    """Where a model runs; a group of options."""
+
+    device: Device = "auto"
+    backend: Backend = "auto"
+    precision: Precision = "auto"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As `fastgan.load` takes them."""
+        return {"device": self.device, "backend": self.backend, "precision": self.precision}
+
+    def load(self, model: str, stated: Stated | None = None, **further: Any) -> Generator:
+        """The model, on that."""
+        import fastgan
+
+        signature = None if stated is None else stated.signature()
+        return fastgan.load(model, signature=signature, **self.options, **further)
+
+
+@dataclass(frozen=True)
+class Loading(Where):
+    """How a model is loaded that makes pictures; a group of options."""
+
+    threads: Threads = None
+    strict: Strict = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As `fastgan.load` takes them, but for the threads: a job's workers have their own."""
+        return {**super().options, "strict": self.strict}
+
+    def load(self, model: str, stated: Stated | None = None, **further: Any) -> Generator:
+        """The model, so loaded."""
+        return super().load(model, stated, threads=self.threads, **further)
+
+
 # What is made ------------------------------------------------------------------------------------
 
 Class = Annotated[
@@ -134,40 +180,47 @@ Std = Annotated[
 ]
 
 
-def signature(
-    range: str | None = None,
-    out_range: str | None = None,
-    mean: str | None = None,
-    std: str | None = None,
-) -> dict[str, Any] | None:
-    """What these options state, as `fastgan.load(signature=...)` takes it; None for nothing.
+@dataclass(frozen=True)
+class Stated:
+    """What a model takes and makes, where its file does not say it; a group of options."""
 
-    Raises:
-        ArgumentError: one of them is not made of numbers, or contradicts another.
-    """
-    from fastgan.errors import ArgumentError
+    range: Range = None
+    out_range: OutRange = None
+    mean: Mean = None
+    std: Std = None
 
-    for option, value in (("--mean", mean), ("--std", std)):
-        if value is not None and range is not None:
-            raise ArgumentError("--range", f"{option} beside it", "one of the two")
-    taken: dict[str, Any] = {}
-    if range is not None:
-        taken["range"] = _span("--range", range)
-    if mean is not None:
-        taken["mean"] = _numbers("--mean", mean, ",")
-    if std is not None:
-        taken["std"] = _numbers("--std", std, ",")
-        if min(taken["std"]) <= 0:
-            raise ArgumentError("--std", repr(std), "numbers above 0")
-        if mean is not None and len(taken["mean"]) != len(taken["std"]):
-            found = f"{len(taken['std'])} numbers"
-            raise ArgumentError("--std", found, f"{len(taken['mean'])}, as --mean has")
-    stated: dict[str, Any] = {}
-    if taken:
-        stated["inputs"] = [{"kind": "image", **taken}]
-    if out_range is not None:
-        stated["outputs"] = [{"kind": "image", "range": _span("--out-range", out_range)}]
-    return stated or None
+    def __post_init__(self) -> None:
+        self.signature()  # what is wrong is said before anything is done
+
+    def signature(self) -> dict[str, Any] | None:
+        """What they state, as `fastgan.load(signature=...)` takes it; None for nothing.
+
+        Raises:
+            ArgumentError: one of them is not made of numbers, or contradicts another.
+        """
+        from fastgan.errors import ArgumentError
+
+        for option, value in (("--mean", self.mean), ("--std", self.std)):
+            if value is not None and self.range is not None:
+                raise ArgumentError("--range", f"{option} beside it", "one of the two")
+        taken: dict[str, Any] = {}
+        if self.range is not None:
+            taken["range"] = _span("--range", self.range)
+        if self.mean is not None:
+            taken["mean"] = _numbers("--mean", self.mean, ",")
+        if self.std is not None:
+            taken["std"] = _numbers("--std", self.std, ",")
+            if min(taken["std"]) <= 0:
+                raise ArgumentError("--std", repr(self.std), "numbers above 0")
+            if self.mean is not None and len(taken["mean"]) != len(taken["std"]):
+                found = f"{len(taken['std'])} numbers"
+                raise ArgumentError("--std", found, f"{len(taken['mean'])}, as --mean has")
+        stated: dict[str, Any] = {}
+        if taken:
+            stated["inputs"] = [{"kind": "image", **taken}]
+        if self.out_range is not None:
+            stated["outputs"] = [{"kind": "image", "range": _span("--out-range", self.out_range)}]
+        return stated or None
 
 
 def _span(option: str, text: str) -> list[float]:
@@ -213,6 +266,38 @@ def label(text: str | None) -> int | str | None:
         return None if text is None else int(text)
     except ValueError:
         return text
+
+
+def flat(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with a group's options in place of each parameter that is a group, for typer."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {k: hint for k, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if name in groups:
+            types = get_type_hints(groups[name], include_extras=True)
+            made = [
+                Parameter(
+                    f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name]
+                )
+                for f in fields(groups[name])
+            ]
+            parameters += made
+        else:
+            parameters.append(
+                parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
+            )
+
+    def called(**given: Any) -> None:
+        for name, group in groups.items():
+            own = {field.name: given.pop(field.name) for field in fields(group)}
+            given[name] = group(**own)
+        command(**given)
+
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    return called
 
 
 def root(

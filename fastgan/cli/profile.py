@@ -45,13 +45,8 @@ def profile(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
-    range: options.Range = None,
-    out_range: options.OutRange = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    where: options.Where = options.Where(),
+    stated: options.Stated = options.Stated(),
     verbose: options.Verbose = False,
 ) -> None:
     """Show how long each step takes, beside the least it could.
@@ -71,9 +66,8 @@ def profile(
     if arena is not None:
         plot.check(arena, "--arena")
     records.check(model, {"--trace": trace, "--arena": arena})
-    stated = options.signature(range, out_range, mean, std)
-    opened = open_model(model, signature=stated)
-    generator = start(opened, device=device, backend=backend, precision=precision)
+    opened = open_model(model, signature=stated.signature())
+    generator = start(opened, **where.options)
     batch = generator.signature.frozen_batch or batch
     if pixels is not None:
         opened = measure.of_size(opened, generator, pixels)

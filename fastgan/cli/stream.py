@@ -57,16 +57,9 @@ def stream(
         int | None, typer.Option(min=1, metavar="N", help="How many. Default: until Ctrl-C.")
     ] = None,
     osc: options.Osc = None,
-    range: options.Range = None,
-    out_range: options.OutRange = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    stated: options.Stated = options.Stated(),
+    how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    threads: options.Threads = None,
-    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Write frames into shared memory, for a game.
@@ -83,21 +76,16 @@ def stream(
         raise ArgumentError("--fps", f"{fps:g}", "0 or more")
     chosen = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
-    stated = options.signature(range, out_range, mean, std)
     given = typed.inputs(input)
     account = records.Account("stream", json_file, model)
     check_free(shm)
     source = None if from_ is None else RingReader(from_)
 
-    import fastgan
     from fastgan.realtime import CudaRingWriter, RingWriter, SeedPath
     from fastgan.realtime.live.osc import Osc
     from fastgan.realtime.ring.stream import pictures, put, serve
 
-    generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated,
-        threads=threads,
-    )  # fmt: skip
+    generator = how.load(model, stated)
     if (source is not None) != (generator.signature.image is not None):
         found = "a model that makes pictures of a latent" if source else "a model of pictures"
         raise ArgumentError("--from", found, "--from /NAME for a model that takes pictures, alone")

@@ -69,12 +69,8 @@ def video(
         int | None, typer.Option(min=0, max=63, help="Quality of x264, x265, VP9: 0 is best.")
     ] = None,
     scale: Annotated[int, typer.Option(min=1, max=64, help="Pixels a side for each pixel.")] = 1,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    threads: options.Threads = None,
-    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Record a walk from seed to seed as a video.
@@ -110,8 +106,7 @@ def video(
         began = time.perf_counter()
         _record(
             sink, model, walk, count, start, columns, columns * rows, trunc, class_, pixels, given,
-            {"device": device, "backend": backend, "precision": precision, "strict": strict,
-             "threads": threads},
+            how,
         )  # fmt: skip
         seconds = time.perf_counter() - began
     written = output.stat().st_size
@@ -167,15 +162,14 @@ def _record(
     class_: str | None,
     pixels: tuple[int, int] | None,
     given: dict[str, Any],
-    load: dict[str, Any],
+    how: options.Loading,
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    import fastgan
     from fastgan.realtime.outputs.video import VideoWriter, tile
 
     assert isinstance(sink, VideoWriter)
-    generator = fastgan.load(model, **load)
+    generator = how.load(model)
     if generator.signature.image is not None:
         found = "a model that takes pictures"
         raise ArgumentError("video", found, "one that makes them of a latent", "see fastgan apply")

@@ -27,24 +27,6 @@ def _batch_norm(
     return (x * _channels(factor, x) + _channels(bias - mean * factor, x)).to(x.dtype)
 
 
-@register("BatchNormalization", since=1, infer=like_first, fresh=True)
-def batch_normalization(
-    x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    *,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
-    spatial: int = 1,
-    is_test: int = 1,
-    consumed_inputs: Sequence[int] = (),
-) -> Tensor:
-    """Inference: that is what one output means before opset 14."""
-    return _batch_norm(x, scale, bias, mean, variance, epsilon)
-
-
 def _batch_norm_outputs(
     x: Tensor, *parameters: Tensor, training_mode: int = 0, **attributes: float
 ) -> Tensor | tuple[Tensor, ...]:
@@ -54,8 +36,14 @@ def _batch_norm_outputs(
     return y, *(meta(p.shape, p.dtype) for p in parameters[2:4])
 
 
-@register("BatchNormalization", since=14, infer=_batch_norm_outputs, fresh=True)
-def batch_normalization_training(
+@register(
+    "BatchNormalization",
+    since=1,
+    infer=_batch_norm_outputs,
+    fresh=True,
+    also=("spatial", "is_test", "consumed_inputs"),
+)
+def batch_normalization(
     x: Tensor,
     scale: Tensor,
     bias: Tensor,
@@ -65,8 +53,12 @@ def batch_normalization_training(
     epsilon: float = 1e-5,
     momentum: float = 0.9,
     training_mode: int = 0,
+    **_: Any,
 ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-    """With training_mode the batch's own statistics are used, and the running ones updated."""
+    """With training_mode the batch's own statistics are used, and the running ones updated.
+
+    Before opset 14 one output means inference.
+    """
     if not training_mode:
         return _batch_norm(x, scale, bias, mean, variance, epsilon)
     axes = [0, *range(2, x.dim())]
@@ -129,25 +121,14 @@ def instance_normalization(
     return y * _channels(scale, x) + _channels(bias, x)
 
 
-@register("GroupNormalization", since=18, infer=like_first)
+@register("GroupNormalization", since=18, infer=like_first, also=("epsilon", "stash_type"))
 def group_normalization_per_group(
-    x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    *,
-    num_groups: int,
-    epsilon: float = 1e-5,
-    stash_type: int = 1,
+    x: Tensor, scale: Tensor, bias: Tensor, *, num_groups: int, **how: Any
 ) -> Tensor:
     """scale and bias [num_groups]."""
     size = x.shape[1] // num_groups
-    return group_normalization(
-        x,
-        scale.repeat_interleave(size),
-        bias.repeat_interleave(size),
-        num_groups=num_groups,
-        epsilon=epsilon,
-    )
+    scale, bias = scale.repeat_interleave(size), bias.repeat_interleave(size)
+    return group_normalization(x, scale, bias, num_groups=num_groups, **how)
 
 
 @register("GroupNormalization", since=21, infer=like_first)

@@ -23,13 +23,17 @@ _EXACT = 1 << 24
 _LARGEST = 255 * 255
 
 
-def _aligned(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
+#: Attributes of both: which axis the scales are along, and of how many elements each is.
+_AXIS = ("axis", "block_size")
+
+
+def _aligned(parameter: Tensor, x: Tensor, axis: int = 1, block_size: int = 0, **_: int) -> Tensor:
     """A scale or zero as it broadcasts to x."""
     if parameter.numel() == 1:
         return parameter.reshape(())
     axis = axis_of(axis, x.dim())
-    if block:
-        block = min(block, x.shape[axis])
+    if block_size:
+        block = min(block_size, x.shape[axis])
         return parameter.repeat_interleave(block, axis).narrow(axis, 0, x.shape[axis])
     if parameter.dim() != 1 or parameter.shape[0] != x.shape[axis]:
         raise ValueError(f"scales {tuple(parameter.shape)} along axis {axis} of {tuple(x.shape)}")
@@ -70,25 +74,27 @@ def quantized(x: Tensor, scale: Tensor, zero: Tensor | None = None, **how: int) 
 
 
 @register(
-    "QuantizeLinear", since=10, infer=quantized, unsigned=True, also=("saturate", "precision")
+    "QuantizeLinear",
+    since=10,
+    infer=quantized,
+    unsigned=True,
+    also=(*_AXIS, "saturate", "precision"),
 )
 def quantize(
     x: Tensor,
     scale: Tensor,
     zero: Tensor | None = None,
     *,
-    axis: int = 1,
-    block_size: int = 0,
     output_dtype: int = 0,
-    **_: int,
+    **how: int,
 ) -> Tensor:
     """Computed in float32 at least, whatever the type of x."""
     dtype = _quantised_type(zero, output_dtype)
     wide = torch.promote_types(x.dtype, torch.float32)
-    y = x.to(wide) / _aligned(scale, x, axis, block_size).to(wide)
+    y = x.to(wide) / _aligned(scale, x, **how).to(wide)
     y = y.round_()
     if zero is not None:
-        y += _aligned(zero, x, axis, block_size).to(wide)
+        y += _aligned(zero, x, **how).to(wide)
     limits = torch.iinfo(dtype)
     return y.clamp_(limits.min, limits.max).to(dtype)
 
@@ -98,25 +104,24 @@ def dequantized(x: Tensor, scale: Tensor, zero: Tensor | None = None, **how: int
     return meta(_shaped(x, scale, zero, **how), torch_dtype(dtype) if dtype else scale.dtype)
 
 
-@register("DequantizeLinear", since=10, infer=dequantized, unsigned=True)
+@register("DequantizeLinear", since=10, infer=dequantized, unsigned=True, also=_AXIS)
 def dequantize(
     x: Tensor,
     scale: Tensor,
     zero: Tensor | None = None,
     *,
-    axis: int = 1,
-    block_size: int = 0,
     output_dtype: int = 0,
+    **how: int,
 ) -> Tensor:
     """The difference is one of integers, its product of the scale's type."""
     whole = x.dtype is torch.int32
     if zero is not None and whole:
-        x = x - _aligned(zero, x, axis, block_size)
-    factor = _aligned(scale, x, axis, block_size)
+        x = x - _aligned(zero, x, **how)
+    factor = _aligned(scale, x, **how)
     wide = torch.promote_types(factor.dtype, torch.float32)
     y = x.to(wide)
     if zero is not None and not whole:
-        y = y - _aligned(zero, x, axis, block_size).to(wide)
+        y = y - _aligned(zero, x, **how).to(wide)
     return (y * factor.to(wide)).to(torch_dtype(output_dtype) if output_dtype else scale.dtype)
 
 

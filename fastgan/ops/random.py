@@ -134,28 +134,20 @@ def _shaped(*, shape: Sequence[int], dtype: int | None = None, **_: Any) -> Tens
     return meta(shape, _dtype(None, dtype))
 
 
-_EVERY = ("dtype", "seed", "node_index")
-_NORMAL, _UNIFORM = ("mean", "scale", *_EVERY), ("low", "high", *_EVERY)
+def _register(distribution: str, also: tuple[str, ...]) -> None:
+    name, attributes = f"Random{distribution.title()}", (*also, "dtype", "seed", "node_index")
+
+    @register(name, since=1, infer=_shaped, random=True, also=attributes)
+    def of_shape(*, shape: Sequence[int], **how: Any) -> Tensor:
+        return _draw(distribution, shape, None, **how)
+
+    @register(f"{name}Like", since=1, infer=_like, random=True, also=attributes)
+    def like(x: Tensor, **how: Any) -> Tensor:
+        return _draw(distribution, x.shape, x, **how)
 
 
-@register("RandomNormal", since=1, infer=_shaped, random=True, also=_NORMAL)
-def random_normal(*, shape: Sequence[int], **how: Any) -> Tensor:
-    return _draw("normal", shape, None, **how)
-
-
-@register("RandomNormalLike", since=1, infer=_like, random=True, also=_NORMAL)
-def random_normal_like(x: Tensor, **how: Any) -> Tensor:
-    return _draw("normal", x.shape, x, **how)
-
-
-@register("RandomUniform", since=1, infer=_shaped, random=True, also=_UNIFORM)
-def random_uniform(*, shape: Sequence[int], **how: Any) -> Tensor:
-    return _draw("uniform", shape, None, **how)
-
-
-@register("RandomUniformLike", since=1, infer=_like, random=True, also=_UNIFORM)
-def random_uniform_like(x: Tensor, **how: Any) -> Tensor:
-    return _draw("uniform", x.shape, x, **how)
+_register("normal", ("mean", "scale"))
+_register("uniform", ("low", "high"))
 
 
 @register("Bernoulli", since=15, infer=_like, random=True)

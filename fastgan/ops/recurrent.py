@@ -22,9 +22,9 @@ _ATTRIBUTES = (
     *("activations", "activation_alpha", "activation_beta"),
 )
 
-#: One step: (input products with their biases, states, direction's R, its biases, direction) ->
-#: new states, h first.
-_Step = Callable[[Tensor, list[Tensor], Tensor, Tensor, int], list[Tensor]]
+#: One step: (input products with their biases, states, direction's R, its biases, its peepholes,
+#: linear_before_reset) -> new states, h first.
+_Step = Callable[[Tensor, list[Tensor], Tensor, Tensor, "Tensor | None", int], list[Tensor]]
 
 
 def _layer(
@@ -35,9 +35,11 @@ def _layer(
     bias: Tensor | None,
     lengths: Tensor | None,
     states: list[Tensor | None],
+    peepholes: Tensor | None,
     *,
     direction: str = "forward",
     layout: int = 0,
+    linear_before_reset: int = 0,
     **_: Any,
 ) -> tuple[Tensor, ...]:
     """All steps of every direction: Y [T, D, N, H], then the last states, each [D, N, H]."""
@@ -53,9 +55,10 @@ def _layer(
         of_input, of_state = both.chunk(2)
         products = x @ weight[d].t() + of_input
         now = [x.new_zeros(batch, hidden) if s is None else s[d] for s in states]
+        own = (None if peepholes is None else peepholes[d], linear_before_reset)
         rows: list[Tensor] = [now[0]] * time
         for t in reversed(range(time)) if backwards else range(time):
-            new = step(products[t], now, recurrence[d], of_state, d)
+            new = step(products[t], now, recurrence[d], of_state, *own)
             if lengths is not None:  # a sequence that has ended keeps its state and gives zeros
                 going = (t < lengths).unsqueeze(1)
                 rows[t] = torch.where(going, new[0], torch.zeros_like(new[0]))
@@ -105,77 +108,62 @@ def _outputs(
     return meta(y, x.dtype), *(meta(last, x.dtype) for _ in range(states))
 
 
-@register("RNN", since=7, infer=partial(_outputs, expected=("Tanh",)), also=_ATTRIBUTES)
-def rnn(
-    x: Tensor,
-    weight: Tensor,
-    recurrence: Tensor,
-    bias: Tensor | None = None,
-    lengths: Tensor | None = None,
-    initial: Tensor | None = None,
-    **how: Any,
-) -> tuple[Tensor, ...]:
+def _register(
+    name: str, expected: tuple[str, ...], *, states: int = 1, also: tuple[str, ...] = ()
+) -> Callable[[_Step], _Step]:
+    """Register the layer that makes the decorated step over and over."""
+
+    def add(step: _Step) -> _Step:
+        def layer(
+            x: Tensor,
+            weight: Tensor,
+            recurrence: Tensor,
+            bias: Tensor | None = None,
+            lengths: Tensor | None = None,
+            *others: Tensor | None,
+            **how: Any,
+        ) -> tuple[Tensor, ...]:
+            first = [*others, None, None, None]
+            given = (first[:states], first[states])
+            return _layer(step, x, weight, recurrence, bias, lengths, *given, **how)
+
+        infer = partial(_outputs, expected=expected, states=states)
+        register(name, since=7, infer=infer, also=(*_ATTRIBUTES, *also))(layer)
+        return step
+
+    return add
+
+
+@_register("RNN", ("Tanh",))
+def _rnn(wx: Tensor, states: list[Tensor], r: Tensor, rb: Tensor, *_: Any) -> list[Tensor]:
     """h' = tanh(W x + Wb + R h + Rb)."""
-
-    def step(wx: Tensor, states: list[Tensor], r: Tensor, rb: Tensor, d: int) -> list[Tensor]:
-        return [torch.tanh(wx + states[0] @ r.t() + rb)]
-
-    return _layer(step, x, weight, recurrence, bias, lengths, [initial], **how)
+    return [torch.tanh(wx + states[0] @ r.t() + rb)]
 
 
-@register("GRU", since=7, infer=partial(_outputs, expected=("Sigmoid", "Tanh")), also=_ATTRIBUTES)
-def gru(
-    x: Tensor,
-    weight: Tensor,
-    recurrence: Tensor,
-    bias: Tensor | None = None,
-    lengths: Tensor | None = None,
-    initial: Tensor | None = None,
-    *,
-    linear_before_reset: int = 0,
-    **how: Any,
-) -> tuple[Tensor, ...]:
+@_register("GRU", ("Sigmoid", "Tanh"), also=("linear_before_reset",))
+def _gru(
+    wx: Tensor, states: list[Tensor], r: Tensor, rb: Tensor, _: Any, linear_before_reset: int
+) -> list[Tensor]:
     """Gates in the order update, reset, new."""
-
-    def step(wx: Tensor, states: list[Tensor], r: Tensor, rb: Tensor, d: int) -> list[Tensor]:
-        (h,) = states
-        wz, wr, wn = wx.chunk(3, -1)
-        (rz, rr, rn), (bz, br, bn) = r.chunk(3), rb.chunk(3)
-        update = torch.sigmoid(wz + h @ rz.t() + bz)
-        reset = torch.sigmoid(wr + h @ rr.t() + br)
-        if linear_before_reset:
-            new = torch.tanh(wn + reset * (h @ rn.t() + bn))
-        else:
-            new = torch.tanh(wn + (reset * h) @ rn.t() + bn)
-        return [(1 - update) * new + update * h]
-
-    return _layer(step, x, weight, recurrence, bias, lengths, [initial], **how)
+    (h,) = states
+    wz, wr, wn = wx.chunk(3, -1)
+    (rz, rr, rn), (bz, br, bn) = r.chunk(3), rb.chunk(3)
+    update = torch.sigmoid(wz + h @ rz.t() + bz)
+    reset = torch.sigmoid(wr + h @ rr.t() + br)
+    if linear_before_reset:
+        new = torch.tanh(wn + reset * (h @ rn.t() + bn))
+    else:
+        new = torch.tanh(wn + (reset * h) @ rn.t() + bn)
+    return [(1 - update) * new + update * h]
 
 
-@register(
-    "LSTM",
-    since=7,
-    infer=partial(_outputs, expected=("Sigmoid", "Tanh", "Tanh"), states=2),
-    also=(*_ATTRIBUTES, "input_forget"),
-)
-def lstm(
-    x: Tensor,
-    weight: Tensor,
-    recurrence: Tensor,
-    bias: Tensor | None = None,
-    lengths: Tensor | None = None,
-    initial: Tensor | None = None,
-    cell: Tensor | None = None,
-    peepholes: Tensor | None = None,
-    **how: Any,
-) -> tuple[Tensor, ...]:
-    """Gates in the order input, output, forget, new; peepholes [D, 3 * H] for the first three."""
-
-    def step(wx: Tensor, states: list[Tensor], r: Tensor, rb: Tensor, d: int) -> list[Tensor]:
-        h, c = states
-        i, o, f, new = (wx + h @ r.t() + rb).chunk(4, -1)
-        pi, po, pf = (c.new_zeros(3) if peepholes is None else peepholes[d]).chunk(3)
-        c = torch.sigmoid(f + pf * c) * c + torch.sigmoid(i + pi * c) * torch.tanh(new)
-        return [torch.sigmoid(o + po * c) * torch.tanh(c), c]
-
-    return _layer(step, x, weight, recurrence, bias, lengths, [initial, cell], **how)
+@_register("LSTM", ("Sigmoid", "Tanh", "Tanh"), states=2, also=("input_forget",))
+def _lstm(
+    wx: Tensor, states: list[Tensor], r: Tensor, rb: Tensor, peepholes: Tensor | None, _: int
+) -> list[Tensor]:
+    """Gates in the order input, output, forget, new; peepholes [3 * H] for the first three."""
+    h, c = states
+    i, o, f, new = (wx + h @ r.t() + rb).chunk(4, -1)
+    pi, po, pf = (c.new_zeros(3) if peepholes is None else peepholes).chunk(3)
+    c = torch.sigmoid(f + pf * c) * c + torch.sigmoid(i + pi * c) * torch.tanh(new)
+    return [torch.sigmoid(o + po * c) * torch.tanh(c), c]

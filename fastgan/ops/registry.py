@@ -122,7 +122,8 @@ def register(
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters = inspect.signature(function).parameters.values()
-        needed = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.default is p.empty]
+        named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+        needed = [p for p in parameters if p.kind not in named and p.default is p.empty]
         several = any(p.kind is p.VAR_POSITIONAL for p in needed)
         attributes = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}.union(also)
         versions = _table.setdefault((domain, name), [])

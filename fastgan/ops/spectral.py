@@ -13,9 +13,12 @@ from torch import Tensor
 from fastgan.ops.infer import axis_of, meta
 from fastgan.ops.registry import register
 
+#: Attributes of both versions.
+_HOW = ("inverse", "onesided")
+
 
 def _geometry(
-    x: Tensor, length: int | None, axis: int, inverse: int, onesided: int
+    x: Tensor, length: int | None, axis: int, inverse: int = 0, onesided: int = 0
 ) -> tuple[int, int, list[int]]:
     """The axis from 0 on, the length of the transform, and the shape of its result."""
     axis = axis_of(axis, x.dim())
@@ -32,19 +35,13 @@ def _geometry(
     return axis, length, shape
 
 
-def _shape(
-    x: Tensor,
-    length: int | None = None,
-    axis: int | None = None,
-    *,
-    inverse: int = 0,
-    onesided: int = 0,
+def _shape(x: Tensor, length: int | None = None, axis: int | None = None, **how: int) -> Tensor:
+    return meta(_geometry(x, length, -2 if axis is None else axis, **how)[2], x.dtype)
+
+
+def _transform(
+    x: Tensor, length: int | None, axis: int, inverse: int = 0, onesided: int = 0
 ) -> Tensor:
-    chosen = -2 if axis is None else axis
-    return meta(_geometry(x, length, chosen, inverse, onesided)[2], x.dtype)
-
-
-def _transform(x: Tensor, length: int | None, axis: int, inverse: int, onesided: int) -> Tensor:
     axis, length, _ = _geometry(x, length, axis, inverse, onesided)
     dtype = x.dtype
     x = x.to(torch.promote_types(dtype, torch.float32))  # torch has no transform of 16 bits
@@ -63,27 +60,21 @@ def _shape_17(x: Tensor, length: int | None = None, *, axis: int = 1, **attribut
     return _shape(x, length, axis, **attributes)
 
 
-@register("DFT", since=17, host=(1,), infer=_shape_17)
+@register("DFT", since=17, host=(1,), infer=_shape_17, also=_HOW)
 def dft_axis_attribute(
-    x: Tensor, length: int | None = None, *, axis: int = 1, inverse: int = 0, onesided: int = 0
+    x: Tensor, length: int | None = None, *, axis: int = 1, **how: int
 ) -> Tensor:
     """As `dft`, with the axis as an attribute."""
-    return _transform(x, length, axis, inverse, onesided)
+    return _transform(x, length, axis, **how)
 
 
-@register("DFT", since=20, host=(1, 2), infer=_shape)
-def dft(
-    x: Tensor,
-    length: int | None = None,
-    axis: int | None = None,
-    *,
-    inverse: int = 0,
-    onesided: int = 0,
-) -> Tensor:
+@register("DFT", since=20, host=(1, 2), infer=_shape, also=_HOW)
+def dft(x: Tensor, length: int | None = None, axis: int | None = None, **how: int) -> Tensor:
     """The discrete Fourier transform along an axis of [..., 1] real or [..., 2] complex numbers.
 
     Args:
         length: of the transform; the axis is cut or filled up with zeros to it.
-        onesided: of real numbers, the first half of the spectrum; back, real numbers from it.
+        how: inverse; onesided: of real numbers, the first half of the spectrum; back, real numbers
+            from it.
     """
-    return _transform(x, length, -2 if axis is None else axis, inverse, onesided)
+    return _transform(x, length, -2 if axis is None else axis, **how)

@@ -114,12 +114,16 @@ class Restoration(System):
         self.discriminator, self.damage = discriminator, damage
         self.train, self.test = train, test
 
+    def pair(self, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures damaged and whole, where they are computed with."""
+        whole = self.whole(draw)
+        given = self.damage(whole, draw).to(self.device, memory_format=torch.channels_last)
+        return given, whole.to(self.device)
+
     def step(self, draw: torch.Generator) -> dict[str, float]:
         """Train the discriminator, where it has a say, then the generator."""
         s = self.options
-        whole = self.whole(draw)
-        given = self.damage(whole, draw).to(self.device, memory_format=torch.channels_last)
-        real = whole.to(self.device)
+        given, real = self.pair(draw)
         with self.autocast():
             fake = self.restored(self.generator, given).float()
         distance = losses.distance(fake, real, s.distance)

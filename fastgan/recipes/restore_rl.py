@@ -87,17 +87,15 @@ class PolicyGradient(Restoration):
     def step(self, draw: torch.Generator) -> dict[str, float]:
         """Train the discriminator, then draw actions, reward them, and follow the gradient."""
         s = self.options
-        whole = self.whole(draw)
-        given = self.damage(whole, draw).to(self.device, memory_format=torch.channels_last)
-        real = whole.to(self.device)
+        given, real = self.pair(draw)
         with self.autocast():
             mean = self.generator(given).float()
         centre, sigma = mean.detach(), self.spread.log.detach().exp()
-        half = torch.randn(s.actions // 2, *whole.shape, generator=draw)
+        half = torch.randn(s.actions // 2, *real.shape, generator=draw)
         noise = torch.cat([half, -half]).to(self.device)  # [K, N, 3, H, W]
         actions = centre + sigma * noise
 
-        blur = sigma * torch.randn(whole.shape, generator=draw).to(self.device)
+        blur = sigma * torch.randn(real.shape, generator=draw).to(self.device)
         with self.autocast():  # a policy's noise must not be what gives it away
             on_real = self.judged(given, real + blur)
             on_fake = self.judged(given, actions[0])

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from .. import statistics as measuring
-from ..cases import Draw, Product, accepts_e4m3
+from ..cases import Draw, Filtered, Product, accepts_e4m3
 from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
 from ..epilogue import PLAIN, Epilogue
 from ..merge import Norm
@@ -18,10 +18,7 @@ from . import configs, pack
 
 
 @dataclass(frozen=True)
-class Case(Product):
-    kernel: tuple[int, int] = (3, 3)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
+class Case(Filtered, Product):
     dilation: tuple[int, int] = (1, 1)
     pad_mode: str = "zeros"
     upsample: bool = False
@@ -29,12 +26,7 @@ class Case(Product):
     shuffle_mode: str = "CRD"
     dtype: torch.dtype = torch.float32
     epilogue: Epilogue = PLAIN
-    bias: bool = True
-    residual: bool = False
     precision: str = "ieee"
-    # Extra channels of the images of which input, residual and output are a part.
-    wide: int = 0
-    modulated: Modulated | None = None
     statistics: bool = False
     # Whether its input is normalised and activated on the way, by a norm per "channel" or "image".
     normalised: str = ""
@@ -42,16 +34,13 @@ class Case(Product):
 
     @property
     def label(self) -> str:
-        kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
         words = [f"{self.batch}x{self.height}x{self.width}, {self.c_in} to {self.c_out}"]
-        words += [f"k{kernel} s{stride}"]
+        words += [self.steps]
         words += [self.pad_mode] if self.pad_mode != "zeros" else []
         words += ["upsampled"] if self.upsample else []
         words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
         words += ["e4m3"] if self.dtype == E4M3 else []
-        words += ["residual"] if self.residual else []
-        words += [f"in images of {self.wide} more"] if self.wide else []
-        words += ["modulated"] if self.modulated else []
+        words += self.places
         words += [f"of a norm and {self.norm_activation}"] if self.normalised else []
         words += ["with statistics"] if self.statistics else []
         return ", ".join(words)

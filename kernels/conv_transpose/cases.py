@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from .. import statistics as measuring
-from ..cases import Draw, Product, accepts_e4m3
+from ..cases import Draw, Filtered, Product, accepts_e4m3
 from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
 from ..epilogue import PLAIN, Epilogue
 from ..modulation import Modulated, Modulation
@@ -16,27 +16,20 @@ from . import configs, pack
 
 
 @dataclass(frozen=True)
-class Case(Product):
+class Case(Filtered, Product):
     kernel: tuple[int, int] = (4, 4)
     stride: tuple[int, int] = (2, 2)
-    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
     output_padding: tuple[int, int] = (0, 0)
     dtype: torch.dtype = torch.float32
     epilogue: Epilogue = PLAIN
-    bias: bool = True
     precision: str = "ieee"
-    modulated: Modulated | None = None
     phases_in_columns: bool | None = None
-    residual: bool = False
-    # Extra channels of the images of which input, residual and output are a part.
-    wide: int = 0
     statistics: bool = False
 
     @property
     def label(self) -> str:
-        kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
         size = f"{self.height}x{self.width}"
-        words = f"{self.batch}x{size}, {self.c_in} to {self.c_out}, k{kernel} s{stride}"
+        words = f"{self.batch}x{size}, {self.c_in} to {self.c_out}, {self.steps}"
         words += f", in images of {self.wide} more" if self.wide else ""
         words += ", e4m3" if self.dtype == E4M3 else ""
         words += ", modulated" if self.modulated else ""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from ..cases import Draw, Images, accepts
+from ..cases import Draw, Filtered, Images, accepts
 from ..conv import cases as conv_cases
 from ..conv_transpose import cases as conv_transpose_cases
 from ..epilogue import PLAIN, Epilogue
@@ -18,10 +18,7 @@ __all__ = ["CASES", "MAIN_CASES", "Case", "accepts", "case_configs", "inputs", "
 
 
 @dataclass(frozen=True)
-class Case(Images):
-    kernel: tuple[int, int] = (3, 3)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
+class Case(Filtered, Images):
     dilation: tuple[int, int] = (1, 1)
     pad_mode: str = "zeros"
     upsample: bool = False
@@ -31,24 +28,15 @@ class Case(Images):
     shared: bool = False
     dtype: torch.dtype = torch.float32
     epilogue: Epilogue = PLAIN
-    bias: bool = True
-    residual: bool = False
-    # Extra channels of the images of which input, residual and output are a part.
-    wide: int = 0
-    modulated: Modulated | None = None
 
     @property
     def label(self) -> str:
-        kernel, stride = "x".join(map(str, self.kernel)), "x".join(map(str, self.stride))
-        words = [f"{self.batch}x{self.height}x{self.width}x{self.channels}, k{kernel} s{stride}"]
+        words = [f"{self.batch}x{self.height}x{self.width}x{self.channels}, {self.steps}"]
         words += ["transposed"] if self.transposed else []
         words += [self.pad_mode] if self.pad_mode != "zeros" else []
         words += ["upsampled"] if self.upsample else []
         words += ["one filter"] if self.shared else []
-        words += ["residual"] if self.residual else []
-        words += [f"in images of {self.wide} more"] if self.wide else []
-        words += ["modulated"] if self.modulated else []
-        return ", ".join(words)
+        return ", ".join(words + self.places)
 
     def packed(self, weight: torch.Tensor) -> PackedWeight:
         """The filters [channels, 1, *kernel] as the kernel reads them."""

@@ -1,6 +1,7 @@
 """The convolution against eager PyTorch, in any geometry and along every path."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,21 +14,13 @@ from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
 
 from tests.drawing import new_generator, new_random, poison
+from tests.kernels import geometry
 from tests.kernels.tolerances import assert_close
 
 KERNEL = BY_NAME["conv"]
 
 HALF = torch.float16
 LEAKY = Epilogue("leaky_relu", slope=0.2)
-CONFIGS = (
-    Config(16, 16, 16),
-    Config(32, 16, 32, split_k=3),
-    Config(32, 32, 32, split_k=16, persistent=1),
-    Config(16, 32, 16, descriptors=True),
-    Config(32, 64, 32, descriptors=True),
-    Config(16, 64, 16, descriptors=True, split_k=2),
-    Config(16, 64, 16, descriptors=True, persistent=1),
-)
 MODES = {"zeros": "constant", "reflect": "reflect", "edge": "replicate"}
 
 
@@ -52,14 +45,7 @@ def test_pixel_shuffle(config, device):
     assert_close(prepared.run(), F.pixel_shuffle(expected, 2).to(HALF), HALF)
 
 
-def check(case: Case, device: torch.device, config: Config | None = None) -> None:
-    print(case, config)
-    inputs = KERNEL.inputs(case, new_generator(device), device)
-    prepared = conv.prepare(**inputs.launch, config=config)
-    poison(prepared.out)
-    arguments = inputs.reference
-    expected = eager(arguments["x"], arguments["weight"], arguments["bias"], case)
-    assert_close(prepared.run(), expected.to(case.dtype), case.dtype)
+check = partial(geometry.check, KERNEL, conv.prepare, eager)
 
 
 @pytest.mark.parametrize("number", range(12))
@@ -85,13 +71,15 @@ def test_random_geometry(number, device):
     check(case, device)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", geometry.TILINGS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, HALF, torch.bfloat16], ids=str)
 def test_every_path(config, dtype, device):
     check(Case(2, 24, 5, 7, 40, dtype=dtype), device, config)
 
 
-@pytest.mark.parametrize("config", [*CONFIGS, Config(64, 64, 32, descriptors=True)], ids=str)
+@pytest.mark.parametrize(
+    "config", [*geometry.TILINGS, Config(64, 64, 32, descriptors=True)], ids=str
+)
 @pytest.mark.parametrize("size", [4, 5], ids=["tiles of one image", "tiles of several"])
 def test_modulation_along_every_path(config, size, device):
     case = Case(3, 24, size, 8, 40, dtype=HALF, modulated=Modulated(noise=True), epilogue=LEAKY)
@@ -106,14 +94,14 @@ def test_modulation_along_every_path(config, size, device):
     assert_close(prepared.run(), F.leaky_relu(expected, 0.2).to(HALF), HALF)
 
 
-@pytest.mark.parametrize("config", CONFIGS[:3], ids=str)
+@pytest.mark.parametrize("config", geometry.TILINGS[:3], ids=str)
 def test_padding_and_upsampling_along_every_path(config, device):
     case = Case(2, 32, 3, 4, 20, pad_mode="reflect", upsample=True, dtype=HALF)
     check(case, device, config)
     check(replace(case, pad_mode="edge", stride=(2, 2), upsample=False), device, config)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", geometry.TILINGS, ids=str)
 def test_dilation_along_every_path(config, device):
     check(Case(1, 16, 6, 5, 20, dilation=(2, 1), dtype=HALF), device, config)
 

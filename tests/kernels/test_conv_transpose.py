@@ -1,6 +1,7 @@
 """The transposed convolution against eager PyTorch, in any geometry and along every path."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,22 +14,12 @@ from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
 
 from tests.drawing import new_generator, new_random, poison
+from tests.kernels import geometry
 from tests.kernels.tolerances import assert_close
 
 KERNEL = BY_NAME["conv_transpose"]
 
 HALF = torch.float16
-# The paths through the kernel: tiles that do not divide the problem, split reductions, descriptors
-# with the pixels as either factor.
-CONFIGS = (
-    Config(16, 16, 16),
-    Config(32, 16, 32, split_k=3),
-    Config(32, 32, 32, split_k=16, persistent=1),
-    Config(16, 32, 16, descriptors=True),
-    Config(32, 64, 32, descriptors=True),
-    Config(16, 64, 16, descriptors=True, split_k=2),
-    Config(16, 64, 16, descriptors=True, persistent=1),
-)
 
 
 def eager(x, weight, bias, case: Case) -> torch.Tensor:
@@ -41,18 +32,12 @@ def eager(x, weight, bias, case: Case) -> torch.Tensor:
     return full if bias is None else full + bias[:, None, None]
 
 
-def check(case: Case, device: torch.device, config: Config | None = None) -> None:
-    print(case, config)
-    inputs = KERNEL.inputs(case, new_generator(device), device)
-    prepared = conv_transpose.prepare(**inputs.launch, config=config)
-    poison(prepared.out)
-    expected = eager(
-        inputs.reference["x"], inputs.reference["weight"], inputs.reference["bias"], case
-    )
-    assert_close(prepared.run(), expected.to(case.dtype), case.dtype)
+check = partial(geometry.check, KERNEL, conv_transpose.prepare, eager)
 
 
-@pytest.mark.parametrize("config", [*CONFIGS[1::2], Config(64, 64, 32, descriptors=True)], ids=str)
+@pytest.mark.parametrize(
+    "config", [*geometry.TILINGS[1::2], Config(64, 64, 32, descriptors=True)], ids=str
+)
 @pytest.mark.parametrize("c_out", [3, 40], ids=["phases in columns", "phases apart"])
 def test_modulation_along_every_path(config, c_out, device):
     none, scales = (0, 0, 0, 0), Modulated(noise=True)
@@ -93,13 +78,13 @@ def test_random_geometry(number, device):
     check(case, device)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", geometry.TILINGS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, HALF, torch.bfloat16], ids=str)
 def test_every_path(config, dtype, device):
     check(Case(2, 24, 3, 5, 40, (4, 4), dtype=dtype), device, config)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", geometry.TILINGS, ids=str)
 def test_every_path_of_unequal_phases(config, device):
     case = Case(3, 16, 3, 2, 20, (3, 5), (2, 3), (1, 2, 0, 1), (1, 1), HALF)
     check(case, device, config)

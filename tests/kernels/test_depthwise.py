@@ -1,5 +1,7 @@
 """Depthwise convolutions against eager PyTorch, in any geometry and with strips of any height."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,8 @@ from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
 
-from tests.drawing import new_generator, new_random, poison
+from tests.drawing import new_generator, new_random
+from tests.kernels import geometry
 from tests.kernels.tolerances import assert_close
 
 KERNEL = BY_NAME["depthwise"]
@@ -35,14 +38,7 @@ def eager(x, weight, bias, case: Case) -> torch.Tensor:
     return F.conv2d(x, weight, bias, case.stride, 0, case.dilation, channels)
 
 
-def check(case: Case, device: torch.device, config: Config | None = None) -> None:
-    print(case, config)
-    inputs = KERNEL.inputs(case, new_generator(device), device)
-    prepared = depthwise.prepare(**inputs.launch, config=config)
-    poison(prepared.out)
-    given = inputs.reference
-    expected = eager(given["x"], given["weight"], given["bias"], case)
-    assert_close(prepared.run(), expected.to(case.dtype), case.dtype)
+check = partial(geometry.check, KERNEL, depthwise.prepare, eager)
 
 
 @pytest.mark.parametrize("number", range(8))

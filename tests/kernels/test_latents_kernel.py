@@ -8,29 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from fastgan import latents
 from fastgan.latents import philox
-from fastgan.latents.philox import Parameters
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 from fastgan.kernels import latents as kernels  # noqa: E402
 
 from tests import drawing  # noqa: E402
+from tests.draws import DRAWS  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     isinstance(kernels._fill_kernel, triton.JITFunction),
     reason="the kernels were imported without TRITON_INTERPRET=1",
 )
-
-DRAWS = {
-    "bits": (philox.BITS, Parameters()),
-    "uniform": (philox.UNIFORM, Parameters(0.0, 1.0)),
-    "uniform_symmetric": (philox.UNIFORM, Parameters(-1.0, 2.0)),
-    "normal": (philox.NORMAL, Parameters()),
-    "truncated 0.3": (philox.TRUNCATED, latents._truncation(0.3)),
-    "truncated 50": (philox.TRUNCATED, latents._truncation(50.0)),
-    "hypersphere": (philox.HYPERSPHERE, Parameters()),
-}
 
 
 @pytest.mark.parametrize("draw", DRAWS)

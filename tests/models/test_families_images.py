@@ -8,11 +8,6 @@ from tests.networks.families import FROM_IMAGES
 from tests.networks.parity import EXPORTERS, PATHS, Exports, check
 
 
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    return Exports(tmp_path_factory.mktemp("families"))
-
-
 @pytest.mark.parametrize("name", FROM_IMAGES)
 @pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize(("backend", "precision"), PATHS)

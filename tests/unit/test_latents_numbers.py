@@ -7,25 +7,14 @@ from scipy import special
 
 from fastgan import latents
 from fastgan.latents import philox
-from fastgan.latents.philox import Parameters
 from tests import drawing
+from tests.draws import DRAWS
 
 pytestmark = pytest.mark.cpu
 
 native = latents._native
 needs_native = pytest.mark.skipif(native is None, reason="fastgan._native was not built")
 PATHS = native.paths() if native is not None else ["no path: fastgan._native was not built"]
-
-DRAWS = {
-    "bits": (philox.BITS, Parameters()),
-    "uniform": (philox.UNIFORM, Parameters(0.0, 1.0)),
-    "uniform_symmetric": (philox.UNIFORM, Parameters(-1.0, 2.0)),
-    "normal": (philox.NORMAL, Parameters()),
-    "truncated 0.3": (philox.TRUNCATED, latents._truncation(0.3)),
-    "truncated 2": (philox.TRUNCATED, latents._truncation(2.0)),
-    "truncated 50": (philox.TRUNCATED, latents._truncation(50.0)),
-    "hypersphere": (philox.HYPERSPHERE, Parameters()),
-}
 
 
 def reference(draw: str, n: int, size: int, *, seed: int, start: int, stream: int) -> np.ndarray:

@@ -14,10 +14,9 @@ from fastgan.engine.base import Target
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.tuning import LIBRARY
 from fastgan.model.file import read
+from tests.interpreted import INTERPRETED
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
-)
+pytestmark = INTERPRETED
 CPU = torch.device("cpu")
 
 

@@ -22,11 +22,10 @@ from fastgan.engine.triton.program import LaunchError, Program
 from fastgan.images.format import ImageFormat
 from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input
+from tests.interpreted import INTERPRETED
 from tests.networks.weights import build
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
-)
+pytestmark = INTERPRETED
 
 
 class Noisy(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,12 +12,11 @@ import fastgan
 from fastgan.engine.base import Target
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.model.file import read
+from tests.interpreted import INTERPRETED
 from tests.networks.modulated_forms import channels_as_images, depthwise
 from tests.networks.weights import build
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
-)
+pytestmark = INTERPRETED
 
 
 class Mobile(nn.Module):

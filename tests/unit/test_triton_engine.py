@@ -25,10 +25,9 @@ from fastgan.engine.triton.program import Program
 from fastgan.images.format import ImageFormat
 from fastgan.inputs.draws import Draw
 from fastgan.model.file import ModelFile, read
+from tests.interpreted import INTERPRETED
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
-)
+pytestmark = INTERPRETED
 CPU = torch.device("cpu")
 
 

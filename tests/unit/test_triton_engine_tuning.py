@@ -24,10 +24,9 @@ from fastgan.engine.triton.steps import MEASURED
 from fastgan.engine.triton.tuning import LIBRARY, Cache
 from fastgan.images.format import ImageFormat
 from fastgan.model.file import ModelFile, read
+from tests.interpreted import INTERPRETED
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
-)
+pytestmark = INTERPRETED
 HERE = {"gpu": "a", "driver": "b"}
 TILE = Config(64, 32, 16, num_warps=8)
 

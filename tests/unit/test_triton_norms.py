@@ -18,11 +18,10 @@ from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.tuning import LIBRARY
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.model.file import ModelFile, read
+from tests.interpreted import INTERPRETED
 from tests.networks.cyclegan import cyclegan
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="kernels are compiled where there is a GPU: see tests/gpu"
-)
+pytestmark = INTERPRETED
 CPU = torch.device("cpu")
 
 

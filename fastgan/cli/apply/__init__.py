@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastgan.cli import console, options, records, typed
+from fastgan.cli.errors import fail_with
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.host import files
 from fastgan.images.formats import GRADED, NAMES
@@ -33,9 +34,6 @@ fastgan apply faces.onnx -i photo.jpg --input w=0.7  # with a further input that
 fastgan apply adain.onnx -i photo.jpg --style painting.jpg  # content and style
 fastgan apply net.onnx -i photo.jpg --range 0:1  # where inspect shows a wrong guess
 """
-
-#: How many failures are listed by name.
-_LISTED = 20
 
 
 def apply(
@@ -110,16 +108,9 @@ def apply(
         typer.Option("--resume", help="Go on after an interruption: results there are kept."),
     ] = False,
     batch_size: options.BatchSize = None,
-    range: options.Range = None,
-    out_range: options.OutRange = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    stated: options.Stated = options.Stated(),
+    how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    threads: options.Threads = None,
-    strict: options.Strict = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Restore, upscale, stylise, translate or inpaint pictures.
@@ -130,7 +121,6 @@ def apply(
     """
     _check_options(ext, quality, outscale, suffix)
     account = records.Account("apply", json_file, model)
-    stated = options.signature(range, out_range, mean, std)
     source, given = _inputs(input)
     # The sources are read from files, so nothing of a model is needed to say what is wrong there.
     from fastgan.apply import folders, targets
@@ -152,17 +142,13 @@ def apply(
         jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say now that it can't be
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
-    import fastgan
     from fastgan.apply import Options
     from fastgan.cli.apply.run import Run
     from fastgan.images.files import read
 
     Options("pil", tile, tile_pad, alpha, fill, batch_size)  # raises what it would raise later
     began = time.perf_counter()
-    generator = fastgan.load(
-        model, device=device, backend=backend, precision=precision, strict=strict, signature=stated,
-        threads=threads,
-    )  # fmt: skip
+    generator = how.load(model, stated)
     _check_inputs(generator, mask, style, class_)
     typed.check(generator, given, class_)
     arguments: dict[str, Any] = {
@@ -318,14 +304,8 @@ def _report(
             run.deep,
             len(jobs),
         )
-    if not failures:
-        return
-    typer.echo(f"fastgan: {len(failures)} of {len(jobs)} images failed:", err=True)
-    for job, error in failures[:_LISTED]:
-        typer.echo(f"  {_reason(job, error)}", err=True)
-    if len(failures) > _LISTED:
-        typer.echo(f"  and {len(failures) - _LISTED} more", err=True)
-    raise typer.Exit(1)
+    reasons = [_reason(job, error) for job, error in failures]
+    fail_with(reasons, f"{len(failures)} of {len(jobs)} images failed")
 
 
 def _reason(job: Job, error: Exception) -> str:

@@ -8,22 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastgan.cli import console, options, records, typed
-from fastgan.cli.errors import hint
+from fastgan.cli.errors import fail_with, hint
 from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from fastgan.scale.on_ray import Cluster
     from fastgan.scale.report import Report
     from fastgan.scale.shards import Job
-
-#: How many failures are listed by name.
-_LISTED = 20
 
 ShardSize = Annotated[int, typer.Option(metavar="N", help="Samples in a shard.")]
 Price = Annotated[
@@ -113,19 +111,8 @@ def _say(account: records.Account, report: Report, out: str, price: float | None
         "price": None if price is None else report.price(price),
     }  # fmt: skip
     account.close(out=out, **asdict(report), **rates)
-    _fail(report.failures, f"{len(report.failures)} failed")
-
-
-def _fail(wrong: list[tuple[str, str]], summary: str) -> None:
-    """List what is wrong on stderr, and end with exit code 1; nothing where nothing is."""
-    if not wrong:
-        return
-    typer.echo(f"fastgan: {summary}:", err=True)
-    for what, why in wrong[:_LISTED]:
-        typer.echo(f"  {what}: {why}", err=True)
-    if len(wrong) > _LISTED:
-        typer.echo(f"  and {len(wrong) - _LISTED} more", err=True)
-    raise typer.Exit(1)
+    reasons = [f"{what}: {why}" for what, why in report.failures]
+    fail_with(reasons, f"{len(reasons)} failed")
 
 
 # On Ray -------------------------------------------------------------------------------------------
@@ -143,23 +130,42 @@ VERIFY_EXAMPLES = """
 fastgan scale verify shards  # exit code 1 if anything is missing or damaged
 """
 
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS", help="Of a Ray cluster: auto, ray://HOST:PORT. Default: this machine."
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Actors. Default: as many as there is for.")
-]
-Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads that each computes with.")]
-Gpus = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="G", help="GPUs that each has. Default: 1 where there are any."),
-]
-MaxFailures = Annotated[
-    int, typer.Option(min=0, metavar="N", help="Failures to go on after; they are listed.")
-]
+
+@dataclass(frozen=True)
+class OnRay:
+    """Which workers of Ray's there are; a group of options."""
+
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a Ray cluster: auto, ray://HOST:PORT. Default: this machine.",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Actors. Default: as many as there is for."),
+    ] = None
+    threads: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Threads that each computes with.")
+    ] = 1
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="G", help="GPUs that each has. Default: 1 where there are any."
+        ),
+    ] = None
+    max_failures: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Failures to go on after; they are listed.")
+    ] = 0
+
+    def cluster(self) -> Cluster:
+        """As `fastgan.scale.on_ray` takes them."""
+        from fastgan.scale.on_ray import Cluster
+
+        return Cluster(self.address, self.workers, self.threads, self.gpus, self.max_failures)
+
+
 Resume = Annotated[
     bool, typer.Option("--resume", help="Keep what is there, and make what is missing.")
 ]
@@ -179,17 +185,11 @@ def generate(
     class_: options.Class = None,
     size: options.Size = None,
     input: options.Named = None,
-    address: Address = None,
-    workers: Workers = None,
-    threads: Threads = 1,
-    gpus: Gpus = None,
-    max_failures: MaxFailures = 0,
+    workers_on: OnRay = OnRay(),
     resume: Resume = False,
     price_per_hour: Price = None,
     batch_size: options.BatchSize = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    where: options.Where = options.Where(),
     json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
@@ -201,12 +201,12 @@ def generate(
     pixels = None if size is None else parse_size(size)
     asked = job(
         model, out, n, seed, start, shard_size, format,
-        {"device": device, "backend": backend, "precision": precision},
+        where.options,
         {
             "labels": options.label(class_), "truncation": trunc, "size": pixels,
             "batch_size": batch_size, **typed.inputs(input),
         },
-        threads,
+        workers_on.threads,
     )  # fmt: skip
     from fastgan.scale import on_ray
 
@@ -214,7 +214,7 @@ def generate(
         report = on_ray.generate(
             model, n, out, seed=seed, start=start, shard_size=shard_size, format=asked.format,
             resume=resume, told=told, options=dict(asked.options),
-            cluster=on_ray.Cluster(address, workers, threads, gpus, max_failures),
+            cluster=workers_on.cluster(),
             **asked.arguments,
         )  # fmt: skip
     _say(account, report, out, price_per_hour)
@@ -235,16 +235,10 @@ def apply(
     ] = None,
     seed: Annotated[int, typer.Option(help="For models with a latent or random class.")] = 0,
     class_: options.Class = None,
-    address: Address = None,
-    workers: Workers = None,
-    threads: Threads = 1,
-    gpus: Gpus = None,
-    max_failures: MaxFailures = 0,
+    workers_on: OnRay = OnRay(),
     resume: Resume = False,
     price_per_hour: Price = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
+    where: options.Where = options.Where(),
     json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
@@ -258,8 +252,8 @@ def apply(
     with _progress() as told:
         report = on_ray.apply(
             model, input, output, ext=ext, resume=resume, told=told,
-            options={"device": device, "backend": backend, "precision": precision},
-            cluster=on_ray.Cluster(address, workers, threads, gpus, max_failures),
+            options=where.options,
+            cluster=workers_on.cluster(),
             tile=tile, seed=seed, labels=options.label(class_),
         )  # fmt: skip
     _say(account, report, output, price_per_hour)
@@ -280,7 +274,8 @@ def verify(
         place=place, shards=shards, samples=samples,
         failures=[{"shard": shard, "reason": reason} for shard, reason in wrong],
     )  # fmt: skip
-    what = f"{shards} shards" if shards else f"{samples} pictures"
-    _fail(wrong, f"{place}: {len(wrong)} of {what} are not as they were made")
-    whole = f"{what}, {samples} samples" if shards else what
+    made = f"{shards} shards" if shards else f"{samples} pictures"
+    reasons = [f"{what}: {why}" for what, why in wrong]
+    fail_with(reasons, f"{place}: {len(wrong)} of {made} are not as they were made")
+    whole = f"{made}, {samples} samples" if shards else made
     account.say(f"{place}: {whole}: each is there once, and whole")

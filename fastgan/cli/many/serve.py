@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -55,11 +55,7 @@ def serve(
         Path | None,
         typer.Option(metavar="DIR", help="Write a model repository for Triton instead, and end."),
     ] = None,
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
-    precision: options.Precision = "auto",
-    threads: options.Threads = None,
-    strict: options.Strict = False,
+    how: options.Loading = options.Loading(),
     verbose: options.Verbose = False,
 ) -> None:
     """Serve models to clients of the Open Inference Protocol.
@@ -69,20 +65,13 @@ def serve(
     behind anything but 127.0.0.1 belongs a proxy that has them.
     """
     named = _named(models)
-    load: dict[str, Any] = {
-        "device": device,
-        "backend": backend,
-        "precision": precision,
-        "strict": strict,
-    }
     if export_triton is not None:
         from fastgan.serve import triton
 
         for name, model in named.items():
-            typer.echo(str(triton.export(name, model, export_triton, load, max_n)))
+            typer.echo(str(triton.export(name, model, export_triton, how.options, max_n)))
         return
 
-    import fastgan
     from fastgan.serve.requests import Limits
 
     limits = Limits(max_n, max_pixels, max_bytes)
@@ -95,7 +84,7 @@ def serve(
     with bound(host, http) as listening:  # or it is said now that it can't be
         served = []
         for name, model in named.items():
-            generator = fastgan.load(model, threads=threads, **load)
+            generator = how.load(model)
             together = Together(name, generator, Reader(generator, limits))
             batcher = Batcher(name, together, batch_ms / 1000, queue)
             served.append(ServedModel(name, generator, batcher))
