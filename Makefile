@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench wheels dist docs resolve clean
+.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench capi wheels dist docs resolve clean
 
 # The first target is what `make` alone does.
 help:  ## show these targets
@@ -52,7 +52,7 @@ bench: $(VENV)/.bench  ## time fastgan beside its peers on this machine, into ou
 # An install is repeated when what it depends on has changed. The native extension is built on the
 # way where there is a compiler, and with nvcc its CUDA part too; without one the install still
 # succeeds, and `fastgan doctor` says what is missing.
-SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*)
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +69,12 @@ $(VENV)/.test: $(VENV)/.created $(SOURCES)
 $(VENV)/.bench: $(VENV)/.created $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test,bench]" --constraint constraints.txt
 	touch $@ $(VENV)/.demo $(VENV)/.test
+
+capi:  ## the library for programs without Python, fastgan.h, into build/capi (CMake)
+	cmake -S csrc -B build/capi/objects -DCMAKE_INSTALL_PREFIX=$(abspath build/capi) -DCMAKE_INSTALL_LIBDIR=lib
+	cmake --build build/capi/objects --parallel 2
+	cd build/capi/objects && ctest --output-on-failure
+	cmake --install build/capi/objects
 
 wheels: $(VENV)/.created  ## a wheel for each Python, into dist/, in manylinux images (docker)
 	$(BIN)/python -m pip install --quiet cibuildwheel

@@ -1,8 +1,9 @@
 """The native parts, all optional: a build that cannot make one says so and goes on without it.
 
-`fastgan._native` samples latents on the CPU and passes frames through shared memory. Where NVIDIA's
-nvcc is on PATH, `fastgan._native_cuda`, a plain shared library behind a C interface, samples on the
-GPU.
+`fastgan._native` runs models and samples latents on the CPU, and passes frames through shared
+memory; its engine is libfastgan.so.1 too, for programs without Python (docs/bundle.md). Where
+NVIDIA's nvcc is on PATH, `fastgan._native_cuda`, a plain shared library behind a C interface,
+samples on the GPU.
 """
 
 import os
@@ -16,8 +17,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 CPU_FOLDERS = ("csrc", "csrc/packing", "csrc/runtime", "csrc/bundle")
+PYTHON_ONLY = {"col2im.cpp", "frames.cpp", "modulate.cpp", "normalise.cpp"}  # not in libfastgan
 # Bit equality needs every operation rounded on its own, on both compilers.
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
+CPU_FLAGS += ["-ftls-model=initial-exec"]  # a thread's own variables are there from its start
 # GCC 12 warns of its own AVX-512 header.
 CPU_FLAGS += ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
 MSVC_FLAGS = ["/std:c++17", "/O2", "/fp:strict"]
@@ -34,6 +37,8 @@ class BuildNative(build_ext):
     def build_extension(self, extension: Extension) -> None:
         if not isinstance(extension, CudaLibrary):
             super().build_extension(extension)
+            if sys.platform == "linux":
+                self.build_library(extension)
             return
         target = self.get_ext_fullpath(extension.name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -47,6 +52,26 @@ class BuildNative(build_ext):
             subprocess.run([*command, *extension.sources, "-o", target], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise CompileError(f"nvcc: {error}") from error  # a warning: the extension is optional
+
+    def build_library(self, extension: Extension) -> None:
+        """libfastgan.so.1 beside the module, of the same objects (csrc/CMakeLists.txt too)."""
+        flags = extension.extra_compile_args
+        made = self.compiler.compile(
+            sorted(glob("csrc/capi/*.cpp")), output_dir=self.build_temp, extra_postargs=flags
+        )
+        engine = [file for file in extension.sources if PYTHON_ONLY.isdisjoint(file.split("/"))]
+        engine = [file for file in engine if "bindings" not in file]
+        made += self.compiler.object_filenames(engine, output_dir=self.build_temp)
+        folder = os.path.dirname(self.get_ext_fullpath(extension.name))
+        self.compiler.link_shared_object(
+            made,
+            os.path.join(folder, "libfastgan.so.1"),
+            extra_postargs=[
+                *("-pthread", "-Wl,--version-script=csrc/capi/fastgan.map", "-Wl,-s"),
+                "-Wl,-soname,libfastgan.so.1",
+            ],
+            target_lang="c++",
+        )
 
 
 def extensions() -> list[Extension]:

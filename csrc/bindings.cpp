@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bundle/bindings.h"
 #include "col2im.h"
 #include "direct_bindings.h"
 #include "frames.h"
@@ -159,6 +160,7 @@ PYBIND11_MODULE(_native, module) {
              "groups, rows of gamma, rows of beta.");
   module.def("paths", &fastgan::path_names,
              "The instruction set paths that run on this processor, best first.");
+  fastgan::bind_bundle(module);
   fastgan::bind_direct(module);
   fastgan::bind_frames(module);
   fastgan::bind_runtime(module);

@@ -157,7 +157,7 @@ void Program::split(const Layer& layer) {
 std::unique_ptr<Program::Room> Program::room(int64_t threads) const {
   threads = std::max<int64_t>(1, threads);
   const int64_t stages = static_cast<int64_t>(std::max(by_layer_.size(), by_image_.size()));
-  return std::make_unique<Room>(workspace_ + threads * scratch_, stages, threads);
+  return std::make_unique<Room>(bytes(threads), stages, threads);
 }
 
 bool Program::run(const float* in, const Output& out, Room& room) const {

@@ -114,6 +114,7 @@ class Program {
     int64_t threads;
   };
   std::unique_ptr<Room> room(int64_t threads) const;
+  int64_t bytes(int64_t threads) const { return workspace_ + threads * scratch_; }  // of its memory
 
   // Reads `in`, [images, channels, height, width], and writes all of the output. Says whether that
   // has a NaN or Inf, in bf16; in fp32 nobody looks. Nothing is allocated.

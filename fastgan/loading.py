@@ -13,6 +13,8 @@ import torch
 
 from fastgan import models
 from fastgan.apply import legal
+from fastgan.bundle import is_bundle
+from fastgan.bundle.session import open_session
 from fastgan.engine import TABLE, Session, Target, choose, get
 from fastgan.engine.base import BF16_DEVICE, FP8_DEVICE, PRECISIONS, without_bf16, without_fp8
 from fastgan.errors import (
@@ -51,9 +53,9 @@ def load(
     """Load a generator.
 
     Args:
-        source: a path to an ONNX file, its bytes, the name of a shipped model such as
-            "dcgan-digits", or where one is kept: "hf://owner/name/file.onnx",
-            "https://example.org/model.onnx" (docs/bring-a-model.md).
+        source: a path to an ONNX file or a bundle (docs/bundle.md), an ONNX file's bytes, the name
+            of a shipped model such as "dcgan-digits", or where one is kept:
+            "hf://owner/name/file.onnx", "https://example.org/model.onnx" (docs/bring-a-model.md).
         device: "auto" (an NVIDIA GPU if there is one), "cpu", "cuda" or "cuda:1".
         precision: "auto" (fp32 on a CPU, fp16 on a GPU), "fp32", "tf32", "fp16", "bf16",
             or "fp8": fp16 with the large layers' products in 8 bits, for which an NVIDIA GPU of
@@ -87,8 +89,31 @@ def load(
     """
     # What is wrong with these is said before anything is read.
     target = _target(device, precision, backend, threads, providers)
-    model = open_model(source, limits=limits, signature=signature, isolate=isolate)
+    resolved = _resolve(source, limits)
+    if is_bundle(resolved):
+        return _bundled(source, resolved, target, device, backend, limits)
+    model = _opened(source, resolved, limits, signature, isolate)
     return _started(model, target, backend, strict, unasked=device == "auto")
+
+
+def _bundled(
+    source: Any,
+    resolved: Any,
+    target: Target,
+    device: str | torch.device,
+    backend: str,
+    limits: Limits,
+) -> Generator:
+    """A generator on a bundle, which is the CPU's."""
+    if backend not in ("auto", "bundle"):
+        raise ArgumentError("backend", repr(backend), "'auto': a bundle is run by its own")
+    if target.providers:
+        raise ArgumentError("providers", repr(target.providers), "none: a bundle is run by its own")
+    if device == "auto":
+        precision = "fp32" if target.precision == "fp16" else target.precision
+        target = replace(target, device=torch.device("cpu"), precision=precision)
+    origin = Origin.of(source, resolved, {"limits": limits, "threads": target.threads}, reopen)
+    return Generator(open_session(Path(resolved), target, limits), (), origin)
 
 
 def open_model(
@@ -106,7 +131,17 @@ def open_model(
     Raises:
         ModelFileError, UnsupportedError, ArgumentError: as `load`.
     """
-    resolved = _resolve(source, limits)
+    return _opened(source, _resolve(source, limits), limits, signature, isolate)
+
+
+def _opened(
+    source: Any,
+    resolved: Any,
+    limits: Limits,
+    signature: Mapping[str, Any] | None,
+    isolate: bool,
+) -> Model:
+    """The model of a source that has been found: by path, or as bytes."""
     options = {"limits": limits, "signature": signature, "isolate": isolate}
     origin = Origin.of(source, resolved, options, reopen)
     file, turned = channels_first(read(resolved, limits, isolate=isolate))

@@ -20,6 +20,7 @@ class Fields {
   Fields(const char* data, uint64_t size) : at_(data), left_(size) {}
 
   bool done() const { return left_ == 0; }
+  uint64_t left() const { return left_; }  // bytes
 
   // A whole number from `least` to `most`.
   int64_t whole(int64_t least, int64_t most, const char* what) {

@@ -26,6 +26,7 @@ def app() -> typer.Typer:
     from fastgan.cli import (
         apply,
         bench,
+        bundle,
         compare,
         doctor,
         evaluate,
@@ -54,7 +55,7 @@ def app() -> typer.Typer:
     commands.callback(invoke_without_command=True, epilog=_examples(ROOT_EXAMPLES))(root)
     for module in (
         *(generate, apply, video, live, stream, inspect, profile, compare, serve, bench, warmup),
-        *(models, evaluate, train, export, doctor, selftest),
+        *(models, evaluate, train, export, bundle, doctor, selftest),
     ):
         function = getattr(module, module.__name__.rpartition(".")[2])
         commands.command(cls=Command, epilog=_examples(module.EXAMPLES))(flat(function))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.bundle import is_bundle
+from fastgan.cli import bundle, console, options
 from fastgan.measure import prediction
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ fastgan inspect dcgan-digits  # signature, backend, and each step with its cost
 fastgan inspect model.onnx --batch 64 --precision bf16  # the plan of another run
 fastgan inspect model.onnx --gpu h200 --batch 64  # where the time must go on an H200
 fastgan inspect model.onnx --why /4/Relu  # what became of this ONNX node, and why
+fastgan inspect model.fgb  # what a bundle holds: inputs, outputs, programs
 fastgan inspect model.onnx --json  # the same for a program
 fastgan inspect model.onnx --range 0:1 --write-signature  # what it takes, said once for all
 """
@@ -72,6 +74,10 @@ def inspect(
 
     if batch < 1:
         raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
+    if is_bundle(model):
+        held = bundle.inspect(model)
+        typer.echo(json.dumps(held, indent=2)) if as_json else bundle.show(held)
+        return
     opened = open_model(model, signature=stated.signature())
     if write_signature:
         _write_signature(opened, as_json)

@@ -20,6 +20,7 @@ FLOORS = (
     {"plan"},
     {"images", "inputs"},
     {"engine"},
+    {"bundle"},
     {"apply", "realtime"},
     {"generator"},
     {"loading"},

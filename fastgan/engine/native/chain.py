@@ -144,8 +144,13 @@ def covers(plan: Plan, dtype: torch.dtype, *, any_size: bool = False) -> bool:
 
     any_size: whatever memory it takes, since nothing else would run it.
     """
+    return bool(paths(dtype)) and is_chain(plan, any_size=any_size)
+
+
+def is_chain(plan: Plan, *, any_size: bool = False) -> bool:
+    """Whether a plan is one chain of layers, and small unless it may be of `any_size`."""
     small = sum(buffer.bytes for buffer in plan.buffers.values()) <= _MOST_BYTES
-    return bool(paths(dtype)) and (any_size or small) and _layers(plan) is not None
+    return (any_size or small) and _layers(plan) is not None
 
 
 def _layers(plan: Plan) -> list[Step] | None:

@@ -19,6 +19,9 @@ from fastgan.engine.native.records import Kind, listed, record
 from fastgan.engine.native.tensors import View, channels_last, new, plain
 from fastgan.plan import Step
 
+#: Rows of a table: whole numbers that a float holds.
+_MOST_ROWS = 1 << 24
+
 #: Elements of a tensor that is moved by a table.
 _MOST_MOVED = 1 << 22
 
@@ -197,6 +200,27 @@ def concat(low: Lowering, step: Step) -> None:
         if not in_place:
             low.copy(x, part)
         first += size
+
+
+def taken(low: Lowering, step: Step) -> None:
+    """Gather of rows of a table, by whole numbers from 0 on."""
+    table = low.plan.weights.get(step.inputs[0])
+    index = low.plan.buffers.get(step.inputs[1])
+    if table is None or index is None or step.attributes.get("axis", 0) != 0:
+        raise unsupported(step, "a Gather that is no table of rows")
+    if table.shape[0] > _MOST_ROWS:
+        raise unsupported(step, f"a table of {table.shape[0]} rows")
+    rows, x, y = low.constant(table), low.read(step.inputs[1]), low.write(step.outputs[0])
+    made = y if y.meta.is_contiguous() else new(plain(y.shape))
+    run = math.prod(table.shape[1:])
+
+    def make() -> bytes:
+        sizes = (math.prod(x.shape), table.shape[0], run, run, run)
+        return record(Kind.TAKE, sizes, rows.place, x.place, made.place)
+
+    low.add(make, rows, x, made)
+    if made is not y:
+        low.copy(made, y)
 
 
 def strided(low: Lowering, step: Step) -> None:

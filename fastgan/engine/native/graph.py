@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import fields, layers, sampling
 from fastgan.engine.native.lowering import Lowering, unsupported
+from fastgan.engine.native.records import Constants
 from fastgan.engine.native.tensors import ALIGNMENT, ARENA, Root, View, is_dense
 from fastgan.errors import UnsupportedError
 from fastgan.host import processor
@@ -64,6 +65,56 @@ _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """Steps as records, each tensor in its place.
+
+    Attributes:
+        inputs, outputs: the caller's tensors in the order of their slots: names, shapes, strides.
+        arena: floats of all others.
+        records: the operations (csrc/runtime/records.h).
+    """
+
+    inputs: tuple[tuple[str, Tensor], ...]
+    outputs: tuple[tuple[str, Tensor], ...]
+    arena: int
+    records: bytes
+
+    @staticmethod
+    def of(low: Lowering, outputs: Sequence[str]) -> Lowered:
+        """Of steps that have been lowered; outputs are names of the buffers that others read."""
+        for name in outputs:
+            low.read(name)  # an input of the plan may be read as its output alone
+        inputs = [(name, low.read(name).meta) for name in low.inputs]
+        slots = enumerate(outputs, 1 + len(inputs))
+        made = [(name, _output(low, name, slot)) for slot, name in slots]
+        floats = _placed(low)
+        records = b"".join(each.make() for each in low.planned)
+        return Lowered(tuple(inputs), tuple(made), floats, records)
+
+
+def lowered(plan: Plan, opset: int, constants: Constants) -> Lowered:
+    """All of a plan as records.
+
+    Args:
+        plan: in fp32.
+        opset: of its model.
+        constants: where its weights go.
+
+    Raises:
+        UnsupportedError: there is no native code for a step.
+    """
+    plan = merge(plan)
+    low = Lowering(plan, opset, constants, labels=True)
+    table = {**_TABLE, "Gather": fields.taken}
+    for step in plan.steps:
+        lower = table.get(step.op)
+        if lower is None:
+            raise unsupported(step, f"operator {step.op}")
+        low.lower(step, lower)
+    return Lowered.of(low, plan.outputs)
+
+
 class NativeCall:
     """Steps as one call: `call(*inputs)` is a tuple of outputs, each memory of its own.
 
@@ -73,24 +124,18 @@ class NativeCall:
     """
 
     def __init__(self, low: Lowering, outputs: Sequence[str]) -> None:
-        for name in outputs:
-            low.read(name)  # an input of the plan may be read as its output alone
-        self.inputs, self.outputs = tuple(low.inputs), tuple(outputs)
-        metas = [low.read(name).meta for name in self.inputs]
+        made = Lowered.of(low, outputs)
+        self.inputs, self.outputs = tuple(name for name, _ in made.inputs), tuple(outputs)
         self._formats = [
             torch.contiguous_format if meta.is_contiguous() else torch.channels_last
-            for meta in metas
+            for _, meta in made.inputs
         ]
-        self._made = [
-            _output(low, name, slot) for slot, name in enumerate(outputs, 1 + len(self.inputs))
-        ]
-        floats = placed(low)
+        self._made = [meta for _, meta in made.outputs]
         self._kept = low.constants  # what the operations point to
-        metas = [low.read(name).meta for name in self.inputs] + self._made
         self._graph = _native.runtime.Graph(
-            records=b"".join(each.make() for each in low.planned),
-            arena=floats,
-            tensors=[meta.numel() for meta in metas],
+            records=made.records,
+            arena=made.arena,
+            tensors=[meta.numel() for _, meta in (*made.inputs, *made.outputs)],
             constants=[(t.data_ptr(), t.numel()) for t in low.constants.tensors],
             threads=torch.get_num_threads(),
         )
@@ -288,7 +333,7 @@ def _output(low: Lowering, name: str, slot: int) -> Tensor:
     return view.meta
 
 
-def placed(low: Lowering) -> int:
+def _placed(low: Lowering) -> int:
     """Place the roots of the arena; its size, in floats."""
     roots = {view.root: None for each in low.planned for view in each.views}
     named = {f"{index}": root for index, root in enumerate(roots) if root.slot == ARENA}

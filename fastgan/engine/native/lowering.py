@@ -46,15 +46,20 @@ class Lowering:
     Args:
         plan: in fp32, its elementwise steps merged (`fastgan.plan.merge`).
         opset: of the model that it was made of.
+        constants: where its weights go.
+        labels: whether inputs of whole numbers may be read, as floats.
     """
 
-    def __init__(self, plan: Plan, opset: int) -> None:
+    def __init__(
+        self, plan: Plan, opset: int, constants: Constants | None = None, *, labels: bool = False
+    ) -> None:
         self.plan, self.opset = plan, opset
         self.module, self.native = _native, _native.runtime
         self.planned: list[Planned] = []
         self.views: dict[str, View] = {}
         self.inputs: list[str] = []  # buffers that other steps make, in the order of their slots
-        self.constants = Constants()
+        self.constants = Constants() if constants is None else constants
+        self.labels = labels
         self.ends: list[int] = []  # how many operations there are behind each step
         self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
         self._targets: dict[str, tuple[str, int, int]] = {}
@@ -102,7 +107,8 @@ class Lowering:
         """A buffer, or a weight as a constant."""
         if name in self.plan.buffers and name not in self.views:
             buffer = self.plan.buffers[name]
-            if buffer.dtype != torch.float32:
+            label = self.labels and name in self.plan.inputs and not buffer.dtype.is_floating_point
+            if buffer.dtype != torch.float32 and not label:
                 raise UnsupportedError(name, f"numbers of {buffer.dtype}", "float32")
             if name not in self.inputs:
                 self.inputs.append(name)

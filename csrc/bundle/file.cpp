@@ -1,0 +1,147 @@
+#include "file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../runtime/fields.h"
+
+#ifndef _WIN32
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace fastgan {
+namespace {
+
+constexpr char kMagic[8] = {'f', 'a', 's', 't', 'g', 'a', 'n', '\n'};
+constexpr int64_t kVersion = 1;
+constexpr uint64_t kHeader = 64, kEntry = 24, kChecked = 24, kMostSections = 1 << 16;
+
+// Of the bytes that follow each other, by place: slicing by 8 (Kounavis and Berry, 2005).
+struct Tables {
+  uint32_t of[8][256];
+
+  constexpr Tables() : of() {
+    for (uint32_t i = 0; i < 256; ++i) {
+      uint32_t value = i;
+      for (int bit = 0; bit < 8; ++bit) value = value >> 1 ^ (value & 1 ? 0xEDB88320u : 0);
+      of[0][i] = value;
+    }
+    for (int t = 1; t < 8; ++t) {
+      for (uint32_t i = 0; i < 256; ++i) of[t][i] = of[t - 1][i] >> 8 ^ of[0][of[t - 1][i] & 255];
+    }
+  }
+};
+constexpr Tables kTables;
+
+}  // namespace
+
+uint32_t crc32(const char* data, uint64_t size) {
+  const unsigned char* p = reinterpret_cast<const unsigned char*>(data);
+  const auto& t = kTables.of;
+  uint32_t crc = 0xFFFFFFFFu;
+  for (; size >= 8; size -= 8, p += 8) {
+    const uint32_t low = crc ^ (p[0] | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 |
+                                uint32_t{p[3]} << 24);
+    crc = t[7][low & 255] ^ t[6][low >> 8 & 255] ^ t[5][low >> 16 & 255] ^ t[4][low >> 24] ^
+          t[3][p[4]] ^ t[2][p[5]] ^ t[1][p[6]] ^ t[0][p[7]];
+  }
+  for (; size > 0; --size, ++p) crc = crc >> 8 ^ t[0][(crc ^ *p) & 255];
+  return ~crc;
+}
+
+File::File(const void* data, uint64_t size) : data_(static_cast<const char*>(data)), size_(size) {
+  check();
+}
+
+File::File(const char* path) {
+#ifndef _WIN32
+  const int file = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) throw FileError(strerror(errno));
+  struct stat found {};
+  const bool plain = fstat(file, &found) == 0 && S_ISREG(found.st_mode);
+  if (plain && found.st_size > 0) {
+    size_ = static_cast<uint64_t>(found.st_size);
+    void* const at = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
+    if (at != MAP_FAILED) {
+      data_ = static_cast<const char*>(at);
+      how_ = kMapped;
+    }
+  }
+  ::close(file);
+  if (!plain) throw FileError("not a plain file");
+  require(size_ > 0, "an empty file");
+  if (data_ == nullptr) throw FileError("it can't be mapped");
+#else
+  FILE* const file = fopen(path, "rb");
+  if (file == nullptr) throw FileError(strerror(errno));
+  _fseeki64(file, 0, SEEK_END);
+  const int64_t size = _ftelli64(file);
+  _fseeki64(file, 0, SEEK_SET);
+  char* const memory = size > 0 ? static_cast<char*>(_aligned_malloc(size, 64)) : nullptr;
+  const bool whole =
+      memory != nullptr && fread(memory, 1, size, file) == static_cast<size_t>(size);
+  fclose(file);
+  data_ = memory;
+  how_ = kRead;
+  size_ = static_cast<uint64_t>(size > 0 ? size : 0);
+  if (!whole) {
+    close();
+    throw FileError("it can't be read");
+  }
+#endif
+  try {
+    check();
+  } catch (...) {
+    close();
+    throw;
+  }
+}
+
+File::~File() { close(); }
+
+void File::close() {
+#ifndef _WIN32
+  if (how_ == kMapped) munmap(const_cast<char*>(data_), size_);
+#else
+  if (how_ == kRead) _aligned_free(const_cast<char*>(data_));
+#endif
+  how_ = kGiven;
+}
+
+void File::rest() const {
+#ifndef _WIN32
+  if (how_ == kMapped) madvise(const_cast<char*>(data_), size_, MADV_DONTNEED);
+#endif
+}
+
+void File::check() {
+  require(size_ >= kHeader && memcmp(data_, kMagic, sizeof kMagic) == 0, "no bundle of fastgan's");
+  require(reinterpret_cast<uintptr_t>(data_) % 8 == 0, "memory that is not aligned to 8 bytes");
+  Fields header(data_ + sizeof kMagic, kHeader - sizeof kMagic);
+  const int64_t version = header.whole(0, INT64_MAX, "no version");
+  if (version != kVersion) {
+    throw VersionError("a bundle of format " + std::to_string(version) + ", needed " +
+                       std::to_string(kVersion) + ": make it anew with `fastgan bundle`");
+  }
+  const int64_t sum = header.whole(0, 0xFFFFFFFF, "no checksum");
+  const int64_t size = header.whole(0, INT64_MAX, "no size");
+  require(static_cast<uint64_t>(size) == size_, "a bundle of which a part is missing");
+  require(crc32(data_ + kChecked, size_ - kChecked) == static_cast<uint32_t>(sum),
+          "a damaged bundle: its checksum is another one");
+  const int64_t count = header.whole(0, kMostSections, "no number of sections");
+  require(static_cast<uint64_t>(count) * kEntry <= size_ - kHeader, "it ends too soon");
+  Fields table(data_ + kHeader, static_cast<uint64_t>(count) * kEntry);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t kind = table.whole(0, INT64_MAX, "a section of no kind");
+    const int64_t at = table.whole(0, size, "a section beyond the end");
+    const int64_t length = table.whole(0, size - at, "a section beyond the end");
+    sections_.push_back({static_cast<uint64_t>(kind), data_ + at, static_cast<uint64_t>(length)});
+  }
+}
+
+}  // namespace fastgan

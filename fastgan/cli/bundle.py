@@ -1,0 +1,117 @@
+"""`fastgan bundle`: a model as one file for programs without Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastgan.cli import console, options
+from fastgan.errors import ArgumentError
+from fastgan.host import files
+
+EXAMPLES = """
+fastgan bundle dcgan-digits -o digits.fgb  # one image to a run
+fastgan bundle model.onnx -o model.fgb --batch 1,16  # ready for one image, and for sixteen
+fastgan bundle superres-x4 -o x4.fgb --size 256x256,512x512  # ready for images of these sizes
+"""
+
+
+def bundle(
+    model: options.Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: model.fgb.")],
+    batch: Annotated[
+        str, typer.Option(metavar="N,...", help="Images to a run: a program for each.")
+    ] = "1",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH,...",
+            help="Of images, for models that take or make any: a program for each, 256x256.",
+        ),
+    ] = None,
+    stated: options.Stated = options.Stated(),
+    verbose: options.Verbose = False,
+) -> None:
+    """Make a model ready for programs that have no Python.
+
+    The file holds the model's inputs and outputs, what each batch and size runs, and the weights
+    once, for every CPU. libfastgan opens it (docs/bundle.md), and so does fastgan.load.
+    """
+    from fastgan.cli.typed import size as parsed
+
+    files.check_target("--output", output)
+    if output.suffix != ".fgb":
+        raise ArgumentError("--output", str(output), "a file that ends in .fgb")
+    batches = [_whole(part) for part in batch.split(",")]
+    sizes = [] if size is None else [parsed(part.strip()) for part in size.split(",")]
+
+    from rich.progress import BarColumn, MofNCompleteColumn
+
+    from fastgan.bundle.write import write
+    from fastgan.loading import open_model
+
+    opened = open_model(model, signature=stated.signature())
+    output.parent.mkdir(parents=True, exist_ok=True)
+    columns: tuple[Any, ...] = ("{task.description}", BarColumn(), MofNCompleteColumn())
+    with console.progress(*columns) as bar:
+        task = bar.add_task("programs", total=None)
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        made = write(opened, output, batches, sizes, progress)
+    names = (
+        f"{count}" + (f" of {sides[1]}x{sides[0]}" if sides else "")
+        for count, sides in made.programs
+    )
+    typer.echo(f"{output}: {console.number(made.bytes, 'B')}, batches {', '.join(names)}")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        needed = "whole numbers with commas between, such as 1,16"
+        raise ArgumentError("--batch", repr(text), needed) from None
+
+
+def inspect(path: str) -> dict[str, Any]:
+    """What a bundle holds, for `fastgan inspect`."""
+    from fastgan.bundle import ports
+    from fastgan.bundle.session import open_bundle
+    from fastgan.limits import Limits
+
+    opened = open_bundle(Path(path), Limits())
+    count, size = opened.weights
+    return {
+        "file": path,
+        "bytes": Path(path).stat().st_size,
+        "model": opened.name,
+        "maker": opened.maker,
+        "weights": count,
+        "weight_bytes": size,
+        "programs": [
+            {
+                **{key: program[key] for key in ("batch", "width", "height")},
+                **{key: program[key] for key in ("chain", "bytes", "arena_bytes")},
+            }
+            for program in opened.programs
+        ],
+        "signature": ports.read(opened).describe(),
+    }
+
+
+def show(facts: dict[str, Any]) -> None:
+    """Print it for people."""
+    size, weights = (console.number(facts[key], "B") for key in ("bytes", "weight_bytes"))
+    count = console.count(facts["weights"], "weight")
+    typer.echo(f"{facts['file']}: {size}, a bundle of {facts['model']}, made by {facts['maker']}")
+    typer.echo(facts["signature"])
+    typer.echo(f"{count}, {weights}; programs for")
+    for program in facts["programs"]:
+        of = f" of {program['width']}x{program['height']}" if program["height"] else ""
+        how = "a chain of layers" if program["chain"] else "a graph"
+        memory = console.number(program["arena_bytes"], "B")
+        typer.echo(f"  batch {program['batch']}{of}: {how}, {memory} of memory between its steps")

@@ -1,0 +1,143 @@
+"""Bundles in Python: the same bytes as the ONNX file, whatever the batch; and the file itself."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fastgan
+from fastgan import _native, latents
+from fastgan.bundle.write import write
+from fastgan.errors import ArgumentError, BackendError, ModelFileError, UnsupportedError
+from fastgan.loading import open_model
+from tests import drawing
+from tests.bundle.conftest import Bundled
+from tests.networks import families
+from tests.networks.family import Family
+
+pytestmark = pytest.mark.cpu
+
+#: Generators, and sizes of their images where these are open.
+GENERATORS = (
+    ("dcgan-digits", None),
+    ("cgan-digits", None),
+    ("vae-digits", None),
+    ("texture-gravel", (64, 48)),
+)
+#: Image-to-image models, and a size that they take.
+IMAGES = (
+    ("superres-x4", (20, 28)),
+    ("restore-photos", (24, 32)),
+    ("style-tissue", (32, 32)),
+    ("vae-digits-encoder", None),
+)
+
+
+def exported(family: Family, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    family.export(family.make(), path, "torchscript")
+    return path
+
+
+@pytest.mark.parametrize(("name", "size"), GENERATORS, ids=str)
+@pytest.mark.parametrize("n", [1, 7])
+def test_generators_give_the_bytes_of_the_file(
+    name: str, size: tuple[int, int] | None, n: int, bundled: Bundled
+) -> None:
+    file, made = fastgan.load(name, device="cpu"), fastgan.load(bundled(name, size=size))
+    options = {} if size is None else {"size": size}
+    for format in ("float32", "uint8"):
+        expected = file.generate(n, seed=5, start=3, format=format, **options)
+        found = made.generate(n, seed=5, start=3, format=format)
+        assert torch.equal(found, expected)
+    assert made.backend == "bundle"
+    assert made.signature.class_names == file.signature.class_names
+
+
+@pytest.mark.parametrize(("name", "size"), IMAGES, ids=str)
+def test_images_give_the_bytes_of_the_file(
+    name: str, size: tuple[int, int] | None, bundled: Bundled
+) -> None:
+    file, made = fastgan.load(name, device="cpu"), fastgan.load(bundled(name, size=size))
+    port = file.signature.image
+    assert port is not None
+    height, width = size or port.shape[2:]
+    inputs = {port.name: torch.rand(5, port.shape[1], height, width)}
+    for name, expected in file.run(inputs).items():
+        assert torch.equal(made.run(inputs)[name], expected)
+    with pytest.raises((ArgumentError, BackendError), match=r"shape|size"):
+        made.run({port.name: torch.rand(1, port.shape[1], height + 1, width)})
+
+
+@pytest.mark.parametrize("name", ["biggan", "sagan", "stylegan2-noise", "wgan-gp", "vae"])
+def test_families_give_the_bytes_of_the_file(name: str, tmp_path: Path) -> None:
+    onnx = exported(families.FROM_LATENTS[name], tmp_path)
+    write(open_model(onnx), tmp_path / "model.fgb", (1, 2))
+    file, made = fastgan.load(onnx, device="cpu"), fastgan.load(tmp_path / "model.fgb")
+    assert torch.equal(made.generate(2, seed=9), file.generate(2, seed=9))
+
+
+def test_weights_are_there_once(bundled: Bundled) -> None:
+    one, more = (bundled("dcgan-digits", b).stat().st_size for b in ((1,), (1, 2, 4, 8)))
+    assert more < 1.02 * one
+
+
+def test_the_checksum_is_zlibs(bundled: Bundled) -> None:
+    data = bundled("dcgan-digits").read_bytes()
+    version, checksum, size = struct.unpack_from("<3q", data, 8)
+    assert data[:8] == b"fastgan\n"
+    assert (version, size) == (1, len(data))
+    assert checksum == zlib.crc32(data[24:])
+
+
+def test_a_damaged_bundle_is_one_error(bundled: Bundled, tmp_path: Path) -> None:
+    data = bundled("dcgan-digits").read_bytes()
+    path = tmp_path / "model.fgb"
+    wrong = bytearray(data)
+    wrong[len(wrong) // 2] ^= 1
+    other = bytearray(data)
+    other[8] = 9
+    for bytes_, text in (
+        (data[:-100], "a part is missing"),
+        (bytes(wrong), "checksum"),
+        (bytes(other), "format 9"),
+        (data[:10], "no bundle"),
+    ):
+        path.write_bytes(bytes_)
+        with pytest.raises(ModelFileError, match=text):
+            fastgan.load(path)
+
+
+def test_what_a_bundle_cant_be_made_of(tmp_path: Path) -> None:
+    path = tmp_path / "model.fgb"
+    with pytest.raises(ArgumentError, match="any size"):
+        write(open_model("superres-x4"), path)
+    with pytest.raises(ArgumentError, match="one size"):
+        write(open_model("dcgan-digits"), path, sizes=[(64, 64)])
+    with pytest.raises(ArgumentError, match="batch"):
+        write(open_model("dcgan-digits"), path, batches=[0])
+    onnx = exported(families.FROM_LATENTS["stylegan2-groups"], tmp_path)
+    write(open_model(onnx), path, [3])
+    assert fastgan.load(path).generate(2).shape[0] == 2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_step_without_native_code_is_named(tmp_path: Path) -> None:
+    onnx = exported(families.FROM_THE_REST["gan3d"], tmp_path)
+    with pytest.raises(UnsupportedError, match="native code"):
+        write(open_model(onnx), tmp_path / "model.fgb")
+
+
+def test_truncation_has_the_bits_of_decimal_arithmetic() -> None:
+    draw = drawing.new_random()
+    limits = [0.001, 0.5, 0.7, 1.0, 2.0, 3.0, 6.5, 8.0, 100.0]
+    limits += [float(np.exp(draw.uniform(-7, 2.2))) for _ in range(300)]
+    for limit in limits:
+        *_, expected = latents.recipe("normal", 1, seed=0, start=0, stream=0, truncation=limit)
+        found = _native.bundle.truncation(limit)
+        assert np.array_equal(np.float32(found), np.float32(tuple(expected))), limit

@@ -1,0 +1,50 @@
+"""Mutants of bundles: each is an error, or runs; a few hundred here, more by hand (bundle.c)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fastgan.bundle.write import write
+from fastgan.loading import open_model
+from tests.bundle import capi
+from tests.networks import families
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Mutants of each; the numbers begin where a fresh run begins.
+COUNT = 150
+
+
+@pytest.mark.parametrize("name", ["biggan", "sagan", "stylegan2-noise", "cyclegan"])
+def test_mutants_are_errors_or_run(name: str, tmp_path: Path) -> None:
+    library = capi.library_path()
+    if library is None:
+        pytest.skip("libfastgan.so.1 was not built: python setup.py build_ext --inplace")
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler: neither gcc nor clang is on PATH")
+    program, bundle = tmp_path / "fuzz", make(name, tmp_path)
+    command = [compiler, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror"]
+    command += [f"-I{ROOT / 'csrc/include'}", str(Path(__file__).with_name("bundle.c"))]
+    command += [str(library), f"-Wl,-rpath,{library.parent}", "-o", str(program)]
+    subprocess.run(command, check=True)
+    run = [program, bundle, "0", str(COUNT)]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, (result.stdout, result.stderr)
+    found = dict(line.split(": ") for line in result.stdout.splitlines())
+    assert sum(map(int, found.values())) == COUNT
+    assert int(found["status 3"]) > COUNT // 5, "most mutants are damaged"
+    assert int(found["status 0"]) > 0, "and some are as good as before"
+
+
+def make(name: str, folder: Path) -> Path:
+    """The bundle of a small family."""
+    family = {**families.FROM_LATENTS, **families.FROM_IMAGES}[name]
+    onnx, bundle = folder / "model.onnx", folder / "model.fgb"
+    family.export(family.make(), onnx, "torchscript")
+    write(open_model(onnx), bundle, (1, 2), [family.size] if name in families.FROM_IMAGES else [])
+    return bundle
