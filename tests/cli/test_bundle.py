@@ -1,0 +1,39 @@
+"""`fastgan bundle`, and what `inspect` says of its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def test_a_bundle_is_made_and_shown(fastgan, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "digits.fgb"
+    made = fastgan("bundle", "vae-digits", "-o", path, "--batch", "4,1")
+    assert made.code == 0, made.err
+    assert "batches 1, 4" in made.out
+    shown = fastgan("inspect", path)
+    assert shown.code == 0, shown.err
+    assert "a bundle of vae-digits.onnx" in shown.out
+    assert "latent" in shown.out
+    facts = json.loads(fastgan("inspect", path, "--json").out)
+    assert [program["batch"] for program in facts["programs"]] == [1, 4]
+    assert facts["bytes"] == path.stat().st_size
+
+
+def test_what_cant_be_bundled_is_one_line(fastgan, tmp_path: Path) -> None:
+    path = tmp_path / "model.fgb"
+    for arguments, text in (
+        (("vae-digits", "-o", tmp_path / "model.onnx"), "ends in .fgb"),
+        (("vae-digits", "-o", path, "--batch", "1,x"), "whole numbers"),
+        (("superres-x4", "-o", path), "such as 256x256"),
+        (("superres-x4", "-o", path, "--size", "big"), "--size"),
+    ):
+        result = fastgan("bundle", *arguments)
+        assert result.code == 2
+        assert text in result.err
+        assert "Traceback" not in result.err
+        assert not path.exists()
+    path.write_bytes(b"fastgan\n" + bytes(100))
+    damaged = fastgan("inspect", path)
+    assert damaged.code == 2
+    assert len(damaged.err.strip().splitlines()) == 1
