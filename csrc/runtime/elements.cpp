@@ -101,6 +101,18 @@ void Resample::run(const Memory& memory, int64_t, int64_t item) const {
   }
 }
 
+Reduce::Reduce(ReduceShape shape, Place in, Place out) : shape_(shape), in_(in), out_(out) {
+  int64_t inputs = 1;
+  for (int64_t d = 0; d < shape_.kept.dims; ++d) count_ *= shape_.kept.sizes[d];
+  for (int64_t d = 0; d < shape_.gone.dims; ++d) inputs *= shape_.gone.sizes[d];
+  each_ = std::max<int64_t>(64, (1 << 14) / std::max<int64_t>(1, inputs));
+}
+
+void Reduce::run(const Memory& memory, int64_t, int64_t item) const {
+  kernels().reduce({&shape_, memory.at(in_), memory.at(out_), item * each_,
+                    std::min(count_, (item + 1) * each_)});
+}
+
 const Kernels& kernels() {
   static const Kernels& found = []() -> const Kernels& {
 #if defined(__x86_64__) && defined(__GNUC__)

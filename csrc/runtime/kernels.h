@@ -202,6 +202,28 @@ struct ResamplePart {
   int64_t image, y;
 };
 
+// What elements of a row, or of any axes, become together.
+enum class Fold { kSum, kAbsolute, kSquares, kMaximum, kMinimum };
+
+struct ReduceAxes {
+  int64_t dims = 0;
+  int64_t sizes[kMostDims], in[kMostDims], out[kMostDims];  // strides; out: of those that are kept
+};
+
+struct ReduceShape {
+  ReduceAxes kept, gone;  // innermost last; at least one of each
+  Fold fold;
+  bool root;    // of the fold
+  float scale;  // of the fold, where no root is taken
+};
+
+struct ReducePart {
+  const ReduceShape* shape;
+  const float* in;
+  float* out;
+  int64_t first, last;  // outputs
+};
+
 struct Kernels {
   const char* name;
   int64_t width;  // floats to a vector
@@ -215,6 +237,7 @@ struct Kernels {
   void (*normalise)(const NormPart& part);
   void (*rows_kernel)(const RowsPart& part);
   void (*resample)(const ResamplePart& part);
+  void (*reduce)(const ReducePart& part);
 };
 
 extern const Kernels kernels_avx512, kernels_avx2, kernels_portable;

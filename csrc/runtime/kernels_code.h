@@ -2,6 +2,7 @@
 // instruction set, under its target pragma.
 #pragma once
 
+#include "kernels_reduce.h"
 #include "kernels_winograd.h"
 
 namespace fastgan {
@@ -205,6 +206,48 @@ void normalise(const NormPart& part) {
   }
 }
 
+// The sum of function(vector, lanes) over a row: lanes are added up in fp32 for kElements at a time.
+template <class F>
+FASTGAN_INLINE double sum_of(const float* x, int64_t n, const F& function) {
+  double total = 0;
+  for (int64_t first = 0; first < n; first += kElements) {
+    const int64_t last = n - first < kElements ? n : first + kElements;
+    Vector sums{};
+    int64_t i = first;
+    for (; i + kWidth <= last; i += kWidth) sums += function(load(x + i), i, kWidth);
+    if (i < last) {
+      const Vector some = function(load_some(x + i, last - i), i, last - i);
+      for (int64_t k = 0; k < last - i; ++k) total += some[k];
+    }
+    for (int k = 0; k < kWidth; ++k) total += sums[k];
+  }
+  return total;
+}
+
+void softmax_of(const float* x, int64_t n, float* y) {
+  Vector all = splat(x[0]);
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) {
+    const Vector a = load(x + i);
+    all = a > all ? a : all;
+  }
+  float most = all[0];
+  for (int k = 1; k < kWidth; ++k) most = all[k] > most ? all[k] : most;
+  for (; i < n; ++i) most = x[i] > most ? x[i] : most;
+  const double total = sum_of(x, n, [&](Vector a, int64_t at, int64_t lanes) {
+    const Vector e = exponential(clamp(a - most, -87.0f, 0.0f));
+    if (lanes == kWidth) {
+      store(y + at, e);
+    } else {
+      store_some(y + at, e, lanes);
+    }
+    return e;
+  });
+  const float share = static_cast<float>(1 / total);
+  for (i = 0; i + kWidth <= n; i += kWidth) store(y + i, load(y + i) * share);
+  for (; i < n; ++i) y[i] *= share;
+}
+
 void rows_kernel(const RowsPart& part) {
   const RowsShape& shape = *part.shape;
   const int64_t n = shape.channels;
@@ -212,31 +255,20 @@ void rows_kernel(const RowsPart& part) {
     const float* x = part.in + r * shape.in_row;
     float* y = part.out + r * shape.out_row;
     if (shape.softmax) {
-      float most = x[0];
-      for (int64_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
-      double total = 0;
-      int64_t i = 0;
-      for (; i + kWidth <= n; i += kWidth) {
-        const Vector a = exponential(clamp(load(x + i) - most, -87.0f, 0.0f));
-        store(y + i, a);
-        float sum = 0;
-        for (int k = 0; k < kWidth; ++k) sum += a[k];
-        total += sum;
-      }
-      for (; i < n; ++i) total += y[i] = std::exp(x[i] - most);
-      const float share = static_cast<float>(1 / total);
-      for (i = 0; i < n; ++i) y[i] *= share;
+      softmax_of(x, n, y);
       continue;
     }
-    double mean = 0, square = 0;
-    if (shape.centre) {
-      for (int64_t i = 0; i < n; ++i) mean += x[i];
-      mean /= static_cast<double>(n);
+    const double count = static_cast<double>(n);
+    double mean = 0;
+    if (shape.centre) {  // above the first one, whose digits a common offset would take
+      mean = x[0] + sum_of(x, n, [&](Vector a, int64_t, int64_t) { return a - x[0]; }) / count;
     }
-    for (int64_t i = 0; i < n; ++i) square += (x[i] - mean) * (x[i] - mean);
     const float centre = static_cast<float>(mean);
+    const double square =
+        sum_of(x, n, [&](Vector a, int64_t, int64_t) { return (a - centre) * (a - centre); });
+    const double apart = mean - centre;
     const float scale =
-        static_cast<float>(1 / std::sqrt(square / static_cast<double>(n) + shape.epsilon));
+        static_cast<float>(1 / std::sqrt(square / count - apart * apart + shape.epsilon));
     alignas(64) float values[kElements];
     const Epilogue& e = shape.epilogue;
     for (int64_t c = 0; c < n; c += kElements) {
@@ -285,7 +317,7 @@ void resample(const ResamplePart& part) {
 // All of it, under its name.
 constexpr Kernels table(const char* name, bool (*runs_here)()) {
   return {name,      kWidth,    kMostRows, runs_here, dense,       winograd,
-          depthwise, pointwise, measure,   normalise, rows_kernel, resample};
+          depthwise, pointwise, measure,   normalise, rows_kernel, resample, reduce};
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // What kernels_code.h has beyond direct_math.h: parts of vectors, and every curve.
 #pragma once
 
+#include <stdint.h>
+
 #include <cmath>
 
 #include "../direct_math.h"
@@ -11,10 +13,19 @@ namespace {
 
 #define FASTGAN_NOINLINE __attribute__((noinline))
 
+#if FASTGAN_WIDTH == 8
+FASTGAN_INLINE __m256i first_lanes(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 // The first n < kWidth floats; zeros beyond.
 FASTGAN_INLINE Vector load_some(const float* p, int64_t n) {
 #if FASTGAN_WIDTH == 16
   return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#elif FASTGAN_WIDTH == 8
+  return (Vector)_mm256_maskload_ps(p, first_lanes(n));
 #else
   Vector a{};
   for (int64_t i = 0; i < n; ++i) a[i] = p[i];
@@ -25,6 +36,8 @@ FASTGAN_INLINE Vector load_some(const float* p, int64_t n) {
 FASTGAN_INLINE void store_some(float* p, Vector a, int64_t n) {
 #if FASTGAN_WIDTH == 16
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)a);
+#elif FASTGAN_WIDTH == 8
+  _mm256_maskstore_ps(p, first_lanes(n), (__m256)a);
 #else
   for (int64_t i = 0; i < n; ++i) p[i] = a[i];
 #endif
@@ -37,7 +50,87 @@ FASTGAN_INLINE Vector one_by_one(Vector x, float (*function)(float)) {
 
 FASTGAN_INLINE Vector negative_part(Vector x, Vector there) { return x < 0.0f ? there : x; }
 
-inline float softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
+FASTGAN_INLINE Vector magnitude(Vector x) { return (Vector)((Integers)x & 0x7FFFFFFF); }
+
+FASTGAN_INLINE Vector square_root(Vector x) {
+#if FASTGAN_WIDTH == 16
+  return (Vector)_mm512_sqrt_ps((__m512)x);
+#elif FASTGAN_WIDTH == 8
+  return (Vector)_mm256_sqrt_ps((__m256)x);
+#else
+  return one_by_one(x, [](float a) { return std::sqrt(a); });
+#endif
+}
+
+template <int N>
+FASTGAN_INLINE Vector polynomial(const float (&factors)[N], Vector x) {  // lowest power first
+  Vector sum = splat(factors[N - 1]);
+#pragma GCC unroll 16
+  for (int i = N - 2; i >= 0; --i) sum = multiply_add(sum, x, splat(factors[i]));
+  return sum;
+}
+
+// Interpolants at Chebyshev's points, in double precision, each within 2e-7 as it is used below.
+constexpr float kErfNear[] = {1.1283792257f, -0.3761263788f, 0.1128378287f,  -0.0268654376f,
+                              0.0052210535f, -0.0008484396f, 0.0001126825f, -0.0000096736f};
+constexpr float kErfFar[] = {-0.0012745654f, 0.2430932522f, 0.1250171661f, 0.5246602893f,
+                             -0.4079587460f, 0.7118662000f, -0.1952581704f};
+constexpr float kLogPart[] = {1.0f,          -0.4999998808f, 0.3333333433f, -0.2500158548f,
+                              0.2000207156f, -0.1660912633f, 0.1418007910f, -0.1324084252f,
+                              0.1291417032f, -0.0763859227f};
+constexpr float kLog1p[] = {1.0f,          -0.4999990463f, 0.3333000541f, -0.2495455891f,
+                            0.1967811733f, -0.1531186253f, 0.1061426476f, -0.0570642017f,
+                            0.0199071616f, -0.0032563785f};
+
+// x p(x^2) below 1; beyond, 1 - e^(-x^2) q(1 / (1 + 0.4 |x|)).
+FASTGAN_INLINE Vector error_function(Vector x) {
+  const Vector one = splat(1.0f), size = magnitude(x), square = x * x;
+  const Vector near = x * polynomial(kErfNear, square);
+  const Vector rest = exponential(-clamp(square, 0.0f, 80.0f)) *
+                      polynomial(kErfFar, one / multiply_add(size, splat(0.4f), one));
+  const Vector far = (Vector)((Integers)(one - rest) | ((Integers)x & INT32_MIN));
+  return size < 1.0f ? near : far;
+}
+
+// e^x - 1 for x <= 0.
+FASTGAN_INLINE Vector exponential_less_one(Vector x) {
+  constexpr float kSeries[] = {1.0f,       1.0f / 2,   1.0f / 6,   1.0f / 24,
+                               1.0f / 120, 1.0f / 720, 1.0f / 5040};
+  const Vector far = exponential(clamp(x, -87.0f, 0.0f)) - 1.0f;
+  return x < -0.35f ? far : x * polynomial(kSeries, x);
+}
+
+// e^x for any x: the square of e^(x / 2) where that is beyond what `exponential` takes.
+FASTGAN_INLINE Vector exponential_anywhere(Vector x) {
+  const Vector half = exponential(clamp(x * 0.5f, -87.0f, 87.0f));
+  const Vector near = exponential(clamp(x, -87.0f, 87.0f));
+  return magnitude(x) > 87.0f ? half * half : near;
+}
+
+// ln(2^e m) = e ln(2) + ln(m) with m from sqrt(1/2) to sqrt(2).
+FASTGAN_INLINE Vector logarithm(Vector x) {
+  const Integers e = ((Integers)x - 0x3F3504F3) >> 23;
+  const Vector power = __builtin_convertvector(e, Vector);
+  const Vector y = (Vector)((Integers)x - (e << 23)) - 1.0f;
+  Vector sum = multiply_add(power, splat(-2.12194440e-4f), y * polynomial(kLogPart, y));
+  sum = multiply_add(power, splat(0.693359375f), sum);
+  for (int i = 0; i < kWidth; ++i) {  // neither 0 nor less, no denormal, no infinity, no NaN
+    if (!(x[i] >= 1.17549435e-38f && x[i] <= 3.40282347e38f)) sum[i] = std::log(x[i]);
+  }
+  return sum;
+}
+
+// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|).
+FASTGAN_INLINE Vector softplus(Vector x) {
+  const Vector small = exponential(-clamp(magnitude(x), 0.0f, 87.0f));
+  return negative_part(x, Vector{}) + small * polynomial(kLog1p, small);
+}
+
+// x tanh(ln(1 + e^x)), which is a quotient of powers of e^x.
+FASTGAN_INLINE Vector mish(Vector x) {
+  const Vector e = exponential(clamp(x, -87.0f, 20.0f)), n = e * (e + 2.0f);
+  return x * (n / (n + 2.0f));
+}
 
 FASTGAN_NOINLINE Vector curve_of(Curve curve, float parameter, Vector x) {
   const Vector one = splat(1.0f);
@@ -49,24 +142,23 @@ FASTGAN_NOINLINE Vector curve_of(Curve curve, float parameter, Vector x) {
     case Curve::kTanh: return hyperbolic_tangent(x);
     case Curve::kSigmoid: return sigmoid(x);
     case Curve::kElu:
-      return negative_part(x, parameter * one_by_one(x, [](float a) { return std::expm1(a); }));
+      return negative_part(x, parameter * exponential_less_one(x));
     case Curve::kSilu: return x * sigmoid(x);
     case Curve::kGelu:
-      return x * 0.5f *
-             (one + one_by_one(x * 0.70710678f, [](float a) { return std::erf(a); }));
+      return x * 0.5f * (one + error_function(x * 0.70710678f));
     case Curve::kGeluTanh:
       return x * 0.5f *
              (one + hyperbolic_tangent(0.79788456f * multiply_add(x * x * x, splat(0.044715f), x)));
-    case Curve::kMish: return x * hyperbolic_tangent(one_by_one(x, softplus));
+    case Curve::kMish: return mish(x);
     case Curve::kHardSwish: return x * clamp(x + 3.0f, 0.0f, 6.0f) / 6.0f;
-    case Curve::kSoftplus: return one_by_one(x, softplus);
-    case Curve::kExp: return one_by_one(x, [](float a) { return std::exp(a); });
-    case Curve::kLog: return one_by_one(x, [](float a) { return std::log(a); });
-    case Curve::kSqrt: return one_by_one(x, [](float a) { return std::sqrt(a); });
+    case Curve::kSoftplus: return softplus(x);
+    case Curve::kExp: return exponential_anywhere(x);
+    case Curve::kLog: return logarithm(x);
+    case Curve::kSqrt: return square_root(x);
     case Curve::kReciprocal: return one / x;
     case Curve::kNeg: return -x;
-    case Curve::kAbs: return one_by_one(x, [](float a) { return std::fabs(a); });
-    case Curve::kErf: return one_by_one(x, [](float a) { return std::erf(a); });
+    case Curve::kAbs: return magnitude(x);
+    case Curve::kErf: return error_function(x);
     case Curve::kSin: return one_by_one(x, [](float a) { return std::sin(a); });
     case Curve::kCos: return one_by_one(x, [](float a) { return std::cos(a); });
   }

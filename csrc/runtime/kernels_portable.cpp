@@ -1,5 +1,6 @@
 // For any processor: vectors of four floats as GCC and Clang make them of what there is.
 #ifdef __GNUC__
+#include <math.h>
 #include <string.h>
 
 #include <cmath>

@@ -150,6 +150,18 @@ class Resample : public Operation {
   int64_t rows_each_;
 };
 
+class Reduce : public Operation {
+ public:
+  Reduce(ReduceShape shape, Place in, Place out);
+  int64_t items(int64_t) const override { return divide_up(count_, each_); }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  ReduceShape shape_;
+  Place in_, out_;
+  int64_t count_ = 1, each_;
+};
+
 // Reads weights that another operation made, as Dense takes them: [blocks][rows][lanes of a block].
 class PackWeights : public Operation {
  public:

@@ -23,7 +23,7 @@ constexpr int64_t kMostTaps = 512;
 constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
-  kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake
+  kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake, kReduce
 };
 
 struct DenseRecord {
@@ -53,11 +53,12 @@ class Reader {
       case Kind::kRows: return rows();
       case Kind::kResample: return resample();
       case Kind::kTake: return take();
+      case Kind::kReduce: return reduce();
     }
     throw std::invalid_argument("an operation of no known kind");
   }
 
-  Kind kind() { return static_cast<Kind>(fields_.whole(1, 10, "an operation of no known kind")); }
+  Kind kind() { return static_cast<Kind>(fields_.whole(1, 11, "an operation of no known kind")); }
 
   DenseRecord dense_record() {
     DenseRecord r{};
@@ -491,6 +492,34 @@ class Reader {
     read(x, count - 1);
     write(y, (count - 1) * to + run - 1, count * run);
     return std::make_shared<Take>(count, rows, run, step, to, table, x, y);
+  }
+
+  std::shared_ptr<const Operation> reduce() {
+    ReduceShape shape{};
+    shape.fold = static_cast<Fold>(whole(0, static_cast<int64_t>(Fold::kMinimum)));
+    shape.root = flag();
+    shape.scale = fields_.real();
+    int64_t last_in = 0, last_out = 0, elements = 1, outputs = 1;
+    for (ReduceAxes* axes : {&shape.kept, &shape.gone}) {
+      axes->dims = whole(1, kMostDims);
+      for (int64_t d = 0; d < axes->dims; ++d) {
+        axes->sizes[d] = size();
+        axes->in[d] = stride();
+        axes->out[d] = stride();
+        last_in += (axes->sizes[d] - 1) * axes->in[d];
+        elements *= axes->sizes[d];
+        if (axes == &shape.kept) {
+          last_out += (axes->sizes[d] - 1) * axes->out[d];
+          outputs = elements;
+        }
+        require(elements <= kMostOffset && last_in <= kMostOffset && last_out <= kMostOffset,
+                "a tensor too large");
+      }
+    }
+    Place x = place(), y = place();
+    read(x, last_in);
+    write(y, last_out, outputs);
+    return std::make_shared<Reduce>(shape, x, y);
   }
 
   Fields& fields_;

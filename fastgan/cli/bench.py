@@ -46,7 +46,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Of onnxruntime, eager, compile, openvino, openvino-bf16, tensorrt, "
+            help="Of onnxruntime, eager, compile, openvino, openvino-bf16, ncnn, tensorrt, "
             "tensorrt-fp16; none for none. Default: all that are installed.",
         ),
     ] = None,

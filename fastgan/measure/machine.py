@@ -27,6 +27,7 @@ PACKAGES = (
     "onnxruntime-gpu",
     "onnxruntime-directml",
     "openvino",
+    "ncnn",
     "numpy",
     "pillow",
 )

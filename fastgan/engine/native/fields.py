@@ -38,7 +38,10 @@ def pointwise(low: Lowering, step: Step) -> None:
         )
         for each in step.attributes["program"]
     ]
-    low.pointwise(program, [low.read(name) for name in step.inputs], low.write(step.outputs[0]))
+    tensors = [low.read(name) for name in step.inputs]
+    shape = low.plan.buffers[step.outputs[0]].shape
+    like = next((x.meta for x in tensors if x.shape == tuple(shape)), plain(shape))
+    low.pointwise(program, tensors, low.write(step.outputs[0], like=like))
 
 
 def normalise(low: Lowering, step: Step) -> None:
@@ -72,15 +75,16 @@ def normalise(low: Lowering, step: Step) -> None:
 
         low.add(make, x, y, *rows, residual)
         return
-    y = low.write(step.outputs[0])
     last = given["over"] == "last"
+    y = low.write(step.outputs[0], by_pixel=not last, like=x.meta)
     vectors = [None if p is None else _vector(low, step, p) for p in (gamma, beta)]
     _rows(low, step, x, y, vectors[0], vectors[1], residual, last=last)
 
 
 def softmax(low: Lowering, step: Step) -> None:
     """Softmax over the last axis or, from opset 13 on, over another."""
-    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    x = low.read(step.inputs[0])
+    y = low.write(step.outputs[0], like=x.meta)
     axis = step.attributes.get("axis", -1 if low.opset >= 13 else 1) % len(x.shape)
     if low.opset < 13 and axis != len(x.shape) - 1:
         raise unsupported(step, "a softmax of several axes")
@@ -246,9 +250,34 @@ def _shares(a: Tensor, b: Tensor) -> bool:
     return a.untyped_storage()._cdata == b.untyped_storage()._cdata
 
 
+def gather(low: Lowering, step: Step) -> None:
+    """Elements at constant indices: another view where they follow each other."""
+    if step.inputs[1] not in low.plan.weights:
+        raise unsupported(step, "indices that depend on data")
+    x, indices = low.read(step.inputs[0]), low.plan.weights[step.inputs[1]]
+    axis = step.attributes.get("axis", 0) % len(x.shape)
+    found = (indices.flatten() % x.shape[axis]).tolist()
+    if indices.dim() == 0:
+        low.name(step.outputs[0], x.of(x.meta.select(axis, found[0])))
+    elif indices.dim() == 1 and found and found == list(range(found[0], found[0] + len(found))):
+        low.name(step.outputs[0], x.narrow(axis, found[0], len(found)))
+    else:
+        moved(low, step)
+
+
+def arithmetic(low: Lowering, step: Step) -> None:
+    """An operator of two tensors that no other step was merged with."""
+    program = [("load", 0.0, 0, -1, -1), (step.op.lower(), 0.0, 1, -1, -1)]
+    tensors = [low.read(name) for name in step.inputs]
+    shape = low.plan.buffers[step.outputs[0]].shape
+    like = next((x.meta for x in tensors if x.shape == tuple(shape)), plain(shape))
+    low.pointwise(program, tensors, low.write(step.outputs[0], like=like))
+
+
 def moved(low: Lowering, step: Step) -> None:
     """Elements put elsewhere, whatever the operator: it says where from, asked about indices."""
-    x, y = low.read(step.inputs[0]), low.write(step.outputs[0])
+    x = low.read(step.inputs[0])
+    y = low.write(step.outputs[0], like=x.meta if x.meta.is_contiguous() else None)
     size = math.prod(x.shape)
     if max(size, math.prod(y.shape)) > _MOST_MOVED:
         raise unsupported(step, f"{size} elements to be moved")

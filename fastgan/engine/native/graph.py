@@ -20,7 +20,7 @@ from fastgan.engine.base import Executable
 from fastgan.engine.faults import faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
-from fastgan.engine.native import fields, layers, sampling
+from fastgan.engine.native import fields, layers, reductions, sampling
 from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.records import Constants
 from fastgan.engine.native.tensors import ALIGNMENT, ARENA, Root, View, is_dense
@@ -58,8 +58,9 @@ _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
     "Pad": sampling.resized,
     "AveragePool": sampling.resized,
     "MaxPool": sampling.max_pool,
-    "GlobalAveragePool": sampling.mean,
-    "ReduceMean": sampling.mean,
+    **dict.fromkeys(reductions.OPERATORS, reductions.reduce),
+    "Gather": fields.gather,
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), fields.arithmetic),
     **dict.fromkeys(("Tile", "DepthToSpace", "SpaceToDepth", "Trilu"), fields.moved),
     **dict.fromkeys(names("strided"), fields.strided),
 }

@@ -196,7 +196,7 @@ def matrices(low: Lowering, step: Step) -> None:
     a, b = low.read(step.inputs[0]), low.read(step.inputs[1])
     if len(a.shape) < 2 or len(b.shape) < 2:
         raise unsupported(step, "a product with a vector")
-    y = low.write(step.outputs[0])
+    y = low.write(step.outputs[0], like=plain(low.plan.buffers[step.outputs[0]].shape))
     batch = y.shape[:-2]
     if not y.meta.is_contiguous():
         made = new(plain(y.shape))

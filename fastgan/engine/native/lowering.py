@@ -18,7 +18,7 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.engine.faults import FAULTS
 from fastgan.engine.native.records import NOTHING, Constants, Kind, listed, record
-from fastgan.engine.native.tensors import Root, View, channels_last, new, plain
+from fastgan.engine.native.tensors import Root, View, channels_last, is_dense, new, plain
 from fastgan.errors import UnsupportedError
 from fastgan.plan import Plan, Step
 from fastgan.plan.activations import TABLE
@@ -30,6 +30,21 @@ except ImportError:
 
 #: Makes an operation's record once every tensor has its place.
 Make = Callable[[], bytes]
+
+#: Steps that take images with the channels of a pixel side by side.
+_BY_PIXEL = {
+    "fastgan.Conv",
+    "fastgan.ConvTranspose",
+    "Resize",
+    "Upsample",
+    "Pad",
+    "AveragePool",
+    "MaxPool",
+    "GlobalAveragePool",
+}
+
+#: Steps whose result best lies as what they read.
+_ALIKE = {"fastgan.Pointwise", "Concat", "Slice", "Split"}
 
 
 @dataclass(frozen=True)
@@ -64,10 +79,7 @@ class Lowering:
         self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
         self._targets: dict[str, tuple[str, int, int]] = {}
         self._moved: list[tuple[View, View]] = []  # what a step wrote, and where it is to be
-        self._sequences = any(
-            step.op.startswith("fastgan.Conv") and len(plan.buffers[step.outputs[0]].shape) == 3
-            for step in plan.steps
-        )
+        self._pixels = _read_by_pixel(plan)
         self._plan_concatenations()
 
     def lower(self, step: Step, lower: Callable[[Lowering, Step], None]) -> None:
@@ -113,7 +125,7 @@ class Lowering:
             if name not in self.inputs:
                 self.inputs.append(name)
             # Images of other steps lie channels last, the caller's do not.
-            last = name not in self.plan.inputs and len(buffer.shape) == 4
+            last = name not in self.plan.inputs and name in self._pixels and len(buffer.shape) == 4
             meta = channels_last(buffer.shape) if last else plain(buffer.shape)
             slot = 1 + self.inputs.index(name)
             self.views[name] = View(Root(meta.numel(), slot=slot), meta)
@@ -175,20 +187,33 @@ class Lowering:
         self._moved.append((new(channels_last(view.shape)), view))
         return self._moved[-1][0]
 
-    def write(self, name: str, by_pixel: bool = False) -> View:
-        """Where a buffer is to be written: [N, C, *sizes] with channels side by side, or rows.
+    def write(self, name: str, by_pixel: bool = False, like: Tensor | None = None) -> View:
+        """Where a buffer is to be written: with channels side by side where that is read so.
 
         A part of a concatenation lies as that does, whatever is asked for.
+
+        Args:
+            name: the buffer.
+            by_pixel: [N, C, *sizes] with channels side by side, whoever reads it.
+            like: lie as this does where nothing asks for channels; row by row if it is of another
+                shape. With None, images lie channels last, all else row by row.
         """
         if name in self.views:
             return self.views[name]
         shape = self.plan.buffers[name].shape
         if name in self._targets:
             outer, axis, first = self._targets[name]
-            view = self.write(outer).narrow(axis, first, shape[axis])
+            rows = like is not None and not by_pixel
+            made = self.write(outer, like=plain(self.plan.buffers[outer].shape) if rows else None)
+            view = made.narrow(axis, first, shape[axis])
+        elif len(shape) > 2 and (by_pixel or name in self._pixels):
+            view = new(channels_last(shape))
+        elif like is None:
+            view = new(channels_last(shape) if len(shape) > 3 else plain(shape))
+        elif like.shape == torch.Size(shape) and is_dense(like):
+            view = new(torch.empty_strided(like.shape, like.stride(), device="meta"))
         else:
-            by_pixel = by_pixel or len(shape) > 3 or (len(shape) == 3 and self._sequences)
-            view = new(channels_last(shape) if by_pixel else plain(shape))
+            view = new(plain(shape))
         self.views[name] = view
         return view
 
@@ -274,6 +299,17 @@ class Lowering:
         """What a step reads there, if anything."""
         name = (*step.inputs, *[""] * 8)[position]
         return self.read(name) if name else None
+
+
+def _read_by_pixel(plan: Plan) -> set[str]:
+    """The buffers that are read as images, by themselves or as part of what is computed of them."""
+    found: set[str] = set()
+    for step in reversed(plan.steps):
+        norm = step.op == "fastgan.Normalise" and step.attributes["over"] != "last"
+        alike = step.op in _ALIKE and not found.isdisjoint(step.outputs)
+        if norm or alike or step.op in _BY_PIXEL:
+            found.update(step.inputs)
+    return found
 
 
 def epilogue(

@@ -36,6 +36,7 @@ class Kind(IntEnum):
     ROWS = 8
     RESAMPLE = 9
     TAKE = 10
+    REDUCE = 11
 
 
 class Constants:

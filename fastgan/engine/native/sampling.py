@@ -81,32 +81,6 @@ def max_pool(low: Lowering, step: Step) -> None:
     _resample(low, x, y, axes[0], axes[1], True)
 
 
-def mean(low: Lowering, step: Step) -> None:
-    """ReduceMean and GlobalAveragePool of images over space."""
-    x, y = low.read(step.inputs[0]), low.write(step.outputs[0], True)
-    axes = step.attributes.get("axes")
-    if len(step.inputs) > 1 and step.inputs[1]:
-        axes = low.plan.weights[step.inputs[1]].tolist()
-    if step.op == "GlobalAveragePool":
-        axes = list(range(2, len(x.shape)))
-    rank = len(x.shape)
-    found = sorted(axis % rank for axis in axes) if axes else list(range(rank))
-    if rank not in (3, 4) or not found or not set(found) <= set(range(2, rank)):
-        raise unsupported(step, f"a mean over axes {found} of {rank}")
-    _check_size(step, x.shape, tuple(1 if i in found else x.shape[i] for i in range(rank)))
-    keeps = (*x.shape[:2], *(1 if i in found else x.shape[i] for i in range(2, rank)))
-    in_place = y.shape == keeps and (y.shape[1] == 1 or y.meta.stride(1) == 1)
-    target = y if in_place else new(channels_last(keeps))
-
-    def of(axis: int) -> tuple[list[list[int]], list[list[float]]]:
-        size = x.shape[axis] if axis > 1 else 1
-        return _taps(torch.full((size, 1), 1 / size) if axis in found else torch.eye(size))
-
-    _resample(low, x, target, of(rank - 2), of(rank - 1), False)
-    if target is not y:
-        low.copy(target.of(target.meta.view(y.shape)), y)
-
-
 def _check_size(step: Step, given: Sequence[int], made: Sequence[int]) -> None:
     """Raise UnsupportedError where finding the weights would take memory, or time, without end."""
     for size, count in zip(given[2:], made[2:], strict=True):

@@ -1,4 +1,4 @@
-"""The others: the same model on ONNX Runtime, PyTorch, torch.compile, OpenVINO and TensorRT.
+"""The others: the same model on ONNX Runtime, PyTorch, torch.compile, OpenVINO, ncnn and TensorRT.
 
 Each peer is fed inputs made beforehand, and its result is one array or tensor for the whole batch.
 """
@@ -6,8 +6,11 @@ Each peer is fed inputs made beforehand, and its result is one array or tensor f
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,6 +218,60 @@ def tensorrt(setting: Setting, precision: str = "fp32") -> Contender:
     return Contender(name, f"TensorRT in {precision}, fed latents", prepare, precision)
 
 
+def ncnn(setting: Setting) -> Contender:
+    """ncnn on the file as its converter, pnnx, understands it. It takes one sample at a time."""
+    try:
+        import ncnn as runtime
+        import pnnx
+    except ImportError:
+        raise MissingError("not installed: pip install ncnn pnnx") from None
+    if setting.device.type != "cpu":
+        raise MissingError("it does not run on CUDA")
+
+    def prepare(n: int) -> Run:
+        samples = example_inputs(setting.model, 1)
+        if any(not tensor.is_floating_point() for tensor in samples.values()):
+            raise MissingError("whole numbers as inputs")
+        shapes = ",".join(f"[{','.join(map(str, t.shape))}]f32" for t in samples.values())
+        with tempfile.TemporaryDirectory(prefix="fastgan-ncnn-") as folder:
+            file = Path(folder, "model.onnx")
+            source = setting.model.file.to_runtime()
+            file.write_bytes(Path(source).read_bytes() if isinstance(source, str) else source)
+            command = [pnnx.EXEC_PATH, str(file), f"inputshape={shapes}", "fp16=0"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            param, weights = Path(folder, "model.ncnn.param"), Path(folder, "model.ncnn.bin")
+            if done.returncode or not param.exists():
+                raise MissingError(f"pnnx: {one_line(RuntimeError(done.stderr[-200:]))}")
+            unknown = {line.split()[0] for line in param.read_text().splitlines()[2:]}
+            left = sorted(name for name in unknown if "." in name or "::" in name)
+            if left:
+                raise MissingError(f"pnnx leaves {', '.join(left[:3])}")
+            net = runtime.Net()
+            net.opt.num_threads = setting.threads
+            net.opt.use_vulkan_compute = False
+            if net.load_param(str(param)) or net.load_model(str(weights)):
+                raise MissingError("it does not load what pnnx made of the file")
+        names = list(net.input_names())
+        if len(names) != len(samples):
+            raise MissingError(f"{len(samples)} inputs became {len(names)}")
+        inputs = [tensor[0].contiguous().numpy() for tensor in samples.values()]
+        output = net.output_names()[0]
+
+        def run() -> Any:
+            for _ in range(n):
+                extractor = net.create_extractor()
+                for name, array in zip(names, inputs, strict=True):
+                    extractor.input(name, runtime.Mat(array))
+                status, made = extractor.extract(output)
+                if status:
+                    raise RuntimeError(f"ncnn: status {status}")
+            return made
+
+        return run
+
+    return Contender("ncnn", "ncnn on what pnnx makes of the file, a sample at a time", prepare)
+
+
 #: Peers by the name that `--peers` takes.
 PEERS: dict[str, Callable[[Setting], Contender]] = {
     "onnxruntime": onnxruntime,
@@ -222,6 +279,7 @@ PEERS: dict[str, Callable[[Setting], Contender]] = {
     "compile": compiled,
     "openvino": openvino,
     "openvino-bf16": lambda setting: openvino(setting, "bf16"),
+    "ncnn": ncnn,
     "tensorrt": tensorrt,
     "tensorrt-fp16": lambda setting: tensorrt(setting, "fp16"),
 }

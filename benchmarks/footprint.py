@@ -1,0 +1,88 @@
+"""What running a model takes of memory, in a process of its own: the peak, and pages faulted in."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_CALLS = 20
+
+
+def measured(name: str, source: str, n: int, threads: int) -> dict[str, Any]:
+    """Peak MB above what the imports take, and page faults of a repeated call.
+
+    Args:
+        name: "fastgan" or "onnxruntime".
+        source: as for `fastgan.load`.
+        n: samples to a call.
+        threads: of the CPU.
+    """
+    command = [sys.executable, "-m", "benchmarks.footprint", name, source, str(n), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1][:200]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def table(cases: Sequence[dict[str, Any]]) -> str:
+    """Markdown, a row for each network and size."""
+    lines = [
+        "| network | n | peak MB | ONNX Runtime's | page faults to a call | ONNX Runtime's |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in cases:
+        own, other = (case.get(name, {}) for name in ("fastgan", "onnxruntime"))
+        cells = [
+            f"{found[key]:.1f}" if key in found else "-"
+            for key in ("peak_mb", "faults_per_call")
+            for found in (own, other)
+        ]
+        lines.append(f"| {case['name']} | {case.get('n', '')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _main(name: str, source: str, n: int, threads: int) -> None:
+    import onnxruntime  # noqa: F401  # both processes have both
+    import torch
+
+    import fastgan
+    from fastgan.loading import open_model
+    from fastgan.measure.bench import ours
+    from fastgan.measure.bench.peers import PEERS, Setting, registry_module
+    from fastgan.measure.subject import example_inputs
+
+    torch.set_num_threads(threads)
+    example_inputs(open_model("dcgan-digits"), 1)  # what the first use of anything loads
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    if name == "fastgan":
+        generator = fastgan.load(source, precision="fp32", device="cpu")
+        run = ours(generator, open_model(source), name)[-1].prepare(n)
+    else:
+        model = open_model(source)
+        setting = Setting(model, torch.device("cpu"), threads, *registry_module(model))
+        run = PEERS[name](setting).prepare(n)
+    for _ in range(5):
+        run()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(_CALLS):
+        run()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    peak = (_status("VmHWM") - before) / 1024
+    print(json.dumps({"peak_mb": peak, "faults_per_call": faults / _CALLS}))
+
+
+def _status(key: str) -> int:
+    """In kB, as Linux counts it for this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
