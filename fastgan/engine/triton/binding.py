@@ -7,7 +7,7 @@ of height 1, rows [N, K] are images of one pixel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -241,3 +241,7 @@ def as_four(shape: tuple[int, ...]) -> Shape4:
 def image_of(x: Tensor, out: Tensor, image: ImageFormat, flag: Tensor | None) -> Prepared:
     """The launch that writes a finished result [N, C, H, W], of any strides, as images."""
     return to_image.prepare(x, out=out, flag=flag, **image_fields(image))
+
+
+#: Chooses the kind of binding for a step of a plan, or says why there is none.
+Chooser = Callable[[Step, Plan], "tuple[type[Binding] | None, str]"]

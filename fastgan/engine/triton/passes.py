@@ -8,13 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.engine.triton.binding import Binding, Shape4, as_image
+from fastgan.engine.triton.binding import Binding, Chooser, Shape4, as_image
 from fastgan.images.format import ImageFormat
 from fastgan.kernels import normalise, pointwise
 from fastgan.kernels.layout import pitch
 from fastgan.kernels.prologue import Normalised
 from fastgan.kernels.statistics import Statistics
 from fastgan.kernels.types import Call, Config, Prepared
+from fastgan.plan import Plan, Step
+
+#: The longest rows that a program of the normalisation holds in its registers.
+_LONGEST_ROW = 16384
 
 
 class NormaliseBinding(Binding):
@@ -179,3 +183,33 @@ class ConcatBinding(Binding):
 
     def configs(self, capability: tuple[int, int]) -> tuple[Config, ...]:
         return pointwise.configs()
+
+
+def _choose_norm(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
+    shape, over = plan.buffers[step.inputs[0]].shape, step.attributes["over"]
+    if over == "space" and not step.attributes["centre"]:
+        return None, "over space without a mean"
+    if over != "space" and shape[-1 if over == "last" else 1] > _LONGEST_ROW:
+        return None, f"rows of {shape[-1 if over == 'last' else 1]}"
+    if over == "last":
+        return RowsBinding, ""
+    return (NormaliseBinding, "") if len(shape) in (3, 4) else (None, f"{len(shape) - 2} axes")
+
+
+def _choose_concat(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
+    output = plan.buffers[step.outputs[0]]
+    rank = len(output.shape)
+    if rank not in (3, 4) or step.attributes["axis"] % rank != 1:
+        return None, ""
+    if not output.dtype.is_floating_point or any(n not in plan.buffers for n in step.inputs):
+        return None, ""
+    return ConcatBinding, ""
+
+
+#: By operator, what chooses the kernel of a step, or says why there is none ("" where none would be
+#: expected).
+CHOOSE: dict[str, Chooser] = {
+    "fastgan.Normalise": _choose_norm,
+    "fastgan.Pointwise": lambda step, plan: (PointwiseBinding, ""),
+    "Concat": _choose_concat,
+}

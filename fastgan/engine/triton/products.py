@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.triton.binding import Binding, Shape4, as_four, as_image, channels_last
+from fastgan.engine.library import modulated
+from fastgan.engine.triton.binding import Binding, Chooser, Shape4, as_four, as_image, channels_last
 from fastgan.kernels import conv, conv_transpose, depthwise, linear, prologue_cost, to_image
 from fastgan.kernels.e4m3 import E4M3, LARGEST
 from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.types import Call, Config, Prepared
+from fastgan.plan import Plan, Step, cost
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class _Product:
 
     weight: Any
     bias: Tensor | None
+
+
+#: Attributes of the products that the kernels know; another one is for the library op.
+_KNOWN = {"strides", "pads", "dilations", "group", "output_padding", "shape"}
+_ADDRESSING = {"pad_mode", "upsample", "shuffle", "shuffle_mode"}
 
 
 class LinearBinding(Binding):
@@ -259,3 +266,43 @@ def _pair(values: Any, absent: int) -> tuple[int, int]:
 def _pads(pads: Any) -> tuple[int, int, int, int]:
     pads = tuple(pads)
     return (0, pads[0], 0, pads[1]) if len(pads) == 2 else (pads[0], pads[1], pads[2], pads[3])
+
+
+def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
+    known = _KNOWN | _ADDRESSING if step.op == "fastgan.Conv" else _KNOWN
+    unknown = sorted(step.attributes.keys() - known)
+    if unknown:
+        return None, f"{unknown[0]} is not in the kernel"
+    if step.inputs[0] not in plan.buffers:
+        return None, "an input is constant"
+    rank = len(plan.buffers[step.inputs[0]].shape) - 2
+    a = step.attributes
+    if step.op == "fastgan.Linear":
+        if rank != 0 or len(a.get("shape") or ()) > 3:
+            return None, f"an image of {len(a.get('shape') or ()) - 1} axes"
+        return LinearBinding, ""
+    if rank not in (1, 2):
+        return None, f"{rank} axes"
+    depthwise = cost.is_depthwise(step.op, plan.weights[step.inputs[1]].shape, a["group"])
+    if a["group"] != 1 and not depthwise:
+        return None, f"{a['group']} groups"
+    if depthwise and "shuffle" in a:
+        return None, "depthwise, and shuffled"
+    if modulated.is_modulated(step, plan.buffers) and "shuffle" in a:
+        return None, "modulated, and shuffled"
+    if step.op == "fastgan.Conv":
+        moved = _ADDRESSING & step.attributes.keys() - {"pad_mode"}
+        if moved and rank == 1:
+            return None, "pixels move along one axis"
+        return (DepthwiseBinding if depthwise else ConvBinding), ""
+    if any(d != 1 for d in a["dilations"]):
+        return None, "dilated"
+    if any(p < 0 for p in a["pads"]):
+        return None, "cropped"
+    return (DepthwiseBinding if depthwise else ConvTransposeBinding), ""
+
+
+#: By operator, as `passes.CHOOSE`.
+CHOOSE: dict[str, Chooser] = dict.fromkeys(
+    ("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose"), _choose_product
+)
