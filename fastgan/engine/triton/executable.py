@@ -171,10 +171,7 @@ class TritonExecutable(Executable):
         replays = measure or partial(self._gpu.seconds, captured=False)
         deadline = time.monotonic() + seconds
         with self._turn(), self._library_settings():
-            self.steps.fill_scales()
-            measured = tuning.tune(
-                self.steps, image, measure or self._gpu.seconds, deadline, self.use
-            )
+            measured = self.steps.tune(image, measure or self._gpu.seconds, deadline, self.use)
             work = self._run(self.examples(), image if self._formats else None)
             batch = max((self.plan.buffers[n].shape[0] for n in self.plan.inputs), default=1)
             per_image = replays(work.replay or work.launch) / batch

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from fastgan.engine.base import Target
@@ -13,6 +14,7 @@ from fastgan.engine.triton.binding import Binding
 from fastgan.engine.triton.scales import Scales
 from fastgan.engine.triton.trials import Sharing, sharing
 from fastgan.engine.triton.workspace import Workspace
+from fastgan.images.format import ImageFormat
 from fastgan.kernels.types import Config
 from fastgan.model.file import ModelFile
 from fastgan.plan import Plan
@@ -57,8 +59,11 @@ class Steps:
             self.scales.mark(self.bindings)
         self.key = tuning.model_key(self.bindings, self.target.precision)
         if workspace.gpu.is_gpu:
-            for index, measured in tuning.known(self):
-                self._set(index, measured)
+            cache = tuning.open_cache(self.target.device)
+            for index, binding in self.on_kernels:  # what becomes of one may matter to the next
+                measured = cache.step(tuning.step_key(binding, self.sharing(index)))
+                if measured is not None:
+                    self._set(index, measured)
         self._annotate()
 
     @property
@@ -88,6 +93,46 @@ class Steps:
         if self.scales is not None:
             self.scales.mark(self.bindings)
         self._annotate()
+
+    def tune(
+        self,
+        image: ImageFormat | None,
+        measure: tuning.Measure,
+        deadline: float,
+        use: Callable[[int, tuning.Choice], None],
+    ) -> int:
+        """Measure the steps that were not yet, keep it on disk, and use it.
+
+        Args:
+            image: the format to be fast for; None: all outputs.
+            measure: seconds of a run.
+            deadline: of `time.monotonic()`; steps not begun by then keep what they have.
+            use: takes what is fastest for a step, where that is not what it has.
+
+        Returns:
+            How many were measured.
+        """
+        self.fill_scales()
+        cache, measured = tuning.open_cache(self.target.device), 0
+        for index, binding in self.on_kernels:
+            if time.monotonic() > deadline or not binding.tunable:
+                continue
+            shared = self.sharing(index)
+            key = tuning.step_key(binding, shared)
+            choice = cache.step(key)
+            if choice is None:
+                last = binding.step.outputs[0] in self.plan.outputs and binding.formats
+                written = image if last and len(binding.output) == 4 else None
+                self.running = index
+                given = (binding, dict(self.plan.weights), self.opset, written)
+                outcome = tuning.fastest(*given, measure, deadline, shared)
+                if outcome is None:
+                    continue
+                measured, choice = measured + 1, outcome.choice
+                cache.put_step(key, choice, outcome.seconds)
+            if choice != self.tilings.get(index):  # else what was captured stays
+                use(index, choice)
+        return measured
 
     def fill_scales(self) -> None:
         """Give what is in 8 bits its scales; samples may run for it."""

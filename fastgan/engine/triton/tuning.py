@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +32,6 @@ from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config, capability_of
 
 if TYPE_CHECKING:
-    from fastgan.engine.triton.steps import Steps
     from fastgan.images.format import ImageFormat
 
 log = logging.getLogger("fastgan")
@@ -221,63 +220,7 @@ def model_key(bindings: Iterable[Binding | str], precision: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def known(steps: Steps) -> Iterator[tuple[int, Choice]]:
-    """What was measured of a plan's steps; each may depend on what becomes of those before it."""
-    cache = open_cache(steps.target.device)
-    for index, binding in steps.on_kernels:
-        choice = cache.step(step_key(binding, steps.sharing(index)))
-        if choice is not None:
-            yield index, choice
-
-
 # Measuring ----------------------------------------------------------------------------------------
-
-
-def tune(
-    steps: Steps,
-    image: ImageFormat | None,
-    measure: Measure,
-    deadline: float,
-    use: Callable[[int, Choice], None],
-) -> int:
-    """Measure the steps that were not yet, keep it on disk, and use it.
-
-    Args:
-        steps: of a plan, their scales known.
-        image: the format to be fast for; None: all outputs.
-        measure: seconds of a run.
-        deadline: of `time.monotonic()`; steps not begun by then keep what they have.
-        use: takes what is fastest for a step, where that is not what it has.
-
-    Returns:
-        How many were measured.
-    """
-    cache, measured = open_cache(steps.target.device), 0
-    for index, binding in steps.on_kernels:
-        if time.monotonic() > deadline or not binding.tunable:
-            continue
-        shared = steps.sharing(index)
-        key = step_key(binding, shared)
-        choice = cache.step(key)
-        if choice is None:
-            last = binding.step.outputs[0] in steps.plan.outputs and binding.formats
-            steps.running = index
-            outcome = fastest(
-                binding,
-                dict(steps.plan.weights),
-                steps.opset,
-                image if last and len(binding.output) == 4 else None,
-                measure,
-                deadline,
-                shared,
-            )
-            if outcome is None:
-                continue
-            measured, choice = measured + 1, outcome.choice
-            cache.put_step(key, choice, outcome.seconds)
-        if choice != steps.tilings.get(index):  # else what was captured stays
-            use(index, choice)
-    return measured
 
 
 @dataclass(frozen=True, slots=True)
