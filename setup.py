@@ -85,9 +85,7 @@ def extensions() -> list[Extension]:
         found.append(
             Extension(
                 "fastgan._native",
-                sorted(
-                    glob("csrc/*.cpp") + glob("csrc/packing/*.cpp") + glob("csrc/runtime/*.cpp")
-                ),
+                sorted(file for folder in CPU_FOLDERS for file in glob(f"{folder}/*.cpp")),
                 include_dirs=[pybind11.get_include()],
                 depends=headers,
                 language="c++",

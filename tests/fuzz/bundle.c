@@ -57,9 +57,9 @@ static int64_t word_of(int64_t now) {
                                 1 << 20, 1 << 28, 1 << 30, 65536,    INT32_MAX, INT64_MAX, INT64_MIN,
                                 255,     (int64_t)1 << 40, (int64_t)1 << 32, (1 << 20) + 1};
   switch (below(6)) {
-    case 0: return now + 1;
-    case 1: return now - 1;
-    case 2: return now * 2;
+    case 0: return (int64_t)((uint64_t)now + 1);
+    case 1: return (int64_t)((uint64_t)now - 1);
+    case 2: return (int64_t)((uint64_t)now * 2);
     case 3: return (int64_t)below(64);
     case 4: return (int64_t)draw();
     default: return odd[below(sizeof odd / sizeof *odd)];
