@@ -497,3 +497,89 @@ def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
         two = {**given, "strides": [2, 2], "output_padding": [0, 0]}
         z = net.add("fastgan.ConvTranspose", names, shape, pads=[2] * 4, **two)
         check(net.plan(z, y), 4e-6 if most < 4 else 2e-5)
+
+
+REDUCTIONS = {
+    "ReduceSum": lambda x, axes: x.sum(axes, keepdim=True),
+    "ReduceMean": lambda x, axes: x.mean(axes, keepdim=True),
+    "ReduceMax": lambda x, axes: x.amax(axes, keepdim=True),
+    "ReduceMin": lambda x, axes: x.amin(axes, keepdim=True),
+    "ReduceL1": lambda x, axes: x.abs().sum(axes, keepdim=True),
+    "ReduceL2": lambda x, axes: x.square().sum(axes, keepdim=True).sqrt(),
+    "ReduceSumSquare": lambda x, axes: x.square().sum(axes, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("op", REDUCTIONS)
+def test_reductions_over_any_axes(op: str) -> None:
+    shape = (2, 5, 70, 67)
+    for axes in ((1,), (3,), (2, 3), (0, 2), (0, 1, 2, 3), (1, 3)):
+        for keepdims in (0, 1):
+            net = Network(x=shape)
+            expected = REDUCTIONS[op](torch.zeros(shape), axes)
+            if not keepdims:
+                expected = expected.squeeze(axes)
+            y = net.add(op, ["x", net.host(axes)], tuple(expected.shape), keepdims=keepdims)
+            plan = net.plan(y)
+            given = {"x": torch.randn(shape) + 3}
+            (found,) = native_of(plan)(given).values()
+            wanted = REDUCTIONS[op](given["x"].double(), axes)
+            wanted = wanted if keepdims else wanted.squeeze(axes)
+            torch.testing.assert_close(found.double(), wanted, rtol=2e-6, atol=1e-6)
+
+
+def test_the_largest_of_what_is_no_number_is_none() -> None:
+    net = Network(x=(3, 200))
+    y = net.add("ReduceMax", ["x", net.host([1])], (3, 1), keepdims=1)
+    x = torch.randn(3, 200)
+    x[1, 77] = torch.nan
+    (found,) = native_of(net.plan(y))({"x": x}).values()
+    assert found.isnan().flatten().tolist() == [False, True, False]
+
+
+def test_attention_lies_row_by_row_and_its_result_by_pixel() -> None:
+    """Scores are no image: nothing copies them between the two products."""
+    n, heads, length, size = 2, 3, 20, 7
+    rows = (n, heads, length, size)
+    net = Network(q=rows, k=(n, heads, size, length), v=rows)
+    scores = net.add("MatMul", ["q", "k"], (n, heads, length, length))
+    bias = net.weight(heads, length, length)
+    shifted = net.add("Add", [scores, bias], (n, heads, length, length))
+    weights = net.add("Softmax", [shifted], (n, heads, length, length), axis=-1)
+    made = net.add("MatMul", [weights, "v"], (n, heads, length, size))
+    check(net.plan(made))
+
+
+def test_gathers_at_constant_indices() -> None:
+    net = Network(x=(3, 6, 5, 4))
+    one = net.add("Gather", ["x", net.host(1)], (6, 5, 4), axis=0)
+    some = net.add("Gather", ["x", net.host([2, 3, 4])], (3, 3, 5, 4), axis=1)
+    back = net.add("Gather", ["x", net.host([-1, 0, 2])], (3, 6, 3, 4), axis=2)
+    check(net.plan(one, some, back))
+
+
+@pytest.mark.parametrize("name", ["gelu", "erf", "elu", "softplus", "mish", "exp", "log", "silu"])
+def test_curves_keep_their_digits_everywhere(name: str) -> None:
+    """Held to float64, from what is next to nothing to what overflows, and no numbers."""
+    x = torch.cat([torch.linspace(-100, 100, 4001), torch.logspace(-30, 2, 500)])
+    x = torch.cat([x, -x, torch.tensor([torch.inf, -torch.inf, torch.nan, 0.0, 1e-42])])[None]
+    functions = {
+        "gelu": torch.nn.functional.gelu,
+        "erf": torch.erf,
+        "elu": torch.nn.functional.elu,
+        "softplus": torch.nn.functional.softplus,
+        "mish": torch.nn.functional.mish,
+        "exp": torch.exp,
+        "log": torch.log,
+        "silu": torch.nn.functional.silu,
+    }
+    net = Network(x=tuple(x.shape))
+    if name == "elu":
+        y = net.add("Elu", ["x"], tuple(x.shape), alpha=1.0)
+    else:
+        y = net.add("fastgan.Activate", ["x"], tuple(x.shape), epilogue=Epilogue(name))
+    (found,) = native_of(net.plan(y))({"x": x}).values()
+    expected = functions[name](x.double()).float()
+    if name in ("mish", "silu"):  # -inf times nothing
+        found, expected = (torch.where(x == -torch.inf, 0.0, y) for y in (found, expected))
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=4e-7, equal_nan=True)
