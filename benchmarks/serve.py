@@ -61,7 +61,7 @@ def main() -> int:
                 crowd(over_http, over_grpc, process, name, output, expected, options)
             )
         elif options.malformed:
-            record["malformed"] = mangle(over_http, name, options.malformed)
+            record["malformed"] = mangle(over_http, over_grpc, name, options.malformed)
         else:
             record["latency"] = latency(over_http, over_grpc, generator, name, options.requests)
         record["alive"] = process.poll() is None
@@ -249,20 +249,94 @@ def malformed(
         yield where, headers, text
 
 
-def mangle(over_http: str, model: str, count: int) -> Any:
-    """What malformed requests are answered with."""
-    answers: Counter[int] = Counter()
+def garbled(draw: random.Random, count: int, model: str = "rgb") -> Iterator[tuple[str, bytes]]:
+    """(method, message) of gRPC calls with something wrong in each."""
+    from tritonclient.grpc import service_pb2 as messages
+
+    numbers = [0, -1, 1, 6, 7, 1 << 40, -(1 << 63), (1 << 63) - 1]
+    texts = ["", "x", "FP32", "FP64", "BYTES", "UINT8", "é", "z", "seed", model]
+    for index in range(count):
+        said = messages.ModelInferRequest(model_name=model, id="1")
+        tensor = said.inputs.add(name="z", datatype="FP32", shape=[1, 6])
+        said.raw_input_contents.append(draw.randbytes(24))
+        if draw.randrange(3) == 0:  # typed contents instead, or beside it
+            tensor.contents.fp32_contents.extend([0.5] * draw.choice([0, 5, 6]))
+            if draw.randrange(2):
+                del said.raw_input_contents[:]
+        wrong = draw.randrange(8)
+        if wrong == 0:
+            tensor.name = draw.choice(texts)
+        elif wrong == 1:
+            tensor.datatype = draw.choice(texts)
+        elif wrong == 2:
+            tensor.shape[:] = draw.choices(numbers, k=draw.randrange(4))
+        elif wrong == 3:
+            said.raw_input_contents[:] = [draw.randbytes(draw.randrange(40))] * draw.randrange(3)
+        elif wrong == 4:
+            name = draw.choice(["n", "seed", "start", "labels", "truncation", "x", ""])
+            value = said.parameters[name]
+            kind = draw.choice(["bool_param", "int64_param", "string_param", "double_param", None])
+            if kind is not None:
+                given = {"bool_param": True, "int64_param": draw.choice(numbers)}
+                given |= {"string_param": draw.choice([*texts, "1e9", "-1"]), "double_param": 0.5}
+                setattr(value, kind, given[kind])
+        elif wrong == 5:
+            said.outputs.add(name=draw.choice(texts))
+        elif wrong == 6:
+            said.model_name = draw.choice(texts)
+        method, message = "ModelInfer", said.SerializeToString()
+        if wrong == 7 or draw.randrange(6) == 0:
+            data, at = bytearray(message), draw.randrange(len(message))
+            data[at : at + draw.randrange(3)] = draw.randbytes(draw.randrange(4))
+            message = bytes(data)
+        if index % 10 == 9:
+            method = draw.choice(["ModelMetadata", "ModelReady", "RepositoryModelLoad", "Nothing"])
+        yield method, message
+
+
+def mangle(over_http: str, over_grpc: str, model: str, count: int) -> Any:
+    """What malformed requests are answered with: half by each protocol; and what should not be."""
+    answers: Counter[str] = Counter()
+    wrong: list[str] = []
     connection = http.client.HTTPConnection(over_http, timeout=60)
-    for path, headers, body in malformed(random.Random(1), count, model):
+    for path, headers, body in malformed(random.Random(1), count // 2, model):
         try:
             connection.request("POST", path, body, headers)
             answer = connection.getresponse()
-            answer.read()
-            answers[answer.status] += 1
-        except (OSError, http.client.HTTPException):
-            answers[0] += 1
+            said = answer.read()
+            answers[f"http {answer.status}"] += 1
+            if answer.status >= 500 or (answer.status != 200 and b'"error"' not in said):
+                wrong.append(f"{path} {headers} {body!r}: {answer.status} {said!r}"[:1000])
+        except (OSError, http.client.HTTPException) as error:
+            wrong.append(f"{path} {headers} {body!r}: {error}"[:1000])
             connection.close()
-    return {"requests": count, "answers": dict(sorted(answers.items()))}
+    for method, message, code, said in called(
+        over_grpc, garbled(random.Random(1), count // 2, model)
+    ):
+        answers[f"grpc {code}"] += 1
+        if code not in REFUSALS:
+            wrong.append(f"{method} {message!r}: {code} {said}"[:1000])
+    return {"requests": count, "answers": dict(sorted(answers.items())), "wrong": wrong[:20]}
+
+
+#: What a malformed call may end with; by chance it is none the worse.
+REFUSALS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED"}
+
+
+def called(
+    over_grpc: str, calls: Iterator[tuple[str, bytes]]
+) -> Iterator[tuple[str, bytes, str, str]]:
+    """(method, message, code, what was said) of calls whose messages are sent as they are."""
+    import grpc
+
+    with grpc.insecure_channel(over_grpc) as channel:
+        for method, message in calls:
+            call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+            try:
+                call(message, timeout=60)
+                yield method, message, "OK", ""
+            except grpc.RpcError as error:
+                yield method, message, error.code().name, str(error.details())
 
 
 if __name__ == "__main__":

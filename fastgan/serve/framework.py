@@ -21,6 +21,7 @@ try:
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
     from grpc_interceptor.exceptions import GrpcException, ResourceExhausted, Unavailable
     from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelServer
     from kserve.errors import InvalidInput, ServerNotReady
@@ -35,6 +36,7 @@ try:
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from kserve.protocol.rest.server import RESTServer
     from kserve.utils.numpy_codec import to_np_dtype
+    from starlette.exceptions import HTTPException
 except ImportError as error:
     instead = "pip install 'fastgan[serve]'"
     raise BackendError("serve", f"no {error.name}", "KServe", instead) from None
@@ -46,9 +48,11 @@ for _name in ("kserve", "kserve.trace"):
 
 __all__ = [
     "DataPlane",
+    "DecodeError",
     "ExceptionToStatusInterceptor",
     "FastAPI",
     "GrpcException",
+    "HTTPException",
     "InferInput",
     "InferOutput",
     "InferRequest",

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 from fastgan.errors import ArgumentError
 from fastgan.serve.framework import (
     DataPlane,
+    DecodeError,
     ExceptionToStatusInterceptor,
     FastAPI,
     GrpcException,
+    HTTPException,
     InferenceServicer,
     InferInput,
     InferRequest,
@@ -118,7 +120,8 @@ class Server:
             # Calls that the loop has not come to are ended after 30 seconds otherwise.
             ("grpc.server_max_unrequested_time_in_server", 3600),
         ]
-        server = grpc.aio.server(interceptors=(ExceptionToStatusInterceptor(),), options=options)
+        interceptors = (_Parsing(), ExceptionToStatusInterceptor())
+        server = grpc.aio.server(interceptors=interceptors, options=options)
         add_servicer(InferenceServicer(plane, fixed), server)
         try:
             port = server.add_insecure_port(f"{host}:{self.grpc}")
@@ -127,6 +130,27 @@ class Server:
         await server.start()
         self._remote = server
         return int(port)
+
+
+class _Parsing(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Calls whose message is none of the protocol's are invalid, which gRPC calls unknown."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """The handler of a call, that gets its bytes."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        async def parsed(data: bytes, context: Any) -> Any:
+            try:
+                request = handler.request_deserializer(data)
+            except DecodeError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            parsed, response_serializer=handler.response_serializer
+        )
 
 
 class _Thread:
@@ -190,6 +214,7 @@ def _http(plane: DataPlane, fixed: ModelRepositoryExtension, limits: Limits) -> 
     app.add_exception_handler(GrpcException, _said_by_grpc)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(InvalidInput, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
     app.add_middleware(_Gate, most=limits.bytes)
     config = rest.config
     config.access_log = False
@@ -217,6 +242,11 @@ async def _malformed(_: Request, error: Any) -> JSONResponse:
 
 async def _invalid(_: Request, error: Any) -> JSONResponse:
     return JSONResponse({"error": str(error)}, 400)
+
+
+async def _refused(_: Request, error: Any) -> JSONResponse:
+    """What Starlette says itself: of a body that is no JSON, or a path that is none."""
+    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
 
 
 class _Gate:

@@ -46,7 +46,7 @@ def test_messages_that_are_too_large(narrow) -> None:
 
 
 def test_malformed_requests_are_errors_of_the_protocol(server) -> None:
-    from benchmarks.serve import malformed
+    from benchmarks.serve import REFUSALS, called, garbled, malformed
 
     random = new_random()
     connection = http.client.HTTPConnection(server.http, timeout=60)
@@ -56,8 +56,10 @@ def test_malformed_requests_are_errors_of_the_protocol(server) -> None:
         said = answer.read()
         if answer.status != 200:  # by chance it is none the worse
             assert 400 <= answer.status < 500, (path, headers, body, said)
-            assert "error" in json.loads(said) or "detail" in json.loads(said)
+            assert "error" in json.loads(said)
     connection.close()
+    for method, message, code, said in called(server.grpc, garbled(random, 200)):
+        assert code in REFUSALS, (method, message, code, said)
     remote = httpclient.InferenceServerClient(server.http)
     assert remote.infer("rgb", []).as_numpy("image_uint8").shape == (1, 8, 8, 3)
     remote.close()
