@@ -12,7 +12,7 @@ import subprocess
 import sys
 from glob import glob
 
-from setuptools import Extension, find_namespace_packages, setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -103,11 +103,4 @@ def extensions() -> list[Extension]:
     return found
 
 
-def packages() -> list[str]:
-    """Every folder of Python, and that of the C header, under the name that it is imported by."""
-    kernels = [f"fastgan.kernels.{name}" for name in find_namespace_packages("kernels")]
-    found = find_namespace_packages(include=["fastgan", "fastgan.*"])
-    return [*found, "fastgan.include", "fastgan.kernels", *kernels]
-
-
-setup(packages=packages(), ext_modules=extensions(), cmdclass={"build_ext": BuildNative})
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative})

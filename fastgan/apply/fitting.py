@@ -34,6 +34,14 @@ _MOST_REMAINDERS = 32
 _LARGEST_FACTOR = 129
 
 
+def _side(fixed: int | None, least: int, step: int, rest: int) -> str:
+    """Which lengths a side may have."""
+    if fixed is not None:
+        return str(fixed)
+    steps = f", {rest} more than a multiple of {step}" if rest else f", a multiple of {step}"
+    return f"{least} or more{steps if step > 1 else ''}"
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What images a model takes, and how large its results are.
@@ -56,6 +64,15 @@ class Fit:
     remainder: Pair = (0, 0)
     line: tuple[Scale, Scale] | None = None
     floors: bool = False
+
+    def __str__(self) -> str:
+        """For people."""
+        axes = zip(self.fixed, self.minimum, self.multiple, self.remainder, strict=True)
+        height, width = (_side(*axis) for axis in axes)
+        if self.scale is None:
+            return f"height {height}; width {width}; results are not in proportion"
+        scale = " x ".join(map(str, self.scale))
+        return f"height {height}; width {width}; results are {scale} times as large"
 
     def scaled(self, size: Pair) -> Pair:
         """(H, W) of the result for an image, by `scale`."""

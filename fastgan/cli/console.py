@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,13 @@ if TYPE_CHECKING:
 
     from fastgan.generator import Generator
 
+#: Between two lines of progress, where there is no bar.
+_SECONDS_PER_LINE = 10.0
+
 #: Tables are not squeezed below this: long lines read better than words cut in three.
 _LEAST_WIDTH = 100
+#: Nor folded at all for another program.
+_PIPED_WIDTH = 1000
 
 
 def out() -> Console:
@@ -22,7 +28,7 @@ def out() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.width = max(console.width, _LEAST_WIDTH)
+    console.width = max(console.width, _LEAST_WIDTH if console.is_terminal else _PIPED_WIDTH)
     return console
 
 
@@ -75,11 +81,38 @@ def ran(generator: Generator) -> None:
 
 
 def progress(*columns: Any) -> Progress:
-    """A progress bar on stderr that leaves nothing behind; silent where that is no terminal."""
+    """A progress bar on stderr that leaves nothing behind; where that is no terminal, as in CI, a
+    line now and then.
+    """
     from rich.progress import Progress
 
+    class Lines(Progress):
+        """Says how far it is every ten seconds."""
+
+        said = time.monotonic()
+
+        def update(self, task_id: Any, **fields: Any) -> None:
+            super().update(task_id, **fields)
+            self._say(task_id)
+
+        def advance(self, task_id: Any, advance: float = 1) -> None:
+            super().advance(task_id, advance)
+            self._say(task_id)
+
+        def _say(self, task_id: Any) -> None:
+            if time.monotonic() - self.said < _SECONDS_PER_LINE:
+                return
+            self.said = time.monotonic()
+            task = next(task for task in self.tasks if task.id == task_id)
+            total = "" if task.total is None else f" of {task.total:g}"
+            far = f"{task.completed:g}{total}" if task.completed else ""
+            text = " ".join(part for part in (task.description, far) if part)
+            console.print(text, markup=False, soft_wrap=True)
+
     console = err()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    if console.is_terminal:
+        return Progress(*columns, console=console, transient=True)
+    return Lines(*columns, console=console, disable=True)
 
 
 def table(*headers: str, left: int = 1, **options: Any) -> Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,11 +22,16 @@ from typer.core import TyperCommand, TyperGroup
 
 from fastgan.errors import FastganError
 from fastgan.host import files
+from fastgan.host.arguments import meant
 
 log = logging.getLogger("fastgan")
 
 #: How many failures are listed by name.
 _LISTED = 20
+
+
+#: What is said of a word that is none of those that an argument takes.
+_CHOICE = re.compile(r"'([^']*)' is not one of ('[^.]*')")
 
 
 class Ended(KeyboardInterrupt):
@@ -129,7 +135,10 @@ def report(error: Exception) -> int:
         return fail(str(error))
     if hasattr(error, "format_message"):  # Typer's own: options that do not parse
         usage = getattr(getattr(error, "ctx", None), "command_path", "fastgan")
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")
+        if choice := _CHOICE.search(message):
+            near = meant(choice[1], re.findall(r"'([^']+)'", choice[2]))
+            message = f"{message.removesuffix('.')}; {near}" if near else message
         stop = "" if message.endswith((".", "?")) else "."
         return fail(f"{message}{stop} See '{usage} --help'.")
     if isinstance(error, OSError):

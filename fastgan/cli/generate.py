@@ -299,6 +299,7 @@ class _Job:
     metadata: bool = True
     log: IO[str] | None = None
     seconds: float = 0.0
+    first: tuple[int, float] | None = None
     made: int = 0
     kept: int = 0
 
@@ -312,7 +313,10 @@ class _Job:
             for names, arguments in self._chunks():
                 began = time.perf_counter()
                 images = self.generator.generate(len(names), **arguments).cpu().numpy()
-                self.seconds += time.perf_counter() - began
+                taken = time.perf_counter() - began
+                self.seconds += taken
+                if self.first is None:
+                    self.first = len(names), taken
                 for row, (name, image) in enumerate(zip(names, images, strict=True)):
                     seed, first = arguments["seed"], arguments["start"]
                     several = isinstance(seed, list)
@@ -422,7 +426,7 @@ def _summary(
     if n:
         say(
             f"{console.count(n, 'image')}: loaded in {loaded:.2f} s, made in {job.seconds:.2f} s "
-            f"({_rate(n, job.seconds)}), with saving {seconds:.2f} s ({_rate(n, seconds)})"
+            f"({_rate(job)}), with saving {seconds:.2f} s"
         )
     say(where)
     account.close(
@@ -431,5 +435,11 @@ def _summary(
     )  # fmt: skip
 
 
-def _rate(n: int, seconds: float) -> str:
-    return f"{console.digits(n / seconds)} images/s"
+def _rate(job: _Job) -> str:
+    """Images a second, without the planning that the first of them wait for where more follow."""
+    images, seconds = job.first or (0, 0.0)
+    steady = job.made > images
+    if not steady:
+        images, seconds = 0, 0.0
+    rate = console.digits((job.made - images) / max(job.seconds - seconds, 1e-9))
+    return f"{rate} images/s{', once planned' if steady else ', planning included'}"

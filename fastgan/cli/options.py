@@ -65,6 +65,15 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+ImageModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        autocompletion=models,
+        help="An ONNX file, or a model that ships (see `fastgan models`): denoise-photos.",
+        show_default=False,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(help="auto (an NVIDIA GPU if there is one), cpu, cuda or cuda:1."),

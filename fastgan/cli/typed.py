@@ -148,6 +148,8 @@ def check(generator: Generator, values: dict[str, Any], labels: Any = None) -> N
     Raises:
         ArgumentError: a value that the model can't take, or an input without one.
     """
+    from fastgan.cli import options
+    from fastgan.inputs.labels import resolve
     from fastgan.inputs.make import Inputs
     from fastgan.latents.sampling import SEED_0
 
@@ -157,7 +159,14 @@ def check(generator: Generator, values: dict[str, Any], labels: Any = None) -> N
         if name in taken:
             raise ArgumentError(f"--input {name}", "an option's own name", "Generator.run instead")
     signature = generator.signature
-    named, _ = Inputs(signature, generator.device).named(values, 1, SEED_0, labels)
+    inputs_ = Inputs(signature, generator.device)
+    named, _ = inputs_.named(values, 1, SEED_0, labels)
+    try:
+        if labels is not None and signature.label is not None:
+            names = signature.class_names
+            resolve(options.label(labels), 1, signature.label, names, SEED_0, generator.device)
+    except ArgumentError as error:
+        raise ArgumentError("--class", error.found, error.needed, error.instead) from None
     for port in signature.needed:
         if port.kind not in ("image", "mask") and port.name not in named:
             needed = f"--input {port.name}=..."

@@ -139,7 +139,7 @@ def test_options_of_generate(fastgan, rgb, tmp_path, options, words) -> None:
 
 @pytest.mark.parametrize("label", ["4", "-1", "cow"])
 def test_a_class_out_of_range(fastgan, folder, label) -> None:
-    said(fastgan("generate", folder / "classes.onnx", "--class", label), "labels", label)
+    said(fastgan("generate", folder / "classes.onnx", "--class", label), "--class", label)
 
 
 @pytest.mark.parametrize(
@@ -237,3 +237,32 @@ def test_in_a_process_of_its_own(tmp_path) -> None:
 def test_a_reader_that_leaves(rgb, tmp_path) -> None:
     done = shell(f"set -o pipefail; {FASTGAN} inspect --json {rgb} | head -c 10", cwd=tmp_path)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("train", "dcgn"), "did you mean dcgan? See"),
+        (("generate", "cgan-digits", "--class", "eleven"), "--class: found 'eleven'"),
+        (("apply", "colour-tissue", "-i", "https://a.org/b.jpg"), "found https://a.org/b.jpg"),
+    ],
+)
+def test_words_of_the_command_line(fastgan, command, words) -> None:
+    result = fastgan(*command)
+    assert result.code == 2
+    assert words in result.err
+    assert "Value error" not in result.err
+
+
+def test_progress_where_there_is_no_terminal(monkeypatch, capsys) -> None:
+    from fastgan.cli import console
+
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.progress() as bar:
+        task = bar.add_task("", total=30)
+        for _ in range(30):
+            now[0] += 1
+            bar.advance(task)
+    lines = capsys.readouterr().err.split("\n")
+    assert lines == ["10 of 30", "20 of 30", "30 of 30", ""]

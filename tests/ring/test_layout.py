@@ -82,3 +82,9 @@ def test_a_reader_that_knows_the_documentation_alone() -> None:
             found = np.frombuffer(memory[pixels : pixels + 9 * 14 * 3], np.uint8)
             np.testing.assert_array_equal(found.reshape(9, 14, 3), wanted)
     assert field("state") == 2
+
+
+def test_the_header_is_where_compilers_are_sent() -> None:
+    from fastgan.realtime import include_dir
+
+    assert (include_dir() / "fastgan_frames.h").is_file()

@@ -37,7 +37,7 @@ fastgan apply net.onnx -i photo.jpg --range 0:1  # where inspect shows a wrong g
 
 
 def apply(
-    model: options.Model,
+    model: options.ImageModel,
     input: Annotated[
         list[str],
         typer.Option(
@@ -198,6 +198,7 @@ def _inputs(texts: list[str]) -> tuple[Path, dict[str, Any]]:
     if len(paths) != 1:
         found = f"{len(paths)} pictures or folders" if paths else "no picture"
         raise ArgumentError("--input", found, "one picture or folder, such as -i photo.png")
+    files.check_path("--input", paths[0])
     return Path(paths[0]), typed.inputs([text for text in texts if text not in paths])
 
 

@@ -221,7 +221,7 @@ def generate(
 
 
 def apply(
-    model: options.Model,
+    model: options.ImageModel,
     input: Annotated[
         str, typer.Option("--input", "-i", metavar="DIR|URL", help="Pictures, in any tree.")
     ],

@@ -57,9 +57,7 @@ class RingShape:
 
 def include_dir() -> Path:
     """The folder of fastgan_frames.h, for a C or C++ compiler's -I."""
-    package = Path(__file__).parents[1]
-    installed = package / "include"
-    return installed if installed.is_dir() else package.parent / "csrc" / "include"
+    return Path(__file__).parents[2] / "include"
 
 
 # Errors -------------------------------------------------------------------------------------------
