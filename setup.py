@@ -61,7 +61,11 @@ class BuildNative(build_ext):
         )
         engine = [file for file in extension.sources if PYTHON_ONLY.isdisjoint(file.split("/"))]
         engine = [file for file in engine if "bindings" not in file]
-        made += self.compiler.object_filenames(engine, output_dir=self.build_temp)
+        objects = self.compiler.object_filenames(engine, output_dir=self.build_temp)
+        # The module may be up to date by a build whose objects lay elsewhere.
+        missing = [file for file, at in zip(engine, objects, strict=True) if not os.path.exists(at)]
+        self.compiler.compile(missing, output_dir=self.build_temp, extra_postargs=flags)
+        made += objects
         folder = os.path.dirname(self.get_ext_fullpath(extension.name))
         self.compiler.link_shared_object(
             made,

@@ -26,11 +26,9 @@ def app() -> typer.Typer:
     from fastgan.cli import (
         apply,
         bench,
-        bundle,
         compare,
         doctor,
         evaluate,
-        export,
         generate,
         inspect,
         live,
@@ -42,6 +40,7 @@ def app() -> typer.Typer:
         video,
         warmup,
     )
+    from fastgan.cli.convert import bundle, export
     from fastgan.cli.errors import Command, Commands
     from fastgan.cli.many import scale, serve
     from fastgan.cli.options import flat, root

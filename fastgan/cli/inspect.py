@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastgan.bundle import is_bundle
-from fastgan.cli import bundle, console, options
+from fastgan.cli import console, options
+from fastgan.cli.convert import bundle
 from fastgan.measure import prediction
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Commands that make one kind of model file of another."""
