@@ -20,7 +20,6 @@ CPU_FOLDERS = ("csrc", "csrc/packing", "csrc/runtime", "csrc/bundle")
 PYTHON_ONLY = {"col2im.cpp", "frames.cpp", "modulate.cpp", "normalise.cpp"}  # not in libfastgan
 # Bit equality needs every operation rounded on its own, on both compilers.
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
-CPU_FLAGS += ["-ftls-model=initial-exec"]  # a thread's own variables are there from its start
 # GCC 12 warns of its own AVX-512 header.
 CPU_FLAGS += ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
 MSVC_FLAGS = ["/std:c++17", "/O2", "/fp:strict"]

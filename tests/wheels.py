@@ -44,7 +44,7 @@ def look() -> None:
     assert all(models.summary(name) for name in models.names()), "the cards"
     folder = Path(fastgan.__file__).parent
     assert ROOT not in folder.parents, f"{folder}: that is the checkout"
-    for part in ("py.typed", "kernels/table.py", "include/fastgan_frames.h"):
+    for part in ("py.typed", "kernels/table.py", "include/fastgan_frames.h", "include/fastgan.h"):
         assert (folder / part).is_file(), part
     facts = importlib.metadata.metadata("fastgan")
     assert facts["License-Expression"] == "Apache-2.0"

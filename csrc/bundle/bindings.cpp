@@ -58,8 +58,8 @@ struct Runner {
   Prepared prepared;
   Spares<std::pair<int64_t, Prepared::Room>> rooms;
 
-  Runner(std::shared_ptr<const Bundle> of, int64_t index)
-      : bundle(std::move(of)), prepared(*bundle, bundle->programs.at(index)) {}
+  Runner(std::shared_ptr<const Bundle> of, int64_t index, int64_t threads)
+      : bundle(std::move(of)), prepared(*bundle, bundle->programs.at(index), threads) {}
 
   void run(const std::vector<uintptr_t>& inputs, const std::vector<uintptr_t>& outputs,
            int64_t threads) {
@@ -123,8 +123,8 @@ void bind_bundle(py::module_& parent) {
         return found;
       });
   py::class_<Runner>(module, "Runner")
-      .def(py::init<std::shared_ptr<Bundle>, int64_t>(), py::arg("bundle"), py::arg("program"),
-           py::call_guard<py::gil_scoped_release>())
+      .def(py::init<std::shared_ptr<Bundle>, int64_t, int64_t>(), py::arg("bundle"),
+           py::arg("program"), py::arg("threads"), py::call_guard<py::gil_scoped_release>())
       .def("run", &Runner::run, py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
            py::call_guard<py::gil_scoped_release>(),
            "Run on addresses of float32, row by row, as the program lists its tensors.");

@@ -1,12 +1,10 @@
 #include "bundle.h"
 
-#include <algorithm>
-#include <thread>
-
 namespace fastgan {
 namespace {
 
-constexpr int64_t kMostSize = int64_t{1} << 31, kMostFloats = int64_t{1} << 40;
+// Small enough that the product of both fits.
+constexpr int64_t kMostSize = int64_t{1} << 30, kMostFloats = int64_t{1} << 32;
 constexpr size_t kMostRank = 8;
 
 std::vector<std::string> texts(Fields& fields) {
@@ -84,8 +82,7 @@ Bundle::Bundle(std::unique_ptr<File> file, int64_t most_bytes)
     if (section.kind == File::kProgram) read_program(Fields(section.data, section.size), section);
   }
   require(!programs.empty(), "a bundle without a program");
-  const int64_t threads = std::max(1u, std::thread::hardware_concurrency());
-  weights_ = std::make_unique<Weights>(threads, most_bytes);
+  weights_ = std::make_unique<Weights>(1, most_bytes);
 }
 
 void Bundle::read_model(Fields fields) {

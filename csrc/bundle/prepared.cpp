@@ -31,8 +31,9 @@ void in_rows(const ProgramTensor& tensor, const float* from, float* to, size_t a
 
 }  // namespace
 
-Prepared::Prepared(const Bundle& bundle, const BundleProgram& program)
+Prepared::Prepared(const Bundle& bundle, const BundleProgram& program, int64_t threads)
     : program_(program), most_bytes_(bundle.most_bytes()) {
+  bundle.weights().share_out(threads);
   Slots slots{program.arena, {}, bundle.constants};
   for (const auto* tensors : {&program.inputs, &program.outputs}) {
     for (const ProgramTensor& tensor : *tensors) slots.tensors.push_back(tensor.count());

@@ -12,8 +12,8 @@ namespace fastgan {
 class Prepared {
  public:
   // Throws std::invalid_argument where the program is none, std::bad_alloc where memory does not
-  // suffice. The bundle is to stay.
-  Prepared(const Bundle& bundle, const BundleProgram& program);
+  // suffice. The bundle is to stay. threads: that pack its weights.
+  Prepared(const Bundle& bundle, const BundleProgram& program, int64_t threads);
 
   // The memory of a run on up to so many threads, made once and used again.
   class Room {

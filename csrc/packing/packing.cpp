@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <stdexcept>
 
 #include "../workers.h"
 #include "winograd.h"
@@ -21,6 +22,9 @@ constexpr double kOneVector = 1.2;
 constexpr int64_t kPeriods = 4;
 
 constexpr int64_t kMostLanes = 64;
+
+// What fastgan/engine/native/ takes is far below.
+constexpr size_t kMostTaps = 1 << 16;
 
 // Weights that are packed at a time, so that what they are read from stays in a cache.
 constexpr int64_t kChunk = 1 << 16;
@@ -240,13 +244,18 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   // The phases first, and then memory for all of them.
   std::vector<int64_t> offsets;
   int64_t bytes = 0;
-  const auto take = [&bytes](int64_t size) {
+  const auto take = [&](int64_t rows, int64_t lanes) {  // of float32
+    const double size = 4.0 * static_cast<double>(rows) * static_cast<double>(lanes);
+    if (size > static_cast<double>(most_bytes - bytes) - 64) throw std::bad_alloc();
     const int64_t at = bytes;
-    bytes = up(bytes + size, 64) * 64;
+    bytes = up(bytes + 4 * rows * lanes, 64) * 64;
     return at;
   };
   for (const AxisPhase& y : made.rows) {
     for (const AxisPhase& x : made.columns) {
+      if (y.reads.size() * x.reads.size() > kMostTaps) {
+        throw std::invalid_argument("too many taps");
+      }
       PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, 0};
       for (const int64_t dy : y.reads) {
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
@@ -258,12 +267,11 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       }
       const int64_t m = phase.minimal;
       const int64_t places = m > 0 ? (m + 2) * (m + 2) : static_cast<int64_t>(phase.taps.size());
-      offsets.push_back(take(blocks * places * up(product.channels, pack) * block * 4));
+      offsets.push_back(take(places * up(product.channels, pack), blocks * block));
       packing.phases.push_back(std::move(phase));
     }
   }
-  const int64_t bias_at = take(product.bias == nullptr ? 0 : blocks * block * 4);
-  if (bytes > most_bytes) throw std::bad_alloc();
+  const int64_t bias_at = take(product.bias == nullptr ? 0 : 1, blocks * block);
   packing.memory = Block(bytes);
 
   size_t p = 0;

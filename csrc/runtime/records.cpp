@@ -9,9 +9,10 @@
 namespace fastgan {
 namespace {
 
-// Larger than anything real, and small enough that sums of a few products of a size and a stride fit.
+// Larger than anything real, and small enough that sums of a few products of a size and a stride fit,
+// and that of an offset and a size.
 constexpr int64_t kMostSize = int64_t{1} << 28, kMostStride = int64_t{1} << 32;
-constexpr int64_t kMostOffset = int64_t{1} << 40;
+constexpr int64_t kMostOffset = int64_t{1} << 34;
 
 // Along an axis: pixels, and how far a tap may lie from its pixel.
 constexpr int64_t kMostPixels = 1 << 20, kMostReach = 1 << 20;
@@ -23,7 +24,8 @@ constexpr int64_t kMostTaps = 512;
 constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
-  kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake, kReduce
+  kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake,
+  kReduce
 };
 
 struct DenseRecord {
@@ -80,7 +82,12 @@ class Reader {
                 r.out.width == p.columns.outputs * p.block_width && r.out.channels == p.outputs,
             "a layer's output is of another size than its product's");
     read(r.x, reach(r.images, r.in));
-    write(r.y, reach(r.images, r.out), r.images * pixels(r.out) * r.out.channels);
+    write(r.y, reach(r.images, r.out), count(r.images, r.out));
+    int64_t padded = count(r.images, Grid{1, 1, r.in.channels, 0, 0, 0});
+    for (const Axis* axis : {&p.rows, &p.columns}) {
+      padded *= axis->inputs + reach(*axis);
+      require(padded <= kMostOffset, "an image with borders too large");
+    }
     beside(r.epilogue, r.beside, r.images, r.out);
     if (r.border == Border::kReflect) {
       require(r.in.height > 1 || r.in.width > 1, "an image of one pixel, reflected");
@@ -168,10 +175,7 @@ class Reader {
         const int64_t period = axis->period();
         require(period * period * axis->kernel <= kMostSearch, "a kernel or stride too large");
       }
-      // How far beyond the image its taps reach.
-      const int64_t step = axis->transposed ? 1 : axis->stride;
-      require((axis->outputs - 1) * step + axis->dilation * axis->kernel <= 4 * kMostPixels,
-              "a convolution that reaches too far");
+      require(reach(*axis) <= 4 * kMostPixels, "a convolution that reaches too far");
     }
     require(p.linear || p.rows.period() * p.columns.period() <= 1 << 12, "too many phases");
     require(!p.linear || (p.block_height == 1 && p.block_width == 1), "a linear map that is none");
@@ -194,7 +198,22 @@ class Reader {
 
   // Places.
 
-  static int64_t pixels(const Grid& g) { return g.height * g.width; }
+  // The elements of images.
+  static int64_t count(int64_t images, const Grid& g) {
+    int64_t all = images;
+    for (const int64_t n : {g.height, g.width, g.channels}) {
+      all *= n;
+      require(all <= kMostOffset, "a tensor too large");
+    }
+    return all;
+  }
+
+  // How far its taps reach, at the most.
+  static int64_t reach(const Axis& axis) {
+    const int64_t step = axis.transposed ? 1 : axis.stride;
+    const int64_t pad = axis.pad < 0 ? -axis.pad : axis.pad;
+    return (axis.outputs - 1) * step + axis.dilation * axis.kernel + pad;
+  }
 
   // The last element of images.
   static int64_t reach(int64_t images, const Grid& g) {
@@ -333,7 +352,7 @@ class Reader {
     Place x = place(), y = place();
     Beside with{place(), place()};
     read(x, reach(shape.images, shape.in));
-    write(y, reach(shape.images, shape.out), shape.images * pixels(shape.out) * channels);
+    write(y, reach(shape.images, shape.out), count(shape.images, shape.out));
     beside(shape.epilogue, with, shape.images, shape.out);
     auto weights = weights_.transposed(weight, channels, taps);
     shape.weights = weights->floats();
@@ -422,7 +441,7 @@ class Reader {
                 shape.out.channels == channels,
             "a norm of another size");
     read(x, reach(shape.images, shape.in));
-    write(y, reach(shape.images, shape.out), shape.images * pixels(shape.out) * channels);
+    write(y, reach(shape.images, shape.out), count(shape.images, shape.out));
     read_if_given(gamma, (shape.images - 1) * shape.gamma_image + channels - 1);
     read_if_given(beta, (shape.images - 1) * shape.beta_image + channels - 1);
     Beside with{residual, {}};
@@ -480,7 +499,7 @@ class Reader {
     write(y,
           (shape.images - 1) * shape.out_image + (height - 1) * shape.out_row +
               (width - 1) * shape.out_pixel + shape.channels - 1,
-          shape.images * height * width * shape.channels);
+          count(shape.images, Grid{height, width, shape.channels, 0, 0, 0}));
     return std::make_shared<Resample>(std::move(shape), x, y);
   }
 

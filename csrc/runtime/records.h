@@ -4,6 +4,7 @@
 // Nothing is trusted: whatever the bytes, operations that are made of them stay within their tensors.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -37,9 +38,12 @@ struct Slots {
 // Weights in the order in which this processor uses them: each once, for all programs of a model.
 class Weights {
  public:
-  // threads: that pack. most_bytes: that all of them may take; beyond it std::bad_alloc is thrown.
+  // threads: that pack, the calling one included. most_bytes: that all of them may take; beyond it
+  // std::bad_alloc is thrown.
   explicit Weights(int64_t threads, int64_t most_bytes = INT64_MAX)
       : threads_(threads), left_(most_bytes) {}
+
+  void share_out(int64_t threads) { threads_ = threads; }
 
   std::shared_ptr<const Packing> packed(const Product& product, int64_t width, int64_t pack,
                                         int64_t most_minimal);
@@ -49,7 +53,7 @@ class Weights {
  private:
   void take(int64_t bytes);
 
-  const int64_t threads_;
+  std::atomic<int64_t> threads_;
   int64_t left_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<const Packing>> packings_;

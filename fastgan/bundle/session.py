@@ -83,9 +83,10 @@ class _Programs:
     def run(self, rows: int, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One run of the program for so many rows."""
         index, program = self.programs[rows]
+        threads = torch.get_num_threads()
         if rows not in self._runners:
             try:
-                self._runners[rows] = _bundles.Runner(self.bundle, index)
+                self._runners[rows] = _bundles.Runner(self.bundle, index, threads)
             except ValueError as error:
                 raise ModelFileError(self.bundle.name, str(error), "a whole bundle") from error
         given, made = [], {}
@@ -98,7 +99,7 @@ class _Programs:
         for number, sizes in program["outputs"]:
             made[self.bundle.outputs[number]["name"]] = torch.empty(sizes)
         addresses = [x.data_ptr() for x in given], [y.data_ptr() for y in made.values()]
-        self._runners[rows].run(*addresses, torch.get_num_threads())
+        self._runners[rows].run(*addresses, threads)
         return made
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,3 +243,17 @@ def test_what_the_library_shows_and_needs(library_path: Path) -> None:
     allowed = {"libstdc++", "libm", "libc", "libpthread", "libgcc_s", "ld-linux-x86-64"}
     assert libraries <= allowed
     assert library_path.stat().st_size < 3 << 20
+
+
+def test_the_package_says_its_flags(
+    threads: int, library_path: Path, bundled: Bundled, tmp_path: Path
+) -> None:
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or threads > 1:
+        pytest.skip("no C compiler: neither gcc nor clang is on PATH")
+    command = [sys.executable, "-m", "fastgan.include"]
+    flags = subprocess.check_output(command, text=True, cwd=tmp_path).split()
+    target = tmp_path / "misuse"
+    source = ROOT / "csrc" / "capi" / "misuse.c"
+    subprocess.run([compiler, str(source), *flags, "-o", str(target)], check=True)
+    subprocess.run([target, bundled("dcgan-digits")], check=True, timeout=60)
