@@ -18,6 +18,7 @@ from setuptools.errors import CompileError
 
 CPU_FOLDERS = ("csrc", "csrc/packing", "csrc/runtime", "csrc/bundle")
 PYTHON_ONLY = {"col2im.cpp", "frames.cpp", "modulate.cpp", "normalise.cpp"}  # not in libfastgan
+LIBRARY = "libfastgan.so.1"
 # Bit equality needs every operation rounded on its own, on both compilers.
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
 # GCC 12 warns of its own AVX-512 header.
@@ -33,6 +34,13 @@ class CudaLibrary(Extension):
 
 
 class BuildNative(build_ext):
+    def copy_extensions_to_source(self) -> None:
+        """What an editable install runs on; the library is no extension that setuptools knows."""
+        super().copy_extensions_to_source()
+        library = os.path.join(self.build_lib, "fastgan", LIBRARY)
+        if os.path.exists(library):
+            shutil.copy2(library, "fastgan")
+
     def build_extension(self, extension: Extension) -> None:
         if not isinstance(extension, CudaLibrary):
             super().build_extension(extension)
@@ -68,10 +76,10 @@ class BuildNative(build_ext):
         folder = os.path.dirname(self.get_ext_fullpath(extension.name))
         self.compiler.link_shared_object(
             made,
-            os.path.join(folder, "libfastgan.so.1"),
+            os.path.join(folder, LIBRARY),
             extra_postargs=[
                 *("-pthread", "-Wl,--version-script=csrc/capi/fastgan.map", "-Wl,-s"),
-                "-Wl,-soname,libfastgan.so.1",
+                f"-Wl,-soname,{LIBRARY}",
             ],
             target_lang="c++",
         )
