@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import console, options, records
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 
@@ -32,6 +32,7 @@ def bundle(
         ),
     ] = None,
     stated: options.Stated = options.Stated(),
+    json_file: records.JsonFile = None,
     verbose: options.Verbose = False,
 ) -> None:
     """Make a model ready for programs that have no Python.
@@ -41,6 +42,7 @@ def bundle(
     """
     from fastgan.cli.typed import size as parsed
 
+    account = records.Account("bundle", json_file, model)
     files.check_target("--output", output)
     if output.suffix != ".fgb":
         raise ArgumentError("--output", str(output), "a file that ends in .fgb")
@@ -66,7 +68,9 @@ def bundle(
         f"{count}" + (f" of {sides[1]}x{sides[0]}" if sides else "")
         for count, sides in made.programs
     )
-    typer.echo(f"{output}: {console.number(made.bytes, 'B')}, batches {', '.join(names)}")
+    account.say(f"{output}: {console.number(made.bytes, 'B')}, batches {', '.join(names)}")
+    programs = [{"batch": count, "size": sides} for count, sides in made.programs]
+    account.close(written=str(output), bytes=made.bytes, programs=programs)
 
 
 def _whole(text: str) -> int:
