@@ -24,6 +24,8 @@ from fastgan.serve.triton import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 """
+#: What the names of an image's other forms end with.
+_FORMS = {"UINT8": "_uint8", "BYTES": "_file"}
 _KINDS = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 
 
@@ -59,9 +61,22 @@ def export(name: str, model: str, folder: Path, options: Mapping[str, Any], most
             "samples": str(most),
         }
         inputs, outputs = describe(generator)
+        inputs = [*inputs, *(one for port in inputs for one in _other_forms(port))]
         kind = _KINDS[generator.device.type]
         (part / "config.pbtxt").write_text(_config(name, inputs, outputs, kind, said))
     return place
+
+
+def _other_forms(port: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """An image as bytes and as a file: Triton has one type for each name, so these are others."""
+    if port["parameters"]["kind"] not in ("image", "mask"):
+        return []
+    n, channels, *sides = port["shape"]
+    shapes = {"UINT8": [n, *sides, channels], "BYTES": [n]}
+    return [
+        {"name": port["name"] + _FORMS[datatype], "datatype": datatype, "shape": shape}
+        for datatype, shape in shapes.items()
+    ]
 
 
 def _config(
@@ -114,6 +129,13 @@ class TritonPythonModel:
         generator = fastgan.load(path, **options)
         reader = Reader(generator, Limits(samples=int(said["samples"])))
         self._together = Together(config["name"], generator, reader)
+        ports = [port.name for port in generator.signature.inputs]
+        self._forms = {
+            name + ending: name
+            for name in ports
+            for ending in _FORMS.values()
+            if name + ending not in ports
+        }
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer requests, as many at a time as may be."""
@@ -135,13 +157,17 @@ class TritonPythonModel:
         return [_response(backend, answers[index]) for index in range(len(requests))]
 
     def _read(self, request: Any) -> Any:
-        tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        tensors = {self._port(one.name()): one.as_numpy() for one in request.inputs()}
         parameters = json.loads(request.parameters() or "{}")
         wanted = list(request.requested_output_names())
         known = self._together.reader.outputs
         if set(wanted) == set(known):  # Triton's word for a request that names none
             wanted = [self._together.reader.usual]
         return self._together.ready(self._together.reader.read(tensors, parameters, wanted))
+
+    def _port(self, name: str) -> str:
+        """The model's input that a tensor is of."""
+        return self._forms.get(name, name)
 
 
 def _response(backend: Any, answer: Any) -> Any:

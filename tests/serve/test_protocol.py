@@ -209,36 +209,21 @@ def test_a_client_cannot_end_a_model_for_others(client) -> None:
     assert remote.is_model_ready("rgb")
 
 
-def test_a_repository_for_triton(fastgan, models, tmp_path: Path, monkeypatch) -> None:
-    """Its config is of Triton's own schema; its model, run with a stand-in of Triton's module."""
+def under_triton(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """A repository's config, parsed by Triton's own schema; its model, beside a stand-in of what
+    Triton gives it.
+    """
     import sys
     import types
 
     from google.protobuf import json_format, text_format
     from tritonclient.grpc import model_config_pb2
 
-    made = fastgan("serve", models / "classes.onnx", "--export-triton", tmp_path / "repository")
-    assert made.code == 0, made.err
-    folder = tmp_path / "repository" / "classes"
     config = text_format.Parse(
         (folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
     )
-    assert (config.name, config.backend) == ("classes", "python")
-    assert all(port.optional for port in config.input)
-    assert {port.name for port in config.output} == {"image", "image_uint8", "image_png"}
-
-    class Tensor:
-        def __init__(self, name: str, array: np.ndarray) -> None:
-            self._name, self._array = name, array
-
-        def name(self) -> str:
-            return self._name
-
-        def as_numpy(self) -> np.ndarray:
-            return self._array
-
     stand_in = types.SimpleNamespace(
-        Tensor=Tensor,
+        Tensor=TritonTensor,
         TritonError=str,
         InferenceResponse=lambda output_tensors, error=None: (output_tensors, error),
     )
@@ -255,19 +240,52 @@ def test_a_repository_for_triton(fastgan, models, tmp_path: Path, monkeypatch) -
             "model_instance_device_id": "0",
         }
     )
+    return config, model
 
-    def request(parameters: dict[str, Any], *inputs: Tensor) -> Any:
-        return types.SimpleNamespace(
-            inputs=lambda: inputs,
-            parameters=lambda: json.dumps(parameters),
-            requested_output_names=lambda: ["image"],
-        )
 
+class TritonTensor:
+    """As `triton_python_backend_utils` has it."""
+
+    def __init__(self, name: str, array: np.ndarray) -> None:
+        self._name, self._array = name, array
+
+    def name(self) -> str:
+        return self._name
+
+    def as_numpy(self) -> np.ndarray:
+        return self._array
+
+
+class TritonRequest:
+    """As `triton_python_backend_utils` has it."""
+
+    def __init__(
+        self, wanted: list[str], parameters: dict[str, Any], *inputs: TritonTensor
+    ) -> None:
+        self._wanted, self._parameters, self._inputs = wanted, parameters, inputs
+
+    def inputs(self) -> tuple[TritonTensor, ...]:
+        return self._inputs
+
+    def parameters(self) -> str:
+        return json.dumps(self._parameters)
+
+    def requested_output_names(self) -> list[str]:
+        return self._wanted
+
+
+def test_a_repository_for_triton(fastgan, models, tmp_path: Path, monkeypatch) -> None:
+    made = fastgan("serve", models / "classes.onnx", "--export-triton", tmp_path / "repository")
+    assert made.code == 0, made.err
+    config, model = under_triton(tmp_path / "repository" / "classes", monkeypatch)
+    assert (config.name, config.backend) == ("classes", "python")
+    assert all(port.optional for port in config.input)
+    assert {port.name for port in config.output} == {"image", "image_uint8", "image_png"}
     two, wrong, given = model.execute(
         [
-            request({"seed": 4, "n": 2}),
-            request({"n": 0}),
-            request({}, Tensor("labels", np.array([2]))),
+            TritonRequest(["image"], {"seed": 4, "n": 2}),
+            TritonRequest(["image"], {"n": 0}),
+            TritonRequest(["image"], {}, TritonTensor("labels", np.array([2]))),
         ]
     )
     generator = library.load(models / "classes.onnx")
@@ -276,3 +294,22 @@ def test_a_repository_for_triton(fastgan, models, tmp_path: Path, monkeypatch) -
     near(given[0][0].as_numpy(), generator.generate(1, labels=2))
     again = fastgan("serve", models / "classes.onnx", "--export-triton", tmp_path / "repository")
     assert (again.code, "which is there" in again.err) == (2, True)
+
+
+def test_pictures_under_triton(fastgan, tmp_path: Path, monkeypatch) -> None:
+    """Triton has one type for each name: bytes and files have names of their own."""
+    assert fastgan("serve", "superres-x2", "--export-triton", tmp_path).code == 0
+    config, model = under_triton(tmp_path / "superres-x2", monkeypatch)
+    generator = library.load("superres-x2")
+    name, out = generator.signature.image.name, f"{generator.signature.made.name}_uint8"
+    types_ = {port.name: port.data_type for port in config.input}
+    random = np.random.default_rng(new_random().randrange(2**32))
+    image = random.integers(0, 255, (1, 10, 12, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(image[0]).save(file, "PNG")
+    forms = {f"{name}_uint8": image, f"{name}_file": np.array([file.getvalue()], object)}
+    assert forms.keys() < types_.keys()
+    asked = [TritonRequest([out], {}, TritonTensor(*form)) for form in forms.items()]
+    for (answer,), error in model.execute(asked):
+        assert error is None
+        np.testing.assert_array_equal(answer.as_numpy(), generator(image, format="uint8").numpy())
