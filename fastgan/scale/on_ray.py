@@ -175,6 +175,7 @@ class _ShardWorker:
         return {
             "count": record.shard.count,
             "bytes": record.bytes,
+            "seconds": record.seconds,
             "core_seconds": record.core_seconds,
             "failures": [],
         }
@@ -189,10 +190,15 @@ class _PictureWorker:
         manifests.agree(open_store(folders.out), self._improver.manifest, made)
 
     def __call__(self, group: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
-        used = time.process_time()
+        began, used = time.perf_counter(), time.process_time()
         done, size, failures = self._improver.run(group)
-        used = time.process_time() - used
-        return {"count": done, "bytes": size, "core_seconds": used, "failures": failures}
+        return {
+            "count": done,
+            "bytes": size,
+            "seconds": time.perf_counter() - began,
+            "core_seconds": time.process_time() - used,
+            "failures": failures,
+        }
 
     def name(self, group: Sequence[tuple[int, str, str]]) -> str:
         return f"{group[0][1]} and {len(group) - 1} more"
@@ -213,7 +219,8 @@ class _Actor:
         except Exception as error:  # it is one piece that fails; the others still count
             why = " ".join(str(error).split()) or type(error).__name__
             failures = [(self._worker.name(piece), why)]
-            row = {"count": 0, "bytes": 0, "core_seconds": 0.0, "failures": failures}
+            nothing = {"count": 0, "bytes": 0, "seconds": 0.0, "core_seconds": 0.0}
+            row = {**nothing, "failures": failures}
         return {"row": [pickle.dumps(row)]}
 
 
@@ -339,7 +346,7 @@ def _pieces(
 
     if not pieces:
         return
-    began = time.perf_counter()
+    began: float | None = None  # the first piece that ends, when it began: actors are up by then
     rows = [{"piece": pickle.dumps(piece)} for piece in pieces]
     # Items need no task to be read, which would wait for a processor that the actors have.
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -356,7 +363,9 @@ def _pieces(
         report.bytes += row["bytes"]
         report.core_seconds += row["core_seconds"]
         report.failures += row["failures"]
-        report.seconds = time.perf_counter() - began
+        now = time.perf_counter()
+        began = now - row["seconds"] if began is None else began
+        report.seconds = now - began
         yield row
         if len(report.failures) > cluster.max_failures:
             what, why = report.failures[-1]

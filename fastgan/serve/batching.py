@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections import deque
@@ -74,9 +73,12 @@ class Batcher:
         try:
             return await asyncio.wrap_future(one.answer)
         finally:
-            with self._changed, contextlib.suppress(ValueError):
-                self._waiting.remove(one)  # it is still there if its client has gone
-                self._count()
+            # It is still there if its client has gone. `remove` alone would write all of what it
+            # does not find, a tensor's numbers too, into an error that nobody reads.
+            with self._changed:
+                if one in self._waiting:
+                    self._waiting.remove(one)
+                    self._count()
 
     async def drain(self) -> None:
         """Take no more, and end when what was taken is answered."""
