@@ -24,11 +24,11 @@ namespace fastgan {
 namespace {
 
 // How long a worker looks for the next call before it sleeps, and a thread for the end of a stage
-// before it lets others have its CPU.
-constexpr std::chrono::microseconds kSpin(100);
+// before it lets others have its CPU: what a core does meanwhile, another program could use.
+constexpr std::chrono::microseconds kSpin(5);
 
 // How often the clock is read while spinning.
-constexpr int kLooksPerClock = 32;
+constexpr int kLooksPerClock = 8;
 
 constexpr int64_t kMostWorkers = 255;
 

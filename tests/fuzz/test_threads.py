@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 
 #: Images are the seed's in each, so that no input is to be given.
-FAMILIES = ("sagan", "stylegan2-scaled", "progressive", "wgan-gp")
+FAMILIES = ("sagan", "stylegan2-scaled", "keras", "wgan-gp")
 ROUNDS = 20
 
 #: What is Python's, and not the library's.

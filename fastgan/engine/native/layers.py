@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from fastgan.engine.native import packing, records, sampling
 from fastgan.engine.native.lowering import Lowering, grid, place, unsupported
@@ -19,6 +20,10 @@ _MOST_GROUPS = 16
 
 #: As kernels_dense.h has it.
 _MOST_TAPS = 512
+
+#: So many channels by themselves leave a vector's lanes empty: as one convolution whose weights are
+#: zero between them, several pixels fill it.
+_FEW_CHANNELS = 4
 
 #: The largest tile of Winograd's: see csrc/packing/winograd.h.
 _MOST_MINIMAL = 4
@@ -55,11 +60,23 @@ def product(low: Lowering, step: Step) -> None:
     if group == 1:
         _dense(low, step, low.plan, x, y, residual, scale_out)
     elif step.op == "fastgan.Conv" and _plain(step) and is_depthwise(step.op, weight.shape, group):
-        _depthwise(low, step, x, y, residual, scale_out)
+        if group <= _FEW_CHANNELS:
+            alone = replace(step, attributes={**step.attributes, "group": 1})
+            weights = {**low.plan.weights, step.inputs[1]: _crossed(weight)}
+            _dense(low, alone, replace(low.plan, weights=weights), x, y, residual, scale_out)
+        else:
+            _depthwise(low, step, x, y, residual, scale_out)
     elif group <= _MOST_GROUPS and "shuffle" not in step.attributes:
         _groups(low, step, x, y, residual, scale_out)
     else:
         raise unsupported(step, f"{group} groups")
+
+
+def _crossed(weight: Tensor) -> Tensor:
+    """[C, 1, ...] as [C, C, ...], zeros between different channels."""
+    made = weight.new_zeros(weight.shape[0], *weight.shape)
+    made.diagonal().copy_(weight.movedim(0, -1))
+    return made.squeeze(2)
 
 
 def _plain(step: Step) -> bool:
