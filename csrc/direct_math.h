@@ -128,7 +128,8 @@ FASTGAN_INLINE Vector clamp(Vector x, float low, float high) {  // a NaN stays o
 }
 
 FASTGAN_INLINE Vector sigmoid(Vector x) {
-  return splat(1.0f) / (splat(1.0f) + exponential(-clamp(x, -87.0f, 87.0f)));
+  const Vector y = splat(1.0f) / (splat(1.0f) + exponential(-clamp(x, -87.0f, 87.0f)));
+  return x < -87.0f ? Vector{} : y;  // what is too small for a normal number is none: so is x y
 }
 
 // tanh by e^2x, and near 0, where that cancels, by the first terms of its continued fraction.

@@ -108,6 +108,26 @@ inline Multiply multiply_of(int64_t rows, int64_t vectors) {
   return vectors == 1 ? multiply_of<1>(rows, all) : multiply_of<2>(rows, all);
 }
 
+// The pixels of a patch share the taps of all, with weights of zero where a pixel has none: what is
+// not finite must not come to those by way of 0 * NaN.
+FASTGAN_NOINLINE void keep_apart(const float* const* in, int64_t count, int64_t taps,
+                                 int64_t channels, const float* weights, int64_t block,
+                                 float* values) {
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t lane = 0; lane < block; ++lane) {
+      float& value = values[r * block + lane];
+      if (std::isfinite(value)) continue;
+      value = 0;
+      for (int64_t t = 0; t < taps; ++t) {
+        for (int64_t c = 0; c < channels; ++c) {
+          const float weight = weights[(t * channels + c) * block + lane];
+          if (weight != 0) value += in[t * count + r][c] * weight;
+        }
+      }
+    }
+  }
+}
+
 // Stores lanes from `lane` on of the patches of a tile.
 inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane, int64_t block,
                   const float* values) {
@@ -139,6 +159,7 @@ void dense(const DensePart& part) {
   const int64_t pixels = part.images * phase.rows * phase.columns;
   const int64_t tiles = (pixels + kMostRows - 1) / kMostRows, block = shape.vectors * kWidth;
   const int64_t taps = static_cast<int64_t>(phase.taps.size()), channels = shape.in.channels;
+  const bool patches = shape.lanes() > shape.out.channels;
   const float* in[kMostTaps * kMostRows];
   alignas(64) float values[kMostRows * kMostBlock];
   TilePixels located;
@@ -150,7 +171,17 @@ void dense(const DensePart& part) {
     point(part, located, in);
     const Multiply multiply = multiply_of(located.count, shape.vectors);
     for (int64_t b = part.first_block; b < part.last_block; ++b) {
-      multiply(in, taps, channels, part.weights + b * taps * channels * block, values);
+      const float* weights = part.weights + b * taps * channels * block;
+      multiply(in, taps, channels, weights, values);
+      if (patches) {
+        Vector poison{};
+        for (int64_t i = 0; i < located.count * block; i += kWidth) {
+          poison += poison_of(load(values + i));
+        }
+        if (is_poison(poison)) {
+          keep_apart(in, located.count, taps, channels, weights, block, values);
+        }
+      }
       write(part, located, b * block, block, values);
     }
   }

@@ -43,6 +43,15 @@ FASTGAN_INLINE void store_some(float* p, Vector a, int64_t n) {
 #endif
 }
 
+// NaN in place of what is infinite or NaN, zero of all else; and whether there is any.
+FASTGAN_INLINE Vector poison_of(Vector x) { return x - x; }
+
+FASTGAN_INLINE bool is_poison(Vector x) {
+  float sum = 0;
+  for (int i = 0; i < kWidth; ++i) sum += x[i];
+  return sum != 0;
+}
+
 FASTGAN_INLINE Vector one_by_one(Vector x, float (*function)(float)) {
   for (int i = 0; i < kWidth; ++i) x[i] = function(x[i]);
   return x;

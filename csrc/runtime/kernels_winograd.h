@@ -6,6 +6,9 @@
 // says where which is taken, and transforms the weights.
 #pragma once
 
+#include <cmath>
+#include <limits>
+
 #include "kernels_dense.h"
 
 namespace fastgan {
@@ -53,21 +56,69 @@ FASTGAN_INLINE void combine(const float (&matrix)[I][K], const Vector* from, int
   }
 }
 
-// The transform of n channels of a tile's inputs, to places `place` floats apart.
-template <int M>
-FASTGAN_INLINE void transform_in(const float* const* in, int64_t c, int64_t n, float* to,
-                                 int64_t place) {
+// The transform of n channels of a tile's inputs, to places `place` floats apart. Returns
+// `poison_of` them all: the corners of the result are made of every input.
+template <int M, bool Cleaned>
+FASTGAN_INLINE Vector transform_in(const float* const* in, int64_t c, int64_t n, float* to,
+                                   int64_t place) {
   constexpr int N = M + 2;
   Vector read[N * N], half[N * N], all[N * N];
-  for (int i = 0; i < N * N; ++i) read[i] = n == kWidth ? load(in[i] + c) : load_some(in[i] + c, n);
+  for (int i = 0; i < N * N; ++i) {
+    read[i] = n == kWidth ? load(in[i] + c) : load_some(in[i] + c, n);
+    if (Cleaned) read[i] = poison_of(read[i]) == 0.0f ? read[i] : Vector{};
+  }
   for (int j = 0; j < N; ++j) combine(Minimal<M>::kIn, read + j, N, half + j, N);
   for (int i = 0; i < N; ++i) combine(Minimal<M>::kIn, half + i * N, 1, all + i * N, 1);
   for (int i = 0; i < N * N; ++i) store(to + i * place + c, all[i]);
+  return poison_of(all[0] + all[N - 1] + all[N * N - N] + all[N * N - 1]);
 }
 
+// The transform of all channels of a tile's inputs; returns whether one is not finite.
+template <int M, bool Cleaned>
+FASTGAN_INLINE bool transform_all(const float* const* in, int64_t channels, float* to,
+                                  int64_t place) {
+  Vector poison{};
+  int64_t c = 0;
+  for (; c + kWidth <= channels; c += kWidth) {
+    poison += transform_in<M, Cleaned>(in, c, kWidth, to, place);
+  }
+  if (c < channels) poison += transform_in<M, Cleaned>(in, c, channels - c, to, place);
+  return is_poison(poison);
+}
+
+// Zeros in place of what is not finite, which the transform would spread over the whole tile.
+// Returns where in the tile it was, a bit each.
 template <int M>
-FASTGAN_NOINLINE void winograd_tile_in(const DensePart& part, int64_t image, int64_t y, int64_t x,
-                                       float* to, int64_t place) {
+FASTGAN_NOINLINE uint64_t transform_cleaned(const float* const* in, int64_t channels, float* to,
+                                            int64_t place) {
+  uint64_t where = 0;
+  for (int i = 0; i < (M + 2) * (M + 2); ++i) {
+    for (int64_t c = 0; c < channels; ++c) {
+      if (!std::isfinite(in[i][c])) where |= uint64_t{1} << i;
+    }
+  }
+  transform_all<M, true>(in, channels, to, place);
+  return where;
+}
+
+// NaN for the pixels whose windows hold what was not finite.
+template <int M>
+FASTGAN_NOINLINE void poison_pixels(uint64_t where, int64_t block, float* pixels) {
+  constexpr uint64_t kRow = 7, kWindow = kRow | kRow << (M + 2) | kRow << 2 * (M + 2);
+  for (int i = 0; i < M; ++i) {
+    for (int j = 0; j < M; ++j) {
+      if ((where & kWindow << (i * (M + 2) + j)) == 0) continue;
+      for (int64_t lane = 0; lane < block; ++lane) {
+        pixels[(i * M + j) * block + lane] = std::numeric_limits<float>::quiet_NaN();
+      }
+    }
+  }
+}
+
+// Returns which of a tile's inputs are not finite, a bit each.
+template <int M>
+FASTGAN_NOINLINE uint64_t winograd_tile_in(const DensePart& part, int64_t image, int64_t y, int64_t x,
+                                           float* to, int64_t place) {
   constexpr int N = M + 2;
   const DenseShape& shape = *part.shape;
   const auto [dy, dx] = part.phase->taps[0];
@@ -82,9 +133,8 @@ FASTGAN_NOINLINE void winograd_tile_in(const DensePart& part, int64_t image, int
     }
   }
   const int64_t channels = shape.in.channels;
-  int64_t c = 0;
-  for (; c + kWidth <= channels; c += kWidth) transform_in<M>(in, c, kWidth, to, place);
-  if (c < channels) transform_in<M>(in, c, channels - c, to, place);
+  if (!transform_all<M, false>(in, channels, to, place)) return 0;
+  return transform_cleaned<M>(in, channels, to, place);
 }
 
 // One block of lanes of a tile: from its products, `place` floats apart, to M x M pixels.
@@ -115,13 +165,15 @@ void winograd_by(const DensePart& part) {
   alignas(64) float pixels[M * M * kMostBlock];
   const float* in[kMostRows];
   int64_t image[kTiles], y[kTiles], x[kTiles];
+  uint64_t poison[kTiles];
   for (int64_t first = part.first_tile; first < part.last_tile; first += kTiles) {
     const int64_t count = part.last_tile - first < kTiles ? part.last_tile - first : kTiles;
     for (int64_t t = 0; t < count; ++t) {
       image[t] = (first + t) / (down * across);
       y[t] = (first + t) / across % down * M;
       x[t] = (first + t) % across * M;
-      winograd_tile_in<M>(part, image[t], y[t], x[t], inputs + t * padded, kTiles * padded);
+      poison[t] = winograd_tile_in<M>(part, image[t], y[t], x[t], inputs + t * padded,
+                                      kTiles * padded);
     }
     for (int64_t b = part.first_block; b < part.last_block; ++b) {
       const float* weights = part.weights + b * N * N * channels * block;
@@ -134,6 +186,7 @@ void winograd_by(const DensePart& part) {
         }
         for (int64_t r = 0; r < rows; ++r) {
           winograd_tile_out<M>(products + r * block, rows * block, block, pixels);
+          if (poison[t + r] != 0) poison_pixels<M>(poison[t + r], block, pixels);
           TilePixels of;
           const int64_t left = phase.columns - x[t + r];
           of.count = left < M ? left : M;

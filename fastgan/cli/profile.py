@@ -11,7 +11,6 @@ import typer
 
 from fastgan.cli import console, options, records
 from fastgan.cli.typed import size as parse_size
-from fastgan.host import files
 
 if TYPE_CHECKING:
     from fastgan.measure.profile import Profile, Row
@@ -77,7 +76,7 @@ def profile(
         records.draw(lambda path: plot.arena(memory, title, path), arena)
     with ExitStack() as stack:
         stack.enter_context(console.progress("{task.description}")).add_task("measuring")
-        part = None if trace is None else stack.enter_context(files.replacing(trace))
+        part = None if trace is None else stack.enter_context(records.replacing(trace))
         found = measure.profile(opened, generator, batch, repeats, part)
     facts = {
         "file": opened.name,

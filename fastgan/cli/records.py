@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,15 +70,32 @@ def check(model: str, outputs: Mapping[str, Path | None]) -> None:
 
     Raises:
         ArgumentError: a file can't be put there, or is the model or another of them.
-        OSError: its folder can't be made.
+        OSError: its folder can't be made. It is made once there is something to write.
     """
     seen: list[Path | str] = [model]
     for option, path in outputs.items():
         if path is not None and not on_stdout(path):
             files.check_target(option, path, seen)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.sweep(path.parent)
+            _check_folder(path.parent)
             seen.append(path)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir():
+        files.sweep(folder)
+    above = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+    code = 0 if os.access(above, os.W_OK | os.X_OK) else errno.EACCES
+    code = code if above.is_dir() else errno.ENOTDIR
+    if code:
+        raise OSError(code, os.strerror(code), str(above))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """`files.replacing`, in a folder that is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as part:
+        yield part
 
 
 def on_stdout(path: Path | None) -> bool:
@@ -89,12 +109,12 @@ def write(record: dict[str, Any], json_file: Path | None) -> None:
     if on_stdout(json_file):
         typer.echo(text)
     elif json_file is not None:
-        with files.whole(json_file) as file:
-            file.write(f"{text}\n".encode())
+        with replacing(json_file) as part:
+            part.write_text(f"{text}\n", encoding="utf-8")
 
 
 def draw(plot: Callable[[Path], None], plot_file: Path | None) -> None:
     """Let `plot` write a picture where it was asked for, if it was."""
     if plot_file is not None:
-        with files.replacing(plot_file) as part:
+        with replacing(plot_file) as part:
             plot(part)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastgan")
 
 _EXIF_ORIENTATION = 0x0112
+_DEPTHS = "8 or 16 bits a channel: of others it is not known what is white"
 _GREY16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -137,19 +138,25 @@ def decode(image: Image, name: str = "images") -> Picture:
         name: what to call it in an error.
 
     Raises:
-        ArgumentError: it is damaged, or its pixels are floats, whose white is unknown.
+        ArgumentError: it is damaged, or its pixels are floats or have 32 bits, whose white is
+            unknown.
     """
     with _named(name):
+        if image.mode == "I" and _bits(image) > 16:
+            raise ArgumentError(name, f"pixels of {_bits(image)} bits", _DEPTHS)
         image.load()  # before the orientation is asked for: formats keep their EXIF at the end
         if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
             from PIL import ImageOps
 
             image = ImageOps.exif_transpose(image)
         if image.mode == "F":
-            raise ArgumentError(name, "floating-point pixels", "8 or 16 bits")
+            raise ArgumentError(name, "floating-point pixels", _DEPTHS)
         profile = image.info.get("icc_profile")
         if image.mode in _GREY16:
-            deep = np.asarray(image).astype(np.int32).clip(0, 65535)
+            deep = np.asarray(image).astype(np.int32)
+            if deep.size and (deep.min() < 0 or deep.max() > 65535):
+                found = f"pixels from {deep.min()} to {deep.max()}"
+                raise ArgumentError(name, found, _DEPTHS)
             return Picture(Pixels(torch.from_numpy(deep)[None, None], 65535), profile)
         mode = _mode(image)
         if mode != image.mode:

@@ -282,6 +282,9 @@ _SAID = {
     "GridSample": "2-D and 3-D",
     "Dropout": "not in training mode",
     "BatchNormalization": "before opset 14 inference only",
+    "ConvTranspose": "`auto_pad` SAME_* makes size times stride; ONNX Runtime less, of kernels"
+    " below their stride",
+    "MaxPool": "NaN in a window is its maximum; ONNX Runtime passes over it",
 }
 
 

@@ -62,14 +62,13 @@ def selu(
 
 @register("ThresholdedRelu", since=10, infer=like_first, elementwise=True, fresh=True)
 def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    return F.threshold(x, alpha, 0.0)
+    return torch.where(x > alpha, x, torch.zeros_like(x))  # of a NaN 0, unlike F.threshold
 
 
 @register("Shrink", since=9, infer=like_first, elementwise=True, fresh=True)
 def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
-    """x moved towards zero by `bias` where |x| > lambd; zero elsewhere; NaN stays."""
-    zero = torch.zeros_like(x)
-    inner = torch.where(x > lambd, (x - bias).to(x.dtype), torch.where(x != x, x, zero))
+    """x moved towards zero by `bias` where |x| > lambd; zero elsewhere, and of a NaN."""
+    inner = torch.where(x > lambd, (x - bias).to(x.dtype), torch.zeros_like(x))
     return torch.where(x < -lambd, (x + bias).to(x.dtype), inner)
 
 

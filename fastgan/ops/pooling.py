@@ -72,11 +72,11 @@ def _geometry(
     for i in range(rank):
         padded = size[i] + begins[i] + ends[i]
         last = padded - spread[i] * (kernel[i] - 1) - 1
-        if last < 0:
-            raise ValueError(f"a window of {kernel[i]} on {padded} elements")
         count = last // step[i] + 1
         if ceil_mode and last % step[i] and count * step[i] < size[i] + begins[i]:
             count += 1  # a window that starts inside x, or in the pad before it
+        if count < 1:
+            raise ValueError(f"a window of {kernel[i]} on {padded} elements")
         output.append(count)
     return _Geometry(kernel, step, spread, begins, ends, output, ceil_mode)
 

@@ -112,18 +112,24 @@ def _coordinates(axis: _Axis, mode: str, device: torch.device) -> Tensor:
     if mode == "half_pixel_symmetric":
         adjustment = np.float32(axis.output) / np.float32(_product(axis.size, axis.scale))
         offset = np.float32(axis.size / 2) * (np.float32(1) - adjustment)
-        return float(offset) + (y + 0.5) / scale - 0.5
+        return (float(offset) + (y.double() + 0.5) / scale.double() - 0.5).float()
     if mode not in ("half_pixel", "pytorch_half_pixel"):
         raise ValueError(f"coordinate_transformation_mode {mode!r}")
     return (y + 0.5) / scale - 0.5
 
 
+#: Coordinates so near the middle of two elements are in it, as in ONNX Runtime: 1 / (2 / 7) is
+#: 3.4999998 in float32.
+_TIE = 1e-6
+
+
 def _nearest(x: Tensor, mode: str) -> Tensor:
     below = x.floor()
+    above = x - below - 0.5
     if mode == "round_prefer_floor":
-        return below + (x - below > 0.5)
+        return below + (above > _TIE)
     if mode == "round_prefer_ceil":
-        return below + (x - below >= 0.5)
+        return below + (above >= -_TIE)
     if mode in ("floor", "ceil"):
         return below if mode == "floor" else x.ceil()
     raise ValueError(f"nearest_mode {mode!r}")

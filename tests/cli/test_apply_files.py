@@ -287,3 +287,23 @@ def test_resume_keeps_what_is_there(fastgan: Fastgan, model: Path) -> None:
     assert contents() == {**whole, "out/a_out.png": b"kept"}
     done = fastgan("apply", model, "-i", "in", "-o", "out", "--resume")
     assert (done.code, done.out) == (0, "3 images were there already\n")
+
+
+def test_a_folder_within_the_source_is_not_written_over(
+    fastgan: Fastgan, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its pictures are taken for results; with no suffix to tell them, nothing tells that."""
+    picture(Path("sub/a.png"), 8, 8, 3)
+    picture(Path("sub/x/a.png"), 8, 8, 3)
+    before = contents()
+    said(fastgan("apply", model, "-i", "sub", "-o", "sub/x", "--suffix", ""), "sub/x/a.png")
+    assert contents() == before
+    assert fastgan("apply", model, "-i", "sub", "-o", "sub/y", "--suffix", "").code == 0
+
+
+@pytest.mark.parametrize("value", [70000, -1, 200])
+def test_pixels_of_32_bits_are_refused(fastgan: Fastgan, model: Path, value: int) -> None:
+    """What is white in them the file does not say; they were cut off at 16 bits."""
+    Image.fromarray(np.full((8, 8), value, np.int32)).save("deep.tif")
+    said(fastgan("apply", model, "-i", "deep.tif", "-o", "out.png"), "32 bits")
+    assert not Path("out.png").exists()

@@ -123,3 +123,16 @@ def test_sizes_of_latent_fields(fastgan: Callable[..., Any]) -> None:
     for size, shape in (("128x128", [1, 3, 128, 128]), ("256x128", [1, 3, 128, 256])):
         done = fastgan("profile", name, "--size", size, "--repeats", "1", "--json")
         assert [1, 1, *shape[2:]] in [step["output"] for step in json.loads(done.out)["steps"]]
+
+
+def test_no_folder_is_left_by_what_fails(
+    fastgan: Callable[..., Any], rgb: Path, tmp_path: Path
+) -> None:
+    for option in ("--trace", "--arena"):
+        target = tmp_path / "made" / "deep" / "x.png"
+        assert fastgan("profile", tmp_path / "none.onnx", option, target).code != 0
+        assert not (tmp_path / "made").exists()
+    below = rgb / "x.json"
+    done = fastgan("profile", rgb, "--trace", below)
+    assert done.code != 0
+    assert "not a directory" in done.err.lower()

@@ -141,3 +141,28 @@ def test_resize_is_onnx_runtimes(attributes):
         scales = [1.0, 1.0, float(np.float32(m / n)), 1.0]
         found = op.function(torch.from_numpy(x), None, scales, **attributes).numpy()
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+#: Sizes at which a coordinate lies a rounding from the middle of two elements, or from one of them.
+TIES = [
+    *(("asymmetric", "round_prefer_ceil", n, m) for n, m in ((7, 2), (7, 4), (10, 12), (13, 8))),
+    *(("half_pixel_symmetric", "floor", n, m) for n, m in ((3, 1), (5, 3), (9, 5), (21, 7))),
+    ("half_pixel_symmetric", "ceil", 21, 3),
+]
+
+
+@pytest.mark.parametrize(("transformation", "rounding", "n", "m"), TIES)
+def test_resize_between_two_elements_is_onnx_runtimes(transformation, rounding, n, m):
+    attributes = {"coordinate_transformation_mode": transformation, "nearest_mode": rounding}
+    graph = h.make_graph(
+        [h.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode="nearest", **attributes)],
+        "resize",
+        [h.make_tensor_value_info("x", T.FLOAT, [1, 1, n, 1])],
+        [h.make_tensor_value_info("y", T.FLOAT, [1, 1, m, 1])],
+        [nh.from_array(np.array([1, 1, m, 1]), "sizes")],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 19)], ir_version=8)
+    x = np.arange(n, dtype=np.float32).reshape(1, 1, n, 1)
+    expected = runtime(model.SerializeToString()).run(None, {"x": x})[0]
+    g = fastgan.load(model.SerializeToString(), device="cpu", backend="torch")
+    np.testing.assert_array_equal(g.run({"x": x})["y"], expected)

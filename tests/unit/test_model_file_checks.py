@@ -283,6 +283,25 @@ def test_a_last_input_left_empty_is_left_out_where_the_runtime_needs_it() -> Non
     assert session.run(None, {"x": np.eye(2, 4, dtype=np.float32)})[0].shape == (2, 4)
 
 
+@pytest.mark.parametrize("links", [0, 2])
+def test_what_a_declared_size_tells_is_followed_to_the_end(links: int) -> None:
+    """A size that the file declares alone, and constants made of it one from the other."""
+    x = value("x", ["n", 4, "h", "w"])
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Reshape", ["x", "s"], ["r"]),
+        helper.make_node("Shape", ["r"], ["t0"]),
+    ]
+    for i in range(links):
+        nodes.append(helper.make_node("ConstantOfShape", [f"t{i}"], [f"c{i}"]))
+        nodes.append(helper.make_node("Shape", [f"c{i}"], [f"t{i + 1}"]))
+    nodes.append(helper.make_node("ConstantOfShape", [f"t{links}"], ["c"]))
+    nodes.append(helper.make_node("Add", ["r", "c"], ["y"]))
+    model = onnx.ModelProto.FromString(graph_model(nodes, [x]))
+    model.graph.value_info.append(value("r", [1, 4, 8, 8]))
+    assert read(model.SerializeToString()).name == "model bytes"
+
+
 class TestExternalData:
     """Weights in other files: only below the model's own folder, and only bytes that are there."""
 

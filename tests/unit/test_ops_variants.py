@@ -612,6 +612,30 @@ def test_max_pool_of_integers() -> None:
     np.testing.assert_array_equal(y, x.reshape(1, 2, 3, 2, 3, 2).max((3, 5)))
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("size", [(3, 4), (2, 5)])
+def test_a_window_that_reaches_beyond_the_input(op: str, size: tuple[int, int]) -> None:
+    """With ceil_mode there is one, as in the reference; without, none fits."""
+    x, opset = floats(1, 2, *size), 22
+    windows = {"kernel_shape": [3, 5] if size == (2, 5) else [4, 4], "strides": [2, 2]}
+    expected = reference(op, opset, x, ceil_mode=1, **windows)
+    assert expected.shape == (1, 2, 1, 1)
+    close(run(op, opset, x, ceil_mode=1, **windows), expected)
+    with pytest.raises(FastganError, match="a window of"):
+        run(op, opset, x, **windows)
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("stride", [2, 3, 4, 5])
+def test_a_transposed_kernel_below_its_stride(auto_pad: str, stride: int) -> None:
+    """As many elements as ONNX says, size times stride, those beyond the last tap zeros."""
+    x, weight = floats(2, 3, 5), floats(3, 2, 1)
+    y = run("ConvTranspose", 11, x, weight, auto_pad=auto_pad, strides=[stride])
+    expected = np.zeros((2, 2, 5 * stride), np.float32)
+    expected[:, :, ::stride] = np.einsum("ncx,co->nox", x, weight[:, :, 0])
+    close(y, expected)
+
+
 # Resize ---------------------------------------------------------------------------------------
 
 MODES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric")
