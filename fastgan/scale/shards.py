@@ -95,12 +95,13 @@ class Job:
         """The numbers of the shards that are still to be made.
 
         Args:
-            there: the names in the store. A record is written after its shard, so one stands for
-                a whole one.
+            there: the names in the store. A record is written after its shard, so one beside it
+                says that it is whole.
             part: (i, n): every nth from the ith on.
         """
         for index in range(part[0], len(self), part[1]):
-            if self.shard(index).record not in there:
+            shard = self.shard(index)
+            if not {shard.record, shard.file(self.format)} <= there:
                 yield index
 
 

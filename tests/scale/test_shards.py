@@ -121,6 +121,11 @@ def test_tasks_and_resumed_runs_make_the_same_bytes(fastgan, models, tmp_path, f
     again = run(parts, "--resume")
     assert "1 shards made, 3 there already" in again.out
     assert contents(parts) == contents(whole)
+    # And what was lost is made again, whatever its record says.
+    lost = parts / "seed7-000000000006-3"
+    shutil.rmtree(lost) if format == "png" else lost.with_name(lost.name + ending).unlink()
+    assert "1 shards made, 3 there already" in run(parts, "--resume").out
+    assert contents(parts) == contents(whole)
 
 
 def test_another_run_is_refused(fastgan, models, tmp_path) -> None:
