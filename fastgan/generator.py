@@ -18,15 +18,18 @@ from torch import Tensor
 from fastgan import apply as image_to_image
 from fastgan.apply import ImageModel
 from fastgan.engine import Session
-from fastgan.errors import ArgumentError, Refusal
+from fastgan.engine.batches import filled
+from fastgan.engine.prepared import Prepared
+from fastgan.errors import ArgumentError, FastganError, Refusal
 from fastgan.host import arguments, forks, threads
 from fastgan.images import pixels as image_formats
+from fastgan.inputs.draws import Draw
 from fastgan.inputs.fields import sized
 from fastgan.inputs.make import Inputs
 from fastgan.latents.sampling import Sampling
 from fastgan.model.origin import Origin, State
 from fastgan.model.signature import Signature
-from fastgan.ops.random import Noise, no_noise, seeded_noise
+from fastgan.ops.random import Noise, draws_noise, no_noise, seeded_noise
 
 if TYPE_CHECKING:
     from fastgan.plan import Plan
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from fastgan.realtime.stream.options import StreamOptions
 
 log = logging.getLogger("fastgan")
+
+#: `generate` keeps so many runs ready, of up to so many bytes of images each: beyond that, its own
+#: time does not show beside the model's.
+_MOST_RUNS, _MOST_BYTES_OF_A_RUN = 8, 4 << 20
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -63,6 +70,7 @@ class Generator:
         self._inputs = Inputs(session.signature, session.target.device)
         self._lock = forks.renewed(threading.Lock())
         self._images: ImageModel | None = None
+        self._runs: dict[tuple[int, str], Prepared | None] = {}  # of `generate`, made ready
 
     # What it is ---------------------------------------------------------------------------------
 
@@ -248,6 +256,11 @@ class Generator:
             ArgumentError: an argument is out of range, an input that no seed makes has no value,
                 or the model needs an image.
         """
+        usual = (labels, truncation, size, batch_size, latents) == (None,) * 5 and rng == "philox"
+        if usual and noise is True and not progress and not inputs:
+            made = self._repeated(n, seed, start, format, out)
+            if made is not None:
+                return made
         image_formats.check_format(format)
         n = arguments.whole("n", n)
         sampling = Sampling.of(seed, start, truncation, rng)
@@ -280,6 +293,114 @@ class Generator:
             return seeded_noise(drawn.rows(first, rows), rows) if noise else no_noise
 
         return self._session.images(every, n, batch_size, format, out, progress, noise_of)
+
+    @_on_its_threads
+    def prepare(
+        self,
+        n: int,
+        *,
+        labels: Any = None,
+        truncation: float | None = None,
+        rng: str = "philox",
+        format: str = "float32",
+        out: Tensor | None = None,
+        noise: bool = True,
+        **inputs: Any,
+    ) -> Prepared:
+        """What `generate(n)` does, made ready once, for whoever makes images frame by frame.
+
+            frame = g.prepare(1, format="uint8")
+            frame(seed=7, start=3)          # as g.generate(1, seed=7, start=3, format="uint8")
+            frame()                         # sample 4, into the same frame.images
+
+        A call plans nothing, allocates nothing and, on a GPU, does not wait (`Prepared`). All n
+        images are one run.
+
+        Args:
+            n: images of each call.
+            out: where they go each time: a tensor as `generate` takes it; None for a new one.
+            labels, truncation, rng, format, noise, inputs: as in `generate`.
+
+        Raises:
+            ArgumentError: as `generate`; or the model does not run at this batch.
+        """
+        made = self._prepare(n, labels, truncation, rng, format, out, noise, inputs)
+        made.make_ready()
+        return made
+
+    def _prepare(
+        self, n: int, labels: Any, truncation: float | None, rng: str, format: str,
+        out: Tensor | None, noise: bool, inputs: Mapping[str, Any],
+    ) -> Prepared:  # fmt: skip
+        image_formats.check_format(format)
+        n, session = arguments.whole("n", n), self._session
+        sampling = Sampling.of(0, 0, truncation, rng)
+        session.require(n, format, None, out)
+        named, sampling = self._inputs.named(inputs, n, sampling, labels)
+        given = named if noise else {**self._inputs.silence(n), **named}
+        if not noise and session.owns_noise:
+            found = f"a graph that draws noise, on {self.backend}"
+            raise ArgumentError("noise", found, "noise=True, or another backend")
+
+        def make(seed: int, start: int) -> dict[str, Any]:
+            samples = replace(sampling, seed=seed, start=start)
+            return self._inputs.make(n, samples, labels, given, lazily=True)
+
+        def noise_of(seed: int, start: int) -> Noise:
+            return seeded_noise(Sampling(seed, start), n) if noise else no_noise
+
+        every = make(0, 0)
+        changing = {name for name, value in every.items() if isinstance(value, Draw)}
+        label = self._signature.label
+        if label is not None and label.name not in given and labels in (None, "random"):
+            changing.add(label.name)
+        drawn = noise_of if draws_noise(session.model.file.model) else None
+        run, images = session.prepare(every, n, format, out)
+
+        def again(inputs: Mapping[str, Any], noise: Noise) -> None:
+            session.mend(inputs, n, format, images, noise)
+
+        return Prepared(run, images, make, again, frozenset(changing), drawn, self.threads)
+
+    def _repeated(
+        self, n: Any, seed: Any, start: Any, format: str, out: Tensor | None
+    ) -> Tensor | None:
+        """A few images of a seed, by a run that the first call made ready; None: another way.
+
+        What an argument lacks, the other way says.
+        """
+        if type(n) is not int or type(seed) is not int or type(start) is not int:
+            return None
+        if not (0 <= seed <= arguments.LARGEST_SEED and 0 <= start <= arguments.LARGEST_SEED - n):
+            return None
+        run = self._run_of(n, format)
+        return None if run is None else run.copied(seed, start, out)
+
+    def _run_of(self, n: int, format: str) -> Prepared | None:
+        """The run of n images of a seed; None where another way is to be taken."""
+        key = (n, format)
+        if key not in self._runs:
+            made = self._new_run(n, format)
+            with self._lock:
+                while len(self._runs) >= _MOST_RUNS:
+                    self._runs.pop(next(iter(self._runs)))
+                self._runs[key] = made
+        return self._runs.get(key)
+
+    def _new_run(self, n: int, format: str) -> Prepared | None:
+        """A run of n images that are not worth splitting; None where they are, or can't be made."""
+        session = self._session
+        try:
+            most = session.automatic_batch
+            if not 1 <= n <= most or session.signature.frozen_batch is not None:
+                return None
+            if self.device.type == "cuda" and filled(n, most) != n:
+                return None  # several sizes share one plan and graph there
+            made = self._prepare(n, None, None, "philox", format, None, True, {})
+        except (FastganError, torch.cuda.OutOfMemoryError):
+            return None
+        size = made.images.numel() * made.images.element_size()
+        return made if size <= _MOST_BYTES_OF_A_RUN else None
 
     def batches(
         self,
@@ -376,6 +497,9 @@ class Generator:
                 if tune:
                     session.tune(size, image, deadline - time.monotonic())
                 session.warm_up(size, image, self._generated(size))
+                run = self._run_of(size, format)
+                if run is not None:
+                    run.make_ready()
 
     def _generated(self, n: int) -> dict[str, Any] | None:
         """Inputs as `generate` makes them; None for a model that needs an image."""
@@ -580,15 +704,19 @@ class Generator:
             named, _ = self._inputs.named(options.inputs, options.batch, Sampling())
             return self._of_size(options.size, named)._stream(replace(options, size=None))
 
-        def run(inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None) -> Tensor:
-            with threads.limited(self.threads):  # on the stream's own thread
-                return self._session.images(inputs, n, n, format, out, False)
-
         def make(*positional: Any, **named: Any) -> dict[str, Any]:
             with threads.limited(self.threads):
                 return self._inputs.make(*positional, **named)
 
-        return open_stream(self, make, run, options)
+        def prepare(inputs: dict[str, Tensor], n: int, format: str, out: Tensor | None) -> Prepared:
+            run, images = self._session.prepare(inputs, n, format, out)
+
+            def again(inputs: Mapping[str, Any], noise: Noise) -> None:
+                self._session.mend(inputs, n, format, images, noise)
+
+            return Prepared(run, images, lambda seed, start: inputs, again, threads=self.threads)
+
+        return open_stream(self, make, prepare, options)
 
     def _of_size(self, size: tuple[int, ...], named: Mapping[str, Tensor]) -> Generator:
         """The same, with a latent field of the one size that makes images of this one."""

@@ -6,6 +6,8 @@ import concurrent.futures
 import math
 import multiprocessing
 import os
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -113,6 +115,28 @@ def dcgan64(setting: Any, cells: Cells) -> None:
         run = lambda i: g.generate(1, start=i, format=format, out=out)  # noqa: E731
         return timing.latency(run, device, frames)
 
+    def prepared(format: str) -> dict[str, Any]:
+        frame = setting.load(entry, precision).prepare(1, format=format)
+        return timing.latency(lambda i: frame(start=i), device, frames)
+
+    def host() -> dict[str, Any]:
+        """Seconds that a call keeps the host, its launch included; the GPU is not waited for."""
+        g = setting.load(entry, precision)
+        frame, out = g.prepare(1, format="uint8"), g.generate(1, format="uint8")
+        calls = {
+            "prepared": lambda i: frame(),
+            "batch": lambda i: g.generate(1, start=i, format="uint8", out=out, batch_size=1),
+        }
+        found: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(1 if setting.dry else 20):
+            for name, call in calls.items():
+                timing.synchronise(device)
+                began = time.perf_counter()
+                for i in range(frames // 20 + 1):  # few, so that no queue of launches fills up
+                    call(i)
+                found[name].append((time.perf_counter() - began) / (frames // 20 + 1))
+        return {f"{name} seconds": statistics.median(each) for name, each in found.items()}
+
     def ours(n: int) -> dict[str, Any]:
         from benchmarks.gpu.parts import counts
 
@@ -127,6 +151,8 @@ def dcgan64(setting: Any, cells: Cells) -> None:
 
     for format in ("uint8", "float32"):
         cells.fill(f"latency {format}", lambda f=format: latency(f))
+        cells.fill(f"latency prepared {format}", lambda f=format: prepared(f))
+    cells.fill("host", host)
     sizes = (2,) if setting.dry else (1, 64, 1024)
     for n in sizes:
         cells.fill(f"fastgan {precision} n={n}", lambda n=n: ours(n))
@@ -137,11 +163,10 @@ def dcgan64(setting: Any, cells: Cells) -> None:
 
 def kernels_quick(setting: Any, cells: Cells) -> None:
     """The main cases of every kernel at their default tiling; compiled by all cores beforehand."""
+    from benchmarks.gpu.parts import kernel_case
     from fastgan.kernels import e4m3
     from fastgan.kernels.table import KERNELS
     from fastgan.kernels.types import capability_of
-
-    from benchmarks.gpu.parts import kernel_case
 
     device = torch.device("cpu") if setting.dry else setting.device
     capability = capability_of(device)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fastgan.engine import cuda_settings
+from fastgan.engine.prepared import Bound, Run, storing
 from fastgan.engine.runs import Runs
 from fastgan.errors import BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.host import forks
@@ -134,6 +135,20 @@ class Executable(ABC):
             output is uint8 (`as_asked`); else NCHW in any type and layout. And a boolean on the
             device, or None where the computing precision is the model's own and needs no guard.
         """
+
+    def prepare(self, inputs: Mapping[str, Any], image: ImageFormat, out: Tensor) -> Run:
+        """A run that is made ready once, for images that go to the same place each time.
+
+        Args:
+            inputs: as in `images`; tensors are read where they lie, at each run.
+            image: which output, in which format.
+            out: as `generate` returns images, of any strides.
+        """
+        return Run(inputs, lambda tensors: self.bound(tensors, image, out), out.device)
+
+    def bound(self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor) -> Bound:
+        """What runs on these tensors and writes these images."""
+        return storing(lambda asked, place: self.images(inputs, asked, place), image, out)
 
     @abstractmethod
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:

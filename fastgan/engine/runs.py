@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from fastgan.engine.batches import Batches, automatic_batch, filled
+from fastgan.engine.prepared import Bound, Run, drawn
 from fastgan.errors import ArgumentError
 from fastgan.host import memory
 from fastgan.images import pixels as image_formats
-from fastgan.images.format import ImageFormat
+from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes
@@ -187,6 +188,47 @@ class Runs(ABC):
                 self._redo(doubtful, image, result, noise)
         return result
 
+    def prepare(
+        self, inputs: Mapping[str, Any], n: int, format: str, out: Tensor | None
+    ) -> tuple[Run, Tensor]:
+        """A run of n samples that is made ready once, and where its images go.
+
+        Args:
+            inputs: of n samples; tensors are read where they lie, at each run.
+            out: where the images go; None for new memory.
+
+        Raises:
+            ArgumentError: `out` does not fit.
+        """
+        image_formats.check_out(out, *inputs.values())
+        image, device = image_formats.of(self._made, format), self.target.device
+        if self.signature.frozen_batch not in (None, n):
+            made = self.images(drawn(inputs, device), n, n, format, out, False)
+            place = torch.empty_like(made) if out is None else made
+
+            def bind(tensors: Mapping[str, Tensor]) -> Bound:
+                return lambda: void(self.images(tensors, n, n, format, place, False))
+
+            return Run(inputs, bind, device), place
+        executable = self._ready(_shapes_of(inputs))
+        if executable.plan is None:
+            like, _ = executable.images(drawn(inputs, device), image.asked)
+        else:
+            buffer = executable.plan.buffers[self._made.name]
+            like = as_asked(torch.empty(buffer.shape, dtype=buffer.dtype, device="meta"), image)
+        self._check_rows(like.shape, n)
+        place = image_formats.allocate(n, like, format, out, device)
+        return executable.prepare(inputs, image, place), place
+
+    def mend(
+        self, inputs: Mapping[str, Any], n: int, format: str, out: Tensor, noise: Noise
+    ) -> None:
+        """Make n images again that hold a NaN or Inf, in fp32, with a warning."""
+        image = image_formats.of(self._made, format)
+        doubtful = [(0, n, dict(inputs), torch.tensor(True))]
+        with torch.inference_mode():
+            self._redo(doubtful, image, out, lambda first, rows: noise)
+
     def _planned_result(
         self, n: int, rows: int, batch: Mapping[str, Any], format: str
     ) -> Tensor | None:
@@ -332,6 +374,10 @@ class Runs(ABC):
                 executable.first_nonfinite(inputs) or "a node that could not be named",
             )
             return self.executable(_shapes_of(inputs), self._exact)(inputs)
+
+
+def void(_: object) -> None:
+    """Drop a result."""
 
 
 def _shapes_of(tensors: Mapping[str, Any]) -> Shapes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from fastgan import latents
+from fastgan.latents.philox import Parameters
 
-@dataclass(frozen=True, slots=True)
-class Samples:
+
+class Samples(NamedTuple):
     """Which samples of the counter-based generator these are (`fastgan.latents.philox`).
 
     Attributes:
@@ -23,7 +26,7 @@ class Samples:
     seed: int
     start: int
     stream: int
-    parameters: tuple[float, float, float]
+    parameters: Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,18 @@ class Draw:
         begin, end, _ = rows.indices(self.shape[0])
         shape = (end - begin, *self.shape[1:])
         return replace(self, shape=shape, first=self.first + begin)
+
+    def of(self, seed: int, start: int) -> Draw:
+        """The same rows of another seed, or from another sample on; where `samples` are known."""
+        assert self.samples is not None
+        samples = self.samples._replace(seed=seed, start=start)
+        kind, _, _, stream, parameters = samples
+
+        def fill(first: int, out: Tensor) -> None:
+            rows = out.view(out.shape[0], -1)
+            latents.filling(kind, rows)(seed, start + first, stream, parameters)
+
+        return replace(self, fill=fill, first=0, samples=samples)
 
     def into(self, out: Tensor) -> None:
         """Draw them, into a tensor of this shape."""

@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import math
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -198,6 +199,21 @@ def _fill(
         host = torch.empty(rows.shape, dtype=rows.dtype)
         _fill(kind, host, seed, start, stream, parameters, threads)
         rows.copy_(host)
+
+
+def filling(kind: int, rows: torch.Tensor) -> Callable[[int, int, int, Parameters], None]:
+    """`fill(seed, start, stream, parameters)`: writes such samples, of a kind of `recipe`'s, again
+    and again to rows [n, size], contiguous float32. The samples are not checked any more."""
+    if rows.device.type != "cpu" or _native is None:
+        return lambda seed, start, stream, parameters: _fill(
+            kind, rows, seed, start, stream, parameters, None
+        )
+    array, fill, threads = rows.detach().numpy(), _native.fill, torch.get_num_threads
+
+    def native(seed: int, start: int, stream: int, parameters: Parameters) -> None:
+        fill(kind, array, seed, start, stream, *parameters, threads())
+
+    return native
 
 
 #: The ways of sampling on a GPU that failed there, and why: they are not tried again.

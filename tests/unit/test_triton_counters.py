@@ -132,7 +132,7 @@ def test_truncations_share_their_launches(
     path = model[1]
     generator = _load(path)
     for truncation in (0.3, None, 0.7, 0.7, 50.0):
-        images = generator.generate(2, seed=1, truncation=truncation)
+        images = generator.generate(2, seed=1, truncation=truncation, batch_size=2)
         expected = _expected(monkeypatch, path, n=2, seed=1, truncation=truncation)
         assert torch.equal(images, expected)
     executable = generator._session.executable(generator._session.model.shapes(2))
@@ -186,9 +186,10 @@ def test_a_capture_does_not_lose_samples(
     assert isinstance(executable, TritonExecutable)
     executable._workspace.capture = graphs.capture
     generator.warm_up([2])
-    assert graphs.captured == 1
-    images = [generator.generate(2, seed=8, start=start) for start in (0, 2, 4)]
-    assert graphs.captured == 1
+    assert graphs.captured == 2  # for batches, and for calls of that size
+    images = [generator.generate(2, seed=8, start=start) for start in (0, 2)]
+    images.append(generator.generate(2, seed=8, start=4, batch_size=2))
+    assert graphs.captured == 2
     expected = _expected(monkeypatch, path, n=6, seed=8, batch_size=2)
     assert torch.equal(torch.cat(images), expected)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastgan.kernels.types import Prepared
 from torch import nn
 
 import fastgan
@@ -24,6 +23,7 @@ from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.program import Program
 from fastgan.images.format import ImageFormat
 from fastgan.inputs.draws import Draw
+from fastgan.kernels.types import Prepared
 from fastgan.model.file import ModelFile, read
 from tests.interpreted import INTERPRETED
 
@@ -261,10 +261,14 @@ def test_one_graph_per_batch_size_and_format(
         assert (images - expected).abs().max() <= 2e-5
         assert fake.captured == 2
     assert fake.replays == 4
-    generator.generate(2, format="uint8")
+    generator.generate(2, format="uint8")  # by itself, so into memory of its own
     assert fake.captured == 3
     generator.warm_up([2, 4], formats=("float32", "uint8"))
-    assert fake.captured == 4
+    assert fake.captured == 8
+    for format in ("float32", "uint8"):
+        generator.generate(6, batch_size=4, format=format)
+        generator.generate(4, format=format)
+    assert fake.captured == 8
 
 
 def test_a_failed_capture_goes_on_without(

@@ -18,6 +18,7 @@ from fastgan.engine.base import Executable
 from fastgan.engine.launches import WHOLE, Launches
 from fastgan.engine.native import packing
 from fastgan.engine.native.packing import Path
+from fastgan.engine.prepared import Bound
 from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Range
 from fastgan.ops.registry import names
@@ -87,6 +88,25 @@ class DirectExecutable(Executable):
         to_bytes = image.format == "uint8" and len(self._shape) == 4
         images, nonfinite = self._run(inputs, out, image.range if to_bytes else None)
         return images, torch.tensor(True) if nonfinite else None
+
+    def bound(self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor) -> Bound:
+        """See `Executable.bound`: one native call."""
+        x = inputs[self._input]
+        to_bytes = image.format == "uint8" and len(self._shape) == 4
+        layout = torch.contiguous_format if to_bytes else self._layout
+        watched = super().bound(inputs, image, out)
+        fits = out.dtype == (torch.uint8 if to_bytes else torch.float32) and image.asked is image
+        fits = fits and x.dtype == torch.float32 and x.is_contiguous()
+        if not fits or not out.is_contiguous(memory_format=layout):
+            return watched
+        run, threads, looks = self._program.run, torch.get_num_threads, self._launches
+        low, high = image.range if to_bytes else (0.0, 255.0)
+        where = (x.data_ptr(), out.data_ptr(), to_bytes, low, 255.0 / (high - low))
+
+        def call() -> Tensor | bool | None:
+            return watched() if looks else bool(run(*where, threads()))
+
+        return call
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """See `Executable.first_nonfinite`."""

@@ -24,6 +24,7 @@ from fastgan.engine.native import fields, layers, reductions, sampling
 from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.records import Constants
 from fastgan.engine.native.tensors import ALIGNMENT, ARENA, Root, View, is_dense
+from fastgan.engine.prepared import Bound, storing
 from fastgan.errors import UnsupportedError
 from fastgan.host import processor
 from fastgan.images.format import ImageFormat, as_asked
@@ -149,6 +150,26 @@ class NativeCall:
         del kept
         return made
 
+    def bound(self, inputs: Sequence[Tensor], out: Tensor) -> tuple[Callable[[], None], Tensor]:
+        """The same on tensors that stay where they are, and its first output.
+
+        out: where that goes, if it lies as that does.
+        """
+        made = [torch.empty_strided(meta.shape, meta.stride()) for meta in self._made]
+        if (out.shape, out.dtype, out.stride()) == (made[0].shape, made[0].dtype, made[0].stride()):
+            made[0] = out
+        read, _, kept = self._tensors(inputs)
+        moved = [(x, y) for x, y in zip(inputs, kept, strict=True) if x is not y]
+        places = [*read[: len(kept)], *(each.data_ptr() for each in made)]
+        run, threads = self._graph.run, torch.get_num_threads
+
+        def call(_of_places: object = (kept, made)) -> None:
+            for source, place in moved:
+                place.copy_(source)
+            run(places, threads())
+
+        return call, made[0]
+
     def step_by_step(
         self, around: Callable[[int], AbstractContextManager[None]], *inputs: Tensor
     ) -> tuple[Tensor, ...]:
@@ -205,6 +226,26 @@ class GraphExecutable(Executable):
     ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`."""
         return as_asked(self(inputs)[image.name], image), None
+
+    def bound(self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor) -> Bound:
+        """See `Executable.bound`: one native call, and a conversion where it is of another type."""
+        watched = super().bound(inputs, image, out)
+        if self.plan.outputs != (image.name,):
+            return watched
+        run, made = self._native.bound([inputs[name] for name in self._native.inputs], out)
+        put = None
+        if made is not out:
+            put = storing(lambda asked, place: (as_asked(made, image), None), image, out)
+        origin, looks = (f"all {len(self.plan.steps)} steps",), self._launches
+
+        def call() -> Tensor | bool | None:
+            if looks:
+                return watched()
+            with faults_of(origin):
+                run()
+            return None if put is None else put()
+
+        return call
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """See `Executable.first_nonfinite`."""

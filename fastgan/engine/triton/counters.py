@@ -9,7 +9,6 @@ else is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,9 +42,17 @@ class Counter:
         words = latents.words(samples.seed, samples.start, samples.stream, *samples.parameters)
         self._device.put(words, self._state)
 
+    def stand_at(self, samples: Samples) -> None:
+        """`set`, outside of a workspace's turn, where another device may be the current one."""
+        if self._at == samples:
+            self._at = None
+            return
+        with torch.inference_mode(), self._device.current():
+            self.set(samples)
+
     def drew(self, samples: Samples, rows: int) -> None:
         """So many rows, from these samples on, have been drawn: a run went well."""
-        self._at = replace(samples, start=(samples.start + rows) % (1 << 64))
+        self._at = samples._replace(start=(samples.start + rows) % (1 << 64))
 
     def drawing(self, kind: int, out: Tensor) -> Callable[[], None]:
         """The launches that draw into `out` [n, ...], contiguous, and move the counter on."""
@@ -73,4 +80,4 @@ def drawn(inputs: Mapping[str, Any], places: Iterable[str]) -> Drawn:
 def next_samples(draw: Draw) -> Samples:
     """Those of the first row of a draw that has `samples`."""
     assert draw.samples is not None
-    return replace(draw.samples, start=draw.samples.start + draw.first)
+    return draw.samples._replace(start=draw.samples.start + draw.first)

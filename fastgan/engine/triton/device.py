@@ -60,6 +60,10 @@ class Device:
         """Write int32 words to the device, in the order of its work; the host does not wait."""
         into.copy_(torch.tensor(words, dtype=torch.int32))
 
+    def flag(self) -> Tensor:
+        """int32 [1], 0: memory of the host to which kernels write as well."""
+        return torch.zeros(1, dtype=torch.int32)
+
     def current(self) -> contextlib.AbstractContextManager[Any]:
         """Within, it is the one that kernels are launched on."""
         return contextlib.nullcontext()
@@ -78,6 +82,9 @@ class Device:
 
     def synchronise(self) -> None:
         """Wait for all work, and raise what went wrong with it."""
+
+    def wait(self) -> None:
+        """Wait for the work of the current stream."""
 
     def seconds(self, run: Callable[[], object], captured: bool = True) -> float:
         """Of one run.
@@ -124,6 +131,9 @@ class Gpu(Device):
         host = torch.tensor(words, dtype=torch.int32).pin_memory()  # else the host would wait
         into.copy_(host, non_blocking=True)
 
+    def flag(self) -> Tensor:
+        return torch.zeros(1, dtype=torch.int32).pin_memory()
+
     def current(self) -> contextlib.AbstractContextManager[Any]:
         return torch.cuda.device(self.place)
 
@@ -138,6 +148,9 @@ class Gpu(Device):
 
     def synchronise(self) -> None:
         torch.cuda.synchronize(self.place)
+
+    def wait(self) -> None:
+        torch.cuda.current_stream(self.place).synchronize()
 
     def seconds(self, run: Callable[[], object], captured: bool = True) -> float:
         if not captured:
@@ -172,22 +185,26 @@ class _StreamOrder(Order):
 
     def __init__(self, place: torch.device) -> None:
         self._place, self._last = place, torch.cuda.Event()
-        self._recorded = False
+        self._recorded: int | None = None  # the stream of the last run
         self._streams: dict[int, torch.cuda.Stream] = {}
 
     def begin(self) -> None:
-        if self._recorded:
-            torch.cuda.current_stream(self._place).wait_event(self._last)
+        if self._recorded is None:
+            return
+        stream = torch.cuda.current_stream(self._place)
+        if stream.cuda_stream != self._recorded:  # else it comes behind that run anyway
+            stream.wait_event(self._last)
 
     def end(self) -> None:
         stream = torch.cuda.current_stream(self._place)
         self._last.record(stream)
-        self._recorded, self._streams[stream.cuda_stream] = True, stream
+        self._recorded = stream.cuda_stream
+        self._streams[self._recorded] = stream
 
     def settle(self) -> None:
         # Torch gives memory to whatever comes next on the stream that it was taken on.
         with contextlib.suppress(RuntimeError):
-            if self._recorded and not torch.cuda.is_current_stream_capturing():
+            if self._recorded is not None and not torch.cuda.is_current_stream_capturing():
                 for stream in list(self._streams.values()):
                     stream.wait_event(self._last)
 

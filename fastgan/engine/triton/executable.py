@@ -20,10 +20,11 @@ from fastgan import latents, ops
 from fastgan.engine.arena import Lifetime
 from fastgan.engine.base import Executable, Target
 from fastgan.engine.launches import WHOLE, Launches
+from fastgan.engine.prepared import Run
 from fastgan.engine.triton import failures, tuning
 from fastgan.engine.triton.check.belief import Belief, KnownFault
 from fastgan.engine.triton.counters import Drawn
-from fastgan.engine.triton.program import SAMPLER, LaunchError, Program, Work
+from fastgan.engine.triton.program import SAMPLER, LaunchError, Place, Program, Work
 from fastgan.engine.triton.steps import Steps
 from fastgan.engine.triton.workspace import Workspace
 from fastgan.errors import BackendError
@@ -111,6 +112,41 @@ class TritonExecutable(Executable):
             if out is None or not fits or out.device != result.device:
                 return result.clone(), nonfinite
             return out.copy_(result), nonfinite
+
+    def prepare(self, inputs: Inputs, image: ImageFormat, out: Tensor) -> Run:
+        """See `Executable.prepare`."""
+        from fastgan.engine.triton.prepared import TritonRun
+
+        return TritonRun(self, inputs, image, out)
+
+    def run_at(self, inputs: Inputs, place: Place) -> None:
+        """A run into a place, checked and captured if it is the first."""
+        image = place.image.asked
+        with self._turn():
+            work = self._run(inputs, image, place)
+            if not self._believes_image(work, inputs, place.image):
+                self._run(inputs, image, place)
+
+    @property
+    def workspace(self) -> Workspace:
+        """That of all executables of the model."""
+        return self._workspace
+
+    @property
+    def program(self) -> Program | None:
+        """What runs now, if that is known; another one once a kernel has been given up."""
+        return self._program
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks at its steps."""
+        return bool(self._launches)
+
+    def failure(self, error: Exception) -> Exception:
+        """What to raise of what a replay raised."""
+        if isinstance(error, BackendError) or not failures.is_sticky(error):
+            return error
+        return failures.sticky(self._name, self._where(self.steps.running), error)
 
     def first_nonfinite(self, inputs: Inputs) -> str | None:
         """See `Executable.first_nonfinite`."""
@@ -224,18 +260,21 @@ class TritonExecutable(Executable):
 
     # Running -------------------------------------------------------------------------------------
 
-    def _run(self, inputs: Inputs, image: ImageFormat | None) -> Work:
+    def _run(self, inputs: Inputs, image: ImageFormat | None, place: Place | None = None) -> Work:
         """Run on these inputs, without a kernel that turns out not to work on this GPU."""
         while True:
             try:
                 self._belief.believe(image if self._formats else None)
                 program = self._built()
                 drawn = program.drawable(inputs) if self._may_draw() else ()
-                work = program.work_for(image if self._formats else None, drawn)
+                if place is None:
+                    work = program.work_for(image if self._formats else None, drawn)
+                else:
+                    work = program.work_at(place, drawn, self._formats)
                 if self._gpu.is_gpu and drawn not in self._loaded:
                     program.load(inputs)  # as in a caller's own graph, for which it is loaded here
                     self._loaded.add(drawn)
-                program.load(inputs, drawn)
+                program.load(inputs, drawn, work.moved)
                 self._go(work, inputs)
                 program.drew(inputs, drawn)
                 return work
@@ -275,7 +314,7 @@ class TritonExecutable(Executable):
         except Exception as error:
             if not failures.is_sticky(error):
                 raise
-            raise failures.sticky(self._name, self._where(self.steps.running), error) from error
+            raise self.failure(error) from error
 
     def _where(self, index: int) -> str:
         """A step by its nodes, or what is known of it where that is not sure."""
@@ -326,7 +365,7 @@ class TritonExecutable(Executable):
                 else:
                     work.kept = program.outputs() if work.result is None else None
                 # What ran so far may have written over the inputs.
-                program.load(inputs, work.drawn)
+                program.load(inputs, work.drawn, work.moved)
                 if work.replay is not None:
                     work.replay()
                     return

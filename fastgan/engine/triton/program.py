@@ -27,7 +27,8 @@ from fastgan.engine.triton.device import Launch
 from fastgan.engine.triton.norms import SharedNorms
 from fastgan.engine.triton.passes import NormaliseBinding
 from fastgan.engine.triton.workspace import Workspace
-from fastgan.images.format import ImageFormat
+from fastgan.images import pixels
+from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config
@@ -71,6 +72,7 @@ class Work:
         plain: whether they can't be captured.
         kept: outputs that library ops made within the graph.
         drawn: the inputs that the launches draw themselves.
+        moved: those that they copy to where they are read.
         owners: of each launch, the index of its step; -1 before the first, their number behind
             the last.
     """
@@ -82,6 +84,7 @@ class Work:
     plain: bool = False
     kept: dict[str, Tensor] | None = None
     drawn: Drawn = ()
+    moved: frozenset[str] = frozenset()
     owners: list[int] = field(default_factory=list)
 
     def launch(self) -> None:
@@ -96,6 +99,33 @@ class Work:
             with names.step(owner):
                 for _, launch in group:
                     launch()
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where a run that is made ready once reads and writes, each time.
+
+    Attributes:
+        image, out: the images that it makes, and where.
+        given: by name the inputs that lie somewhere else than in the program's own memory.
+        flag: int32 [1] of the host, set to 1 where the images hold a NaN or Inf, and never to 0;
+            None where nobody asks.
+        program, work: what runs, once that is known.
+    """
+
+    image: ImageFormat
+    out: Tensor
+    given: Mapping[str, Tensor]
+    flag: Tensor | None = None
+    program: Program | None = None
+    work: Work | None = None
+
+    @property
+    def takes_kernels(self) -> bool:
+        """Whether a kernel can write there, since it lies as their formats do."""
+        dtype = torch.uint8 if self.image.format == "uint8" else torch.float32
+        plain = self.out.is_contiguous() and self.out.dtype == dtype
+        return plain and self.image.asked is self.image
 
 
 class Program:
@@ -328,6 +358,44 @@ class Program:
             self.work[key] = self._outputs() if image is None else self._images(image)
         return self.work[key]
 
+    def work_at(self, place: Place, drawn: Drawn, formats: bool) -> Work:
+        """What a run does that reads and writes there.
+
+        Args:
+            drawn: as in `work_for`.
+            formats: whether kernels may write image formats.
+        """
+        if place.program is self and place.work is not None and place.work.drawn == drawn:
+            return place.work
+        launches = [list(one) for one in self._launches]
+        image, out, flag = place.image, place.out, place.flag
+        shape = self.plan.buffers[image.name].shape
+        if not (formats and place.takes_kernels and len(shape) == 4 and self._floats(image.name)):
+            launches.append([lambda: self._store(place)])
+        else:
+            self._write_images(launches, image, out, flag)
+        moves = [self._moving(name, tensor) for name, tensor in place.given.items()]
+        launches[0][:0] = [*moves, *(self._drawing(name, kind) for name, kind in drawn)]
+        work = _work(launches, out, flag)
+        work.drawn, work.moved = drawn, frozenset(place.given)
+        place.program, place.work = self, work
+        return work
+
+    def _floats(self, name: str) -> bool:
+        return self.plan.buffers[name].dtype.is_floating_point
+
+    def _moving(self, name: str, tensor: Tensor) -> Launch:
+        staged = self._staged.get(name)
+        to = self._slots[name] if staged is None else staged
+        return lambda: void(to.copy_(tensor))
+
+    def _store(self, place: Place) -> None:
+        made = as_asked(self._slots[place.image.name], place.image)
+        pixels.store(made, place.image, place.out)
+        if place.flag is not None and made.is_floating_point():
+            wrong = (~made.isfinite().all()).to(torch.int32).view(1)
+            place.flag.copy_(wrong, non_blocking=True)
+
     def drawable(self, inputs: Mapping[str, Tensor | Draw]) -> Drawn:
         """The inputs that launches can draw themselves: small ones, not given."""
         return triton_counters.drawn(inputs, self._staged)
@@ -359,20 +427,26 @@ class Program:
         guarded = self.target.dtype != torch.float32
         flag = torch.zeros(1, dtype=torch.int32, device=device) if guarded else None
         launches = [list(one) for one in self._launches]
-        maker = self._maker(image.name)
-        if maker is not None:
-            launches[maker + 1][0] = self.kernel(maker, out, image, flag)
-        else:
-            name = image.name
-
-            def convert() -> None:
-                with launching(len(self.steps)):
-                    image_of(self._slots[name], out, image, flag).run()
-
-            launches.append([convert])
+        self._write_images(launches, image, out, flag)
         if flag is not None:
             launches[0].insert(0, lambda: void(flag.zero_()))
         return _work(launches, out, flag)
+
+    def _write_images(
+        self, launches: list[list[Launch]], image: ImageFormat, out: Tensor, flag: Tensor | None
+    ) -> None:
+        """Let the launches write images, by the step that makes them where that can."""
+        maker = self._maker(image.name)
+        if maker is not None:
+            launches[maker + 1][0] = self.kernel(maker, out, image, flag)
+            return
+        name = image.name
+
+        def convert() -> None:
+            with launching(len(self.steps)):
+                image_of(self._slots[name], out, image, flag).run()
+
+        launches.append([convert])
 
     def _maker(self, name: str) -> int | None:
         """The step that can write this output as images, since nobody else reads it."""
@@ -385,10 +459,20 @@ class Program:
 
     # Running -------------------------------------------------------------------------------------
 
-    def load(self, inputs: Mapping[str, Tensor | Draw], drawn: Drawn = ()) -> None:
-        """Put the inputs in their places, converted; set the counters of those to be drawn."""
+    def load(
+        self,
+        inputs: Mapping[str, Tensor | Draw],
+        drawn: Drawn = (),
+        moved: frozenset[str] = frozenset(),
+    ) -> None:
+        """Put the inputs in their places, converted; set the counters of those to be drawn.
+
+        moved: by name those that the launches put in their places.
+        """
         counted = {name for name, _ in drawn}
         for name in self.plan.inputs:
+            if name in moved:
+                continue
             value, staged = inputs[name], self._staged.get(name)
             if isinstance(value, Draw):
                 if name in counted:

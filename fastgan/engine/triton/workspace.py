@@ -10,8 +10,8 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,10 @@ from fastgan.engine.triton import device as devices
 from fastgan.engine.triton.counters import Counter
 from fastgan.engine.triton.device import Launch
 from fastgan.errors import Refusal
+from fastgan.inputs.draws import Samples
+
+if TYPE_CHECKING:
+    from fastgan.engine.triton.prepared import TritonRun
 
 log = logging.getLogger("fastgan")
 
@@ -40,6 +44,7 @@ class Workspace:
         self._memory: Tensor | None = None
         self._counters: dict[str, Counter] = {}
         self._scratch: Tensor | None = None
+        self.runs: weakref.WeakSet[TritonRun] = weakref.WeakSet()  # that were made ready
         self.fallbacks: list[Refusal] = []  # kernels that turned out not to work here
         self.strict = False  # whether one that does not is an error
 
@@ -59,6 +64,23 @@ class Workspace:
                 with contextlib.suppress(RuntimeError):  # a GPU that failed fails here as well
                     self._order.end()
                 raise
+            self._order.end()
+
+    def replay(self, graph: Launch, counters: Sequence[tuple[Counter, Samples]], rows: int) -> None:
+        """A graph in its turn: nothing is asked of the device, which knows where its graphs belong.
+
+        Args:
+            graph: what `capture` made.
+            counters: of what it draws, and the samples that it is to draw.
+            rows: how many of them.
+        """
+        with self._lock:
+            self._order.begin()
+            for counter, samples in counters:
+                counter.stand_at(samples)
+            graph()
+            for counter, samples in counters:
+                counter.drew(samples, rows)
             self._order.end()
 
     def packed(self, key: Hashable, sources: tuple[Tensor, ...], pack: Callable[[], T]) -> T:
@@ -108,3 +130,5 @@ class Workspace:
         with self._lock:
             self._order.settle()
             self._memory = self._scratch = None
+            for run in list(self.runs):
+                run.forget()

@@ -18,8 +18,8 @@ from fastgan.realtime.stream.controls import Controls, Settings
 from fastgan.realtime.stream.options import StreamOptions
 from fastgan.realtime.stream.renderers import (
     ImageRenderer,
+    Prepare,
     Renderer,
-    Run,
     latent_renderer,
 )
 from fastgan.realtime.stream.stream import Stream
@@ -33,13 +33,13 @@ _WARM_UP_SECONDS = 2.0
 
 
 def open_stream(
-    generator: Source, make: Callable[..., dict[str, Any]], run: Run, options: StreamOptions
+    generator: Source, make: Callable[..., dict[str, Any]], prepare: Prepare, options: StreamOptions
 ) -> Stream:
     """See `Generator.stream`.
 
     Args:
         make: makes every input of a batch, as `Inputs.make`.
-        run: runs the model on a batch.
+        prepare: makes a run of the model ready.
     """
     renderer: Renderer
     signature, source = generator.signature, options.source
@@ -53,7 +53,7 @@ def open_stream(
                 raise ArgumentError(name, "a model that takes no images", "none")
         if signature.latent is None:
             raise ArgumentError("stream", "a model without a latent", "one with a latent or image")
-        renderer = latent_renderer(generator, make, run, options)
+        renderer = latent_renderer(generator, make, prepare, options)
     with torch.inference_mode():
         made = renderer.example()
     ring = [Frame(torch.empty_like(made)) for _ in range(options.buffers)]
@@ -83,6 +83,7 @@ def _prepare(renderer: Renderer, ring: list[Frame]) -> float:
         renderer.render(frame.images)
         if frame.images.is_cuda:
             torch.cuda.synchronize(frame.images.device)
+        renderer.mend()
         taken.append(perf_counter() - at)
         if len(taken) >= len(ring) and perf_counter() - began > _WARM_UP_SECONDS:
             break

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fastgan.engine.prepared import Prepared
 from fastgan.errors import ArgumentError
 from fastgan.host import forks
 from fastgan.inputs.make import Inputs
@@ -46,12 +47,15 @@ class Renderer(Protocol):
     def render(self, out: Tensor) -> None:
         """Make the frame that was set up."""
 
+    def mend(self) -> None:
+        """The frame's work is done: make it again, exactly, where it holds a NaN or Inf."""
+
     def close(self) -> None:
         """Let go of whoever waits to feed it."""
 
 
-#: `run(inputs, n, format, out)`: run the model on a batch, and write its images to `out`.
-Run = Callable[[Mapping[str, Any], int, str, Tensor | None], Tensor]
+#: `prepare(inputs, n, format, out)`: a run of the model on tensors that stay where they are.
+Prepare = Callable[[dict[str, Any], int, str, "Tensor | None"], Prepared]
 
 
 class LatentRenderer:
@@ -60,7 +64,7 @@ class LatentRenderer:
     Args:
         generator: of a model with a latent.
         make: `make(given)`, every input of a frame: those given, the others from the seed.
-        run: runs it.
+        prepare: makes runs of it, one for each buffer that frames are written to.
         controls: where the walk, the truncation and the classes come from.
         options: the format, and when a latent is too much like the last one to be shown.
     """
@@ -69,7 +73,7 @@ class LatentRenderer:
         self,
         generator: Source,
         make: Callable[[dict[str, Tensor]], dict[str, Any]],
-        run: Run,
+        prepare: Prepare,
         controls: Controls,
         options: StreamOptions,
     ) -> None:
@@ -78,19 +82,23 @@ class LatentRenderer:
         assert latent is not None
         assert settings.space is not None
         self.controls = controls
-        self._run, self._format, self._similarity = run, options.format, options.similarity
+        self._prepare, self._format = prepare, options.format
+        self._similarity = options.similarity
         self._batch, self._latent = settings.batch, latent.name
         self._label = None if label is None else label.name
         self._z = torch.zeros((settings.batch, *settings.space.shape), device=generator.device)
         self._inputs = make({latent.name: self._z})
         self._shown: tuple[Tensor, Settings] | None = None
         self._version = -1
+        self._runs: dict[int, Prepared] = {}  # by the address of their images
+        self._last: Prepared | None = None
 
     def example(self) -> Tensor:
         """See `Renderer`."""
         settings = self.controls.settings
         self._set(self._at(settings, settings.position(settings.base[0])), settings)
-        return self._run(self._inputs, self._batch, self._format, None)
+        made = self._prepare(self._inputs, self._batch, self._format, None)
+        return made(start=0)
 
     def ready(self) -> bool:
         """See `Renderer`."""
@@ -113,7 +121,17 @@ class LatentRenderer:
 
     def render(self, out: Tensor) -> None:
         """See `Renderer`."""
-        self._run(self._inputs, self._batch, self._format, out)
+        address = out.data_ptr()
+        run = self._last = self._runs.get(address)
+        if run is None:
+            run = self._prepare(self._inputs, self._batch, self._format, out)
+            self._last = self._runs[address] = run
+        run(start=0)
+
+    def mend(self) -> None:
+        """See `Renderer`."""
+        if self._last is not None:
+            self._last.mend()
 
     def close(self) -> None:
         """See `Renderer`."""
@@ -246,6 +264,9 @@ class ImageRenderer:
         """See `Renderer`."""
         self._run(self._fed.image, self._fed.arguments, out)
 
+    def mend(self) -> None:
+        """See `Renderer`: the call that made it has."""
+
     def close(self) -> None:
         """See `Renderer`."""
         with self._room:
@@ -254,7 +275,7 @@ class ImageRenderer:
 
 
 def latent_renderer(
-    generator: Source, make: Callable[..., dict[str, Any]], run: Run, options: StreamOptions
+    generator: Source, make: Callable[..., dict[str, Any]], prepare: Prepare, options: StreamOptions
 ) -> LatentRenderer:
     """The renderer of a walk, everything checked.
 
@@ -281,7 +302,7 @@ def latent_renderer(
             for name, tensor in every.items()
         }
 
-    return LatentRenderer(generator, everything, run, controls, options)
+    return LatentRenderer(generator, everything, prepare, controls, options)
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

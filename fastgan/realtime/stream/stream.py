@@ -293,6 +293,7 @@ class _Loop:
         renderer.render(frame.images)
         if frame.images.is_cuda:
             torch.cuda.current_stream(frame.images.device).synchronize()
+        renderer.mend()
         frame.index, frame.position, frame.due_ns = self._index, position, due
         frame.begun_ns, frame.produced_ns = begun, monotonic_ns()
         buffers.publish(frame)

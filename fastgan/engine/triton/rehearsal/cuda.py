@@ -272,11 +272,15 @@ def _launching(real: Callable[..., Any]) -> Callable[..., Any]:
             machine.log.append(f"launch {name}")
             machine.sticky = faults.ILLEGAL
             return
-        arguments = {n: _unwrapped(a) for n, a in kwargs.items()}
-        positional = [_unwrapped(a) for a in args]
+        mapped: list[tuple[torch.Tensor, torch.Tensor]] = []
+        arguments = {n: _unwrapped(a, mapped) for n, a in kwargs.items()}
+        positional = [_unwrapped(a, mapped) for a in args]
 
         def interpret() -> None:
+            for seen, written in mapped:
+                written.copy_(seen)
             real(self, *positional, grid=grid, warmup=False, **arguments)
+            machine.unseen.extend(mapped)
 
         key = _key(self, args, kwargs)
         work = tensors.faulty(machine, name, given, interpret)
@@ -290,15 +294,21 @@ def _launching(real: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _unwrapped(value: Any) -> Any:
+def _unwrapped(value: Any, mapped: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
+    """What the interpreter gets. Of memory of the host that kernels write, `mapped` has what the
+    host sees and what they have written."""
     if isinstance(value, tensors.Rehearsed):
         return value.host
+    if isinstance(value, torch.Tensor):
+        if not getattr(value, "_rehearsed_pinned", False):
+            raise ValueError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
+        mapped.append((value, value.clone()))
+        return mapped[-1][1]
     if hasattr(value, "base") and hasattr(value, "block_shape"):
-        return type(value)(
-            _unwrapped(value.base), value.shape, value.strides, value.block_shape, value.padding
-        )
+        base = _unwrapped(value.base, mapped)
+        return type(value)(base, value.shape, value.strides, value.block_shape, value.padding)
     if isinstance(value, tuple):
-        parts = [_unwrapped(part) for part in value]
+        parts = [_unwrapped(part, mapped) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
 

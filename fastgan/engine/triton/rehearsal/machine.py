@@ -140,6 +140,8 @@ class Machine:
         self._faults: list[faults.Fault] = []
         self._local = threading.local()
         self.lock = threading.RLock()
+        #: Of pinned memory that kernels have written: what the host sees, until it waits, and that.
+        self.unseen: list[tuple[Tensor, Tensor]] = []
 
     # Where a thread is ---------------------------------------------------------------------------
 
@@ -215,6 +217,9 @@ class Machine:
         self.forbid(what)
         self.check()
         self.log.append(f"wait {what}")
+        for seen, written in self.unseen:
+            seen.copy_(written)
+        self.unseen.clear()
         for stream in streams or self._all():
             _merge(self.host, stream.clock)
 

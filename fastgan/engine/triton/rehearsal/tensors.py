@@ -204,14 +204,18 @@ def _written(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list
 def _copying(machine: Machine, args: Sequence[Any]) -> None:
     to, source = args[0], args[1]
     if not isinstance(source, Rehearsed):
-        asynchronous = len(args) > 2 and bool(args[2])
         pinned = getattr(source, "_rehearsed_pinned", False)
         if machine.captures_of_thread and not pinned:
             machine.forbid("a copy from pageable memory")
-        if not (pinned and asynchronous):
+        if not _is_asynchronous(source, args):
             machine.wait("a copy from the host", machine.stream(to.block.device))
-    elif not isinstance(to, Rehearsed):
+    elif not isinstance(to, Rehearsed) and not _is_asynchronous(to, args):
         machine.wait("a copy to the host", machine.stream(source.block.device))
+
+
+def _is_asynchronous(host: Tensor, args: Sequence[Any]) -> bool:
+    """Whether a copy to or from it leaves the host to go on."""
+    return len(args) > 2 and bool(args[2]) and getattr(host, "_rehearsed_pinned", False)
 
 
 def _by_mask(args: Sequence[Any]) -> bool:
@@ -232,7 +236,16 @@ def _in_place(
     ids = {id(one) for one in written}
     blocks = [(one.block, id(one) in ids) for one in given]
     if name == "copy_" and not isinstance(args[0], Rehearsed):
-        call()
+        if not _is_asynchronous(args[0], args):
+            call()
+            return args[0]
+        seen, copied, source = args[0], args[0].clone(), given[0].host
+
+        def copy() -> None:
+            copied.copy_(source)
+            machine.unseen.append((seen, copied))
+
+        machine.submit("op copy_", [(given[0].block, False)], device, copy)
         return args[0]
     machine.submit(f"op {name}", blocks, device, lambda: void(call()))
     return written[0] if len(written) == 1 else tuple(written)
