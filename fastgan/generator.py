@@ -256,8 +256,8 @@ class Generator:
             ArgumentError: an argument is out of range, an input that no seed makes has no value,
                 or the model needs an image.
         """
-        usual = (labels, truncation, size, batch_size, latents) == (None,) * 5 and rng == "philox"
-        if usual and noise is True and not progress and not inputs:
+        unasked = all(x is None for x in (labels, truncation, size, batch_size, latents))
+        if unasked and rng == "philox" and noise is True and not progress and not inputs:
             made = self._repeated(n, seed, start, format, out)
             if made is not None:
                 return made

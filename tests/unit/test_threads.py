@@ -39,7 +39,8 @@ def test_a_limit_is_of_one_thread_and_ends() -> None:
 
 def spied(generator: Generator, seen: set[int]) -> Generator:
     """A generator whose runs tell how many threads they have."""
-    images, outputs = generator._session.images, generator._session.outputs
+    session = generator._session
+    images, outputs, prepare = session.images, session.outputs, session.prepare
 
     def spy(run: object) -> object:
         def call(*positional: object, **named: object) -> object:
@@ -48,7 +49,12 @@ def spied(generator: Generator, seen: set[int]) -> Generator:
 
         return call
 
-    generator._session.images, generator._session.outputs = spy(images), spy(outputs)
+    def prepared(*positional: object) -> object:
+        run, place = prepare(*positional)
+        run._run = spy(run._run)
+        return run, place
+
+    session.images, session.outputs, session.prepare = spy(images), spy(outputs), prepared
     return generator
 
 
