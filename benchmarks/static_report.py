@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 import triton
+
+from benchmarks.compiled import ARCHITECTURES, Report, report
 from fastgan.kernels import e4m3
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import Config, Kernel
-
-from benchmarks.compiled import ARCHITECTURES, Report, report
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "kernels.md"
@@ -215,13 +215,17 @@ def summary(found: Report) -> str:
 
 
 def write(rows: list[dict]) -> None:
-    """Puts new rows in the place of older ones of the same kernels and architectures."""
-    done = {(row["kernel"], row["architecture"]) for row in rows}
+    """Puts new rows in the place of older ones, and drops those that there is no job for."""
+    places = (*KEY, "architecture")
+    done = {tuple(row[name] for name in places) for row in rows}
+    wanted = {(*key(job).values(), job.architecture) for job in jobs(list(ARCHITECTURES))}
     if RESULTS.exists():
         old = json.loads(RESULTS.read_text())
         if old["triton"] == triton.__version__:
-            rows = rows + [r for r in old["rows"] if (r["kernel"], r["architecture"]) not in done]
+            known = {tuple(row[name] for name in places): row for row in old["rows"]}
+            rows = rows + [known[place] for place in known.keys() & wanted - done]
     order = [kernel.name for kernel in KERNELS]
+    rows.sort(key=lambda row: (order.index(row["kernel"]), *(str(row[n]) for n in KEY[1:])))
     rows.sort(key=lambda row: (order.index(row["kernel"]), row["case"], row["architecture"]))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)

@@ -10,6 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
+from .epilogue import to_stored
+
 # The kinds of draw, by the number that every implementation knows them by.
 BITS, UNIFORM, NORMAL, TRUNCATED, HYPERSPHERE = (tl.constexpr(kind) for kind in range(5))
 
@@ -119,6 +121,14 @@ def _pair(even, odd, KIND: tl.constexpr, offset, scale, limit):
         return _normal_pair(even, odd)
 
 
+@triton.jit
+def _rounded(value, DTYPE: tl.constexpr):
+    """A float32, or a word, as it is stored."""
+    if value.dtype == tl.float32:
+        value = to_stored(value, 0.0, 1.0, "nhwc", DTYPE)
+    return value
+
+
 # The seed, start and sizes change from call to call: nothing is gained by compiling for a value.
 _VARYING = ["size", "total_blocks", "key_0", "key_1", "start_low", "start_high", "stream"]
 
@@ -158,10 +168,11 @@ def _fill_block(
     column = block * 4
     place = out + row * size + column
     inside = index < total_blocks
-    tl.store(place, z0, mask=inside)
-    tl.store(place + 1, z1, mask=inside & (column + 1 < size))
-    tl.store(place + 2, z2, mask=inside & (column + 2 < size))
-    tl.store(place + 3, z3, mask=inside & (column + 3 < size))
+    DTYPE: tl.constexpr = out.dtype.element_ty
+    tl.store(place, _rounded(z0, DTYPE), mask=inside)
+    tl.store(place + 1, _rounded(z1, DTYPE), mask=inside & (column + 1 < size))
+    tl.store(place + 2, _rounded(z2, DTYPE), mask=inside & (column + 2 < size))
+    tl.store(place + 3, _rounded(z3, DTYPE), mask=inside & (column + 3 < size))
 
 
 @triton.jit
@@ -322,7 +333,8 @@ def fill_next(kind: int, out: torch.Tensor, state: torch.Tensor) -> None:
     """`fill`, from a state in device memory, which afterwards stands behind these samples.
 
     So the same launches, captured once, make the next samples each time that they are replayed.
-    `state` is int32 [WORDS] as `words` has it, on the device of `out`.
+    `state` is int32 [WORDS] as `words` has it, on the device of `out`. That may be in 16 bits too,
+    if they need not be normalised: each number rounded, to the nearest.
     """
     n, size = out.shape
     total_blocks = n * ((size + 3) // 4)

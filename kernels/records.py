@@ -1,7 +1,7 @@
 """What a kernel is told, in records: a handful of arguments where there would be seventy.
 
-Run time: `at` (sizes), `norm`, `mod`, `stats`, `to`: pointers and numbers. What a launch does not
-have is None, which Triton makes a constant: `if norm is not None` costs nothing.
+Run time: `at` (sizes), `norm`, `mod`, `stats`, `parts`, `to`: pointers and numbers. What a launch
+does not have is None, which Triton makes a constant: `if norm is not None` costs nothing.
 Compile time, annotated `tl.constexpr`: `layer` (what is computed), `end` (how a result ends) and
 `how` (the tiling).
 
@@ -63,6 +63,13 @@ class Measuring(NamedTuple):
     means: Pointer  # [chunks, C_OUT] float32
     deviations: Pointer  # [chunks, C_OUT] float32
     counts: Pointer  # [chunks] float32
+
+
+class Parts(NamedTuple):
+    """`parts`: of a split reduction, see splits.py."""
+
+    sums: Pointer  # [splits, tiles, rows of a tile, columns of a tile] float32
+    arrived: Pointer  # [tiles] int32, 0 before and after a launch
 
 
 class Output(NamedTuple):

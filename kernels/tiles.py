@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .types import INTERPRETED, Config, ceil_div, next_power_of_two
+from .types import INTERPRETED, Capability, Config, ceil_div, next_power_of_two
 
-# Multiprocessors of the largest common GPU of each compute capability.
+# Multiprocessors of the largest common GPU of each compute capability: for where there is none.
 MULTIPROCESSORS = {
-    (7, 5): 72,
     (8, 0): 108,
     (8, 6): 84,
     (8, 9): 142,
@@ -51,7 +50,7 @@ def configs(product: Product, capability: tuple[int, int]) -> tuple[Config, ...]
     if INTERPRETED:
         return (interpreted(product),)
     ladder = tiles(product, capability)
-    multiprocessors = MULTIPROCESSORS.get(capability, 132)
+    multiprocessors = multiprocessors_of(capability)
     for tile in ladder:
         if 4 * programs(product, tile) >= 3 * multiprocessors:
             default = tile
@@ -64,6 +63,16 @@ def configs(product: Product, capability: tuple[int, int]) -> tuple[Config, ...]
     others += walking(product, [default, *ladder], multiprocessors)
     unique = dict.fromkeys([default, *ladder, *others])
     return tuple(unique)
+
+
+def multiprocessors_of(capability: tuple[int, int]) -> int:
+    """How many programs keep a GPU busy: its own number, or its capability's where none is meant.
+
+    A GPU with fewer than the largest of its kind takes larger tiles, and splits less.
+    """
+    if isinstance(capability, Capability):
+        return capability.multiprocessors
+    return MULTIPROCESSORS.get(capability, 132)
 
 
 def programs(product: Product, tile: Config) -> int:
@@ -136,11 +145,28 @@ def tiles(product: Product, capability: tuple[int, int]) -> list[Config]:
         if m <= max(rows, smallest) and n <= columns:
             tile = Config(m, n or columns, k, warps, stages, 1, bulk)
             fitting.append(tile.with_(max_registers=most_registers(tile, product, capability)))
+    if bulk and narrow and not product.eight_bit:
+        # Bulk copies pass the first-level cache by, so each tap of an image layer reads the second
+        # again; pointers find what the tap beside it has read. A candidate, until it is measured.
+        fitting += pointed(product)
     # 256 columns leave few registers for the epilogue, and with the NaN guard in it too few; and a
     # short reduction leaves the time at a tile's ends, where two smaller tiles that share a
     # multiprocessor overlap and one large one would wait. So these come last.
     short = product.taps * product.channels < 1024
-    return sorted(fitting, key=lambda t: t.block_n > 128 or (short and t.block_m > 128))
+    # Where that time is the bulk copies' from the second-level cache, and so with 64 columns, the
+    # larger tile reads a sixth less.
+    shared = short and (narrow or not bulk)
+    return sorted(
+        fitting,
+        key=lambda t: bulk > t.descriptors or t.block_n > 128 or (shared and t.block_m > 128),
+    )
+
+
+def pointed(product: Product) -> list[Config]:
+    """Tiles of few columns that are read through pointers, with a stage or two."""
+    columns = max(16, next_power_of_two(product.columns))
+    k = min(64, max(16, next_power_of_two(product.channels)))
+    return [Config(m, columns, k, 4, stages) for m, stages in ((128, 2), (128, 1), (64, 2))]
 
 
 def most_registers(tile: Config, product: Product, capability: tuple[int, int]) -> int:

@@ -133,11 +133,23 @@ class Kernel:
     multiplies: bool = True
 
 
+class Capability(tuple[int, int]):
+    """A compute capability, (major, minor), of a device with so many multiprocessors."""
+
+    multiprocessors: int
+
+    def __new__(cls, version: tuple[int, int], multiprocessors: int) -> Capability:
+        made = super().__new__(cls, version)
+        made.multiprocessors = multiprocessors
+        return made
+
+
 def capability_of(device: torch.device) -> tuple[int, int]:
-    """The compute capability of a CUDA device; (0, 0) stands for the interpreter."""
+    """The `Capability` of a CUDA device; (0, 0) stands for the interpreter."""
     if device.type != "cuda":
         return (0, 0)
-    return torch.cuda.get_device_capability(device)
+    count = torch.cuda.get_device_properties(device).multi_processor_count
+    return Capability(torch.cuda.get_device_capability(device), count)
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,22 +46,29 @@ def default_noise(shape: tuple[int, ...], distribution: str, node_index: int) ->
     return seeded_noise(Sampling(), shape[0] if shape else 1)(shape, distribution, node_index)
 
 
-def seeded_noise(sampling: Sampling, rows: int) -> Noise:
+@dataclass(frozen=True, slots=True)
+class seeded_noise:
     """The numbers of `rows` samples that are run at once.
 
     What a node draws for each of them is that sample's own, whatever the others; what it draws
-    once for all is the seed's.
+    once for all is the seed's. A source that an engine may ask which ones they are, to draw them
+    itself.
     """
 
-    def draw(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
+    sampling: Sampling
+    rows: int
+
+    def __call__(self, shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
         if 0 in shape:
             return torch.empty(shape, device="cpu")
         count, *rest = shape or (1,)
-        which = sampling if shape[:1] == (rows,) else sampling.once
         stream = FIRST_STREAM + node_index
+        which = self.of(shape)
         return which.draw(distribution, count, tuple(rest), stream=stream).reshape(shape)
 
-    return draw
+    def of(self, shape: tuple[int, ...]) -> Sampling:
+        """Which samples a node of this shape draws."""
+        return self.sampling if shape[:1] == (self.rows,) else self.sampling.once
 
 
 #: Operators that draw.
@@ -84,10 +92,15 @@ def no_noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tens
 _current = threading.local()
 
 
+def current_source() -> Noise:
+    """The source of this thread."""
+    source: Noise = getattr(_current, "source", default_noise)
+    return source
+
+
 def noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
     """Numbers from the source of this thread."""
-    source: Noise = getattr(_current, "source", default_noise)
-    return source(shape, distribution, node_index)
+    return current_source()(shape, distribution, node_index)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from ..e4m3 import as_factor
 from ..epilogue import finish
 from ..modulation import modulate_output, scale_input
 from ..prologue import normalise_input
+from ..splits import is_last, summed
 from ..statistics import store_statistics
 
 
@@ -60,7 +61,7 @@ class Tiling(NamedTuple):
 
     precision: str
     persistent: bool  # a program walks over many tiles
-    split_k: int  # with more than 1, out is float32 [split_k, images, ..., c_out]
+    split_k: int  # programs that share a tile's sum
     descriptors: bool  # x and weight are tensor descriptors, not pointers
     swapped: bool
     one_image: bool  # every tile is of one image
@@ -94,6 +95,7 @@ def conv_kernel(
     norm,  # InputNorm or None
     mod,  # Modulating
     stats,  # Measuring or None
+    parts,  # Parts or None
     to,  # Output: [images, out_height, out_width, C_OUT], or as end.out_format says
     layer: tl.constexpr,  # Layer
     end: tl.constexpr,  # End
@@ -354,12 +356,19 @@ def conv_kernel(
             layer.scale_out_pitch,
         )
         if how.split_k > 1:
-            part = tl.program_id(1).to(tl.int64) * at.images
-            if layer.transposed:
-                offset += part * out_height * out_width * C_OUT
-            else:
-                offset += part * rows * columns * C_OUT
-            tl.store(to.out + offset, accumulator, mask=mask)
+            if is_last(
+                accumulator, parts, number, at.tiles, BLOCK_PIXELS, BLOCK_COLUMNS, how.split_k
+            ):
+                finish(
+                    summed(parts, number, at.tiles, BLOCK_PIXELS, BLOCK_COLUMNS, how.split_k),
+                    bias_column[None, :],
+                    column_exists[None, :],
+                    offset,
+                    residual_offset,
+                    mask,
+                    to,
+                    end,
+                )
         else:
             stored = finish(
                 accumulator,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .. import persistent, prologue
+from .. import persistent, prologue, splits
 from .. import statistics as measuring
 from ..e4m3 import dequantising
 from ..epilogue import Epilogue
@@ -16,7 +16,6 @@ from ..modulation import UNMODULATED, Modulation, is_swapped
 from ..prologue import Normalised
 from ..records import Place
 from ..statistics import Statistics, is_of_one_image
-from ..to_image import prepare_sum
 from ..types import (
     Call,
     Config,
@@ -157,16 +156,10 @@ def prepare_launches(
         "norm": prologue.record(normalised, x),
         "mod": modulation.record(images, (c_in, packed.c_out), out_size),
         "stats": measuring.record(measured),
+        "parts": splits.record(config, tiles, x.device),
         "layer": layer,
         "how": how,
     }
     grid = (persistent.programs(config, tiles, x.device), config.split_k)
-    if config.split_k == 1:
-        arguments |= epilogue.arguments(out, bias, residual, flag, slopes)
-        return Prepared(out, (Call(conv_kernel, grid, arguments, config),), measured)
-    shape = (config.split_k, images, *out_size, packed.c_out)
-    partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    sums = partial.permute(0, 1, 4, 2, 3)
-    arguments |= Epilogue().arguments(sums[0])
-    main = Call(conv_kernel, grid, arguments, config)
-    return Prepared(out, (main, prepare_sum(sums, bias, out, epilogue, residual, flag, slopes)))
+    arguments |= epilogue.arguments(out, bias, residual, flag, slopes)
+    return Prepared(out, (Call(conv_kernel, grid, arguments, config),), measured)

@@ -197,7 +197,7 @@ def configs(packed: PackedWeight, pixels: int, capability: tuple[int, int]) -> t
     strips = [(wide, 4), (wide, 2), (wide, 1), (max(4, wide // 2), 1)]
     if packed.taps[0] == 1:  # nothing to share between rows
         strips = strips[2:]
-    multiprocessors = tiles.MULTIPROCESSORS.get(capability, 132)
+    multiprocessors = tiles.multiprocessors_of(capability)
 
     def programs(m: int, rows: int) -> int:
         return ceil_div(pixels, m * rows) * ceil_div(packed.channels, columns)

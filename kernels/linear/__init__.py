@@ -16,11 +16,11 @@ import torch
 import triton
 import triton.language as tl
 
-from .. import tiles
+from .. import splits, tiles
 from ..e4m3 import as_factor
 from ..epilogue import BUFFERS, Epilogue, finish
 from ..layout import pitch
-from ..to_image import prepare_sum
+from ..splits import is_last, summed
 from ..types import Call, Config, Prepared, capability_of, ceil_div
 
 
@@ -86,7 +86,7 @@ class Tiling(NamedTuple):
     """How it is computed."""
 
     precision: str
-    split_k: int  # with more than 1, out is float32 [split_k, rows, columns]
+    split_k: int  # programs that share a tile's sum
     block_rows: int
     block_columns: int
     block_k: int
@@ -97,6 +97,7 @@ def linear_kernel(
     x,  # [rows, K]
     weight,  # [K, PITCH]
     rows,
+    parts,  # Parts or None
     to,  # Output: [rows, COLUMNS]
     layer: tl.constexpr,  # Layer
     end: tl.constexpr,  # End
@@ -139,8 +140,10 @@ def linear_kernel(
     mask = row_exists[:, None] & column_exists[None, :]
     offset = row.to(tl.int64)[:, None] * COLUMNS + column[None, :]
     if how.split_k > 1:
-        offset += tl.program_id(1).to(tl.int64) * rows * COLUMNS
-        tl.store(to.out + offset, accumulator, mask=mask)
+        tiles = tl.num_programs(0)
+        if is_last(accumulator, parts, tile, tiles, BLOCK_ROWS, BLOCK_COLUMNS, how.split_k):
+            value = summed(parts, tile, tiles, BLOCK_ROWS, BLOCK_COLUMNS, how.split_k)
+            finish(value, column[None, :], column_exists[None, :], offset, offset, mask, to, end)
     else:
         finish(accumulator, column[None, :], column_exists[None, :], offset, offset, mask, to, end)
 
@@ -194,27 +197,15 @@ def prepare(
         "x": x,
         "weight": packed.data,
         "rows": rows,
+        "parts": None,
         "layer": Layer(k, packed.columns, packed.data.shape[-1]),
         "how": Tiling(precision, config.split_k, config.block_m, config.block_n, config.block_k),
     }
     programs = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
-    grid = (programs, config.split_k)
-    if config.split_k == 1:
-        arguments |= epilogue.arguments(out, bias, residual, flag, slopes)
-        main = Call(linear_kernel, grid, arguments, config)
-        return Prepared(out, (main,))
-    shape = (config.split_k, rows, packed.columns, 1, 1)
-    partial = torch.empty(shape, dtype=torch.float32, device=x.device)
-    arguments |= Epilogue().arguments(partial[0])
-    main = Call(linear_kernel, grid, arguments, config)
-    rest = None if residual is None else as_rows(residual)
-    add = prepare_sum(partial, bias, as_rows(out), epilogue, rest, flag, slopes)
-    return Prepared(out, (main, add))
-
-
-def as_rows(image: torch.Tensor) -> torch.Tensor:
-    """[N, C, H, W] with channels last as [N, H * W * C, 1, 1] on the same memory."""
-    return image.permute(0, 2, 3, 1).reshape(image.shape[0], -1, 1, 1)
+    arguments["parts"] = splits.record(config, programs, x.device)
+    arguments |= epilogue.arguments(out, bias, residual, flag, slopes)
+    main = Call(linear_kernel, (programs, config.split_k), arguments, config)
+    return Prepared(out, (main,))
 
 
 def launch(

@@ -3,7 +3,8 @@
 A chain is a running value and steps: each an operation on the value and perhaps an operand, which
 is a number, one of the tensors, or a value that an earlier step kept. The tensors broadcast to the
 result's [N, C, H, W] and may have any strides. The chain is known when the kernel is compiled, so
-every chain becomes a kernel of its own.
+every chain becomes a kernel of its own; sizes and strides are not, so that a folder of photographs
+of as many sizes takes one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ BINARY = ("load", "add", "sub", "rsub", "mul", "div", "rdiv", "minimum", "maximu
 BINARY += ("elu",)
 MOST_TENSORS = 6
 MOST_KEPT = 4
+
+# Stands for a stride that is known at run time.
+GIVEN = -1
+
+# Up to so many elements, and a program's more, places have 32 bits.
+MOST_NARROW = (1 << 31) - (1 << 16)
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,9 @@ class Chain(NamedTuple):
     """`chain`: the steps, each a place in these, and how the tensors lie."""
 
     channels: int
-    height: int
-    width: int
+    wide: bool  # places need 64 bits
     flat: tuple[bool, ...]  # of each tensor: whether its elements are in the order of the result's
-    strides: tuple[int, ...]  # of each tensor, four
+    strides: tuple[int, ...]  # of each tensor, four: 0 or 1, or GIVEN, which `size` has
     steps: int
     operations: tuple[str, ...]
     numbers: tuple[float, ...]
@@ -118,28 +124,50 @@ class Chain(NamedTuple):
     keep: tuple[int, ...]
 
 
+class Size(NamedTuple):
+    """`size`: what may differ from launch to launch of one chain."""
+
+    elements: int
+    height: int
+    width: int
+    strides: tuple[int, ...]  # of each tensor, four
+
+
+@triton.jit
+def along(index, tensor: tl.constexpr, AXIS: tl.constexpr, size, chain: tl.constexpr):
+    """Elements from the first one of an axis to those of an index."""
+    if chain.strides[4 * tensor + AXIS] == 0:
+        place = index * 0
+    elif chain.strides[4 * tensor + AXIS] == 1:
+        place = index
+    else:
+        place = index * size.strides[4 * tensor + AXIS]
+    return place
+
+
 @triton.jit
 def pointwise_kernel(
-    tensors,  # each broadcasts to [N, CHANNELS, HEIGHT, WIDTH] with its strides
-    elements,
-    to,  # Output: [N, CHANNELS, HEIGHT, WIDTH] as end.out_format says, without bias or residual
+    tensors,  # each broadcasts to [N, CHANNELS, height, width] with its strides
+    size,  # Size
+    to,  # Output: [N, CHANNELS, height, width] as end.out_format says, without bias or residual
     chain: tl.constexpr,  # Chain
     end: tl.constexpr,  # End
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ):
     CHANNELS: tl.constexpr = chain.channels
-    HEIGHT: tl.constexpr = chain.height
-    WIDTH: tl.constexpr = chain.width
     STEPS: tl.constexpr = chain.steps
-    row = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    program = tl.program_id(0)
+    if chain.wide:
+        program = program.to(tl.int64)
+    row = program * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     element = row[:, None] * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
-    mask = element < elements
+    mask = element < size.elements
     channel = element % CHANNELS
     pixel = element // CHANNELS
-    in_w = pixel % WIDTH
-    in_h = pixel // WIDTH % HEIGHT
-    image = pixel // (WIDTH * HEIGHT)
+    in_w = pixel % size.width
+    in_h = pixel // size.width % size.height
+    image = pixel // (size.width * size.height)
     value = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
     kept_0 = value
     kept_1 = value
@@ -151,14 +179,10 @@ def pointwise_kernel(
             if chain.flat[chain.tensors[step]]:
                 place = element
             else:
-                place = (
-                    image * chain.strides[4 * chain.tensors[step]]
-                    + channel * chain.strides[4 * chain.tensors[step] + 1]
-                )
-                place += (
-                    in_h * chain.strides[4 * chain.tensors[step] + 2]
-                    + in_w * chain.strides[4 * chain.tensors[step] + 3]
-                )
+                place = along(image, chain.tensors[step], 0, size, chain)
+                place += along(channel, chain.tensors[step], 1, size, chain)
+                place += along(in_h, chain.tensors[step], 2, size, chain)
+                place += along(in_w, chain.tensors[step], 3, size, chain)
             operand = tl.load(pointer + place, mask=mask, other=0.0).to(tl.float32)
         elif chain.kept[step] == 0:
             operand = kept_0
@@ -181,12 +205,18 @@ def pointwise_kernel(
         elif chain.keep[step] == 3:
             kept_3 = value
     if end.out_format == "float32_nchw":
-        offset = ((image * CHANNELS + channel) * HEIGHT + in_h) * WIDTH + in_w
+        offset = ((image * CHANNELS + channel) * size.height + in_h) * size.width + in_w
     elif end.out_pitch == CHANNELS:
         offset = element
     else:
         offset = pixel * end.out_pitch + channel
     finish(tl.where(mask, value, 0.0), channel, mask, offset, offset, mask, to, end)
+
+
+def reach(tensor: torch.Tensor) -> int:
+    """How far the last element of a tensor is from its first."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return sum((size - 1) * abs(stride) for size, stride in sizes)
 
 
 def configs() -> tuple[Config, ...]:
@@ -224,13 +254,12 @@ def prepare(
     elements = n * c * h * w
     arguments: dict[str, Any] = {
         "tensors": tuple(tensors),
-        "elements": elements,
+        "size": Size(elements, h, w, tuple(strides)),
         "chain": Chain(
             channels=c,
-            height=h,
-            width=w,
+            wide=max(elements, *map(reach, [*tensors, out])) > MOST_NARROW,
             flat=tuple(flat),
-            strides=tuple(strides),
+            strides=tuple(stride if stride in (0, 1) else GIVEN for stride in strides),
             steps=len(steps),
             operations=tuple(step.operation for step in steps),
             numbers=tuple(float(step.number) for step in steps),

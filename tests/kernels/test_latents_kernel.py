@@ -12,7 +12,6 @@ from fastgan.latents import philox
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 from fastgan.kernels import latents as kernels  # noqa: E402
-
 from tests import drawing  # noqa: E402
 from tests.draws import DRAWS  # noqa: E402
 
@@ -61,3 +60,13 @@ def test_a_state_stands_behind_what_was_drawn(draw):
             start += n
             assert torch.equal(found.view(torch.int32), expected.view(torch.int32)), (n, size)
             assert tuple(state.tolist()) == kernels.words(seed, start, stream, *parameters)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_in_16_bits_they_are_rounded(dtype):
+    kind, parameters = DRAWS["normal"]
+    state = torch.tensor(kernels.words(7, 3, 0, *parameters), dtype=torch.int32)
+    expected, found = torch.empty(3, 33), torch.full((3, 33), 99, dtype=dtype)
+    kernels.fill(kind, expected, 7, 3, 0, *parameters)
+    kernels.fill_next(kind, found, state)
+    assert torch.equal(found, expected.to(dtype))

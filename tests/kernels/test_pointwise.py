@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import pointwise
 from fastgan.kernels.pointwise import Step
 from fastgan.kernels.types import Config
-
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
 
@@ -88,3 +88,26 @@ def test_refuses_what_it_cannot_do(device):
         pointwise.launch([x, scale, y[:, :, :4]], CHAIN)
     with pytest.raises(ValueError, match="out: found"):
         pointwise.launch([x, scale, y], CHAIN, out=y[:, :, ::2])
+
+
+def test_a_chain_is_one_kernel_whatever_the_size(device):
+    def prepared(height, width):
+        x = torch.zeros(1, 6, height, width, device=device)
+        style, y = torch.zeros(1, 6, 1, 1, device=device), torch.zeros_like(x)
+        last = torch.channels_last
+        return pointwise.prepare(
+            [x.contiguous(memory_format=last), style, y.permute(0, 1, 2, 3)], CHAIN
+        )
+
+    (one,), (other,) = prepared(5, 7).calls, prepared(9, 4).calls
+    assert one.arguments["chain"] == other.arguments["chain"]
+    assert one.arguments["size"] != other.arguments["size"]
+
+
+def test_in_64_bits_as_in_32(device, monkeypatch):
+    x, scale, y = draw(device)
+    expected = pointwise.launch([x.contiguous(), scale, y], CHAIN)
+    monkeypatch.setattr(pointwise, "MOST_NARROW", 0)
+    prepared = pointwise.prepare([x.contiguous(), scale, y], CHAIN)
+    assert prepared.calls[0].arguments["chain"].wide
+    assert torch.equal(prepared.run(), expected)

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+
 from fastgan.kernels import persistent, tiles, types
 from fastgan.kernels.tiles import Product
-from fastgan.kernels.types import Config
+from fastgan.kernels.types import Capability, Config
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +40,16 @@ def test_large_batches_take_large_tiles_and_small_ones_split():
     small = tiles.configs(layer(1), (9, 0))[0]
     assert small.split_k > 1
     assert small.descriptors
+
+
+def test_a_small_gpu_is_not_planned_as_its_largest_kin():
+    product = layer(16, descriptors=False)
+    largest = tiles.configs(product, (8, 9))[0]
+    assert largest == tiles.configs(product, Capability((8, 9), 142))[0]
+    small = tiles.configs(product, Capability((8, 9), 24))[0]  # an RTX 4060
+    assert small.block_m * small.block_n > largest.block_m * largest.block_n
+    assert tiles.configs(layer(1, descriptors=False), (8, 9))[0].split_k > 1
+    assert tiles.configs(layer(1, descriptors=False), Capability((8, 9), 24))[0].split_k == 1
 
 
 def test_descriptors_only_where_the_hardware_has_them():

@@ -206,3 +206,46 @@ def test_memory_that_runs_out_anywhere(
             gc.collect()
     assert "images" in outcomes
     assert gpus.complaints == []
+
+
+class Noisy(nn.Module):
+    """Latent [N, 7, 1, 1] -> images [N, 3, 4, 4], with noise of each sample's and of them all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.ConvTranspose2d(7, 6, 2)
+        self.last = nn.ConvTranspose2d(6, 3, 2, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = torch.relu(self.first(z))
+        x = x + 0.5 * torch.randn_like(x[:, :1]) + 0.1 * torch.rand(1, 6, 2, 2)
+        return torch.tanh(self.last(x))
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rehearsal") / "noisy.onnx"
+    how: dict[str, Any] = {"verify": False, "exporter": "torchscript"}
+    fastgan.export(build(Noisy, 5).eval(), path, latent=(7, 1, 1), **how)
+    return path
+
+
+def test_noise_of_the_graphs_own_is_captured(noisy: Path, gpus: Machine) -> None:
+    here = fastgan.load(noisy, device="cpu", backend="torch")
+    there = _load(noisy)
+    call = there.prepare(2)
+
+    def near(made: Tensor, **how: Any) -> bool:
+        return bool((made.cpu() - here.generate(2, **how)).abs().max() <= 2e-5)
+
+    gpus.log.clear()
+    for seed, start in ((3, 0), (3, 2), (2**63 + 1, 2**33), (3, 0)):
+        assert near(there.generate(2, seed=seed, start=start), seed=seed, start=start)
+        assert near(call(seed=seed, start=start), seed=seed, start=start)
+    assert gpus.log.count("replay") == 8
+    assert near(there.generate(2, seed=3, noise=False), seed=3, noise=False)
+    assert near(there.generate(2, seed=[4, 3]), seed=[4, 3])
+    assert gpus.log.count("replay") == 8  # these are drawn on the host
+    one = {"seed": 3, "start": 1, "batch_size": 1}
+    assert near(there.generate(2, **one), **one)
+    assert gpus.complaints == []

@@ -24,6 +24,7 @@ from fastgan.engine.prepared import Run
 from fastgan.engine.triton import failures, tuning
 from fastgan.engine.triton.check.belief import Belief, KnownFault
 from fastgan.engine.triton.counters import Drawn
+from fastgan.engine.triton.noise import CountedNoise
 from fastgan.engine.triton.program import SAMPLER, LaunchError, Place, Program, Work
 from fastgan.engine.triton.steps import Steps
 from fastgan.engine.triton.workspace import Workspace
@@ -34,6 +35,7 @@ from fastgan.inputs.draws import Draw
 from fastgan.kernels.types import Config
 from fastgan.model.file import ModelFile
 from fastgan.model.signature import Shapes
+from fastgan.ops.random import current_source, using_noise
 from fastgan.plan import Plan, make
 from fastgan.plan.merge import merge
 
@@ -70,9 +72,10 @@ class TritonExecutable(Executable):
         self._loaded: set[Drawn] = set()  # what was drawn by value once
         self.plan = merge(make(model.model, shapes, model.limits))
         self.steps = Steps(self.plan, model, target, self._workspace)
-        # A graph would replay the numbers that its capture drew.
+        # A graph would replay the numbers that its capture drew, unless counters do.
         found = (ops.find("", step.op, self.steps.opset) for step in self.plan.steps)
         self._draws_noise = any(op is not None and op.random for op in found)
+        self._noise = CountedNoise(self._workspace)
         self._program: Program | None = None
         self._formats, self._draws = True, "Triton" not in latents.failed
         self._launches = Launches(self.plan, target.device)
@@ -136,6 +139,11 @@ class TritonExecutable(Executable):
     def program(self) -> Program | None:
         """What runs now, if that is known; another one once a kernel has been given up."""
         return self._program
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the graph draws numbers itself: of which samples, a run has to be told."""
+        return self._draws_noise
 
     @property
     def watched(self) -> bool:
@@ -347,16 +355,26 @@ class TritonExecutable(Executable):
             raise BackendError(where, found, "its kernel, since strict=True")
 
     def _go(self, work: Work, inputs: Inputs) -> None:
+        if self._draws_noise and self._may_draw() and CountedNoise.draws(current_source()):
+            self._noise.begin(current_source())
+            with using_noise(self._noise):
+                self._launch(work, inputs, captures=True)
+            self._noise.drew()
+        else:
+            self._launch(work, inputs, captures=not self._draws_noise)
+
+    def _launch(self, work: Work, inputs: Inputs, captures: bool) -> None:
+        """By a graph, if that may be captured and replayed; else one after the other."""
         being_captured = self._being_captured()  # then this becomes a part of the caller's graph
         if self._launches and not being_captured:
             self._go_named(work)
             return
-        if work.replay is not None and not being_captured:
+        if work.replay is not None and captures and not being_captured:
             work.replay()
             return
         program, capture = self._built(), self._workspace.capture
         with self._library_settings():
-            captures = not work.plain and not self._draws_noise and not being_captured
+            captures = captures and not work.plain and not being_captured
             if capture is not None and captures:
                 try:
                     work.replay = capture(work.launch)
@@ -366,9 +384,12 @@ class TritonExecutable(Executable):
                     work.kept = program.outputs() if work.result is None else None
                 # What ran so far may have written over the inputs.
                 program.load(inputs, work.drawn, work.moved)
+                self._noise.begin(self._noise.source)
                 if work.replay is not None:
                     work.replay()
                     return
+            elif not being_captured:
+                work.replay = work.kept = None  # what was kept there is not what is made now
             work.launch()
 
     def _go_named(self, work: Work) -> None:

@@ -67,6 +67,7 @@ class TritonRun(Run):
             or work.replay is None
             or place.program is not executable.program
             or executable.watched
+            or executable.draws_noise
         ):
             self._run_at(seed, start)
             return

@@ -32,6 +32,7 @@ from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config
+from fastgan.latents.philox import HYPERSPHERE
 from fastgan.ops.registry import names
 from fastgan.plan import Plan, Step
 
@@ -156,8 +157,14 @@ class Program:
         self._staged: dict[str, Tensor] = {}
         self._norms = SharedNorms(plan, steps, configs)
         self._memory = self._lay_out(workspace)
-        converts = [launch for name in plan.inputs for launch in self._place_input(name)]
-        self._launches = [converts, *(self._bind(i) for i in range(len(steps)))]
+        #: Of the inputs that wait in float32, the launches that convert them.
+        self._converts: dict[str, Launch] = {}
+        for name in plan.inputs:
+            self._place_input(name)
+        self._launches = [
+            list(self._converts.values()),
+            *(self._bind(i) for i in range(len(steps))),
+        ]
         self.work: dict[tuple[ImageFormat | None, Drawn], Work] = {}
 
     # Layout --------------------------------------------------------------------------------------
@@ -219,7 +226,7 @@ class Program:
 
     # Binding -------------------------------------------------------------------------------------
 
-    def _place_input(self, name: str) -> Iterator[Launch]:
+    def _place_input(self, name: str) -> None:
         shape = self.plan.buffers[name].shape
         buffer = self._slots[name] = self._place(name, shape)
         self._static.add(name)
@@ -233,7 +240,7 @@ class Program:
             return
         staged = torch.empty(shape, dtype=torch.float32, device=self.target.device)
         self._staged[name] = staged
-        yield lambda: void(buffer.copy_(staged))
+        self._converts[name] = lambda: void(buffer.copy_(staged))
 
     def _bind(self, index: int) -> list[Launch]:
         """The launches of a step, those that make room after it included."""
@@ -351,8 +358,11 @@ class Program:
         key = (image, drawn)
         if key not in self.work and drawn:
             plain = self.work_for(image)
-            draws = [self._drawing(name, kind) for name, kind in drawn]
-            launches, owners = [*draws, *plain.launches], [*[-1] * len(draws), *plain.owners]
+            pairs = [(-1, self._drawing(name, kind)) for name, kind in drawn]
+            left_out = self._not_converted(drawn)
+            old = zip(plain.owners, plain.launches, strict=True)
+            pairs += [pair for pair in old if pair[1] not in left_out]
+            launches, owners = [one for _, one in pairs], [owner for owner, _ in pairs]
             self.work[key] = Work(launches, plain.result, plain.flag, drawn=drawn, owners=owners)
         elif key not in self.work:
             self.work[key] = self._outputs() if image is None else self._images(image)
@@ -374,6 +384,8 @@ class Program:
             launches.append([lambda: self._store(place)])
         else:
             self._write_images(launches, image, out, flag)
+        left_out = self._not_converted(drawn)
+        launches[0] = [one for one in launches[0] if one not in left_out]
         moves = [self._moving(name, tensor) for name, tensor in place.given.items()]
         launches[0][:0] = [*moves, *(self._drawing(name, kind) for name, kind in drawn)]
         work = _work(launches, out, flag)
@@ -400,8 +412,20 @@ class Program:
         """The inputs that launches can draw themselves: small ones, not given."""
         return triton_counters.drawn(inputs, self._staged)
 
+    def _is_drawn_in_place(self, name: str, kind: int) -> bool:
+        """Whether samples are rounded as they are drawn, so that nothing waits in float32."""
+        place = self._slots[name]
+        plain = place.is_contiguous() and place.element_size() == 2
+        return name in self._converts and plain and kind != HYPERSPHERE
+
+    def _not_converted(self, drawn: Drawn) -> list[Launch]:
+        return [self._converts[n] for n, kind in drawn if self._is_drawn_in_place(n, kind)]
+
     def _drawing(self, name: str, kind: int) -> Launch:
-        draw = self._workspace.counter(name).drawing(kind, self._staged[name])
+        place = self._staged[name]
+        if self._is_drawn_in_place(name, kind):
+            place = self._slots[name].view(place.shape)
+        draw = self._workspace.counter(name).drawing(kind, place)
 
         def launch() -> None:
             with launching(SAMPLER):

@@ -54,7 +54,7 @@ class Steps:
     def choose(self) -> None:
         """Give each step its kernel, and the tiling that was measured to be fastest here."""
         plan, workspace = self.plan, self._workspace
-        self.bindings = [choice.bind(step, plan, self.target, workspace) for step in plan.steps]
+        self.bindings = choice.bindings(plan, self.target, workspace)
         if self.scales is not None:
             self.scales.mark(self.bindings)
         self.key = tuning.model_key(self.bindings, self.target.precision)

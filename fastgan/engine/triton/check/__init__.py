@@ -286,6 +286,9 @@ def fault_of_latents(device: Device) -> str | None:
     device.put(words, state)
     out, again = (device.empty((64, 100), torch.float32) for _ in range(2))
     kernels.fill_next(philox.NORMAL, out, state)
+    rounded = device.empty((64, 100), torch.float16)
+    device.put(words, state)
+    kernels.fill_next(philox.NORMAL, rounded, state)
     kernels.fill(philox.NORMAL, again, 3, (1 << 32) - 2, 0, 0.0, 1.0, 0.0)
     device.synchronise()
     expected = torch.empty((64, 100))
@@ -302,6 +305,8 @@ def fault_of_latents(device: Device) -> str | None:
         wrong = int((made.cpu().view(torch.int32) != expected.view(torch.int32)).sum())
         if wrong:
             return f"{wrong} of 6400 latents are not the host's"
+    if not torch.equal(rounded.cpu(), expected.half()):
+        return "latents in 16 bits are not the host's, rounded"
     return None
 
 
