@@ -48,6 +48,7 @@ evaluate: $(VENV)/.test  ## measure every model that ships again, and write docs
 
 bench: $(VENV)/.bench  ## time fastgan beside its peers on this machine, into out/bench
 	$(BIN)/python -m benchmarks.run --out out/bench
+	$(BIN)/python -m benchmarks.cpu --out out/bench
 
 # An install is repeated when what it depends on has changed. The native extension is built on the
 # way where there is a compiler, and with nvcc its CUDA part too; without one the install still

@@ -16,6 +16,7 @@ from fastgan.engine import Executable
 from fastgan.engine.library import operators
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import graph, layers, sampling
+from fastgan.errors import FastganError
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 from fastgan.plan.activations import TABLE
 from fastgan.plan.lower import with_releases
@@ -583,3 +584,21 @@ def test_curves_keep_their_digits_everywhere(name: str) -> None:
     if name in ("mish", "silu"):  # -inf times nothing
         found, expected = (torch.where(x == -torch.inf, 0.0, y) for y in (found, expected))
     torch.testing.assert_close(found, expected, rtol=2e-6, atol=4e-7, equal_nan=True)
+
+
+def test_rows_of_a_table_by_labels() -> None:
+    """From the end too; what is no row of it is an error, as the library has it."""
+    plan = _lookup()
+    labels = torch.tensor([3, -1, 0, -5, 4])
+    (found,) = native_of(plan)({"label": labels}).values()
+    assert torch.equal(found, plan.weights["w0"][labels])
+    for wrong in (5, -6):
+        with pytest.raises(FastganError, match="of a table of 5"):
+            native_of(plan)({"label": torch.tensor([0, 1, 2, 3, wrong])})
+
+
+def _lookup() -> Plan:
+    net = Network(label=(5,))
+    y = net.add("Gather", [net.weight(5, 7), "label"], (5, 7), axis=0)
+    plan = net.plan(y)
+    return replace(plan, buffers={**plan.buffers, "label": Buffer("label", (5,), torch.int64)})

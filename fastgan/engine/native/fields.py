@@ -214,6 +214,8 @@ def taken(low: Lowering, step: Step) -> None:
         raise unsupported(step, "a Gather that is no table of rows")
     if table.shape[0] > _MOST_ROWS:
         raise unsupported(step, f"a table of {table.shape[0]} rows")
+    if low.tables.setdefault(step.inputs[1], table.shape[0]) != table.shape[0]:
+        raise unsupported(step, "numbers of rows in tables of several lengths")
     rows, x, y = low.constant(table), low.read(step.inputs[1]), low.write(step.outputs[0])
     made = y if y.meta.is_contiguous() else new(plain(y.shape))
     run = math.prod(table.shape[1:])
@@ -251,9 +253,10 @@ def _shares(a: Tensor, b: Tensor) -> bool:
 
 
 def gather(low: Lowering, step: Step) -> None:
-    """Elements at constant indices: another view where they follow each other."""
+    """Elements at constant indices: another view where they follow each other. Rows of a table."""
     if step.inputs[1] not in low.plan.weights:
-        raise unsupported(step, "indices that depend on data")
+        taken(low, step)
+        return
     x, indices = low.read(step.inputs[0]), low.plan.weights[step.inputs[1]]
     axis = step.attributes.get("axis", 0) % len(x.shape)
     found = (indices.flatten() % x.shape[axis]).tolist()

@@ -108,9 +108,8 @@ def lowered(plan: Plan, opset: int, constants: Constants) -> Lowered:
     """
     plan = merge(plan)
     low = Lowering(plan, opset, constants, labels=True)
-    table = {**_TABLE, "Gather": fields.taken}
     for step in plan.steps:
-        lower = table.get(step.op)
+        lower = _TABLE.get(step.op)
         if lower is None:
             raise unsupported(step, f"operator {step.op}")
         low.lower(step, lower)
@@ -133,6 +132,7 @@ class NativeCall:
             for _, meta in made.inputs
         ]
         self._made = [meta for _, meta in made.outputs]
+        self._rows = [low.tables.get(name) for name in self.inputs]
         self._kept = low.constants  # what the operations point to
         self._graph = _native.runtime.Graph(
             records=made.records,
@@ -189,11 +189,25 @@ class NativeCall:
     ) -> tuple[list[int], tuple[Tensor, ...], list[Tensor]]:
         """The addresses of inputs and outputs, the outputs, and the inputs as they are read."""
         given = [
-            x.to(torch.float32).contiguous(memory_format=layout)
-            for x, layout in zip(inputs, self._formats, strict=True)
+            (x if rows is None else _within(x, rows))
+            .to(torch.float32)
+            .contiguous(memory_format=layout)
+            for x, layout, rows in zip(inputs, self._formats, self._rows, strict=True)
         ]
         made = tuple(torch.empty_strided(meta.shape, meta.stride()) for meta in self._made)
         return [x.data_ptr() for x in (*given, *made)], made, given
+
+
+def _within(numbers: Tensor, rows: int) -> Tensor:
+    """Numbers of rows; those below 0 count from the end.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    least, most = map(int, numbers.aminmax())
+    if least < -rows or most >= rows:
+        raise IndexError(f"rows {least} to {most} of a table of {rows}")
+    return torch.where(numbers < 0, numbers + rows, numbers) if least < 0 else numbers
 
 
 class GraphExecutable(Executable):
@@ -317,7 +331,7 @@ def executable(
 def _parts(plan: Plan, opset: int) -> list[Step | tuple[list[Step], NativeCall]]:
     """The steps in order: those of a call together, the library's with the reason why."""
     parts: list[Step | tuple[list[Step], NativeCall]] = []
-    low = Lowering(plan, opset)
+    low = Lowering(plan, opset, labels=True)
     taken: list[Step] = []
     for index, step in enumerate(plan.steps):
         try:
@@ -329,7 +343,7 @@ def _parts(plan: Plan, opset: int) -> list[Step | tuple[list[Step], NativeCall]]
         except UnsupportedError as error:
             parts += _call(plan, low, taken, index)
             parts.append(replace(step, note=f"no native code for {error.found}"))
-            low, taken = Lowering(plan, opset), []
+            low, taken = Lowering(plan, opset, labels=True), []
     return parts + _call(plan, low, taken, len(plan.steps))
 
 

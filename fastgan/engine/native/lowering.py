@@ -75,6 +75,9 @@ class Lowering:
         self.inputs: list[str] = []  # buffers that other steps make, in the order of their slots
         self.constants = Constants() if constants is None else constants
         self.labels = labels
+        self.tables: dict[
+            str, int
+        ] = {}  # of the tables that an input of whole numbers is taken from
         self.ends: list[int] = []  # how many operations there are behind each step
         self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
         self._targets: dict[str, tuple[str, int, int]] = {}
