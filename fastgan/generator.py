@@ -374,7 +374,13 @@ class Generator:
         if not (0 <= seed <= arguments.LARGEST_SEED and 0 <= start <= arguments.LARGEST_SEED - n):
             return None
         run = self._run_of(n, format)
-        return None if run is None else run.copied(seed, start, out)
+        if run is None:
+            return None
+        try:
+            return run.copied(seed, start, out)
+        except torch.cuda.OutOfMemoryError:
+            self._runs[n, format] = None  # the other way splits what does not fit
+            return None
 
     def _run_of(self, n: int, format: str) -> Prepared | None:
         """The run of n images of a seed; None where another way is to be taken."""
