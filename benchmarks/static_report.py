@@ -218,14 +218,17 @@ def write(rows: list[dict]) -> None:
     """Puts new rows in the place of older ones, and drops those that there is no job for."""
     places = (*KEY, "architecture")
     done = {tuple(row[name] for name in places) for row in rows}
-    wanted = {(*key(job).values(), job.architecture) for job in jobs(list(ARCHITECTURES))}
+    wanted = {
+        (*key(job).values(), job.architecture): {"default": job.is_default, "main": job.is_main}
+        for job in jobs(list(ARCHITECTURES))
+    }
     if RESULTS.exists():
         old = json.loads(RESULTS.read_text())
         if old["triton"] == triton.__version__:
             known = {tuple(row[name] for name in places): row for row in old["rows"]}
-            rows = rows + [known[place] for place in known.keys() & wanted - done]
+            kept = [place for place in known if place in wanted and place not in done]
+            rows = [known[place] | wanted[place] for place in kept] + rows
     order = [kernel.name for kernel in KERNELS]
-    rows.sort(key=lambda row: (order.index(row["kernel"]), *(str(row[n]) for n in KEY[1:])))
     rows.sort(key=lambda row: (order.index(row["kernel"]), row["case"], row["architecture"]))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)

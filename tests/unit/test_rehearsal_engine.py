@@ -172,6 +172,38 @@ def test_the_second_device(model: tuple[nn.Module, Path], gpus: Machine) -> None
     torch.cuda.synchronize()
 
 
+def test_tuning_the_second_device_after_the_first(
+    model: tuple[nn.Module, Path], gpus: Machine
+) -> None:
+    _check(model, _load(model[1]), 1, seed=1)  # torch's own stream for captures is made on cuda:0
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        pass
+    g = _load(model[1], device="cuda:1")
+    g.warm_up([1], tune=True)
+    _check(model, g, 1, seed=2)
+    assert gpus.complaints == []
+
+
+def test_what_was_packed_at_load_is_there_on_another_stream(
+    model: tuple[nn.Module, Path], gpus: Machine
+) -> None:
+    with torch.cuda.stream(torch.cuda.Stream()):
+        g = _load(model[1])
+    with torch.cuda.stream(torch.cuda.Stream()):
+        _check(model, g, 1, seed=1)
+    assert gpus.complaints == []
+
+
+def test_a_slice_of_a_gpu_is_another_one() -> None:
+    from fastgan.engine.triton import tuning
+
+    found = []
+    for count in (132, 16):
+        with rehearse(multi_processor_count=count):
+            found.append(tuning.environment(torch.device("cuda:0"))["gpu"])
+    assert len(set(found)) == 2
+
+
 def test_cuda_is_the_device_that_was_current_at_load(
     model: tuple[nn.Module, Path], gpus: Machine
 ) -> None:

@@ -47,6 +47,29 @@ def test_turing_runs_on_torchs_operators_and_says_why(model: tuple[nn.Module, Pa
     assert (made - expected).abs().max() <= 2e-5
 
 
+def test_torchs_operators_are_one_graph_there(model: tuple[nn.Module, Path]) -> None:
+    with rehearse(capability=(7, 5)) as gpus:
+        g = fastgan.load(model[1], device="cuda", precision="fp16")
+        gpus.log.clear()
+        made = [g.generate(2, seed=seed).cpu() for seed in (1, 2, 1)]
+        assert gpus.log.count("capture") == 1
+        assert gpus.log.count("replay") == 3
+        with torch.cuda.stream(torch.cuda.Stream()):
+            made.append(g.generate(1, seed=3, format="uint8").cpu())
+        assert gpus.log.count("capture") == 2
+        gpus.fault("capture", times=1)
+        again = fastgan.load(model[1], device="cuda", precision="fp16")
+        made.append(again.generate(2, seed=2).cpu())  # one by one
+        assert gpus.complaints == []
+        del g, again
+    assert torch.equal(made[0], made[2])
+    assert torch.equal(made[1], made[4])
+    for seed, images in ((1, made[0]), (2, made[1])):
+        with torch.inference_mode():
+            expected = model[0](fastgan.latents.sample("normal", 2, (5, 1, 1), seed=seed))
+        assert (images - expected).abs().max() <= 5e-3
+
+
 def test_blackwell_needs_the_triton_that_knows_its_driver(
     model: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

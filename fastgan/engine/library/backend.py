@@ -10,12 +10,15 @@ on torch's own operators bf16 would take many times longer than fp32.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.engine.faults import faults_of
 from fastgan.engine.library import onednn
 from fastgan.engine.library import operators as library
+from fastgan.engine.library.captured import CapturedExecutable, SharedGraphs
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import chain as direct
 from fastgan.engine.native import graph
@@ -23,15 +26,22 @@ from fastgan.errors import Refusal, UnsupportedError
 from fastgan.host import processor
 from fastgan.model.file import ModelFile
 from fastgan.model.signature import Shapes
+from fastgan.ops.random import draws_noise
 from fastgan.plan import Plan, make
 
 
 class TorchSession(Session):
     """See the module."""
 
+    shared: SharedGraphs | None
+
+    def share(self) -> SharedGraphs | None:
+        """See `Session.share`: a GPU's graphs."""
+        return SharedGraphs(self.target.device) if self.target.device.type == "cuda" else None
+
     def compile(self, shapes: Shapes, target: Target) -> Executable:
         """Plan the model for these shapes and bind each step to the best there is for it."""
-        return compile(self.model.file, target, shapes)
+        return compile(self.model.file, target, shapes, self.shared)
 
 
 class TorchBackend(Backend):
@@ -58,8 +68,12 @@ class TorchBackend(Backend):
 BACKEND = TorchBackend()
 
 
-def compile(model: ModelFile, target: Target, shapes: Shapes) -> Executable:
+def compile(
+    model: ModelFile, target: Target, shapes: Shapes, graphs: SharedGraphs | None = None
+) -> Executable:
     """The plan of a model for these shapes, on one native call where that covers it.
+
+    graphs: of a GPU, on which it is captured; None launches its operators one by one.
 
     Raises:
         UnsupportedError: there is no plan, or none that runs in this precision here.
@@ -72,7 +86,11 @@ def compile(model: ModelFile, target: Target, shapes: Shapes) -> Executable:
         return PlanExecutable(plan, steps, target.device, target.dtype, target.settings)
 
     if target.device.type != "cpu":
-        return by_library()
+        if graphs is None or draws_noise(model.model):
+            return by_library()
+        steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
+        where = (target.device, target.dtype, partial(target.settings, True))
+        return CapturedExecutable(plan, steps, *where, graphs)
     bf16 = target.precision == "bf16"
     alone = bf16 and not _on_onednn(target)  # nothing else computes in this type
     tiles = bf16 and processor.has_tiles()

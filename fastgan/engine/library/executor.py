@@ -89,7 +89,7 @@ class PlanExecutable(Executable):
         """See `Executable.images`."""
         result = self(inputs)[image.name]
         guarded = self.dtype != torch.float32 and result.is_floating_point()
-        return as_asked(result, image), ~result.isfinite().all() if guarded else None
+        return as_asked(result, image), result.isfinite().all().logical_not() if guarded else None
 
     def _run(self, inputs: Mapping[str, Tensor]) -> list[Tensor | None]:
         """The buffers after all steps."""
