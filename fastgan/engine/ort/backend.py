@@ -1,6 +1,7 @@
 """The `ort` backend: ONNX Runtime runs the checked file as it is. The fallback.
 
-Inputs and outputs are bound where they lie (`Binding`): on no device is a tensor copied on its way.
+No tensor is copied on its way: on a CPU the runtime takes NumPy's arrays as they are, elsewhere
+inputs and outputs are bound where they lie.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class SessionExecutable(Executable):
 
     def __init__(self, session: Callable[[], Any], device: torch.device) -> None:
         self._session, self.device = session, device
+        self._binds = device.type != "cpu"
         self._names = [output.name for output in session().get_outputs()]
         self._dtypes = {i.name: _DTYPES.get(i.type) for i in session().get_inputs()}
 
@@ -119,27 +121,36 @@ class SessionExecutable(Executable):
             BackendError: it fails at anything else.
             UnsupportedError: an output is not numbers.
         """
-        session, place = self._session(), (self.device.type, self.device.index or 0)
         options = _runtime().RunOptions()
         options.log_severity_level = _SILENT
         given = {key: self._feed(key, tensor) for key, tensor in inputs.items()}
+        run = self._bound if self._binds else self._plain
         try:
-            binding = session.io_binding()
-            for key, tensor in given.items():
-                kind, shape = self._dtypes.get(key, _NUMPY[tensor.dtype]), list(tensor.shape)
-                # ONNX Runtime takes no null, which an empty tensor's address is.
-                address = tensor.data_ptr() or _NOTHING.data_ptr()
-                binding.bind_input(key, *place, kind, shape, address)
-            for name in self._names:
-                binding.bind_output(name, *place)
-            if self.device.type == "cuda":  # its stream is another one than torch's
-                torch.cuda.current_stream(self.device).synchronize()
-            session.run_with_iobinding(binding, options)
-            binding.synchronize_outputs()
+            made = run(self._session(), given, options)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise _failure(error, f"ONNX Runtime on {_shapes_text(inputs)}") from error
-        made = zip(self._names, binding.get_outputs(), strict=True)
-        return {key: _tensor(key, value) for key, value in made}
+        take = _tensor if self._binds else _numbers
+        return {key: take(key, value) for key, value in zip(self._names, made, strict=True)}
+
+    def _plain(self, session: Any, given: Mapping[str, Tensor], options: Any) -> Any:
+        """Outputs as NumPy has them: a binding costs more calls than a small model takes."""
+        return session.run(self._names, {key: t.numpy() for key, t in given.items()}, options)
+
+    def _bound(self, session: Any, given: Mapping[str, Tensor], options: Any) -> Any:
+        """Outputs as values of ONNX Runtime, on the device."""
+        place, binding = (self.device.type, self.device.index or 0), session.io_binding()
+        for key, tensor in given.items():
+            kind, shape = self._dtypes.get(key, _NUMPY[tensor.dtype]), list(tensor.shape)
+            # ONNX Runtime takes no null, which an empty tensor's address is.
+            address = tensor.data_ptr() or _NOTHING.data_ptr()
+            binding.bind_input(key, *place, kind, shape, address)
+        for name in self._names:
+            binding.bind_output(name, *place)
+        if self.device.type == "cuda":  # its stream is another one than torch's
+            torch.cuda.current_stream(self.device).synchronize()
+        session.run_with_iobinding(binding, options)
+        binding.synchronize_outputs()
+        return binding.get_outputs()
 
     def images(
         self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
@@ -240,6 +251,21 @@ def _tensor(name: str, value: Any) -> Tensor:
     facts = {"shape": shape, "typestr": np.dtype(dtype).str, "version": 3}
     lent = _Lent(value, *2 * ({**facts, "data": (value.data_ptr(), False)},))
     return torch.from_numpy(np.asarray(lent)) if on_cpu else torch.as_tensor(lent, device="cuda")
+
+
+def _numbers(name: str, result: Any) -> Tensor:
+    """An output as NumPy has it, as a tensor.
+
+    Raises:
+        UnsupportedError: it is text, a sequence, or an optional that is none.
+    """
+    try:
+        array = np.asarray(result)
+        # By its plain name: of C's types of 64 bits PyTorch knows one, ONNX Runtime gives another.
+        return torch.from_numpy(array.view(array.dtype.str))
+    except (TypeError, ValueError):
+        kind = getattr(result, "dtype", type(result).__name__)
+        raise UnsupportedError(f"output {name!r}", f"{kind}", "a tensor of numbers") from None
 
 
 def _runtime() -> Any:
