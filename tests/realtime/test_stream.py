@@ -45,6 +45,9 @@ class Fake:
         out.fill_(self.index % 256)
         self.rendered += 1
 
+    def mend(self):
+        pass
+
     def close(self):
         pass
 

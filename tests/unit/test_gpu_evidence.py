@@ -145,7 +145,7 @@ def _run_of(ours: float, theirs: float) -> dict[str, dict[str, dict[str, object]
             "write": {"rate": 100.0},
             "latents": {"rate": 75.0},
         },
-        "latency": {"dcgan64 fastgan fp16 float32": {"p50": 159e-6, "p99": 251e-6}},
+        "latency": {"dcgan64 fastgan fp16 float32": {"p50": 79e-6, "p99": 161e-6}},
         "models": {"latents normal": {"ok": True}, "latents uniform": {"error": "3 differ"}},
         "throughput-dcgan64": {
             **{f"fastgan fp16 n={n}": mine for n in sizes},

@@ -593,7 +593,7 @@ def test_rows_of_a_table_by_labels() -> None:
     (found,) = native_of(plan)({"label": labels}).values()
     assert torch.equal(found, plan.weights["w0"][labels])
     for wrong in (5, -6):
-        with pytest.raises(FastganError, match="of a table of 5"):
+        with pytest.raises(FastganError, match="for a table of 5 rows"):
             native_of(plan)({"label": torch.tensor([0, 1, 2, 3, wrong])})
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastgan.engine.native.lowering import (
     Lowering,
+    Rows,
     epilogue,
     grid,
     place,
@@ -214,7 +215,8 @@ def taken(low: Lowering, step: Step) -> None:
         raise unsupported(step, "a Gather that is no table of rows")
     if table.shape[0] > _MOST_ROWS:
         raise unsupported(step, f"a table of {table.shape[0]} rows")
-    if low.tables.setdefault(step.inputs[1], table.shape[0]) != table.shape[0]:
+    rows_of = low.tables.setdefault(step.inputs[1], Rows(table.shape[0], tuple(step.origin)))
+    if rows_of.count != table.shape[0]:
         raise unsupported(step, "numbers of rows in tables of several lengths")
     rows, x, y = low.constant(table), low.read(step.inputs[1]), low.write(step.outputs[0])
     made = y if y.meta.is_contiguous() else new(plain(y.shape))

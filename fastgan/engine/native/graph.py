@@ -21,7 +21,7 @@ from fastgan.engine.faults import faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import fields, layers, reductions, sampling
-from fastgan.engine.native.lowering import Lowering, unsupported
+from fastgan.engine.native.lowering import Lowering, Rows, unsupported
 from fastgan.engine.native.records import Constants
 from fastgan.engine.native.tensors import ALIGNMENT, ARENA, Root, View, is_dense
 from fastgan.engine.prepared import Bound, storing
@@ -159,13 +159,14 @@ class NativeCall:
         if (out.shape, out.dtype, out.stride()) == (made[0].shape, made[0].dtype, made[0].stride()):
             made[0] = out
         read, _, kept = self._tensors(inputs)
-        moved = [(x, y) for x, y in zip(inputs, kept, strict=True) if x is not y]
+        every = zip(inputs, kept, self._rows, strict=True)
+        moved = [(x, y, rows) for x, y, rows in every if x is not y]
         places = [*read[: len(kept)], *(each.data_ptr() for each in made)]
         run, threads = self._graph.run, torch.get_num_threads
 
         def call(_of_places: object = (kept, made)) -> None:
-            for source, place in moved:
-                place.copy_(source)
+            for source, place, rows in moved:
+                place.copy_(source if rows is None else _within(source, rows))
             run(places, threads())
 
         return call, made[0]
@@ -198,16 +199,18 @@ class NativeCall:
         return [x.data_ptr() for x in (*given, *made)], made, given
 
 
-def _within(numbers: Tensor, rows: int) -> Tensor:
+def _within(numbers: Tensor, rows: Rows) -> Tensor:
     """Numbers of rows; those below 0 count from the end.
 
     Raises:
-        IndexError: there is no such row.
+        ArgumentError: there is no such row.
     """
     least, most = map(int, numbers.aminmax())
-    if least < -rows or most >= rows:
-        raise IndexError(f"rows {least} to {most} of a table of {rows}")
-    return torch.where(numbers < 0, numbers + rows, numbers) if least < 0 else numbers
+    with faults_of(rows.origin):
+        if least < -rows.count or most >= rows.count:
+            wrong = most if most >= rows.count else least
+            raise IndexError(f"index {wrong} is out of bounds for a table of {rows.count} rows")
+    return torch.where(numbers < 0, numbers + rows.count, numbers) if least < 0 else numbers
 
 
 class GraphExecutable(Executable):

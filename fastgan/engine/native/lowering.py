@@ -55,6 +55,14 @@ class Planned:
     views: tuple[View, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a table, and the ONNX nodes of the first step that takes some of them."""
+
+    count: int
+    origin: tuple[str, ...]
+
+
 class Lowering:
     """Turns steps into operations, one after another.
 
@@ -75,9 +83,7 @@ class Lowering:
         self.inputs: list[str] = []  # buffers that other steps make, in the order of their slots
         self.constants = Constants() if constants is None else constants
         self.labels = labels
-        self.tables: dict[
-            str, int
-        ] = {}  # of the tables that an input of whole numbers is taken from
+        self.tables: dict[str, Rows] = {}  # that inputs of whole numbers are numbers of
         self.ends: list[int] = []  # how many operations there are behind each step
         self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
         self._targets: dict[str, tuple[str, int, int]] = {}
