@@ -35,7 +35,7 @@ test-fresh: $(VENV)/.test  ## the test suite with inputs drawn anew, as for a ni
 	FASTGAN_FRESH=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.test  ## style, types and the floors of the architecture
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_floors.py

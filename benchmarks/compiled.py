@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 import triton
-from fastgan.kernels.types import INTERPRETED, Call
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import mangle_type
+
+from fastgan.kernels.types import INTERPRETED, Call
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fastgan.kernels.types import Config
 
+from fastgan.kernels.types import Config
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
 

@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import conv_transpose
 from fastgan.kernels.conv_transpose.cases import Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
-
 from tests.drawing import new_generator, new_random, poison
 from tests.kernels import geometry
 from tests.kernels.tolerances import assert_close

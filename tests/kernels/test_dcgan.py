@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
-from fastgan.kernels import conv_transpose, linear
 from torch import nn
 
+from fastgan.kernels import conv_transpose, linear
 from tests.drawing import new_generator
 
 

@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import depthwise
 from fastgan.kernels.depthwise.cases import Case
 from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
-
 from tests.drawing import new_generator, new_random
 from tests.kernels import geometry
 from tests.kernels.tolerances import assert_close

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import conv, to_image
 from fastgan.kernels.conv import cases as conv_cases
 from fastgan.kernels.conv_transpose import cases as conv_transpose_cases
@@ -11,7 +12,6 @@ from fastgan.kernels.epilogue import Epilogue
 from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.table import BY_NAME, KERNELS
 from fastgan.kernels.types import Config
-
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
 

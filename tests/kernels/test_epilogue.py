@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import conv, conv_transpose, linear, normalise, to_image
 from fastgan.kernels.epilogue import ACTIVATIONS
 from fastgan.kernels.types import Config
-
 from tests.drawing import new_generator
 from tests.kernels.tolerances import assert_close
 

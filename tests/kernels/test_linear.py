@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import linear
 from fastgan.kernels.types import Config
-
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import conv, normalise, prologue_cost
 from fastgan.kernels.conv.cases import Case
 from fastgan.kernels.e4m3 import E4M3
@@ -12,7 +13,6 @@ from fastgan.kernels.merge import Norm
 from fastgan.kernels.prologue import Normalised
 from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
-
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import triton
-from fastgan.kernels.e4m3 import E4M3
-from fastgan.kernels.table import KERNELS
-from fastgan.kernels.types import Config
 
 from benchmarks.compiled import LIMITS, Report, loop_length, occupancy, widest_load
 from benchmarks.static_report import Job, faults
+from fastgan.kernels.e4m3 import E4M3
+from fastgan.kernels.table import KERNELS
+from fastgan.kernels.types import Config
 
 ROOT = Path(__file__).parents[2]
 

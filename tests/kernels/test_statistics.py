@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastgan.kernels import merge, normalise
 from fastgan.kernels.conv import cases as conv_cases
 from fastgan.kernels.conv_transpose import cases as conv_transpose_cases
@@ -13,7 +14,6 @@ from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.statistics import Statistics
 from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config, Prepared
-
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
 

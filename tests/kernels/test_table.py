@@ -4,12 +4,12 @@ import importlib
 import inspect
 import pkgutil
 
-import fastgan.kernels
 import pytest
+
+import fastgan.kernels
 from fastgan.kernels import e4m3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import capability_of
-
 from tests.drawing import new_generator, poison
 from tests.kernels.tolerances import assert_close
 

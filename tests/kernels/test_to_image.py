@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from fastgan.kernels import to_image
 
+from fastgan.kernels import to_image
 from tests.drawing import new_generator, poison
 
 

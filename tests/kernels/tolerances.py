@@ -6,6 +6,7 @@ tf32 keeps ten bits of each factor on a GPU (the interpreter computes it in full
 """
 
 import torch
+
 from fastgan.kernels.types import INTERPRETED
 
 #            (absolute, relative)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastgan.kernels import epilogue, pointwise
 
 from fastgan.engine.library import operators
 from fastgan.engine.library.executor import PlanExecutable
+from fastgan.kernels import epilogue, pointwise
 from fastgan.ops.registry import all_ops
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 from fastgan.plan.activations import TABLE, of

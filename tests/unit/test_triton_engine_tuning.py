@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastgan.kernels.types import Config
 from torch import nn
 
 import fastgan
@@ -23,6 +22,7 @@ from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.steps import MEASURED
 from fastgan.engine.triton.tuning import LIBRARY, Cache
 from fastgan.images.format import ImageFormat
+from fastgan.kernels.types import Config
 from fastgan.model.file import ModelFile, read
 from tests.interpreted import INTERPRETED
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastgan.kernels.types import Call, Config
 from torch import Tensor, nn
 
 import fastgan
@@ -16,6 +15,7 @@ from fastgan.engine.base import Target
 from fastgan.engine.triton import norms as triton_norms
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.tuning import LIBRARY
+from fastgan.kernels.types import Call, Config
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.model.file import ModelFile, read
 from tests.interpreted import INTERPRETED
