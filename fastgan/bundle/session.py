@@ -18,7 +18,6 @@ from torch import Tensor
 from fastgan.bundle import ports
 from fastgan.engine import Backend, Executable, Session, Target
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, Refusal
-from fastgan.images.format import ImageFormat, as_asked
 from fastgan.limits import Limits
 from fastgan.model.file import ModelFile
 from fastgan.model.opened import Model
@@ -58,12 +57,6 @@ class BundleExecutable(Executable):
         if len(made) == 1:
             return made[0]
         return {name: torch.cat([part[name] for part in made]) for name in made[0]}
-
-    def images(
-        self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `Executable.images`."""
-        return as_asked(self(inputs)[image.name], image), None
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """See `Executable.first_nonfinite`: the nodes are not in a bundle."""

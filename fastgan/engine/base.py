@@ -23,7 +23,7 @@ from fastgan.engine.prepared import Bound, Run, storing
 from fastgan.engine.runs import Runs
 from fastgan.errors import BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.host import forks
-from fastgan.images.format import ImageFormat
+from fastgan.images.format import ImageFormat, as_asked
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes, Signature
 from fastgan.plan import Plan
@@ -119,7 +119,6 @@ class Executable(ABC):
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name, on the target's device, in any floating-point type and layout."""
 
-    @abstractmethod
     def images(
         self, inputs: Mapping[str, Any], image: ImageFormat, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -133,8 +132,10 @@ class Executable(ABC):
         Returns:
             The images: uint8 NHWC if that was asked for and a kernel wrote it, or the model's own
             output is uint8 (`as_asked`); else NCHW in any type and layout. And a boolean on the
-            device, or None where the computing precision is the model's own and needs no guard.
+            device, or None where the computing precision is the model's own and needs no guard: so
+            it is here.
         """
+        return as_asked(self(inputs)[image.name], image), None
 
     def prepare(self, inputs: Mapping[str, Any], image: ImageFormat, out: Tensor) -> Run:
         """A run that is made ready once, for images that go to the same place each time.

@@ -238,12 +238,6 @@ class GraphExecutable(Executable):
                 made = self._native(*given)
         return dict(zip(self.plan.outputs, made, strict=True))
 
-    def images(
-        self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `Executable.images`."""
-        return as_asked(self(inputs)[image.name], image), None
-
     def bound(self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor) -> Bound:
         """See `Executable.bound`: one native call, and a conversion where it is of another type."""
         watched = super().bound(inputs, image, out)

@@ -20,7 +20,6 @@ from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.engine.ort.versions import stamp_down
 from fastgan.errors import ArgumentError, BackendError, FastganError, Refusal, UnsupportedError
 from fastgan.host import forks
-from fastgan.images.format import ImageFormat, as_asked
 from fastgan.model.file import ModelFile
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes
@@ -151,12 +150,6 @@ class SessionExecutable(Executable):
         session.run_with_iobinding(binding, options)
         binding.synchronize_outputs()
         return binding.get_outputs()
-
-    def images(
-        self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `Executable.images`: the file's own precision, so no guard."""
-        return as_asked(self(inputs)[image.name], image), None
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """ONNX Runtime shows no intermediate results, so no node can be named."""
