@@ -16,6 +16,11 @@ from typing import BinaryIO
 
 from fastgan.errors import ArgumentError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -144,6 +149,24 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears at `path` once it is whole; one that is there is replaced."""
     with replacing(path) as part, open(part, "xb") as file:
         yield file
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else who asks for this folder has it meanwhile: no thread, and no other process.
+
+    Where the file system knows no locks, or Windows none of folders, nobody is kept out.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # and the lock with it
 
 
 def part_of(path: Path) -> Path:

@@ -65,6 +65,42 @@ def test_choices_come_back(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["c.json"]
 
 
+_WRITES = """
+import sys
+from pathlib import Path
+from fastgan.engine.triton.tuning import Cache
+
+cache = Cache(Path(sys.argv[1]), {"gpu": "a", "driver": "b"})
+print("ready", flush=True)
+sys.stdin.readline()
+for count in range(40):
+    cache.put_verdict(f"{sys.argv[2]} {count}", "ok")
+    cache.put_verdict("running", "now")
+    cache.put_batch("m", 2 * count + 1 + (sys.argv[2] == "b"), 1e-6)
+cache.put_verdict("running", None)
+"""
+
+
+def test_two_processes_keep_what_both_found(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    both = [
+        subprocess.Popen([sys.executable, "-c", _WRITES, str(path), name], text=True, **pipes)
+        for name in "ab"
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait(60) for process in both] == [0, 0]
+    data = json.loads(path.read_text())
+    assert set(data["checked"]) == {f"{name} {count}" for name in "ab" for count in range(40)}
+    assert len(data["batches"]["m"]) == 80
+
+
 @pytest.mark.parametrize(
     "text",
     [

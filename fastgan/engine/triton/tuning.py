@@ -10,8 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -41,6 +39,7 @@ _CLEARLY = 0.97
 
 LIBRARY = "library"
 Choice: TypeAlias = "Config | str"
+Tables: TypeAlias = "dict[str, dict[str, Any]]"
 Measure = Callable[[Callable[[], object]], float]
 
 
@@ -59,8 +58,8 @@ class Cache:
         self.path, self.environment = path, environment
         self._data = self._read()
 
-    def _read(self) -> dict[str, dict[str, Any]]:
-        empty: dict[str, dict[str, Any]] = {"steps": {}, "batches": {}, "checked": {}}
+    def _read(self, again: bool = False) -> Tables:
+        empty: Tables = {"steps": {}, "batches": {}, "checked": {}}
         try:
             data = json.loads(self.path.read_text())
             if data["environment"] != self.environment:
@@ -79,7 +78,8 @@ class Cache:
         except FileNotFoundError:
             return empty
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("%s: ignored, since it is damaged: %s", self.path, error)
+            if not again:
+                log.warning("%s: ignored, since it is damaged: %s", self.path, error)
             return empty
 
     def step(self, key: str) -> Choice | None:
@@ -90,8 +90,7 @@ class Cache:
     def put_step(self, key: str, choice: Choice, seconds: dict[str, float]) -> None:
         """Keep a choice and the seconds of each candidate."""
         value = choice if isinstance(choice, str) else asdict(choice)
-        self._data["steps"][key] = {"choice": value, "seconds": seconds}
-        self._write()
+        self._change(lambda on: on["steps"].update({key: {"choice": value, "seconds": seconds}}))
 
     def batch(self, key: str) -> int | None:
         """The batch size that took the least time per image, or None if none was measured."""
@@ -100,8 +99,7 @@ class Cache:
 
     def put_batch(self, key: str, batch: int, seconds: float) -> None:
         """Keep the seconds per image of a batch size."""
-        self._data["batches"].setdefault(key, {})[str(batch)] = seconds
-        self._write()
+        self._change(lambda on: on["batches"].setdefault(key, {}).update({str(batch): seconds}))
 
     def verdict(self, key: str) -> str | None:
         """What checking said of a step and tiling: "ok", or what is wrong; None: never checked."""
@@ -110,27 +108,28 @@ class Cache:
 
     def put_verdict(self, key: str, verdict: str | None) -> None:
         """Keep it; None: forget it."""
-        self._data["checked"].pop(key, None)
-        if verdict is not None:
-            self._data["checked"][key] = verdict
-        self._write()
+        if verdict is None:
+            self._change(lambda on: on["checked"].pop(key, None))
+        else:
+            self._change(lambda on: on["checked"].update({key: verdict}))
 
     def forget_verdicts(self) -> None:
         """Check everything again."""
-        self._data["checked"].clear()
-        self._write()
+        self._change(lambda on: on["checked"].clear())
 
-    def _write(self) -> None:
-        """Whole or not at all: others may read and write at the same time; the last one wins."""
-        text = json.dumps({"environment": self.environment, **self._data}, indent=1)
+    def _change(self, change: Callable[[Tables], object]) -> None:
+        """Change what is in the file by now, which other processes write as well."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=self.path.parent, prefix=self.path.stem, delete=False
-            ) as file:
-                file.write(text)
-            os.replace(file.name, self.path)
+            with files.alone_in(self.path.parent):
+                if self.path.exists():
+                    self._data = self._read(again=True)
+                change(self._data)
+                text = json.dumps({"environment": self.environment, **self._data}, indent=1)
+                with files.replacing(self.path) as part:
+                    part.write_text(text)
         except OSError as error:
+            change(self._data)
             log.warning("%s: not written: %s", self.path, error)
 
 
