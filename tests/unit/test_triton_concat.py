@@ -88,7 +88,7 @@ def _check(module: nn.Module, executable: TritonExecutable) -> None:
     for _ in range(2):
         x = torch.randn(2, 3, 8, 8)
         with torch.inference_mode():
-            executable._built()._memory.fill_(0xFF)  # a NaN wherever it is read before written
+            executable._built().layout.memory.fill_(0xFF)  # a NaN where read too early
             expected = module(x)
         made = executable({executable.plan.inputs[0]: x})[executable.plan.outputs[0]]
         torch.testing.assert_close(made, expected, atol=2e-5, rtol=2e-5)

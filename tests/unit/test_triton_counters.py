@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan.engine.triton.executable import TritonExecutable
-from fastgan.engine.triton.program import LaunchError, Program
+from fastgan.engine.triton.program import Program
+from fastgan.engine.triton.work import LaunchError
 from fastgan.images.format import ImageFormat
 from fastgan.latents.sampling import Sampling
 from fastgan.model.signature import Input

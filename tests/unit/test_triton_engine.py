@@ -99,7 +99,7 @@ def _executable(file: ModelFile, batch: int, precision: str = "fp32") -> TritonE
 def _poison(executable: TritonExecutable) -> None:
     """0xFF in every byte is a NaN in every floating-point type."""
     program = executable._built()
-    program._memory.fill_(0xFF)
+    program.layout.memory.fill_(0xFF)
     for work in program.work.values():
         if work.result is not None:
             work.result.fill_(torch.nan if work.result.is_floating_point() else 77)
@@ -182,7 +182,7 @@ def test_batch_sizes_share_weights_and_memory(latent_model: tuple[nn.Module, Pat
         assert isinstance(executable, TritonExecutable)
         executable.warm_up(None)
         programs.append(executable._built())
-    assert programs[0]._memory.data_ptr() == programs[1]._memory.data_ptr()
+    assert programs[0].layout.memory.data_ptr() == programs[1].layout.memory.data_ptr()
     for a, b in zip(programs[0].steps, programs[1].steps, strict=True):
         if hasattr(a, "packed") and hasattr(b, "packed"):
             assert a.packed is b.packed

@@ -97,7 +97,7 @@ def _launches(
         run(call)
 
     with torch.inference_mode():
-        executable._built()._memory.fill_(0xFF)  # a NaN wherever it is read before it is written
+        executable._built().layout.memory.fill_(0xFF)  # a NaN where read too early
     with monkeypatch.context() as patch:
         patch.setattr(Call, "run", counted)
         made = executable({executable.plan.inputs[0]: x})[executable.plan.outputs[0]]

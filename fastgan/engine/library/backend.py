@@ -10,8 +10,6 @@ on torch's own operators bf16 would take many times longer than fp32.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
 from fastgan.engine.base import Backend, Executable, Session, Target
@@ -89,8 +87,7 @@ def compile(
         if graphs is None or draws_noise(model.model):
             return by_library()
         steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
-        where = (target.device, target.dtype, partial(target.settings, True))
-        return CapturedExecutable(plan, steps, *where, graphs)
+        return CapturedExecutable(plan, steps, target, graphs)
     bf16 = target.precision == "bf16"
     alone = bf16 and not _on_onednn(target)  # nothing else computes in this type
     tiles = bf16 and processor.has_tiles()

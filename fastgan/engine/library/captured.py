@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from fastgan.engine import device as devices
+from fastgan.engine.base import Target
+from fastgan.engine.device import Graphs, Launch
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
-from fastgan.engine.triton import device as devices
-from fastgan.engine.triton.device import Graphs, Launch
 from fastgan.plan import Plan
 
 log = logging.getLogger("fastgan")
@@ -27,7 +29,8 @@ class CapturedExecutable(PlanExecutable):
     """See the module. Calls from several threads, on any streams, take turns.
 
     Args:
-        plan, steps, device, dtype, settings: as for `PlanExecutable`.
+        plan, steps: as for `PlanExecutable`.
+        target: where, and in which precision.
         graphs: captures; all executables of a model share its memory, and so its lock.
     """
 
@@ -35,13 +38,12 @@ class CapturedExecutable(PlanExecutable):
         self,
         plan: Plan,
         steps: Sequence[BoundStep],
-        device: torch.device,
-        dtype: torch.dtype | None,
-        settings: Callable[[], AbstractContextManager[None]] = nullcontext,
-        graphs: SharedGraphs | None = None,
+        target: Target,
+        graphs: SharedGraphs,
     ) -> None:
-        super().__init__(plan, steps, device, dtype, settings)
-        self._graphs = graphs or SharedGraphs(device)
+        settings = partial(target.settings, True)  # the fastest algorithms are captured
+        super().__init__(plan, steps, target.device, target.dtype, settings)
+        self._graphs = graphs
         self._places: dict[str, Tensor] = {}
         self._made: dict[str, Tensor] = {}
         self._replay: Launch | None = None

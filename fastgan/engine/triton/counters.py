@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.triton.device import Device
+from fastgan.engine.device import Device
 from fastgan.inputs.draws import Draw, Samples
 
 #: The names and kinds of the inputs that a work draws itself.

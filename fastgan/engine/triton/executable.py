@@ -21,12 +21,14 @@ from fastgan.engine.arena import Lifetime
 from fastgan.engine.base import Executable, Target
 from fastgan.engine.launches import WHOLE, Launches
 from fastgan.engine.prepared import Run
-from fastgan.engine.triton import failures, tuning
+from fastgan.engine.triton import tuning
+from fastgan.engine.triton.check import failures
 from fastgan.engine.triton.check.belief import Belief, KnownFault
 from fastgan.engine.triton.counters import Drawn
 from fastgan.engine.triton.noise import CountedNoise
-from fastgan.engine.triton.program import SAMPLER, LaunchError, Place, Program, Work
+from fastgan.engine.triton.program import Program
 from fastgan.engine.triton.steps import Steps
+from fastgan.engine.triton.work import SAMPLER, LaunchError, Place, Work
 from fastgan.engine.triton.workspace import Workspace
 from fastgan.errors import BackendError
 from fastgan.host import gpu
@@ -185,13 +187,13 @@ class TritonExecutable(Executable):
     @property
     def bytes(self) -> int:
         """Device memory of the buffers, which all batch sizes of a model share; 0 before use."""
-        return 0 if self._program is None else self._program.bytes
+        return 0 if self._program is None else self._program.layout.bytes
 
     def layout(self) -> tuple[list[Lifetime], dict[str, int], int]:
         """The buffers in one block of memory: their lifetimes, offsets and its size, in bytes."""
         with self._workspace.turn(), self._library_settings():
-            program = self._built()
-            return program.lifetimes, program.offsets, program.bytes
+            made = self._built().layout
+            return made.lifetimes, made.offsets, made.bytes
 
     # Tuning --------------------------------------------------------------------------------------
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from fastgan import latents
-from fastgan.engine.triton import check, failures, tuning
-from fastgan.engine.triton import device as devices
-from fastgan.engine.triton.device import Device
+from fastgan.engine import device as devices
+from fastgan.engine.device import Device
+from fastgan.engine.triton import check, tuning
+from fastgan.engine.triton.check import failures
 from fastgan.errors import Refusal
 from fastgan.host import gpu
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastgan import latents
 from fastgan.engine.triton.counters import Counter
+from fastgan.engine.triton.work import SAMPLER, launching
 from fastgan.engine.triton.workspace import Workspace
 from fastgan.inputs.draws import Samples
 from fastgan.latents.sampling import Sampling
@@ -63,8 +64,6 @@ class CountedNoise:
 
     def __call__(self, shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
         """The launches that draw for a node, and where."""
-        from fastgan.engine.triton.program import SAMPLER, launching
-
         made = torch.empty(shape, dtype=torch.float32, device=self._place)
         if not made.numel():
             return made

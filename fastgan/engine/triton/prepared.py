@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fastgan.engine.prepared import Run
 from fastgan.engine.triton.counters import Counter
-from fastgan.engine.triton.program import Place
+from fastgan.engine.triton.work import Place
 from fastgan.errors import BackendError
 from fastgan.images.format import ImageFormat
 from fastgan.inputs.draws import Draw, Samples

@@ -7,126 +7,36 @@ reads such a tensor is prepared when it runs, which a CUDA graph does but once.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from fastgan.engine import arena
 from fastgan.engine.base import Target
-from fastgan.engine.launches import Launches
+from fastgan.engine.device import Launch
 from fastgan.engine.library.executor import BoundStep
-from fastgan.engine.triton import concat as triton_concat
 from fastgan.engine.triton import counters as triton_counters
-from fastgan.engine.triton.binding import Binding, channels_last, image_of
+from fastgan.engine.triton.binding import Binding, image_of
 from fastgan.engine.triton.counters import Drawn
-from fastgan.engine.triton.device import Launch
+from fastgan.engine.triton.layout import Layout
 from fastgan.engine.triton.norms import SharedNorms
 from fastgan.engine.triton.passes import NormaliseBinding
+from fastgan.engine.triton.work import SAMPLER, Place, Work, launching, void
 from fastgan.engine.triton.workspace import Workspace
 from fastgan.images import pixels
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
-from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.types import Config
 from fastgan.latents.philox import HYPERSPHERE
 from fastgan.ops.registry import names
-from fastgan.plan import Plan, Step
-
-#: Library ops whose result is always memory of its own; any other may return a view of its input.
-_FRESH = names("fresh") | {
-    *("fastgan.Linear", "fastgan.Conv", "fastgan.ConvTranspose", "fastgan.Normalise"),
-    "fastgan.Activate",
-}
+from fastgan.plan import Plan
 
 #: Up to this many elements per sample an input waits in float32 and is converted by the launches
 #: themselves: latents. A larger one is converted on its way in, which saves a pass over it.
 _SMALL_INPUT = 4096
 
-#: Stands for the sampler where a `LaunchError` names a step.
-SAMPLER = -1
-
 #: Library ops that may only rename, or take apart, what is already in memory.
 _VIEWS = names("strided")
-
-
-class LaunchError(Exception):
-    """A step's kernel could not be compiled or launched."""
-
-    def __init__(self, index: int, reason: Exception) -> None:
-        super().__init__(f"step {index}: {reason}")
-        self.index, self.reason = index, reason
-
-
-@dataclass(slots=True)
-class Work:
-    """What one run does, for one kind of result.
-
-    Attributes:
-        launches: in order.
-        result: the images, or None where all outputs are wanted.
-        flag: int32 [1], not 0 where the images hold a NaN or Inf; None where nobody asks.
-        replay: all launches as one CUDA graph, once captured.
-        plain: whether they can't be captured.
-        kept: outputs that library ops made within the graph.
-        drawn: the inputs that the launches draw themselves.
-        moved: those that they copy to where they are read.
-        owners: of each launch, the index of its step; -1 before the first, their number behind
-            the last.
-    """
-
-    launches: list[Launch]
-    result: Tensor | None = None
-    flag: Tensor | None = None
-    replay: Launch | None = None
-    plain: bool = False
-    kept: dict[str, Tensor] | None = None
-    drawn: Drawn = ()
-    moved: frozenset[str] = frozenset()
-    owners: list[int] = field(default_factory=list)
-
-    def launch(self) -> None:
-        """Everything, one launch after the other."""
-        for launch in self.launches:
-            launch()
-
-    def launch_named(self, names: Launches) -> None:
-        """The same, step by step."""
-        pairs = zip(self.owners, self.launches, strict=True)
-        for owner, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
-            with names.step(owner):
-                for _, launch in group:
-                    launch()
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """Where a run that is made ready once reads and writes, each time.
-
-    Attributes:
-        image, out: the images that it makes, and where.
-        given: by name the inputs that lie somewhere else than in the program's own memory.
-        flag: int32 [1] of the host, set to 1 where the images hold a NaN or Inf, and never to 0;
-            None where nobody asks.
-        program, work: what runs, once that is known.
-    """
-
-    image: ImageFormat
-    out: Tensor
-    given: Mapping[str, Tensor]
-    flag: Tensor | None = None
-    program: Program | None = None
-    work: Work | None = None
-
-    @property
-    def takes_kernels(self) -> bool:
-        """Whether a kernel can write there, since it lies as their formats do."""
-        dtype = torch.uint8 if self.image.format == "uint8" else torch.float32
-        plain = self.out.is_contiguous() and self.out.dtype == dtype
-        return plain and self.image.asked is self.image
 
 
 class Program:
@@ -150,13 +60,11 @@ class Program:
         self.plan, self.steps, self.configs, self.target = plan, steps, configs, target
         self._workspace = workspace
         workspace.frees(self)
-        bindings = [bound for bound in steps if isinstance(bound, Binding)]
-        self._eight = {b.step.outputs[0] for b in bindings if b.output_high is not None}
         self._slots: dict[str, Tensor] = {}
         self._static: set[str] = set()
         self._staged: dict[str, Tensor] = {}
         self._norms = SharedNorms(plan, steps, configs)
-        self._memory = self._lay_out(workspace)
+        self.layout = Layout(plan, steps, self._norms, target, workspace)
         #: Of the inputs that wait in float32, the launches that convert them.
         self._converts: dict[str, Launch] = {}
         for name in plan.inputs:
@@ -167,68 +75,11 @@ class Program:
         ]
         self.work: dict[tuple[ImageFormat | None, Drawn], Work] = {}
 
-    # Layout --------------------------------------------------------------------------------------
-
-    @property
-    def bytes(self) -> int:
-        """The size of the buffers' block."""
-        return self._size
-
-    def _lay_out(self, workspace: Workspace) -> Tensor:
-        plan = self.plan
-        # A norm that another step applies makes no image: whoever reads that reads its input.
-        aliases = {self.steps[norm].step.outputs for norm in self._norms.applied_by}
-        own = [
-            name
-            for bound in self.steps
-            if isinstance(bound, Binding) and bound.step.outputs not in aliases
-            for name in bound.step.outputs
-        ]
-        self._homes = triton_concat.homes(plan, self.steps)
-        sizes = {name: self._bytes(name) for name in (*plan.inputs, *own)}
-        bound = {s.step.outputs: s for s in self.steps}
-
-        def may_alias(step: Step) -> bool:
-            if step.outputs in aliases:
-                return True
-            return not isinstance(bound[step.outputs], Binding) and step.op not in _FRESH
-
-        lives = arena.lifetimes(plan, sizes, may_alias)
-        together = arena.joined(lives, {name: home.root for name, home in self._homes.items()})
-        self.lifetimes = [*together, *self._norms.lifetimes]
-        self.offsets, self._size = arena.place(self.lifetimes)
-        memory = workspace.memory(self._size)
-        self._norms.place(self.offsets, memory)
-        return memory
-
-    def dtype(self, name: str) -> torch.dtype:
-        """The type that a buffer has here: the computing precision for floating-point ones."""
-        if name in self._eight:
-            return E4M3
-        planned = self.plan.buffers[name].dtype
-        return self.target.dtype if planned.is_floating_point else planned
-
-    def _bytes(self, name: str) -> int:
-        size = torch.Size(self.plan.buffers[name].shape).numel()
-        return size * self.dtype(name).itemsize
-
-    def _place(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A buffer in its place: channels last if it has four axes, else contiguous."""
-        home = self._homes.get(name)
-        if home is not None:
-            whole = self._place(home.root, home.shape)
-            return whole[:, home.channel : home.channel + shape[1]]
-        begin = self.offsets[name]
-        flat = self._memory[begin : begin + self._bytes(name)].view(self.dtype(name))
-        if len(shape) == 4:
-            return flat.as_strided(shape, channels_last(shape))
-        return flat.view(shape)
-
     # Binding -------------------------------------------------------------------------------------
 
     def _place_input(self, name: str) -> None:
         shape = self.plan.buffers[name].shape
-        buffer = self._slots[name] = self._place(name, shape)
+        buffer = self._slots[name] = self.layout.place(name, shape)
         self._static.add(name)
         if buffer.numel() > _SMALL_INPUT * max(1, shape[0] if shape else 1):
             return
@@ -248,7 +99,7 @@ class Program:
         if index in self._norms.applied_by:
             launches = [self._norm(index)]
         elif isinstance(bound, Binding):
-            out = self._place(bound.step.outputs[0], bound.shape)
+            out = self.layout.place(bound.step.outputs[0], bound.shape)
             launches = [self.kernel(index, out)]
             self._slots[bound.step.outputs[0]] = bound.present(out)
             self._static.add(bound.step.outputs[0])
@@ -388,7 +239,7 @@ class Program:
         launches[0] = [one for one in launches[0] if one not in left_out]
         moves = [self._moving(name, tensor) for name, tensor in place.given.items()]
         launches[0][:0] = [*moves, *(self._drawing(name, kind) for name, kind in drawn)]
-        work = _work(launches, out, flag)
+        work = Work.of(launches, out, flag)
         work.drawn, work.moved = drawn, frozenset(place.given)
         place.program, place.work = self, work
         return work
@@ -434,7 +285,7 @@ class Program:
         return launch
 
     def _outputs(self) -> Work:
-        return _work(self._launches)
+        return Work.of(self._launches)
 
     def _images(self, image: ImageFormat) -> Work:
         """The same with the step that makes the images writing their format, where it can."""
@@ -454,7 +305,7 @@ class Program:
         self._write_images(launches, image, out, flag)
         if flag is not None:
             launches[0].insert(0, lambda: void(flag.zero_()))
-        return _work(launches, out, flag)
+        return Work.of(launches, out, flag)
 
     def _write_images(
         self, launches: list[list[Launch]], image: ImageFormat, out: Tensor, flag: Tensor | None
@@ -536,27 +387,6 @@ class Program:
         return None
 
 
-def _work(
-    launches: Sequence[list[Launch]], result: Tensor | None = None, flag: Tensor | None = None
-) -> Work:
-    """The launches of the inputs, of each step and of the images, one after the other."""
-    owned = [(owner, one) for owner, each in enumerate(launches, -1) for one in each]
-    return Work([one for _, one in owned], result, flag, owners=[owner for owner, _ in owned])
-
-
-@contextlib.contextmanager
-def launching(index: int) -> Iterator[None]:
-    """Says of which step a failure is."""
-    try:
-        yield
-    except Exception as error:
-        raise LaunchError(index, error) from error
-
-
 def same_memory(a: Tensor, b: Tensor) -> bool:
     """Whether one is a view of the other."""
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-def void(_: object) -> None:
-    """Drop a result."""

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from fastgan.engine import device as devices
 from fastgan.engine.library import operators as library
-from fastgan.engine.triton import check, failures
-from fastgan.engine.triton import device as devices
+from fastgan.engine.triton import check
 from fastgan.engine.triton.binding import Binding, channels_last, image_of
+from fastgan.engine.triton.check import failures
 from fastgan.engine.triton.trials import ALONE, Sharing, Trials
 from fastgan.host import files
 from fastgan.kernels.e4m3 import E4M3

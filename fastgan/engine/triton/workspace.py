@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from fastgan.engine.triton import device as devices
+from fastgan.engine import device as devices
+from fastgan.engine.device import Launch
 from fastgan.engine.triton.counters import Counter
-from fastgan.engine.triton.device import Launch
 from fastgan.errors import Refusal
 from fastgan.inputs.draws import Samples
 

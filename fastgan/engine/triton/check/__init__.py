@@ -18,9 +18,9 @@ from torch import Tensor
 
 from fastgan.engine import cuda_settings
 from fastgan.engine.base import Target
+from fastgan.engine.device import Device
 from fastgan.engine.library import operators as library
 from fastgan.engine.triton.binding import Binding, channels_last
-from fastgan.engine.triton.device import Device
 from fastgan.engine.triton.trials import Sharing, Trials
 from fastgan.images.format import ImageFormat
 from fastgan.kernels.e4m3 import E4M3, values_of

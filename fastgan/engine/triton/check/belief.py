@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.engine.device import Device
 from fastgan.engine.launches import Launches
-from fastgan.engine.triton import check, failures, tuning
+from fastgan.engine.triton import check, tuning
 from fastgan.engine.triton.binding import Binding
-from fastgan.engine.triton.device import Device
-from fastgan.engine.triton.program import LaunchError
+from fastgan.engine.triton.check import failures
 from fastgan.engine.triton.steps import Steps
+from fastgan.engine.triton.work import LaunchError
 from fastgan.images.format import ImageFormat
 from fastgan.inputs.draws import Draw
 

@@ -4,7 +4,7 @@
         gpus.fault("memory", at=3)
         fastgan.load("m.onnx", device="cuda:1").generate(8)
 
-Within, `torch.cuda` is one that this room stands in for, underneath `engine/triton/device.py`: so
+Within, `torch.cuda` is one that this room stands in for, underneath `engine/device.py`: so
 the lines rehearsed are those that a GPU runs, down to the calls of torch. Tensors say that they
 are on "cuda:0" and hold their numbers in main memory; Triton's kernels are interpreted
 (TRITON_INTERPRET=1). Everything runs at once and in order; what CUDA forbids, or leaves open, is an

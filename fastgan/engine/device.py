@@ -1,8 +1,9 @@
 """The device that an engine works on: its memory, order of work, graphs and facts.
 
-Nothing else of `engine/triton` asks torch.cuda. There are two sides: a GPU, and a CPU on which
-Triton's interpreter does everything at once. CUDA's rules are rehearsed on a CPU by standing in for
-torch.cuda underneath (`rehearsal`), so that these lines are rehearsed as well.
+Neither `engine/triton` nor `library/captured.py` asks torch.cuda otherwise. There are two sides: a
+GPU, and a CPU on which Triton's interpreter does everything at once. CUDA's rules are rehearsed on
+a CPU by standing in for torch.cuda underneath (`triton/rehearsal`), so that these lines are
+rehearsed as well.
 """
 
 from __future__ import annotations
