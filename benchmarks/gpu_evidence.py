@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(name: str, options: argparse.Namespace, deadline: float) -> int:
     """One part, here."""
     from benchmarks.gpu.cells import Cells
-    from benchmarks.gpu.parts import QUICK, Setting, parts
+    from benchmarks.gpu.parts import QUICK, parts
+    from benchmarks.gpu.setting import Setting
     from benchmarks.gpu.zoo import TINY, ZOO
 
     models = options.out / "models"

@@ -5,14 +5,13 @@ A cell that fails is kept with its error, and the rest goes on.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,73 +19,12 @@ import torch
 
 from benchmarks.gpu import ceilings, peers, quick, timing
 from benchmarks.gpu.cells import Cells
+from benchmarks.gpu.checks import counts, judge, kernel_case
 from benchmarks.gpu.paths import ROOT
 from benchmarks.gpu.quick import Part
-from benchmarks.gpu.zoo import LATENT, TINY, ZOO, Entry
-
-OURS = ("fp16", "fp32", "tf32", "bf16", "fp8")
-BATCHES = (1, 64, 1024, 8, 256)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How evidence is taken.
-
-    Attributes:
-        out: the folder for the JSON files.
-        dry: a rehearsal on the CPU: tiny models, single runs.
-        deadline: of `time.monotonic()`, when to stop beginning cells.
-        models: the folder for ONNX files.
-        rehearsed: whether the rehearsal is on a rehearsed GPU.
-    """
-
-    out: Path
-    dry: bool
-    deadline: float
-    models: Path
-    rehearsed: bool = False
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        if self.rehearsed:
-            return torch.device("cuda", 0)
-        return torch.device("cpu" if self.dry else "cuda")
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """The models."""
-        return TINY if self.dry else ZOO
-
-    @property
-    def batches(self) -> tuple[int, ...]:
-        """The batch sizes, the most telling ones first."""
-        return (1, 2) if self.dry else BATCHES
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """Ours; fp8 where the GPU has it."""
-        if self.rehearsed:
-            return ("fp32",)
-        if self.dry:
-            return ("fp16", "fp8")
-        from fastgan.engine.base import without_fp8
-
-        return OURS if without_fp8(self.device) is None else OURS[:-1]
-
-    @property
-    def seconds(self) -> float:
-        """Of timing per cell."""
-        return 0.0 if self.dry else 0.15
-
-    def load(self, entry: Entry, precision: str) -> Any:
-        """Our generator of a model."""
-        import fastgan
-
-        return fastgan.load(
-            entry.export(self.models), device=self.device, precision=precision, backend="triton"
-        )
-
+from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.sharing import check_sharing
+from benchmarks.gpu.zoo import LATENT, Entry
 
 # The parts ----------------------------------------------------------------------------------------
 
@@ -95,31 +33,6 @@ def measure_ceilings(setting: Setting, cells: Cells) -> None:
     """(1) What this GPU can do: copies, writes, matrix products."""
     for name, make in ceilings.all_of(setting.device, setting.dry):
         cells.fill(name, make)
-
-
-def kernel_case(device: torch.device, kernel: Any, case: Any, config: Any) -> dict[str, Any]:
-    """A kernel on a case of its own, against its reference.
-
-    Raises:
-        AssertionError: they differ by too much.
-    """
-    tolerances = _module(ROOT / "tests" / "kernels" / "tolerances.py")
-    generator = torch.Generator(device).manual_seed(int(torch.randint(2**31, ())))
-    inputs = kernel.inputs(case, generator, device)
-    given = inputs.launch if config is None else {**inputs.launch, "config": config}
-    prepared = kernel.prepare(**given)
-    out = prepared.out
-    out.fill_(float("nan") if out.is_floating_point() else 77)
-    prepared.run()
-    timing.synchronise(device)
-    with peers.exact():
-        expected = kernel.reference(**inputs.reference)
-    difference = (out.double() - expected.double()).abs().max().item()
-    try:
-        tolerances.assert_close(out, expected, case.dtype, case)
-    except AssertionError as error:
-        raise AssertionError(f"off by {difference:.3g}: {error}") from None
-    return {"ok": True, "max_abs": difference}
 
 
 def check_kernels(setting: Setting, cells: Cells) -> None:
@@ -181,7 +94,7 @@ def check_models(setting: Setting, cells: Cells) -> None:
             expected = entry.module().to(setting.device)(x)
         low, high = entry.range
         return {
-            **quick.judge(made, expected, precision, entry.range),
+            **judge(made, expected, precision, entry.range),
             "finite": bool(made.isfinite().all()),
             "max_level": int((_levels(made, low, high) - _levels(expected, low, high)).abs().max()),
             "library_steps": sum(s.kernel == "library" for s in executable.plan.steps),
@@ -214,19 +127,6 @@ def tune(setting: Setting, cells: Cells) -> None:
             batch = setting.batches[1]
             key = f"{entry.name} fp8 n={batch}"
             cells.fill(key, lambda e=entry, b=batch: one(e, b, "fp8", 10.0))
-
-
-def counts(executable: Any) -> dict[str, int]:
-    """What the steps of a plan compute and move."""
-    steps = executable.plan.steps
-    eight = [step.kernel.endswith("e4m3") for step in steps]
-    size = executable.target.dtype.itemsize
-    pairs = list(zip(steps, eight, strict=True))
-    return {
-        "flops": sum(step.flops for step in steps),
-        "flops_fp8": sum(step.flops for step, e in pairs if e),
-        "bytes": sum(step.bytes * (1 if e else size) // 4 for step, e in pairs),
-    }
 
 
 def measure_throughput(setting: Setting, cells: Cells, name: str) -> None:
@@ -428,8 +328,6 @@ QUICK = ("smoke", "ceilings", "dcgan64", "kernels-quick")
 
 
 def _full(entries: tuple[Entry, ...]) -> dict[str, Callable[[Setting, Cells], None]]:
-    from benchmarks.gpu.sharing import check_sharing
-
     def throughput(entry: Entry) -> Callable[[Setting, Cells], None]:
         return lambda setting, cells: measure_throughput(setting, cells, entry.name)
 
@@ -459,15 +357,3 @@ def _image(generator: Any) -> Any:
 
 def _levels(images: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return ((images - low) / (high - low) * 255).round().clamp(0, 255).nan_to_num(0)
-
-
-def _module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-__all__ = ["QUICK", "Setting", "parts"]

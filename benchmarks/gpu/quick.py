@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import math
 import multiprocessing
 import os
 import statistics
@@ -15,34 +14,13 @@ import torch
 
 from benchmarks.gpu import peers, timing
 from benchmarks.gpu.cells import Cells
+from benchmarks.gpu.checks import counts, judge, kernel_case
+from benchmarks.gpu.paths import arrange
+from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.zoo import Entry
 
-#: What images may differ by from those of eager fp32: share of half the range, or least PSNR.
-MOST_APART = {"fp32": 2e-5, "tf32": 5e-3}
-LEAST_PSNR = {"fp16": 40.0, "bf16": 35.0, "fp8": 30.0}
 
-
-def judge(
-    made: torch.Tensor, expected: torch.Tensor, precision: str, range: tuple[float, float]
-) -> dict[str, Any]:
-    """How far images are from what they should be.
-
-    Raises:
-        AssertionError: too far.
-    """
-    low, high = range
-    apart = float((made - expected).abs().max()) / ((high - low) / 2)
-    mse = float((made.double() - expected.double()).square().mean())
-    psnr = 10 * math.log10((high - low) ** 2 / max(mse, 1e-30)) if math.isfinite(mse) else -math.inf
-    text = f"{precision}: off by {apart:.2g} of half the range, {psnr:.1f} dB"
-    if precision in MOST_APART:
-        assert apart <= MOST_APART[precision], text
-    else:
-        assert psnr >= LEAST_PSNR[precision], text
-    return {"apart": apart, "psnr": psnr}
-
-
-def smoke(setting: Any, cells: Cells) -> None:
+def smoke(setting: Setting, cells: Cells) -> None:
     """Latents' bits, images at small, middling and large batches against eager fp32, fallbacks."""
     entry: Entry = setting.entries[0]
     precision = setting.precisions[0]
@@ -103,7 +81,7 @@ def smoke(setting: Any, cells: Cells) -> None:
     cells.fill("fallbacks", fallbacks)
 
 
-def dcgan64(setting: Any, cells: Cells) -> None:
+def dcgan64(setting: Setting, cells: Cells) -> None:
     """From a seed to one image, and images per second, beside eager's graph and torch.compile."""
     entry: Entry = setting.entries[0]
     device, precision = setting.device, setting.precisions[0]
@@ -138,8 +116,6 @@ def dcgan64(setting: Any, cells: Cells) -> None:
         return {f"{name} seconds": statistics.median(each) for name, each in found.items()}
 
     def ours(n: int) -> dict[str, Any]:
-        from benchmarks.gpu.parts import counts
-
         g = setting.load(entry, precision)
         run = lambda: g.generate(n, seed=1)  # noqa: E731
         found = {**timing.throughput(run, device, setting.seconds), "n": n, "precision": precision}
@@ -161,9 +137,8 @@ def dcgan64(setting: Any, cells: Cells) -> None:
             cells.fill(f"{title} n={n}", lambda t=title, n=n: peer(peers.PEERS[t], n))
 
 
-def kernels_quick(setting: Any, cells: Cells) -> None:
+def kernels_quick(setting: Setting, cells: Cells) -> None:
     """The main cases of every kernel at their default tiling; compiled by all cores beforehand."""
-    from benchmarks.gpu.parts import kernel_case
     from fastgan.kernels import e4m3
     from fastgan.kernels.table import KERNELS
     from fastgan.kernels.types import capability_of
@@ -194,8 +169,6 @@ def kernels_quick(setting: Any, cells: Cells) -> None:
 
 def _compile(index: int, number: int) -> None:
     """Leave a case's kernels in Triton's cache on disk."""
-    from benchmarks.gpu.paths import arrange
-
     arrange()
     from fastgan.kernels.table import KERNELS
 
@@ -207,6 +180,6 @@ def _compile(index: int, number: int) -> None:
 
 
 #: By name: what it does, and for how many seconds at most. The most telling ones first.
-Part = tuple[Callable[[Any, Cells], None], float]
+Part = tuple[Callable[[Setting, Cells], None], float]
 PARTS: dict[str, Any] = {"smoke": (smoke, 60.0)}
 PARTS |= {"dcgan64": (dcgan64, 90.0), "kernels-quick": (kernels_quick, 60.0)}

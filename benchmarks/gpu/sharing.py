@@ -7,8 +7,9 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.gpu.parts import Cells, Setting
+from benchmarks.gpu.cells import Cells
 from benchmarks.gpu.paths import ROOT
+from benchmarks.gpu.setting import Setting
 
 FILES = ("test_ring_gpu.py", "test_gl_gpu.py")
 _SECONDS = 240

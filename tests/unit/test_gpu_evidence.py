@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import quick, readme
+from benchmarks.gpu import checks, readme
 from benchmarks.gpu.cells import Cells
 from benchmarks.gpu.promises import Promise, promises
 from benchmarks.gpu.roofline import roofline
@@ -81,11 +81,11 @@ def test_a_hang_ends_its_process(tmp_path: Path) -> None:
 def test_garbage_does_not_pass() -> None:
     x = torch.rand(2, 3, 4, 4) * 2 - 1
     for precision in ("fp32", "tf32", "fp16", "bf16", "fp8"):
-        quick.judge(x, x, precision, (-1, 1))
+        checks.judge(x, x, precision, (-1, 1))
         with pytest.raises(AssertionError, match=precision):
-            quick.judge(x, -x, precision, (-1, 1))
+            checks.judge(x, -x, precision, (-1, 1))
         with pytest.raises(AssertionError, match=precision):
-            quick.judge(x * torch.nan, x, precision, (-1, 1))
+            checks.judge(x * torch.nan, x, precision, (-1, 1))
 
 
 def test_an_unknown_part_is_named(tmp_path: Path) -> None:
