@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ from fastgan.model.signature import Signature
 from fastgan.ops.random import Noise, draws_noise, no_noise, seeded_noise
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from fastgan.plan import Plan
     from fastgan.realtime import Stream
     from fastgan.realtime.stream.options import StreamOptions
@@ -203,6 +205,29 @@ class Generator:
 
     # Making images ------------------------------------------------------------------------------
 
+    @overload
+    def generate(self, n: int, *, format: Literal["pil"], **options: Any) -> list[Image]: ...
+
+    @overload
+    def generate(
+        self,
+        n: int,
+        *,
+        seed: int | Sequence[int] = 0,
+        start: int | Sequence[int] = 0,
+        labels: Any = None,
+        truncation: float | None = None,
+        size: tuple[int, int] | None = None,
+        batch_size: int | None = None,
+        rng: str = "philox",
+        format: str = "float32",
+        out: Tensor | None = None,
+        noise: bool = True,
+        progress: bool = False,
+        latents: Any = None,
+        **inputs: Any,
+    ) -> Tensor: ...
+
     @_on_its_threads
     def generate(
         self,
@@ -221,7 +246,7 @@ class Generator:
         progress: bool = False,
         latents: Any = None,
         **inputs: Any,
-    ) -> Tensor:
+    ) -> Any:
         """Make `n` images from nothing but a seed, or from latents.
 
         Image i comes from sample `start + i` of `seed`, whatever n, the batch size and the device:
@@ -243,8 +268,8 @@ class Generator:
             batch_size: images per run; None takes one that suits the device's caches, or all n
                 where samples may meet in the model (`Output.apart`).
             rng: "philox", or "numpy" for the latents that StyleGAN's tools give for a seed.
-            format: "float32" for [n, C, H, W] in the model's own range, or "uint8" for
-                [n, H, W, C] in 0..255.
+            format: "float32" for [n, C, H, W] in the model's own range, "uint8" for [n, H, W, C]
+                in 0..255, or "pil" for a list of n Pillow images.
             out: a tensor of that shape, type and device to write into.
             progress: show a progress bar.
             latents: those of the images instead of a seed's: an array or a tensor [n, *shape of
@@ -256,12 +281,20 @@ class Generator:
             ArgumentError: an argument is out of range, an input that no seed makes has no value,
                 or the model needs an image.
         """
+        if format == "pil":
+            image_formats.check_pictures(self._signature.made, out)
+            pixels = self.generate(
+                n, seed=seed, start=start, labels=labels, truncation=truncation, size=size,
+                batch_size=batch_size, rng=rng, format="uint8", noise=noise, progress=progress,
+                latents=latents, **inputs,
+            )  # fmt: skip
+            return image_formats.to_pil(pixels)
         unasked = all(x is None for x in (labels, truncation, size, batch_size, latents))
         if unasked and rng == "philox" and noise is True and not progress and not inputs:
             made = self._repeated(n, seed, start, format, out)
             if made is not None:
                 return made
-        image_formats.check_format(format)
+        image_formats.check_format(format, "pil")
         n = arguments.whole("n", n)
         sampling = Sampling.of(seed, start, truncation, rng)
         if batch_size is not None:

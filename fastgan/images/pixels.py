@@ -42,6 +42,15 @@ def of(output: Output, format: str) -> ImageFormat:
     return ImageFormat(output.name, format, output.range, output.mean, output.std)
 
 
+def check_pictures(output: Output, out: Tensor | None) -> None:
+    """Raise ArgumentError where `format="pil"` can't be had: no pictures, or a tensor for them."""
+    if output.kind != "image":
+        found = f"output {output.name!r}, which is no picture"
+        raise ArgumentError("format='pil'", found, "one that is", "take 'float32' or 'uint8'")
+    if out is not None:
+        raise ArgumentError("out", "format='pil' beside it", "one of the two")
+
+
 def check_out(out: Any, *inputs: Any) -> None:
     """Refuse a tensor to write into that can't hold a result while the inputs are read.
 

@@ -83,6 +83,22 @@ def test_uint8_uses_the_models_range(small: fastgan.Generator) -> None:
     assert torch.equal(images, (floats * 255).round().to(torch.uint8).permute(0, 2, 3, 1))
 
 
+def test_pillow_images_are_the_pixels(small: fastgan.Generator) -> None:
+    pictures = small.generate(3, seed=7, start=2, format="pil")
+    pixels = small.generate(3, seed=7, start=2, format="uint8").numpy()
+    assert [(each.mode, each.size) for each in pictures] == [("L", (16, 16))] * 3
+    assert np.array_equal(np.stack(pictures), pixels[..., 0])
+    pieces = [each for piece in small.batches(3, batch_size=2, format="pil") for each in piece]
+    assert np.array_equal(np.stack(pieces), small.generate(3, format="uint8").numpy()[..., 0])
+
+
+def test_pillow_images_are_of_pictures_and_nowhere_else(small: fastgan.Generator) -> None:
+    with pytest.raises(ArgumentError, match="out"):
+        small.generate(3, format="pil", out=torch.empty(3, 16, 16, 1, dtype=torch.uint8))
+    with pytest.raises(ArgumentError, match="no picture"):
+        fastgan.load("vae-digits-encoder", device="cpu").generate(1, format="pil")
+
+
 def test_run_takes_arrays_by_name(small: fastgan.Generator) -> None:
     name, output = small.signature.inputs[0].name, small.signature.outputs[0].name
     latents = small.latents(2, seed=3)
