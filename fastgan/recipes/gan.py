@@ -127,7 +127,7 @@ class OfImages(Adversarial):
             and labels.
         discriminator: images to logits [N, 1], high for real; with `labels`, images and labels.
         images: the real images, [M, C, H, W] in [-1, 1].
-        labels: the class of each, int64 [M], from 0; None where there are none.
+        labels: the class of each, the digit that it is, int64 [M]; None where there are none.
     """
 
     def __init__(
@@ -159,4 +159,8 @@ class OfImages(Adversarial):
         """Write the finished generator as ONNX."""
         from fastgan.exporting import export
 
-        export(self.finished(), path, latent=self.options.latent, labels=self.classes)
+        names = [str(digit) for digit in range(self.classes or 0)]
+        export(
+            self.finished(), path, latent=self.options.latent, labels=self.classes,
+            class_names=names,
+        )  # fmt: skip

@@ -46,6 +46,14 @@ def test_what_the_digits_file_says_of_itself():
     assert found.outputs == (Output("output", "image", ("batch", 1, 32, 32)),)
 
 
+def test_a_digit_is_a_class_by_name():
+    digits = fastgan.load("cgan-digits", device="cpu")
+    assert digits.signature.class_names == tuple("0123456789")
+    assert torch.equal(digits.generate(2, labels="7"), digits.generate(2, labels=7))
+    with pytest.raises(ArgumentError, match=r"eleven.*0, 1, 2"):
+        digits.generate(1, labels="eleven")
+
+
 #: An encoder is judged with its decoder.
 JUDGED = [n for n in models.names() if n in table.FIGURES and not n.endswith("-encoder")]
 
