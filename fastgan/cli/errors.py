@@ -85,13 +85,14 @@ class Command(TyperCommand):
         """Run it, unless "-" or a URL was given for a file or a folder."""
         ctx.find_root().obj = {opt for option in self.params for opt in option.opts}
         for option in self.params:
-            value = ctx.params.get(option.name)
-            standard = str(value) == "-" and "--json" in option.opts  # JSON may go to stdout
-            fetched = option.name == "model" and files.is_remote(value)
-            path = isinstance(value, Path) or (option.name == "model" and value is not None)
-            if path and not (standard or fetched):
-                long = max(option.opts, key=len)
-                files.check_path(long if long.startswith("-") else long.upper(), value)
+            given = ctx.params.get(option.name)
+            for value in given if isinstance(given, (list, tuple)) else [given]:
+                standard = str(value) == "-" and "--json" in option.opts  # JSON may go to stdout
+                fetched = option.name == "model" and files.is_remote(value)
+                path = isinstance(value, Path) or (option.name == "model" and value is not None)
+                if path and not (standard or fetched):
+                    long = max(option.opts, key=len)
+                    files.check_path(long if long.startswith("-") else long.upper(), value)
         return super().invoke(ctx)
 
 

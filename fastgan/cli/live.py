@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +18,12 @@ from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
-    from fastgan.realtime.live.page import LivePage, Serving
+    from fastgan.realtime.live.page import LivePage
 
 EXAMPLES = """
 fastgan live dcgan-digits  # open the address that it prints
 fastgan live restore-photos  # a picture, or the camera, goes in on the page
+fastgan live dcgan-digits vae-digits superres-x2  # the page chooses among them
 fastgan live model.onnx --seeds 0-7 --w-frames 90 --fps 60  # from seed to seed
 fastgan live model.onnx --osc 9000  # steered by TouchOSC, Max or Ableton as well
 fastgan live model.onnx --host 0.0.0.0  # for other machines, who need the token
@@ -28,7 +31,16 @@ fastgan live model.onnx --host 0.0.0.0  # for other machines, who need the token
 
 
 def live(
-    model: options.Model,
+    model: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            autocompletion=options.models,
+            help="An ONNX file, or a model that ships (see `fastgan models`); of several the page "
+            "chooses one.",
+            show_default=False,
+        ),
+    ],
     fps: Annotated[float, typer.Option(metavar="F", help="Frames per second.")] = 30.0,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures in a frame.")] = 1,
     seeds: options.WalkSeeds = None,
@@ -68,7 +80,8 @@ def live(
 
     A model with a latent: seed, speed, truncation and classes; drag the picture to walk. A model
     that takes pictures: open, drop or paste one, or start the camera; paint the mask. Pause, and
-    record to a video. The page is served to this machine alone, and no other site's page gets in.
+    record to a video. Of several models the page shows one, and has a list to choose another. It
+    is served to this machine alone, and no other site's page gets in.
     Ctrl-C ends it.
     """
     from fastgan.realtime.live import tokens
@@ -78,6 +91,7 @@ def live(
     pixels = None if size is None else parse_size(size)
     further = typed.inputs(input)
     from fastgan.realtime import Drift, SeedPath
+    from fastgan.realtime.live.images import LiveImages
     from fastgan.realtime.live.osc import Osc
     from fastgan.realtime.live.page import Serving
     from fastgan.realtime.live.session import Live
@@ -85,69 +99,63 @@ def live(
 
     if not (math.isfinite(fps) and fps > 0):
         raise ArgumentError("--fps", f"{fps:g}", "a number above 0")
-    Serving(format, quality)  # raises what it would raise later
-    generator = how.load(model, stated)
+    serving = Serving(format, quality, outdir, host, token, models=model)
+    labels = options.label(class_)
+    walking = {"--seeds": seeds, "--trunc": trunc, "--size": size, "--osc": osc}
+    walking["--batch"] = batch - 1
+    wrong = [name for name, value in walking.items() if value]
+    generators = {name: how.load(name, stated) for name in model}
+    for generator in generators.values():
+        _check(generator, wrong, class_)
+        typed.check(generator, further, class_)
+    shown: str | None = model[0]
+    while shown is not None:
+        generator = generators[shown]
+        with ExitStack() as open_:
+            sinks: list[Any] = []
+            if ndi is not None:
+                sinks.append(open_.enter_context(NdiSender(ndi, fps)))
+            if spout is not None:
+                sinks.append(open_.enter_context(SpoutSender(spout)))
+            own = replace(serving, token=token, sinks=sinks)
+            page: LivePage
+            if generator.signature.image is not None:
+                page = LiveImages(
+                    generator, shown, own, fps=fps, labels=labels, seed=seed,
+                    budget_ms=budget_ms, inputs=further,
+                )  # fmt: skip
+            else:
+                stream = generator.stream(
+                    fps=fps,
+                    batch=batch,
+                    latents=SeedPath(tuple(walk), w_frames) if walk else Drift(seed),
+                    labels=labels,
+                    truncation=trunc,
+                    seed=seed,
+                    budget_ms=budget_ms,
+                    size=pixels,
+                    **further,
+                )
+                open_.enter_context(stream)
+                if osc is not None:
+                    open_.enter_context(Osc(osc)).control(stream)
+                page = Live(generator, shown, stream, own, seed)
+            page.run(port, ready=partial(_ready, shown))
+        # Browsers come back to the same address.
+        shown, port, token = page.chosen, page.port, page.token
+
+
+def _ready(model: str, address: str) -> None:
+    typer.echo(f"{model}: {address}")
+
+
+def _check(generator: Generator, walking: list[str], class_: str | None) -> None:
+    """Refuse what no page can show; `walking`: options that only a model with a latent takes."""
     if all(output.kind != "image" for output in generator.signature.outputs):
         raise ArgumentError("live", "an output that is no picture", "one that is")
-    typed.check(generator, further, class_)
-    labels = options.label(class_)
-    given = {"--seeds": seeds, "--trunc": trunc, "--size": size, "--osc": osc, "--batch": batch - 1}
-    with ExitStack() as open_:
-        sinks: list[Any] = []
-        if ndi is not None:
-            sinks.append(open_.enter_context(NdiSender(ndi, fps)))
-        if spout is not None:
-            sinks.append(open_.enter_context(SpoutSender(spout)))
-        serving = Serving(format, quality, outdir, host, token, sinks)
-        page: LivePage
-        if generator.signature.image is not None:
-            wrong = [name for name, value in given.items() if value]
-            page = _images(generator, model, serving, fps, labels, seed, budget_ms, wrong, further)
-        else:
-            stream = generator.stream(
-                fps=fps,
-                batch=batch,
-                latents=SeedPath(tuple(walk), w_frames) if walk else Drift(seed),
-                labels=labels,
-                truncation=trunc,
-                seed=seed,
-                budget_ms=budget_ms,
-                size=pixels,
-                **further,
-            )
-            open_.enter_context(stream)
-            if osc is not None:
-                open_.enter_context(Osc(osc)).control(stream)
-            page = Live(generator, model, stream, serving, seed)
-        page.run(port, ready=lambda address: typer.echo(f"{model}: {address}"))
-
-
-def _images(
-    generator: Generator,
-    model: str,
-    serving: Serving,
-    fps: float,
-    labels: Any,
-    seed: int,
-    budget_ms: float | None,
-    wrong: list[str],
-    further: dict[str, Any],
-) -> LivePage:
-    """The page of a model that takes pictures; `wrong`: options that it has no use for."""
-    from fastgan.realtime.live.images import LiveImages
-
-    for option in wrong:
-        found = "a model that takes pictures"
-        raise ArgumentError(option, found, "one that makes them of a latent", "leave it away")
-    if labels is not None and generator.signature.label is None:
-        raise ArgumentError("--class", "a model without classes", "a model that has them")
-    return LiveImages(
-        generator,
-        model,
-        serving,
-        fps=fps,
-        labels=labels,
-        seed=seed,
-        budget_ms=budget_ms,
-        inputs=further,
-    )
+    if generator.signature.image is not None:
+        for option in walking:
+            found = "a model that takes pictures"
+            raise ArgumentError(option, found, "one that makes them of a latent", "leave it away")
+        if class_ is not None and generator.signature.label is None:
+            raise ArgumentError("--class", "a model without classes", "a model that has them")

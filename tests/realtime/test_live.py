@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -215,3 +217,35 @@ def test_a_browser_shows_the_generators_pixels(digits, tmp_path, browser) -> Non
     if folder := os.environ.get("FASTGAN_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "live.png").write_bytes(screenshot)
+
+
+def test_a_visitor_chooses_among_several_models(tmp_path) -> None:
+    """The address stays; what the page shows is another model, even of the other kind."""
+
+    async def choose(address, name):
+        async with aiohttp.ClientSession() as session, session.ws_connect(address + "frames") as ws:
+            hello = await hear(ws, note("hello"))
+            await ws.send_json({"model": "none"})
+            assert "superres-x2" in await hear(ws, note("error"))
+            await ws.send_json({"model": name})
+            while (await ws.receive()).type != aiohttp.WSMsgType.CLOSE:
+                pass
+            return hello
+
+    models = ["dcgan-digits", "superres-x2"]
+    command = [sys.executable, "-m", "fastgan", "live", *models, "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            addresses = []
+            for shown, other in (models, models[::-1]):
+                name, _, address = process.stdout.readline().strip().partition(": ")
+                assert name == shown
+                hello = asyncio.run(choose(address, other))
+                assert (hello["model"], hello["models"]) == (shown, models)
+                assert bool(hello.get("takes")) == (shown == "superres-x2")
+                addresses.append(address)
+            assert len(set(addresses)) == 1
+            assert process.stdout.readline().startswith("dcgan-digits: ")
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0

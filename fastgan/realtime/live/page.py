@@ -50,6 +50,8 @@ class Serving:
         host: where to listen. Anything but this machine alone needs `token`.
         token: what a visitor's address must contain; None makes one where it is needed.
         sinks: get every frame too, whether or not somebody looks; they are left open.
+        models: names that a visitor may choose among; what was chosen then ends the page, and
+            stands in its `chosen`.
     """
 
     format: str = "jpeg"
@@ -58,6 +60,7 @@ class Serving:
     host: str = "127.0.0.1"
     token: str | None = None
     sinks: Sequence[Sink] = ()
+    models: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -83,6 +86,7 @@ class LivePage(ABC):
         self._server = Server(self, serving.folder, serving.host, serving.token, largest)
         self._lock = threading.RLock()
         self._paused = False
+        self.chosen: str | None = None  # another model that a visitor wants
         self._recorder: VideoWriter | None = None
         self._error: BaseException | None = None
 
@@ -256,6 +260,9 @@ class LivePage(ABC):
             asked = json.loads(message)
             if not isinstance(asked, dict):
                 raise ValueError("an object is needed")
+            if "model" in asked:
+                self._choose(asked["model"])
+                return
             if "record" in asked:
                 self._record(bool(asked.pop("record")))
             self._act(asked)
@@ -265,6 +272,13 @@ class LivePage(ABC):
             self._server.note(client, {"error": f"not understood: {error}", **about})
         else:
             self._server.tell({"state": self._state()})
+
+    def _choose(self, name: Any) -> None:
+        if name not in self._serving.models:
+            raise ArgumentError("model", repr(name), ", ".join(self._serving.models) or "none")
+        if name != self._name:
+            self.chosen = name
+            self.stop()
 
     # Telling --------------------------------------------------------------------------------------
 
@@ -278,6 +292,7 @@ class LivePage(ABC):
         generator = self._generator
         return {
             "model": self._name,
+            "models": list(self._serving.models),
             "runs": f"{generator.backend} on {generator.device}, {generator.precision}",
             "classes": classes,
             "fps": self._fps,

@@ -71,6 +71,10 @@ function begin(what) {
   hello = what; type = what.type;
   document.title = `${what.model}: fastgan live`;
   $("model").textContent = what.model;
+  const several = what.models.length > 1;
+  $("model").hidden = several; $("models").hidden = !several;
+  $("models").replaceChildren(...what.models.map(name => new Option(name)));
+  $("models").value = what.model;
   $("runs").textContent = what.runs;
   document.body.className = what.takes ? "images" : "walks";
   for (const part of document.querySelectorAll(".walk")) part.hidden = Boolean(what.takes);
@@ -85,6 +89,7 @@ function follow(now) {
   if (document.activeElement !== $("seed")) $("seed").value = now.seed;
   if (!hello.takes) walk.follow(now);
 }
+$("models").onchange = () => ask({model: $("models").value});
 const pressed = (id, on) => $(id).setAttribute("aria-pressed", String(Boolean(on)));
 function report(stats) {
   if (!stats.compute) return;
