@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fastgan.errors import ArgumentError
@@ -27,7 +28,17 @@ def path(name: str) -> Path:
     return _FOLDER / f"{name}.onnx"
 
 
+def card(name: str) -> str:
+    """The card of a shipped model, as Markdown."""
+    return path(name).with_suffix(".md").read_text(encoding="utf-8")
+
+
 def summary(name: str) -> str:
     """What a shipped model does: the first sentence of its card, up to the colon."""
-    card = path(name).with_suffix(".md").read_text(encoding="utf-8")
-    return card.split("\n\n")[1].replace("\n", " ").split(":")[0]
+    return card(name).split("\n\n")[1].replace("\n", " ").split(":")[0]
+
+
+def licence(name: str) -> str:
+    """Of the data that a shipped model was trained on, as its card has it."""
+    found = re.search(r"^Licence of the data: (.+)$", card(name), re.MULTILINE)
+    return found[1] if found else "not stated"

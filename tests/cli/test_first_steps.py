@@ -105,10 +105,9 @@ def test_models_as_json_and_as_cards(fastgan) -> None:
     assert [each["name"] for each in facts] == list(models.names())
     (digits,) = json.loads(fastgan("models", "dcgan-digits", "--json").out)
     assert digits in facts
-    assert (digits["takes"], digits["bytes"]) == (
-        ["latent"],
-        models.path("dcgan-digits").stat().st_size,
-    )
+    assert (digits["takes"], digits["licence"]) == (["latent"], "CC BY 4.0")
+    assert digits["bytes"] == models.path("dcgan-digits").stat().st_size
+    assert all(each["licence"] != "not stated" for each in facts)
     assert fastgan("models", "dcgan-digits").out.startswith("# dcgan-digits\n")
 
 
