@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import resource
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,26 @@ def test_the_examples_use_options_that_exist(fastgan) -> None:
         options, _, examples = text.partition("Examples:")
         for option in re.findall(r"--[a-z-]+", examples):
             assert option in options, f"{command} has no {option}"
+
+
+def test_the_help_of_train_has_every_recipe_and_its_settings(fastgan) -> None:
+    from fastgan.cli.train import Recipe
+    from fastgan.recipes import restoration, system
+
+    def own(settings: object, beside: object) -> set[str]:
+        known = {field.name for field in fields(beside)}
+        return {field.name for field in fields(settings)} - known - {"hidden"}  # it has an option
+
+    text = fastgan("train", "--help").out
+    rows = re.findall(r"^ +([\w-]+) +(\d+)  \S.* \[(.+)\]$", text, re.MULTILINE)
+    assert [name for name, *_ in rows] == [recipe.value for recipe in Recipe]
+    (shared,) = re.findall(r"^ +\* (.+)$", text, re.MULTILINE)
+    assert set(shared.split(", ")) == own(restoration.PairSettings, system.Settings)
+    for name, minutes, settings in rows:
+        module = importlib.import_module(f"fastgan.recipes.{name.replace('-', '_')}")
+        listed = set(settings.replace("*", shared).split(", "))
+        assert listed == own(module.SETTINGS["ship"], system.Settings), name
+        assert 1 <= int(minutes) <= 60
 
 
 #: Options of other programs that our messages name, by program.
