@@ -7,6 +7,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 
 def lines(call: Callable[[], object]) -> int:
     """How many lines of Python a call runs; each turn of a loop or a comprehension is one, too.
@@ -27,3 +30,35 @@ def lines(call: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+def operators(call: Callable[[], object]) -> list[str]:
+    """The operators of torch's that a call runs and that read or write elements.
+
+    One that only makes room, or names the same elements otherwise, is none of them.
+    """
+    seen: list[str] = []
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            made = function(*args, **(kwargs or {}))
+            name, schema = str(function), function._schema
+            if not name.startswith("aten.empty") and (schema.is_mutable or not _shares(made, args)):
+                seen.append(name)
+            return made
+
+    with Seen():
+        call()
+    return seen
+
+
+def _shares(made: Any, args: Any) -> bool:
+    """Whether a result is other words for the first argument."""
+    return (
+        bool(args)
+        and isinstance(made, torch.Tensor)
+        and isinstance(args[0], torch.Tensor)
+        and made.untyped_storage().data_ptr() == args[0].untyped_storage().data_ptr()
+    )

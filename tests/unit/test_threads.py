@@ -11,6 +11,9 @@ import torch
 import fastgan
 from fastgan.generator import Generator
 from fastgan.host import threads
+from fastgan.loading import open_model
+from fastgan.measure.subject import example_inputs
+from tests.work import operators
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +114,22 @@ def test_they_travel_with_a_pickle_and_copies() -> None:
     assert other is not None
     assert other.threads == 1
     assert fastgan.load("dcgan-digits", device="cpu").threads is None
+
+
+@pytest.mark.parametrize("name", ["dcgan-digits", "texture-gravel", "colour-tissue"])
+def test_a_native_run_has_no_threads_of_torchs_beside_its_own(name: str) -> None:
+    """They spin when they are done, on the cores that the next run needs: so no operator copies."""
+    g = fastgan.load(name, device="cpu")
+    model = open_model(name)
+    for n in (1, 2):
+        x = example_inputs(model, n)
+        g.run(x)
+        assert operators(lambda x=x: g.run(x)) == []
+        if g.signature.needed:
+            continue
+        g.generate(n)
+        assert operators(lambda n=n: g.generate(n)) == []
+        assert operators(lambda n=n: g.generate(2 * n, batch_size=n)) == []
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "2", 5000])

@@ -23,7 +23,7 @@ from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import fields, layers, reductions, sampling
 from fastgan.engine.native.lowering import Lowering, Rows, unsupported
 from fastgan.engine.native.records import Constants
-from fastgan.engine.native.tensors import ALIGNMENT, ARENA, Root, View, is_dense
+from fastgan.engine.native.tensors import ALIGNMENT, ARENA, is_dense, new, plain
 from fastgan.engine.prepared import Bound, storing
 from fastgan.errors import UnsupportedError
 from fastgan.host import processor
@@ -83,13 +83,19 @@ class Lowered:
     records: bytes
 
     @staticmethod
-    def of(low: Lowering, outputs: Sequence[str]) -> Lowered:
-        """Of steps that have been lowered; outputs are names of the buffers that others read."""
+    def of(low: Lowering, outputs: Sequence[str], rows: Sequence[str] = ()) -> Lowered:
+        """Of steps that have been lowered.
+
+        Args:
+            low: has lowered them.
+            outputs: names of the buffers that others read.
+            rows: those of them that are to lie row by row, [N, C, H, W].
+        """
         for name in outputs:
             low.read(name)  # an input of the plan may be read as its output alone
         inputs = [(name, low.read(name).meta) for name in low.inputs]
         slots = enumerate(outputs, 1 + len(inputs))
-        made = [(name, _output(low, name, slot)) for slot, name in slots]
+        made = [(name, _output(low, name, slot, name in rows)) for slot, name in slots]
         floats = _placed(low)
         records = b"".join(each.make() for each in low.planned)
         return Lowered(tuple(inputs), tuple(made), floats, records)
@@ -119,13 +125,16 @@ def lowered(plan: Plan, opset: int, constants: Constants) -> Lowered:
 class NativeCall:
     """Steps as one call: `call(*inputs)` is a tuple of outputs, each memory of its own.
 
+    The plan's outputs lie as whoever runs it wants them, [N, C, H, W]: a copy of torch's would be
+    made by threads that spin for a millisecond afterwards, on the cores that the next call needs.
+
     Args:
         low: has lowered the steps.
         outputs: names of the buffers that others read.
     """
 
     def __init__(self, low: Lowering, outputs: Sequence[str]) -> None:
-        made = Lowered.of(low, outputs)
+        made = Lowered.of(low, outputs, low.plan.outputs)
         self.inputs, self.outputs = tuple(name for name, _ in made.inputs), tuple(outputs)
         self._formats = [
             torch.contiguous_format if meta.is_contiguous() else torch.channels_last
@@ -144,8 +153,9 @@ class NativeCall:
         ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
         self._ranges = list(zip([0, *ends], ends, strict=False))
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        tensors, made, kept = self._tensors(inputs)
+    def __call__(self, *inputs: Tensor, out: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The outputs; the first of them in `out`, if it lies as that does."""
+        tensors, made, kept = self._tensors(inputs, out)
         self._graph.run(tensors, torch.get_num_threads())
         del kept
         return made
@@ -155,13 +165,9 @@ class NativeCall:
 
         out: where that goes, if it lies as that does.
         """
-        made = [torch.empty_strided(meta.shape, meta.stride()) for meta in self._made]
-        if (out.shape, out.dtype, out.stride()) == (made[0].shape, made[0].dtype, made[0].stride()):
-            made[0] = out
-        read, _, kept = self._tensors(inputs)
+        places, made, kept = self._tensors(inputs, out)
         every = zip(inputs, kept, self._rows, strict=True)
         moved = [(x, y, rows) for x, y, rows in every if x is not y]
-        places = [*read[: len(kept)], *(each.data_ptr() for each in made)]
         run, threads = self._graph.run, torch.get_num_threads
 
         def call(_of_places: object = (kept, made)) -> None:
@@ -186,7 +192,7 @@ class NativeCall:
         return made
 
     def _tensors(
-        self, inputs: Sequence[Tensor]
+        self, inputs: Sequence[Tensor], out: Tensor | None = None
     ) -> tuple[list[int], tuple[Tensor, ...], list[Tensor]]:
         """The addresses of inputs and outputs, the outputs, and the inputs as they are read."""
         given = [
@@ -195,7 +201,12 @@ class NativeCall:
             .contiguous(memory_format=layout)
             for x, layout, rows in zip(inputs, self._formats, self._rows, strict=True)
         ]
-        made = tuple(torch.empty_strided(meta.shape, meta.stride()) for meta in self._made)
+        first, *others = self._made
+        like = (first.shape, first.stride(), first.dtype)
+        if out is None or like != (out.shape, out.stride(), out.dtype) or out.device.type != "cpu":
+            out = torch.empty_strided(*like[:2])
+        rest = (torch.empty_strided(meta.shape, meta.stride()) for meta in others)
+        made = (out, *rest)
         return [x.data_ptr() for x in (*given, *made)], made, given
 
 
@@ -237,6 +248,16 @@ class GraphExecutable(Executable):
             else:
                 made = self._native(*given)
         return dict(zip(self.plan.outputs, made, strict=True))
+
+    def images(
+        self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Executable.images`."""
+        if self._launches or self.plan.outputs != (image.name,):
+            return super().images(inputs, image, out)
+        with faults_of((f"all {len(self.plan.steps)} steps",)):
+            made = self._native(*[inputs[name] for name in self._native.inputs], out=out)
+        return made[0], None
 
     def bound(self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor) -> Bound:
         """See `Executable.bound`: one native call, and a conversion where it is of another type."""
@@ -372,18 +393,21 @@ def _as_step(steps: list[Step], call: NativeCall) -> Step:
     )
 
 
-def _output(low: Lowering, name: str, slot: int) -> Tensor:
-    """Give an output of the plan a tensor of the caller's: as it lies, or else a copy."""
+def _output(low: Lowering, name: str, slot: int, by_rows: bool) -> Tensor:
+    """Give an output a tensor of the caller's: as it lies, or else a copy.
+
+    by_rows: it is to lie row by row.
+    """
     view = low.read(name)
     root = view.root
-    if root.slot != 0 or not view.whole:
-        made = View(Root(view.meta.numel()), torch.empty_like(view.meta))
-        if not is_dense(made.meta):
-            made = View(made.root, torch.empty(view.shape, device="meta"))
+    if root.slot != 0 or not view.whole or (by_rows and not view.meta.is_contiguous()):
+        made = new(torch.empty_like(view.meta))
+        if by_rows or not is_dense(made.meta):
+            made = new(plain(view.shape))
         low.copy(view, made)
         view, root = made, made.root
     root.slot = slot
-    return view.meta
+    return plain(view.shape) if by_rows else view.meta  # which names the strides of axes of 1
 
 
 def _placed(low: Lowering) -> int:
