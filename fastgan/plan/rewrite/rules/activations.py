@@ -128,9 +128,7 @@ class BeforeConcat(Rule):
     """
 
     def pattern(self, op: Any) -> Any:
-        joined = op.Concat(
-            _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["joined"]
-        )
+        joined = op.Concat(**nodes.ANY, _outputs=["joined"])
         return getattr(op, self.of)(joined, _allow_other_attributes=True, _outputs=["out"])
 
     def refuses(self, joined: ir.Value, out: ir.Value) -> str | None:

@@ -32,22 +32,14 @@ _REPEATS = {
 
 
 def _conv_of(op: Any, x: Any) -> Any:
-    return op.Conv(
-        x,
-        _domain=nodes.DOMAIN,
-        _allow_other_inputs=True,
-        _allow_other_attributes=True,
-        _outputs=["out"],
-    )
+    return op.Conv(x, **nodes.FUSED, _outputs=["out"])
 
 
 class FusePad(Rule):
     """Conv(Pad(x)) -> Conv with more pads, or with pads of another mode."""
 
     def pattern(self, op: Any, x: Any) -> Any:
-        padded = op.Pad(
-            x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["padded"]
-        )
+        padded = op.Pad(x, **nodes.ANY, _outputs=["padded"])
         return _conv_of(op, padded)
 
     def refuses(self, x: ir.Value, padded: ir.Value, out: ir.Value) -> str | None:
@@ -102,9 +94,7 @@ class FuseUpsample(Rule):
     """Conv(Resize(x)), nearest and by two, of images -> Conv with `upsample`."""
 
     def pattern(self, op: Any, x: Any) -> Any:
-        larger = getattr(op, self.of)(
-            x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["larger"]
-        )
+        larger = getattr(op, self.of)(x, **nodes.ANY, _outputs=["larger"])
         return _conv_of(op, larger)
 
     def refuses(self, x: ir.Value, larger: ir.Value, out: ir.Value) -> str | None:

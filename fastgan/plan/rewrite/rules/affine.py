@@ -21,13 +21,7 @@ class MergeReshapes(Rule):
 
     def pattern(self, op: Any, x: Any, apart: Any, back: Any) -> Any:
         rows = op.Reshape(x, apart, _allow_other_attributes=True, _outputs=["rows"])
-        norm = op.Normalise(
-            rows,
-            _domain=nodes.DOMAIN,
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["norm"],
-        )
+        norm = op.Normalise(rows, **nodes.FUSED, _outputs=["norm"])
         return op.Reshape(norm, back, _allow_other_attributes=True, _outputs=["out"])
 
     def refuses(

@@ -25,10 +25,7 @@ class FoldBatchNorm(Rule):
 
     def pattern(self, op: Any) -> Any:
         return op.BatchNormalization(
-            nodes.any_product(op, self.of, "product"),
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["out"],
+            nodes.any_product(op, self.of, "product"), **nodes.ANY, _outputs=["out"]
         )
 
     def refuses(self, product: ir.Value, out: ir.Value) -> str | None:

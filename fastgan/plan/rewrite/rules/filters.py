@@ -31,13 +31,9 @@ class StuffZeros(Rule):
     """Reshape(Pad(Reshape(images))), zeros behind every pixel -> ConvTranspose of 1x1."""
 
     def pattern(self, op: Any, x: Any) -> Any:
-        apart = op.Reshape(x, _allow_other_inputs=True, _allow_other_attributes=True)
-        stuffed = op.Pad(
-            apart, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["stuffed"]
-        )
-        return op.Reshape(
-            stuffed, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
-        )
+        apart = op.Reshape(x, **nodes.ANY)
+        stuffed = op.Pad(apart, **nodes.ANY, _outputs=["stuffed"])
+        return op.Reshape(stuffed, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, stuffed: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
@@ -107,13 +103,7 @@ class FilterIntoTranspose(Rule):
 
     def pattern(self, op: Any) -> Any:
         larger = nodes.any_product(op, "ConvTranspose", "larger")
-        return op.Conv(
-            larger,
-            _domain=nodes.DOMAIN,
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["out"],
-        )
+        return op.Conv(larger, **nodes.FUSED, _outputs=["out"])
 
     def refuses(self, larger: ir.Value, out: ir.Value) -> str | None:
         node, filtering = nodes.producer(larger), nodes.producer(out)

@@ -17,6 +17,10 @@ PRODUCTS = ("Linear", "Conv", "ConvTranspose")
 #: Those that have an epilogue: see `normalise` for the last one.
 WITH_EPILOGUES = (*PRODUCTS, "Normalise")
 
+#: In a pattern, a node with any further inputs and attributes; and such a fused one.
+ANY = {"_allow_other_inputs": True, "_allow_other_attributes": True}
+FUSED = {"_domain": DOMAIN, **ANY}
+
 
 def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     """The data of an initializer, or None where the value depends on data or is left out."""
@@ -112,9 +116,7 @@ def per_channel(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> bool:
 
 def any_product(op: Any, name: str, bound_to: str) -> Any:
     """The pattern of a fused operator with any inputs and attributes."""
-    return getattr(op, name)(
-        _domain=DOMAIN, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=[bound_to]
-    )
+    return getattr(op, name)(**FUSED, _outputs=[bound_to])
 
 
 def rebuild(op: Any, node: ir.Node, inputs: list[ir.Value | None], **changes: Any) -> Any:
@@ -123,6 +125,14 @@ def rebuild(op: Any, node: ir.Node, inputs: list[ir.Value | None], **changes: An
         inputs.pop()
     given = {**node.attributes, **typed(**changes)}
     return getattr(op, node.op_type)(*inputs, _domain=DOMAIN, **given)
+
+
+def with_input(op: Any, product: ir.Value, position: int, given: ir.Value, out: ir.Value) -> Any:
+    """The fused node that makes `product` with one more input, in place of what makes `out`."""
+    node = producer(product)
+    inputs = all_inputs(node)
+    inputs[position] = given
+    return rebuild(op, node, inputs, origin=origin(node, producer(out)))
 
 
 def typed(**values: Any) -> dict[str, Any]:

@@ -33,13 +33,7 @@ class ScaleInput(Rule):
 
     def pattern(self, op: Any, x: Any, scale: Any) -> Any:
         scaled = op.Mul(x, scale, _outputs=["scaled"])
-        return getattr(op, self.of)(
-            scaled,
-            _domain=nodes.DOMAIN,
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["out"],
-        )
+        return getattr(op, self.of)(scaled, **nodes.FUSED, _outputs=["out"])
 
     def refuses(self, x: ir.Value, scale: ir.Value, scaled: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
@@ -77,10 +71,7 @@ class ScaleOutput(Rule):
         return None
 
     def rewrite(self, op: Any, scale: ir.Value, product: ir.Value, out: ir.Value) -> Any:
-        node = nodes.producer(product)
-        inputs = nodes.all_inputs(node)
-        inputs[5] = scale
-        return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
+        return nodes.with_input(op, product, 5, scale, out)
 
 
 class ScaleBeforeFilter(Rule):
@@ -91,13 +82,7 @@ class ScaleBeforeFilter(Rule):
 
     def pattern(self, op: Any, scale: Any) -> Any:
         product = nodes.any_product(op, self.of, "product")
-        filtered = op.Conv(
-            product,
-            _domain=nodes.DOMAIN,
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["filtered"],
-        )
+        filtered = op.Conv(product, **nodes.FUSED, _outputs=["filtered"])
         return op.Mul(filtered, scale, _outputs=["out"])
 
     def refuses(
@@ -147,10 +132,8 @@ class AddNoise(Rule):
         return None
 
     def rewrite(self, op: Any, noise: ir.Value, product: ir.Value, out: ir.Value) -> Any:
-        node = nodes.producer(product)
-        inputs = nodes.all_inputs(node)
-        inputs[3] = nodes.reshaped(op, noise, _aligned(noise, len(nodes.shape(product))))
-        return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
+        shaped = nodes.reshaped(op, noise, _aligned(noise, len(nodes.shape(product))))
+        return nodes.with_input(op, product, 3, shaped, out)
 
 
 def _aligned(value: ir.Value, rank: int) -> tuple[int, ...]:

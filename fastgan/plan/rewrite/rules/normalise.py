@@ -37,7 +37,10 @@ def build(
     beta: ir.Value | Array | None,
     **given: Any,
 ) -> Any:
-    """The node in place of the one that makes `out`; constants become initializers."""
+    """The node in place of the one that makes `out`; constants become initializers.
+
+    Its attributes are those given; where it comes from, if that is not said, is that node.
+    """
     inputs: list[ir.Value | None] = [x]
     if _all(gamma, 1.0) and (beta is None or _all(beta, 0.0)):
         gamma = beta = None
@@ -49,6 +52,7 @@ def build(
         inputs.append(parameter)
     while inputs[-1] is None:
         inputs.pop()
+    given.setdefault("origin", nodes.origin(nodes.producer(out)))
     return op.Normalise(*inputs, _domain=nodes.DOMAIN, **nodes.typed(**given))
 
 
@@ -61,12 +65,7 @@ class NormaliseInstanceNorm(Rule):
     """InstanceNormalization, and BatchNormalization of one sample by its own statistics."""
 
     def pattern(self, op: Any, x: Any, gamma: Any, beta: Any) -> Any:
-        return getattr(op, self.of)(
-            *(x, gamma, beta),
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
-            _outputs=["out"],
-        )
+        return getattr(op, self.of)(*(x, gamma, beta), **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
@@ -90,18 +89,8 @@ class NormaliseInstanceNorm(Rule):
             for value, like in ((gamma, x), (beta, x)):
                 value.shape, value.type = ir.Shape((1, channels)), like.type
         epsilon = float(nodes.attributes(node).get("epsilon", 1e-5))
-        return build(
-            op,
-            out,
-            x,
-            gamma,
-            beta,
-            over="space",
-            groups=channels,
-            centre=1,
-            epsilon=epsilon,
-            origin=nodes.origin(node),
-        )
+        given = {"over": "space", "groups": channels, "centre": 1, "epsilon": epsilon}
+        return build(op, out, x, gamma, beta, **given)
 
 
 class NormaliseGroupNorm(Rule):
@@ -125,26 +114,15 @@ class NormaliseGroupNorm(Rule):
             parameters.append(np.repeat(array.reshape(-1), channels // array.size))
         epsilon = float(given.get("epsilon", 1e-5))
         groups = int(given["num_groups"])
-        return build(
-            op,
-            out,
-            x,
-            *parameters,
-            over="space",
-            groups=groups,
-            centre=1,
-            epsilon=epsilon,
-            origin=nodes.origin(node),
-        )
+        norm = {"over": "space", "groups": groups, "centre": 1, "epsilon": epsilon}
+        return build(op, out, x, *parameters, **norm)
 
 
 class NormaliseRows(Rule):
     """LayerNormalization and RMSNormalization over the last axis, parameters constant."""
 
     def pattern(self, op: Any, x: Any, gamma: Any) -> Any:
-        return getattr(op, self.of)(
-            x, gamma, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
-        )
+        return getattr(op, self.of)(x, gamma, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, gamma: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
@@ -165,17 +143,7 @@ class NormaliseRows(Rule):
         epsilon = float(nodes.attributes(node).get("epsilon", 1e-5))
         beta = [*node.inputs, None][2]
         centre = int(self.of == "LayerNormalization")
-        return build(
-            op,
-            out,
-            x,
-            gamma,
-            beta,
-            over="last",
-            centre=centre,
-            epsilon=epsilon,
-            origin=nodes.origin(node),
-        )
+        return build(op, out, x, gamma, beta, over="last", centre=centre, epsilon=epsilon)
 
 
 class NormaliseByHand(Rule):
@@ -198,19 +166,9 @@ class NormaliseByHand(Rule):
             dtype = found.x.dtype
             assert dtype is not None
             gamma = np.full(size, found.gain, dtype.numpy())
+        given = {"over": found.over, "centre": int(found.centre), "epsilon": found.epsilon}
         groups = {"groups": found.groups} if found.over == "space" else {}
-        return build(
-            op,
-            out,
-            found.x,
-            gamma,
-            None,
-            over=found.over,
-            centre=int(found.centre),
-            epsilon=found.epsilon,
-            origin=nodes.origin(nodes.producer(out)),
-            **groups,
-        )
+        return build(op, out, found.x, gamma, None, **given, **groups)
 
 
 def _found(a: ir.Value, b: ir.Value, operator: str, out: ir.Value) -> Standardised | None:

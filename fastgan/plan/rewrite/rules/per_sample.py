@@ -118,9 +118,7 @@ class ShareWeight(Rule):
     """Conv with weights of each sample's own -> Mul, Conv with one weight, Mul."""
 
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.of)(
-            x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
-        )
+        return getattr(op, self.of)(x, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
@@ -179,9 +177,7 @@ class SumOfSquares(Rule):
     """
 
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.of)(
-            x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
-        )
+        return getattr(op, self.of)(x, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         found = self._sum(nodes.producer(out))

@@ -27,10 +27,7 @@ class AddResidual(Rule):
         return None
 
     def rewrite(self, op: Any, other: ir.Value, product: ir.Value, out: ir.Value) -> Any:
-        node = nodes.producer(product)
-        inputs = nodes.all_inputs(node)
-        inputs[3] = other
-        return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
+        return nodes.with_input(op, product, 3, other, out)
 
 
 RULES = tuple(AddResidual.rule(product) for product in nodes.WITH_EPILOGUES)

@@ -71,8 +71,7 @@ class SinkBelowUnary(Rule):
     def pattern(self, op: Any, x: Any) -> Any:
         return getattr(op, self.of)(
             _transposed(op, "moved", x),
-            _allow_other_inputs=True,
-            _allow_other_attributes=True,
+            **nodes.ANY,
             _outputs=["out"],
             **self.domain,
         )

@@ -49,9 +49,7 @@ class MergeViews(Rule):
     """A view of a view -> one Reshape, or nothing."""
 
     def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.of)(
-            x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"]
-        )
+        return getattr(op, self.of)(x, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
@@ -82,7 +80,7 @@ class SinkBelowPad(Rule):
     """Pad(view of x) -> view of Pad(x), where the axes that it pads are axes of x too."""
 
     def pattern(self, op: Any, x: Any) -> Any:
-        return op.Pad(x, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["out"])
+        return op.Pad(x, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         source = _view_of(x)
