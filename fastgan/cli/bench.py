@@ -61,7 +61,6 @@ def bench(
     plot_file: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Write a plot, .png or .svg.")
     ] = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Time fastgan beside its peers on one model.
 

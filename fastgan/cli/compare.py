@@ -35,7 +35,6 @@ def compare(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the rows; - is stdout.")
     ] = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Compare every backend and precision with the reference.
 

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import options
-
 EXAMPLES = """
 fastgan doctor  # paste this into an issue
 """
@@ -16,7 +14,6 @@ fastgan doctor  # paste this into an issue
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    verbose: options.Verbose = False,
 ) -> None:
     """Report what this machine has, and what is missing.
 

@@ -60,7 +60,6 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures; - is stdout.")
     ] = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Measure how good a model is, on held-out data.
 

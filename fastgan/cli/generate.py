@@ -41,14 +41,7 @@ fastgan generate model.onnx --n 1000000 --shards out --shard 3/64  # task 3 of a
 
 
 def generate(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            autocompletion=options.models,
-            help="An ONNX file, or a model that ships (see `fastgan models`): dcgan-digits.",
-        ),
-    ] = None,
+    model: options.ModelIfAny = None,
     n: Annotated[
         int | None, typer.Option("--n", "-n", metavar="N", help="How many images. Default: 1.")
     ] = None,
@@ -121,7 +114,6 @@ def generate(
     batch_size: options.BatchSize = None,
     how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Make images, and save each as a file or all as one grid.
 

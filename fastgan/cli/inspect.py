@@ -62,7 +62,6 @@ def inspect(
             "read whenever the model is loaded.",
         ),
     ] = False,
-    verbose: options.Verbose = False,
 ) -> None:
     """Show what a model is and how it would run.
 

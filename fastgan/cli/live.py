@@ -74,7 +74,6 @@ def live(
     stated: options.Stated = options.Stated(),
     input: options.Named = None,
     how: options.Loading = options.Loading(),
-    verbose: options.Verbose = False,
 ) -> None:
     """Show a model in the browser, live, under your hands.
 

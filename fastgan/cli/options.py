@@ -56,24 +56,14 @@ def models(incomplete: str) -> list[str]:
     return [name for name in models.names() if name.startswith(incomplete)] + sorted(here)
 
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        autocompletion=models,
-        help="An ONNX file, or a model that ships (see `fastgan models`): dcgan-digits.",
-        show_default=False,
-    ),
-]
-ImageModel = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        autocompletion=models,
-        help="An ONNX file, or a model that ships (see `fastgan models`): denoise-photos.",
-        show_default=False,
-    ),
-]
+def _model(example: str) -> Any:
+    text = f"An ONNX file, or a model that ships (see `fastgan models`): {example}."
+    return typer.Argument(metavar="MODEL", autocompletion=models, help=text, show_default=False)
+
+
+Model = Annotated[str, _model("dcgan-digits")]
+ImageModel = Annotated[str, _model("denoise-photos")]
+ModelIfAny = Annotated[str | None, _model("dcgan-digits")]
 Device = Annotated[
     str,
     typer.Option(help="auto (an NVIDIA GPU if there is one), cpu, cuda or cuda:1."),
@@ -278,7 +268,9 @@ def label(text: str | None) -> int | str | None:
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with a group's options in place of each parameter that is a group, for typer."""
+    """A command as typer takes it: a group's options in place of each parameter that is a group,
+    and at the end --verbose, which every command has.
+    """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {k: hint for k, hint in hints.items() if is_dataclass(hint)}
     parameters: list[Parameter] = []
@@ -297,7 +289,11 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
                 parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
             )
 
-    def called(**given: Any) -> None:
+    parameters.append(
+        Parameter("verbose", Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
+    )
+
+    def called(verbose: bool, **given: Any) -> None:
         for name, group in groups.items():
             own = {field.name: given.pop(field.name) for field in fields(group)}
             given[name] = group(**own)

@@ -46,7 +46,6 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     where: options.Where = options.Where(),
     stated: options.Stated = options.Stated(),
-    verbose: options.Verbose = False,
 ) -> None:
     """Show how long each step takes, beside the least it could.
 

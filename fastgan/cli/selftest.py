@@ -27,7 +27,6 @@ def selftest(
         float, typer.Option(help="Seconds of silence after which a kernel counts as hung.")
     ] = 90.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    verbose: options.Verbose = False,
 ) -> None:
     """Hold every kernel to PyTorch's own operator on this GPU.
 

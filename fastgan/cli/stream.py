@@ -60,7 +60,6 @@ def stream(
     stated: options.Stated = options.Stated(),
     how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Write frames into shared memory, for a game.
 

@@ -71,7 +71,6 @@ def video(
     scale: Annotated[int, typer.Option(min=1, max=64, help="Pixels a side for each pixel.")] = 1,
     how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Record a walk from seed to seed as a video.
 

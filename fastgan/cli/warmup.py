@@ -32,7 +32,6 @@ def warmup(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Prepare a model's kernels for this GPU.
 

@@ -111,7 +111,6 @@ def apply(
     stated: options.Stated = options.Stated(),
     how: options.Loading = options.Loading(),
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Restore, upscale, stylise, translate or inpaint pictures.
 

@@ -33,7 +33,6 @@ def bundle(
     ] = None,
     stated: options.Stated = options.Stated(),
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Make a model ready for programs that have no Python.
 

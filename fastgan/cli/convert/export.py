@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import options, records
+from fastgan.cli import records
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 
@@ -29,7 +29,6 @@ def export(
         ),
     ] = None,
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Make an ONNX file of a published checkpoint.
 

@@ -191,7 +191,6 @@ def generate(
     batch_size: options.BatchSize = None,
     where: options.Where = options.Where(),
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Make samples of a seed, in shards: each whole, with a checksum, the same whoever makes it.
 
@@ -240,7 +239,6 @@ def apply(
     price_per_hour: Price = None,
     where: options.Where = options.Where(),
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Run an image-to-image model on every picture of a folder or a bucket.
 
@@ -262,7 +260,6 @@ def apply(
 def verify(
     place: Annotated[str, typer.Argument(metavar="DIR|URL", help="What a run wrote.")],
     json_file: records.JsonFile = None,
-    verbose: options.Verbose = False,
 ) -> None:
     """Read every shard, or picture, again: all there, whole, once. Exit code 1 if not."""
     from fastgan.scale.verify import verify as check

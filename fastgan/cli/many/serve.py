@@ -56,7 +56,6 @@ def serve(
         typer.Option(metavar="DIR", help="Write a model repository for Triton instead, and end."),
     ] = None,
     how: options.Loading = options.Loading(),
-    verbose: options.Verbose = False,
 ) -> None:
     """Serve models to clients of the Open Inference Protocol.
 
