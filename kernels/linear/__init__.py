@@ -2,9 +2,8 @@
 
 What follows a generator's first layer is an image of a few pixels, and its columns may be stored in
 any order at no cost. So packing puts them in channels-last order (h, w, c), and the result, seen as
-[N, C, H, W] with channels last, is what the next layer reads:
-- a dense layer whose columns a Reshape turns into [C, H, W] (`pack` with `image`);
-- a transposed convolution of a 1x1 input, which is such a layer (`pack_conv_transpose`).
+[N, C, H, W] with channels last, is what the next layer reads: of a dense layer whose columns a
+Reshape turns into [C, H, W], as of a transposed convolution of a 1x1 input, which is such a layer.
 """
 
 from __future__ import annotations
@@ -50,20 +49,6 @@ def pack(
     ordered = weight.view(k, channels, height * width).transpose(1, 2).reshape(k, columns)
     data[:, :columns] = ordered.to(dtype)
     return PackedWeight(data, k, image)
-
-
-def pack_conv_transpose(
-    weight: torch.Tensor, dtype: torch.dtype, padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-) -> PackedWeight:
-    """Packs weight [c_in, c_out, kh, kw] of a transposed convolution whose input is 1x1.
-
-    Every output pixel is then reached by one tap alone, whatever the stride.
-    """
-    c_in, c_out, kernel_h, kernel_w = weight.shape
-    top, left, bottom, right = padding
-    weight = weight[:, :, top : kernel_h - bottom, left : kernel_w - right]
-    image = (c_out, weight.shape[2], weight.shape[3])
-    return pack(weight.reshape(c_in, -1), dtype, image=image)
 
 
 def pack_bias(bias: torch.Tensor, packed: PackedWeight) -> torch.Tensor:

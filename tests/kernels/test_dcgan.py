@@ -52,7 +52,7 @@ def folded(network: nn.Sequential) -> list[tuple[nn.ConvTranspose2d, torch.Tenso
 def chain(network: nn.Sequential, z: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     layers = folded(network)
     _, weight, bias = layers[0]
-    first = linear.pack_conv_transpose(weight, dtype)
+    first = linear.pack(weight.flatten(1), dtype, image=tuple(weight.shape[1:]))
     x = linear.launch(z.to(dtype), first, linear.pack_bias(bias, first), activation="relu")
     for layer, weight, bias in layers[1:]:
         last = layer is layers[-1][0]

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from fastgan.kernels import linear
 from fastgan.kernels.types import Config
@@ -24,21 +23,6 @@ def test_dense_then_reshape(dtype, config, device):
     linear.launch(x, packed, linear.pack_bias(bias, packed), out=poison(out), config=config)
     expected = (x.float() @ weight.float() + bias).view(3, 6, 3, 4)
     assert_close(out, expected.to(dtype), dtype)
-
-
-@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 0, 1, 2)])
-def test_transposed_convolution_of_one_pixel(padding, device):
-    generator = new_generator(device)
-    x = torch.randn(2, 20, 1, 1, generator=generator, device=device)
-    weight = torch.randn(20, 9, 4, 5, generator=generator, device=device) / 20**0.5
-    bias = torch.randn(9, generator=generator, device=device)
-    packed = linear.pack_conv_transpose(weight, torch.float32, padding)
-    out = linear.launch(x, packed, linear.pack_bias(bias, packed), activation="relu")
-    top, left, bottom, right = padding
-    expected = F.conv_transpose2d(x, weight, bias).relu()
-    expected = expected[:, :, top : 4 - bottom, left : 5 - right]
-    assert out.is_contiguous(memory_format=torch.channels_last)
-    assert_close(out, expected, torch.float32)
 
 
 @pytest.mark.parametrize("split_k", [1, 2])

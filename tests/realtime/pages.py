@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import threading
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from fastgan.realtime.live.page import LivePage, picture_of
+from fastgan.realtime.live.page import HEADER, LivePage
 
 aiohttp = pytest.importorskip("aiohttp", reason="no aiohttp: pip install 'fastgan[live]'")
 
@@ -74,6 +78,13 @@ def frame(test=lambda header, image: True):
         return (header, image) if test(header, image) else None
 
     return wanted
+
+
+def picture_of(data: bytes) -> tuple[tuple[int, float, float, float], torch.Tensor]:
+    """A message of the WebSocket as its header's values and the picture, uint8 [H, W, C]."""
+    array = np.array(Image.open(io.BytesIO(data[HEADER.size :])))
+    values = HEADER.unpack(data[: HEADER.size])
+    return values, torch.from_numpy(array[:, :, None] if array.ndim == 2 else array)
 
 
 def open_browser(*arguments: str):

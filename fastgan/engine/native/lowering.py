@@ -21,7 +21,6 @@ from fastgan.engine.native.records import NOTHING, Constants, Kind, listed, reco
 from fastgan.engine.native.tensors import Root, View, channels_last, is_dense, new, plain
 from fastgan.errors import UnsupportedError
 from fastgan.plan import Plan, Step
-from fastgan.plan.activations import TABLE
 
 try:
     from fastgan import _native
@@ -366,11 +365,6 @@ def place(view: View | None) -> tuple[int, int]:
 def unsupported(step: Step, found: str) -> UnsupportedError:
     """Why there is no native code for a step."""
     return UnsupportedError(" + ".join(step.origin), found, "native code for it")
-
-
-def has_curve(name: str) -> bool:
-    """Whether the native code has an activation."""
-    return name in TABLE and name in _native.runtime.Curve.__members__
 
 
 def reference(step: Step, plan: Plan, opset: int) -> tuple[Callable[..., Any], list[Any]]:

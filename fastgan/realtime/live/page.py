@@ -15,8 +15,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.images.formats import WRITTEN
 from fastgan.realtime.live import tokens
@@ -308,14 +306,3 @@ def _free(path: Path) -> Path:
     """A path of which there is nothing yet: this one, or with a number behind the name."""
     taken = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
     return next(one for one in chain((path,), taken) if not os.path.lexists(one))
-
-
-def picture_of(data: bytes) -> tuple[tuple[int, float, float, float], Tensor]:
-    """A message of the WebSocket as its header's values and the picture, uint8 [H, W, C]."""
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    array = np.array(Image.open(io.BytesIO(data[HEADER.size :])))
-    values: Any = HEADER.unpack(data[: HEADER.size])
-    return values, torch.from_numpy(array[:, :, None] if array.ndim == 2 else array)

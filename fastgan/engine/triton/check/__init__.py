@@ -207,16 +207,6 @@ def _judge(
     return None
 
 
-def agrees(out: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a result is the library's within the precision: by its norm, and by every value."""
-    finite = expected.isfinite()
-    if not torch.equal(out.isfinite(), finite):
-        return False
-    wrong, right = out.float()[finite] - expected[finite], expected[finite]
-    sums = torch.stack([wrong.double().square().sum(), right.double().square().sum()])
-    return _judge(sums, wrong.abs().max(), right.numel(), dtype, None) is None
-
-
 # Images -------------------------------------------------------------------------------------------
 
 #: The least PSNR of a first image beside the library's in fp32, in dB.
