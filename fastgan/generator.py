@@ -323,7 +323,7 @@ class Generator:
         drawn = Sampling(sampling.seed, sampling.start)
 
         def noise_of(first: int, rows: int) -> Noise:
-            return seeded_noise(drawn.rows(first, rows), rows) if noise else no_noise
+            return self._noise(drawn.rows(first, rows), rows) if noise else no_noise
 
         return self._session.images(every, n, batch_size, format, out, progress, noise_of)
 
@@ -380,7 +380,7 @@ class Generator:
             return self._inputs.make(n, samples, labels, given, lazily=True)
 
         def noise_of(seed: int, start: int) -> Noise:
-            return seeded_noise(Sampling(seed, start), n) if noise else no_noise
+            return self._noise(Sampling(seed, start), n) if noise else no_noise
 
         every = make(0, 0)
         changing = {name for name, value in every.items() if isinstance(value, Draw)}
@@ -394,6 +394,10 @@ class Generator:
             session.mend(inputs, n, format, images, noise)
 
         return Prepared(run, images, make, again, frozenset(changing), drawn, self.threads)
+
+    def _noise(self, drawn: Sampling, rows: int) -> Noise:
+        """What the graph itself draws for these samples."""
+        return seeded_noise(drawn, rows, self._signature.shared_draws)
 
     def _repeated(
         self, n: Any, seed: Any, start: Any, format: str, out: Tensor | None

@@ -137,12 +137,14 @@ class Signature:
     Attributes:
         class_names: the name of each class of the label; empty where the file gives none.
         batch: the one that the graph was found to hold fixed, whatever its inputs declare.
+        shared_draws: the nodes that draw numbers once for all samples (`plan.batch`).
     """
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     class_names: tuple[str, ...] = ()
     batch: int | None = None
+    shared_draws: frozenset[int] = frozenset()
 
     def first(self, kind: InputKind) -> Input | None:
         """The first input of a kind, or None."""

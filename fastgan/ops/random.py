@@ -53,22 +53,27 @@ class seeded_noise:
     What a node draws for each of them is that sample's own, whatever the others; what it draws
     once for all is the seed's. A source that an engine may ask which ones they are, to draw them
     itself.
+
+    Attributes:
+        shared: the nodes that draw once for all, be it as many rows as there are samples.
     """
 
     sampling: Sampling
     rows: int
+    shared: frozenset[int] = frozenset()
 
     def __call__(self, shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:
         if 0 in shape:
             return torch.empty(shape, device="cpu")
         count, *rest = shape or (1,)
         stream = FIRST_STREAM + node_index
-        which = self.of(shape)
+        which = self.of(shape, node_index)
         return which.draw(distribution, count, tuple(rest), stream=stream).reshape(shape)
 
-    def of(self, shape: tuple[int, ...]) -> Sampling:
+    def of(self, shape: tuple[int, ...], node_index: int) -> Sampling:
         """Which samples a node of this shape draws."""
-        return self.sampling if shape[:1] == (self.rows,) else self.sampling.once
+        each = shape[:1] == (self.rows,) and node_index not in self.shared
+        return self.sampling if each else self.sampling.once
 
 
 #: Operators that draw.

@@ -61,7 +61,7 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
     search = _Search(model, signature, inputs)
     apart = search.apart_at_any()
     if signature.made.name in apart:
-        return _told(signature, apart)
+        return replace(_told(signature, apart), shared_draws=search.shared_draws)
     for size in () if search.of_all() else search.candidates():
         closed = _with_batch(signature, inputs, size)
         bound = _bind(model, closed, inputs, size, None)
@@ -183,6 +183,11 @@ class _Search:
             and many.flow.lays[other[name]].alike
             and few.flow.numbers[one[name]] == many.flow.numbers[other[name]]
         }
+
+    @property
+    def shared_draws(self) -> frozenset[int]:
+        """The nodes that draw once for all samples; at one sample they look like any other."""
+        return frozenset() if self._many is None else frozenset(self._many.flow.shared_draws)
 
     @property
     def takes_others(self) -> bool:

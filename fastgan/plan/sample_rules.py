@@ -119,6 +119,13 @@ def _known(flow: Flow, node: ir.Node) -> Said:
     return "parameters of samples" if lay is None else lay
 
 
+def _drawn(flow: Flow, node: ir.Node) -> Said:
+    """Each sample's numbers are its own in rows alone, since the row says which they are."""
+    lay = flow.lay(node, 0)
+    rows = lay is not None and lay.place == (0, 1)
+    return _known(flow, node) if rows else "numbers drawn for samples that are no rows"
+
+
 @alone
 def _quantised(flow: Flow, node: ir.Node, lay: Lay) -> Said:
     """Each element by its own, by one scale or those of another axis."""
@@ -297,7 +304,8 @@ def _same_size(flow: Flow, node: ir.Node, lay: Lay) -> Said:
 
 
 _ONNX: tuple[tuple[Rule, tuple[str, ...]], ...] = (
-    (_known, ("Bernoulli", "CastLike", "RandomNormalLike", "RandomUniformLike", "Identity")),
+    (_known, ("CastLike", "Identity")),
+    (_drawn, ("Bernoulli", "RandomNormalLike", "RandomUniformLike")),
     (_reshape, ("Reshape", "Flatten")),
     (_renamed, ("Squeeze", "Unsqueeze")),
     (_transpose, ("Transpose",)),

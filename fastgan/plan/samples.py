@@ -122,7 +122,7 @@ class Flow:
         meetings: where samples met, in the graph's order.
         rows: constants that have a row for each sample, by node and position.
         fixed: nodes that hold the number of samples in a way that can't be changed, and why.
-        shared_draws: whether numbers are drawn that are not of one sample each.
+        shared_draws: the nodes that draw numbers once for all samples, as `specialise` counts them.
         numbers: of every value, how it is made (see `Names`); empty if not asked for.
     """
 
@@ -132,7 +132,7 @@ class Flow:
         self.meetings: list[Meeting] = []
         self.rows: dict[tuple[ir.Node, int], Rows] = {}
         self.fixed: dict[ir.Node, str] = {}
-        self.shared_draws = False
+        self.shared_draws: set[int] = set()
         self.numbers: dict[ir.Value, int] = {}
         self._names = names
         self._met: set[ir.Value] = set()
@@ -207,7 +207,7 @@ class Flow:
         for_each = shape[:1] == (self.n,)
         if node.op_type in random.NAMES:
             if not for_each:
-                self.shared_draws = True
+                self.shared_draws.add(node.attributes["node_index"].as_int())
                 return None
             if node.inputs:
                 self.fit(node, 0, 0, 1, whole=True)

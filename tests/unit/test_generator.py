@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 from torch import nn
 
 import fastgan
 from fastgan import ArgumentError, BackendError
 from fastgan.model.signature import Input
 from tests import networks
+from tests.unit.models import graph_model, value
 
 
 @pytest.fixture(scope="module")
@@ -430,6 +433,52 @@ def test_noise_in_the_graph_is_a_samples_own(frozen: bool, like: bool, tmp_path:
     without = torch.tanh(generator.latents(7, seed=3)).reshape(-1, 1, 4, 4)
     assert not torch.allclose(everything, without, atol=1e-2)
     assert torch.allclose(generator.generate(7, seed=3, noise=False), without, atol=1e-6)
+
+
+DRAWS = {
+    "one row": (("RandomNormal", [], {"shape": [1, 4]}),),
+    "rows of another axis": (("RandomUniform", [], {"shape": [4, 1]}),),
+    "like one row": (("RandomNormalLike", ["row"], {}),),
+    "samples side by side": (
+        ("Reshape", ["z", "flat"], {}),
+        ("RandomNormalLike", ["0"], {}),
+        ("Reshape", ["1", "rows"], {}),
+    ),
+    "rows in blocks": (
+        ("Reshape", ["z", "blocks"], {}),
+        ("RandomUniformLike", ["0"], {}),
+        ("Reshape", ["1", "rows"], {}),
+    ),
+}
+
+SHAPES = {"flat": [1, -1, 4], "rows": [-1, 4, 4], "blocks": [-1, 2, 4]}
+
+
+@pytest.mark.parametrize("draws", DRAWS.values(), ids=list(DRAWS))
+def test_noise_for_all_does_not_depend_on_the_batch(draws: tuple[Any, ...]) -> None:
+    """Sample i is itself alone and among others; or the file says that its samples meet."""
+    weights = {
+        "row": np.zeros((1, 4), np.float32),
+        **{name: np.array(shape) for name, shape in SHAPES.items()},
+    }
+    nodes = [
+        helper.make_node(op, inputs, [str(i)], **given)
+        for i, (op, inputs, given) in enumerate(draws)
+    ]
+    last = str(len(draws) - 1)
+    nodes.append(helper.make_node("Reshape", ["z", "rows"], ["p"]))
+    nodes.append(helper.make_node("Add", ["p", last], ["y"]))
+    data = graph_model(nodes, [value("z", ["n", 16])], weights=weights, opset=15)
+    generator = fastgan.load(data, device="cpu", backend="torch")
+    everything = generator.generate(5, seed=3)
+    if not generator.signature.made.apart:
+        assert torch.equal(generator.generate(5, seed=3), everything)
+        return
+    alone = torch.cat([generator.generate(1, seed=3, start=i) for i in range(5)])
+    torch.testing.assert_close(alone, everything, atol=1e-6, rtol=0)
+    torch.testing.assert_close(generator.generate(5, seed=3, batch_size=4), everything)
+    row = generator.prepare(1)
+    torch.testing.assert_close(row(seed=3, start=4), everything[4:], atol=1e-6, rtol=0)
 
 
 def test_noise_of_a_runtime_is_no_seeds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

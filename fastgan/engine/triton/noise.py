@@ -83,7 +83,7 @@ class CountedNoise:
 
     def _samples(self, index: int) -> Samples:
         node, source = self._nodes[index], self.source
-        sampling = source.sampling if source.rows < 0 else source.of(node.shape)
+        sampling = source.sampling if source.rows < 0 else source.of(node.shape, index)
         assert isinstance(sampling.seed, int)
         assert isinstance(sampling.start, int)
         return Samples(
