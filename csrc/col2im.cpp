@@ -19,28 +19,27 @@ constexpr int64_t kMostTaps = 64;  // that meet in one output pixel, handled in 
 // out[c] = activation(sum over taps of taps[t][c] + bias[c])
 template <class T>
 inline __attribute__((always_inline)) void pixel(const T* const* taps, int64_t count,
-                                                 const float* bias, int64_t channels, float below,
+                                                 const float* bias, int64_t channels, Bend bend,
                                                  T* __restrict__ out) {
   if (count == 4) {  // k4 s2, the commonest: four loads and one store per vector
     const T *a = taps[0], *b = taps[1], *c = taps[2], *d = taps[3];
     for (int64_t i = 0; i < channels; ++i) {
       const float sum = ((load(a + i) + load(b + i)) + (load(c + i) + load(d + i))) + bias[i];
-      store(out + i, sum < 0 ? sum * below : sum);
+      store(out + i, bend(sum));
     }
     return;
   }
   for (int64_t i = 0; i < channels; ++i) {
     float sum = bias[i];
     for (int64_t t = 0; t < count; ++t) sum += load(taps[t] + i);
-    store(out + i, sum < 0 ? sum * below : sum);
+    store(out + i, bend(sum));
   }
 }
 
 template <class T>
 inline __attribute__((always_inline)) void rows(const Col2im& job, const float* bias, int64_t first,
                                                 int64_t last) {
-  // Every activation here is a slope below zero: 1 for none, 0 for ReLU.
-  const float below = job.activation == kNone ? 1.0f : job.activation == kRelu ? 0.0f : job.slope;
+  const Bend bend(job.activation, job.slope);
   const int64_t tap = job.channels, column = job.kernel_height * job.kernel_width * tap;
   const T* taps[kMostTaps];
   for (int64_t row = first; row < last; ++row) {
@@ -61,7 +60,7 @@ inline __attribute__((always_inline)) void rows(const Col2im& job, const float* 
               columns + (iy * job.width + ix) * column + (ky * job.kernel_width + kx) * tap;
         }
       }
-      pixel(taps, count, bias, job.channels, below, out);
+      pixel(taps, count, bias, job.channels, bend, out);
     }
   }
 }

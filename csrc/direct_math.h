@@ -4,11 +4,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <cmath>
 #include <utility>
 
 #include "direct.h"
 
 #define FASTGAN_INLINE inline __attribute__((always_inline))
+#define FASTGAN_NOINLINE __attribute__((noinline))
 
 namespace fastgan {
 namespace {
@@ -105,6 +107,48 @@ constexpr int kPack = 1;
 FASTGAN_INLINE Factors factors(const Element* p) { return load(p); }
 FASTGAN_INLINE Factors splat_factors(const Element* p) { return splat(*p); }
 #endif
+
+// NaN in place of what is infinite or NaN, zero of all else; and whether there is any.
+FASTGAN_INLINE Vector poison_of(Vector x) { return x - x; }
+
+FASTGAN_INLINE bool is_poison(Vector x) {
+  float sum = 0;
+  for (int i = 0; i < kWidth; ++i) sum += x[i];
+  return sum != 0;
+}
+
+FASTGAN_INLINE float float_of(float a) { return a; }
+FASTGAN_INLINE float float_of(uint16_t a) {  // bfloat16
+  const uint32_t bits = static_cast<uint32_t>(a) << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// The pixels of a patch share the taps of all, with weights of -0 where a pixel has none (packing.cpp):
+// what is not finite must not come to those by way of 0 * NaN. Makes such sums again.
+//
+// in: the inputs of a tap and a pixel. bias: of the block's lanes, or null.
+template <class In>
+FASTGAN_NOINLINE void keep_apart(const In& in, int64_t count, int64_t taps, int64_t channels,
+                                 const Element* weights, const float* bias, int64_t block,
+                                 float* values) {
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t lane = 0; lane < block; ++lane) {
+      float& value = values[r * block + lane];
+      if (value - value == 0) continue;
+      value = bias == nullptr ? 0 : bias[lane];
+      for (int64_t t = 0; t < taps; ++t) {
+        const Element* x = in(t, r);
+        for (int64_t c = 0; c < channels; ++c) {
+          const int64_t row = (t * channels + c) / kPack, within = c % kPack;
+          const float weight = float_of(weights[(row * block + lane) * kPack + within]);
+          if (weight != 0 || !std::signbit(weight)) value += float_of(x[c]) * weight;
+        }
+      }
+    }
+  }
+}
 
 // e^x within two units in the last place, for -87 <= x <= 88: 2^n e^r with |r| <= ln(2) / 2, and
 // e^r by its series (a minimax fit gains nothing that shows in fp32).

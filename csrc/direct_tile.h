@@ -116,6 +116,33 @@ FASTGAN_INLINE void write(const Part& part, const Pixels& pixels, int64_t lane,
   scatter<T, kBlock>(layer, images, pixels, R, lane, last, values);
 }
 
+// Whether a tile holds a NaN or Inf.
+template <int R, int V>
+FASTGAN_INLINE bool is_poisoned(const Vector (&sums)[R][V]) {
+  Vector poison{};
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) poison += poison_of(sums[r][v]);
+  }
+  return is_poison(poison);
+}
+
+// Keeps a tile's NaN and Inf from pixels of a patch that they do not belong to.
+template <int R, int V>
+FASTGAN_INLINE void clean(const Pixels& pixels, const Phase& phase, int64_t channels,
+                          const Element* weights, const float* bias, Vector (&sums)[R][V]) {
+  constexpr int kBlock = V * kWidth;
+  alignas(64) float values[R * kBlock];
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) store(values + r * kBlock + v * kWidth, sums[r][v]);
+  }
+  const auto in = [&](int64_t tap, int64_t r) { return pixels.in[r] + phase.offsets[tap]; };
+  const int64_t taps = phase.offsets.size();
+  keep_apart(in, R, taps, channels, weights, bias, kBlock, values);
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) sums[r][v] = load(values + r * kBlock + v * kWidth);
+  }
+}
+
 template <int R, int V>
 void tile(const Part& part, int64_t first) {
   constexpr int kBlock = V * kWidth;
@@ -123,27 +150,24 @@ void tile(const Part& part, int64_t first) {
   const Phase& phase = *part.phase;
   const int64_t lane = part.block * kBlock;
   const int64_t channels = layer.in.pixel, taps = phase.offsets.size();
+  const float* const bias = layer.bias == nullptr ? nullptr : layer.bias + lane;
+  const Element* const weights =
+      static_cast<const Element*>(phase.weights) + part.block * taps * channels * kBlock;
   const Pixels pixels = locate(part, first, R);
   Vector sums[R][V];
   for (int v = 0; v < V; ++v) {
-    const Vector bias = layer.bias == nullptr ? Vector{} : load(layer.bias + lane + v * kWidth);
-    for (int r = 0; r < R; ++r) sums[r][v] = bias;
+    const Vector begin = bias == nullptr ? Vector{} : load(bias + v * kWidth);
+    for (int r = 0; r < R; ++r) sums[r][v] = begin;
   }
-  multiply<R, V>(pixels, phase, channels,
-                 static_cast<const Element*>(phase.weights) +
-                     part.block * taps * channels * kBlock,
-                 sums);
+  multiply<R, V>(pixels, phase, channels, weights, sums);
+  if (layer.lanes() > layer.out.channels && is_poisoned(sums)) {
+    clean(pixels, phase, channels, weights, bias, sums);
+  }
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < V; ++v) sums[r][v] = apply(layer.after, layer.slope, sums[r][v]);
   }
-  if (part.nonfinite != nullptr) {
-    Vector zero{};  // or NaN, once there was a NaN or Inf
-    for (int r = 0; r < R; ++r) {
-      for (int v = 0; v < V; ++v) zero += sums[r][v] - sums[r][v];
-    }
-    for (int i = 0; i < kWidth; ++i) {
-      if (zero[i] != 0) part.nonfinite->store(true, std::memory_order_relaxed);
-    }
+  if (part.nonfinite != nullptr && is_poisoned(sums)) {
+    part.nonfinite->store(true, std::memory_order_relaxed);
   }
   if (part.bytes != nullptr) {
     for (int r = 0; r < R; ++r) {

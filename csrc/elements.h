@@ -4,6 +4,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <limits>
+
+#include "col2im.h"
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FASTGAN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -29,6 +33,19 @@ inline void store(uint16_t* p, float value) {
   const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   *p = static_cast<uint16_t>(value == value ? rounded : (bits >> 16) | 0x40);
 }
+
+// An activation: what is less than `least` becomes that, and what is below zero is sloped.
+struct Bend {
+  float least, below;
+
+  Bend(Activation activation, float slope)
+      : least(activation == kRelu ? 0.0f : -std::numeric_limits<float>::infinity()),
+        below(activation == kLeakyRelu ? slope : 1.0f) {}
+  float operator()(float value) const {
+    value = value < least ? least : value;
+    return value < 0 ? value * below : value;
+  }
+};
 
 }  // namespace
 }  // namespace fastgan

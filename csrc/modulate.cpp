@@ -18,8 +18,7 @@ template <class T>
 inline __attribute__((always_inline)) void pixels(const Modulate& job, const float* ones,
                                                   const float* zeros, int64_t first,
                                                   int64_t last) {
-  // Every activation here is a slope below zero: 1 for none, 0 for ReLU.
-  const float below = job.activation == kNone ? 1.0f : job.activation == kRelu ? 0.0f : job.slope;
+  const Bend bend(job.activation, job.slope);
   const float* bias = job.bias == nullptr ? zeros : job.bias;
   for (int64_t at = first; at < last; ++at) {
     const int64_t image = at / job.pixels, pixel = at % job.pixels;
@@ -33,7 +32,7 @@ inline __attribute__((always_inline)) void pixels(const Modulate& job, const flo
     T* out = static_cast<T*>(job.out) + at * job.channels;
     for (int64_t c = 0; c < job.channels; ++c) {
       const float value = load(x + c) * scale[c] + (noise + bias[c]);
-      store(out + c, value < 0 ? value * below : value);
+      store(out + c, bend(value));
     }
   }
 }

@@ -121,8 +121,7 @@ inline __attribute__((always_inline)) void apply_rows(const Shared& shared, int6
   const int64_t channels = job.channels, image = item / shared.chunks;
   const int64_t first = item % shared.chunks * shared.per_chunk;
   const int64_t last = std::min(first + shared.per_chunk, job.pixels);
-  // Every activation here is a slope below zero: 1 for none, 0 for ReLU.
-  const float below = job.activation == kNone ? 1.0f : job.activation == kRelu ? 0.0f : job.slope;
+  const Bend bend(job.activation, job.slope);
   const float* centre = shared.centre.data() + image * channels;
   const float* scale = shared.scale.data() + image * channels;
   const float* shift = shared.shift.data() + image * channels;
@@ -134,7 +133,7 @@ inline __attribute__((always_inline)) void apply_rows(const Shared& shared, int6
     for (int64_t c = 0; c < channels; ++c) {
       float value = (load(x + c) - centre[c]) * scale[c] + shift[c];
       if (kHasResidual) value += load(residual + c);
-      store(out + c, value < 0 ? value * below : value);
+      store(out + c, bend(value));
     }
   }
 }

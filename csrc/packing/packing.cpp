@@ -102,7 +102,8 @@ uint16_t to_bfloat16(float value) {  // to nearest even; a NaN stays one
 }
 
 // Where the weights of each tap and lane of a phase are read: lanes are a patch's [height, block
-// height, width, block width, outputs]. Where several meet they are added up.
+// height, width, block width, outputs]. Where several meet they are added up; where there is none it
+// is -0, by which kernels know that nothing is to come that way, be it NaN.
 class Source {
  public:
   Source(const Product& product, const Geometry& made, const AxisPhase& y, const AxisPhase& x)
@@ -132,8 +133,17 @@ class Source {
     const float* weight = product_.weight + c * product_.strides[2];
     const int64_t* at = at_.data() + tap * lanes_;
     for (int64_t lane = first; lane < last; ++lane, ++to) {
-      *to = at[lane] >= 0 ? weight[at[lane]] : at[lane] == kNone ? 0.0f : sum(at[lane], weight);
+      *to = at[lane] >= 0 ? weight[at[lane]] : at[lane] == kNone ? -0.0f : sum(at[lane], weight);
     }
+  }
+
+  // The taps that each lane has.
+  std::vector<uint16_t> reach(int64_t taps) const {
+    std::vector<uint16_t> found(lanes_);
+    for (int64_t i = 0; i < taps * lanes_; ++i) {
+      if (at_[i] != kNone) found[i % lanes_] |= static_cast<uint16_t>(1 << i / lanes_);
+    }
+    return found;
   }
 
  private:
@@ -256,7 +266,7 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       if (y.reads.size() * x.reads.size() > kMostTaps) {
         throw std::invalid_argument("too many taps");
       }
-      PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, 0};
+      PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, 0, {}};
       for (const int64_t dy : y.reads) {
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
       }
@@ -282,6 +292,7 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       phase.weights = out;
       const Source source(product, made, y, x);
       const int64_t taps = static_cast<int64_t>(phase.taps.size());
+      if (phase.minimal > 0 && made.height * made.width > 1) phase.reach = source.reach(taps);
       const int64_t each = std::max<int64_t>(1, taps * made.lanes);
       const int64_t chunk = std::clamp<int64_t>(kChunk / each, 1, 64) * pack;
       Job job{source, made.lanes, block, taps, product.channels, pack, phase.minimal, chunk, out};

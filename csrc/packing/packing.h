@@ -34,6 +34,7 @@ struct PackedPhase {
   int64_t out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;
   int64_t minimal;  // pixels of a Winograd tile along an axis, or 0
+  std::vector<uint16_t> reach{};  // Winograd's, of patches: which taps each lane has, a bit each
 };
 
 // A product packed for one instruction set.

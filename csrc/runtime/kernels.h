@@ -55,6 +55,7 @@ struct DensePhase {
   int64_t rows, columns, out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;  // (dy, dx)
   int64_t minimal;                 // pixels of a Winograd tile along an axis, 2 or 4; or 0: none
+  std::vector<uint16_t> reach{};   // Winograd's, of patches: which taps each lane has, a bit each
   std::vector<int64_t> offsets{};  // of the taps within an image
   bool whole = false;              // no patch reaches over the edge
 };

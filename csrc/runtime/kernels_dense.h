@@ -108,26 +108,6 @@ inline Multiply multiply_of(int64_t rows, int64_t vectors) {
   return vectors == 1 ? multiply_of<1>(rows, all) : multiply_of<2>(rows, all);
 }
 
-// The pixels of a patch share the taps of all, with weights of zero where a pixel has none: what is
-// not finite must not come to those by way of 0 * NaN.
-FASTGAN_NOINLINE void keep_apart(const float* const* in, int64_t count, int64_t taps,
-                                 int64_t channels, const float* weights, int64_t block,
-                                 float* values) {
-  for (int64_t r = 0; r < count; ++r) {
-    for (int64_t lane = 0; lane < block; ++lane) {
-      float& value = values[r * block + lane];
-      if (std::isfinite(value)) continue;
-      value = 0;
-      for (int64_t t = 0; t < taps; ++t) {
-        for (int64_t c = 0; c < channels; ++c) {
-          const float weight = weights[(t * channels + c) * block + lane];
-          if (weight != 0) value += in[t * count + r][c] * weight;
-        }
-      }
-    }
-  }
-}
-
 // Stores lanes from `lane` on of the patches of a tile.
 inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane, int64_t block,
                   const float* values) {
@@ -179,7 +159,8 @@ void dense(const DensePart& part) {
           poison += poison_of(load(values + i));
         }
         if (is_poison(poison)) {
-          keep_apart(in, located.count, taps, channels, weights, block, values);
+          const auto at = [&](int64_t t, int64_t r) { return in[t * located.count + r]; };
+          keep_apart(at, located.count, taps, channels, weights, nullptr, block, values);
         }
       }
       write(part, located, b * block, block, values);

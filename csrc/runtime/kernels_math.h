@@ -11,7 +11,6 @@
 namespace fastgan {
 namespace {
 
-#define FASTGAN_NOINLINE __attribute__((noinline))
 
 #if FASTGAN_WIDTH == 8
 FASTGAN_INLINE __m256i first_lanes(int64_t n) {
@@ -41,15 +40,6 @@ FASTGAN_INLINE void store_some(float* p, Vector a, int64_t n) {
 #else
   for (int64_t i = 0; i < n; ++i) p[i] = a[i];
 #endif
-}
-
-// NaN in place of what is infinite or NaN, zero of all else; and whether there is any.
-FASTGAN_INLINE Vector poison_of(Vector x) { return x - x; }
-
-FASTGAN_INLINE bool is_poison(Vector x) {
-  float sum = 0;
-  for (int i = 0; i < kWidth; ++i) sum += x[i];
-  return sum != 0;
 }
 
 FASTGAN_INLINE Vector one_by_one(Vector x, float (*function)(float)) {

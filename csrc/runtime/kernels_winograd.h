@@ -101,15 +101,23 @@ FASTGAN_NOINLINE uint64_t transform_cleaned(const float* const* in, int64_t chan
   return where;
 }
 
-// NaN for the pixels whose windows hold what was not finite.
+// NaN for the pixels whose windows hold what was not finite; of a patch, by the taps that each has.
 template <int M>
-FASTGAN_NOINLINE void poison_pixels(uint64_t where, int64_t block, float* pixels) {
-  constexpr uint64_t kRow = 7, kWindow = kRow | kRow << (M + 2) | kRow << 2 * (M + 2);
+FASTGAN_NOINLINE void poison_pixels(uint64_t where, const std::vector<uint16_t>& reach,
+                                    int64_t lane, int64_t block, float* pixels) {
+  constexpr uint16_t kAll = (1 << 9) - 1;
+  const int64_t lanes = static_cast<int64_t>(reach.size());
   for (int i = 0; i < M; ++i) {
     for (int j = 0; j < M; ++j) {
-      if ((where & kWindow << (i * (M + 2) + j)) == 0) continue;
-      for (int64_t lane = 0; lane < block; ++lane) {
-        pixels[(i * M + j) * block + lane] = std::numeric_limits<float>::quiet_NaN();
+      uint16_t held = 0;  // which of the pixel's taps, a bit each
+      for (int t = 0; t < 9; ++t) {
+        const int at = (i + t / 3) * (M + 2) + j + t % 3;
+        held |= static_cast<uint16_t>((where >> at & 1) << t);
+      }
+      for (int64_t l = 0; l < block; ++l) {
+        const uint16_t taps = lane + l < lanes ? reach[lane + l] : kAll;
+        if ((held & taps) == 0) continue;
+        pixels[(i * M + j) * block + l] = std::numeric_limits<float>::quiet_NaN();
       }
     }
   }
@@ -186,7 +194,9 @@ void winograd_by(const DensePart& part) {
         }
         for (int64_t r = 0; r < rows; ++r) {
           winograd_tile_out<M>(products + r * block, rows * block, block, pixels);
-          if (poison[t + r] != 0) poison_pixels<M>(poison[t + r], block, pixels);
+          if (poison[t + r] != 0) {
+            poison_pixels<M>(poison[t + r], phase.reach, b * block, block, pixels);
+          }
           TilePixels of;
           const int64_t left = phase.columns - x[t + r];
           of.count = left < M ? left : M;

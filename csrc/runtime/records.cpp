@@ -288,7 +288,8 @@ class Reader {
     for (const PackedPhase& phase : packing->phases) {
       require(phase.taps.size() <= kMostTaps, "too many taps");
       shape.phases.push_back({static_cast<const float*>(phase.weights), phase.rows, phase.columns,
-                              phase.out_y, phase.out_x, phase.taps, phase.minimal});
+                              phase.out_y, phase.out_x, phase.taps, phase.minimal,
+                              phase.reach});
     }
     const Place none;
     return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing);

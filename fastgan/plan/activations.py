@@ -34,7 +34,7 @@ class Activation:
         given: what the other attributes must be.
         instruction: whether `fastgan.kernels.pointwise` has it.
         kernel: whether the epilogue of every Triton kernel has it.
-        onednn: whether oneDNN's products fuse it, under the same name.
+        onednn: whether oneDNN's products fuse it, under the same name, and keep a NaN in it.
         native: whether the native chain has it, as `After` of csrc/direct.h under the same name.
         code: its number in `Activation` of csrc/col2im.h, which the native passes have; None where
             they have it not.
@@ -66,7 +66,7 @@ _TANH = {"approximate": "tanh"}
 
 _ROWS = (
     _kernel("none", "", lambda x: x, instruction=False, code=0, **_CPU),
-    _kernel("relu", "Relu", torch.relu, code=1, **_CPU),
+    _kernel("relu", "Relu", torch.relu, code=1, native=True),
     _kernel("leaky_relu", "LeakyRelu", F.leaky_relu, "alpha", code=2, **_CPU),
     # Its slopes, one for each channel, are in `Epilogue.slopes`.
     _kernel("prelu", "", F.prelu, instruction=False),

@@ -44,46 +44,83 @@ def test_operators_are_onnx_runtimes(op: str, behind: bool) -> None:
         assert made.ravel()[0] == 0
 
 
-#: Channels in and out, kernel, stride: Winograd's tiles, and patches of pixels of few channels.
+#: Channels in and out, kernel, stride, groups: Winograd's tiles, also of patches; patches of pixels
+#: of few channels; few channels by themselves.
 LAYERS = [
-    (32, 32, 3, 1),
-    (16, 64, 3, 1),
-    (17, 3, 3, 1),
-    (3, 8, 4, 2),
-    (1, 1, 5, 1),
-    (16, 16, 4, 2),
-    (16, 16, 1, 1),
+    (32, 32, 3, 1, 1),
+    (16, 64, 3, 1, 1),
+    (17, 3, 3, 1, 1),
+    (32, 3, 5, 2, 1),
+    (3, 8, 4, 2, 1),
+    (1, 1, 5, 1, 1),
+    (16, 16, 4, 2, 1),
+    (16, 16, 1, 1, 1),
+    (1, 1, 3, 1, 1),
+    (3, 3, 3, 1, 3),
+    (4, 4, 5, 2, 4),
+    (6, 6, 3, 1, 6),
+    (4, 6, 3, 1, 2),
 ]
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["graph", "chain"])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_poison_stays_in_its_windows(layer: tuple[int, int, int, int], transposed: bool) -> None:
-    channels, outs, kernel, stride = layer
+def test_poison_stays_in_its_windows(
+    layer: tuple[int, int, int, int, int], transposed: bool, alone: bool
+) -> None:
+    """And reaches all of them, by weights of zero too, as in PyTorch and ONNX Runtime."""
+    channels, outs, kernel, stride, groups = layer
     x = torch.randn(2, channels, 15, 14)
     x[0, channels // 2, 5, 6], x[1, 0, 14, 13], x[1, channels - 1, 0, 9] = NAN, INF, -INF
-    size = (channels, outs) if transposed else (outs, channels)
+    size = (channels, outs // groups) if transposed else (outs, channels // groups)
     weight = torch.randn(*size, kernel, kernel)
+    weight[torch.rand_like(weight) < 0.3] = 0
     run = F.conv_transpose2d if transposed else F.conv2d
     pad = kernel // 2
 
-    def by_torch(x: torch.Tensor) -> torch.Tensor:
-        return run(x.double(), weight.double(), None, stride, pad)  # type: ignore[operator]
+    def by_torch(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return run(  # type: ignore[operator]
+            x.double(), weight.double(), None, stride=stride, padding=pad, groups=groups
+        )
 
-    reached = run(  # type: ignore[operator]
-        (~x.isfinite()).double(), torch.ones_like(weight).double(), None, stride, pad
-    )
+    reached = by_torch(~x.isfinite(), torch.ones_like(weight))
     op = "ConvTranspose" if transposed else "Conv"
-    given = {"strides": [stride] * 2, "pads": [pad] * 4}
+    given = {"strides": [stride] * 2, "pads": [pad] * 4, "group": groups}
+    nodes = [helper.make_node(op, ["x", "w"], ["y"], **given)]
+    outputs = [value("y")]
+    if not alone:  # two results, so that it is no chain, which has code of its own
+        nodes.append(helper.make_node("Neg", ["x"], ["z"]))
+        outputs.append(value("z"))
     data = graph_model(
-        [helper.make_node(op, ["x", "w"], ["y"], **given), helper.make_node("Neg", ["x"], ["z"])],
+        nodes,
         [value("x", ["n", channels, 15, 14])],
         weights={"w": weight.numpy()},
-        outputs=[value("y"), value("z")],  # two, so that it is no chain, which has code of its own
+        outputs=outputs,
     )
     g = fastgan.load(data, device="cpu", backend="torch", strict=True)
     made = g.run({"x": x})["y"]
     assert torch.equal(~made.isfinite(), reached > 0.5)
-    clean = by_torch(torch.where(x.isfinite(), x, torch.zeros_like(x)))
+    clean = by_torch(torch.where(x.isfinite(), x, torch.zeros_like(x)), weight)
     error = torch.where(reached > 0.5, 0, made.double() - clean).abs().max()
     assert error < 2e-5 * clean.abs().max()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("groups", [1, 20], ids=["native", "library"])
+def test_relu_behind_a_product_keeps_nan(groups: int, residual: bool) -> None:
+    """oneDNN's own makes 0 of it."""
+    x = torch.randn(2, 40, 6, 6)
+    x[0, 1, 2, 3] = NAN
+    weight, other = torch.rand(40, 40 // groups, 3, 3), torch.randn(2, 40, 6, 6)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4, group=groups)]
+    nodes += [helper.make_node("Add", ["c", "r"], ["s"])] if residual else []
+    nodes.append(helper.make_node("Relu", ["s" if residual else "c"], ["y"]))
+    ports = [value(name, [2, 40, 6, 6]) for name in ("x", "r")[: 1 + residual]]
+    data = graph_model(nodes, ports, weights={"w": weight.numpy()})
+    given = {"x": x, "r": other} if residual else {"x": x}
+    made = fastgan.load(data, device="cpu", backend="torch", strict=True).run(given)["y"]
+    expected = F.conv2d(x.double(), weight.double(), None, padding=1, groups=groups)
+    expected = torch.relu(expected + other if residual else expected).float()
+    torch.testing.assert_close(made, expected, equal_nan=True, rtol=1e-5, atol=1e-5)
+    assert made.isnan().any()

@@ -81,7 +81,7 @@ def _bind_apart(
     bound = bind(replace(step, epilogue=alone), weights, buffers, dtype)
     if bound is None:
         return None
-    product, act = bound.call, library.activation(step.epilogue)
+    product, act = bound.call, _behind(step.epilogue)
 
     def call(x: Tensor, residual: Tensor | None = None) -> Tensor:
         y = product(x)
@@ -91,6 +91,11 @@ def _bind_apart(
 
     residual = (step.inputs[3],) if step.epilogue.residual else ()
     return BoundStep(step, call, (step.inputs[0], *residual))
+
+
+def _behind(epilogue: Epilogue) -> Callable[[Tensor], Tensor] | None:
+    """The activation of what a product has just made."""
+    return torch.relu_ if epilogue.activation == "relu" else library.activation(epilogue)
 
 
 def _bind_modulated(
@@ -201,18 +206,16 @@ def _bind_conv(
 
 
 def _bind_sum(step: Step, packed: Tensor, bias: Tensor | None) -> BoundStep:
-    """A convolution that adds a residual; oneDNN fuses no activation behind the sum but relu."""
-    a, activation = addressing.without(step).attributes, step.epilogue.activation
+    """A convolution that adds a residual; behind the sum oneDNN fuses relu alone, losing NaN."""
+    a, act = addressing.without(step).attributes, _behind(step.epilogue)
     geometry = (list(a["pads"][:2]), list(a["strides"]), list(a["dilations"]), a["group"])
-    after = "relu" if activation == "relu" else None
-    act = None if after else library.activation(step.epilogue)
     read = addressing.reader(step)
     run = torch.ops.mkldnn._convolution_pointwise.binary
 
     def call(x: Tensor, residual: Tensor) -> Tensor:
         x = read(x).contiguous(memory_format=torch.channels_last)
         residual = residual.contiguous(memory_format=torch.channels_last)
-        y: Tensor = run(x, residual, packed, bias, *geometry, "add", 1.0, after, [], None)
+        y: Tensor = run(x, residual, packed, bias, *geometry, "add", 1.0, None, [], None)
         return y if act is None else act(y)
 
     return BoundStep(step, call, (step.inputs[0], step.inputs[3]))

@@ -73,8 +73,8 @@ def product(low: Lowering, step: Step) -> None:
 
 
 def _crossed(weight: Tensor) -> Tensor:
-    """[C, 1, ...] as [C, C, ...], zeros between different channels."""
-    made = weight.new_zeros(weight.shape[0], *weight.shape)
+    """[C, 1, ...] as [C, C, ...], between different channels -0: no weight (packing.cpp)."""
+    made = weight.new_full((weight.shape[0], *weight.shape), -0.0)
     made.diagonal().copy_(weight.movedim(0, -1))
     return made.squeeze(2)
 
