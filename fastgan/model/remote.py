@@ -49,18 +49,22 @@ def _hub(url: str, limits: Limits) -> Path:
         from huggingface_hub import errors
     except ImportError:
         raise _missing(url, "huggingface_hub") from None
+    size, away = None, None
     try:
         address = hub.hf_hub_url(repository, file, revision=revision)
         try:
             size = hub.get_hf_file_metadata(address).size
         except errors.HfHubHTTPError:
             raise
-        except Exception:  # of the HTTP library that this version of the hub's is built on
-            size = None  # no network: what is kept will do
+        except Exception as error:  # of the HTTP library that this version of the hub's is built on
+            away = error  # no network: what is kept will do, and nothing is tried again and again
         _check(url, size or 0, limits)
-        return Path(hub.hf_hub_download(repository, file, revision=revision))
+        kept_alone = away is not None
+        return Path(
+            hub.hf_hub_download(repository, file, revision=revision, local_files_only=kept_alone)
+        )
     except errors.LocalEntryNotFoundError as error:
-        raise _away(url, error, "HF_HUB_OFFLINE") from None
+        raise _away(url, away or error, "HF_HUB_OFFLINE") from None
     except (errors.HFValidationError, errors.EntryNotFoundError, OSError) as error:
         raise ModelFileError(url, _line(error), "a file on the hub that may be read") from None
 

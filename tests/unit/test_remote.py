@@ -149,6 +149,21 @@ def test_the_hub(server, monkeypatch) -> None:
         remote.fetch("hf://some/one@v1/d/n.onnx", Limits())
 
 
+def test_without_the_hub_what_is_kept_will_do(server, monkeypatch) -> None:
+    """And where nothing is, that is one error at once: huggingface_hub itself tries six times."""
+    path = remote.fetch("hf://some/one@v1/d/m.onnx", Limits())
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    assert remote.fetch("hf://some/one@v1/d/m.onnx", Limits()) == path
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    with pytest.raises(ModelFileError, match="refused; needed the network, or a file") as caught:
+        remote.fetch("hf://some/one@v1/d/n.onnx", Limits())
+    assert "\n" not in str(caught.value)
+    assert not slept
+
+
 @pytest.mark.parametrize(
     ("url", "found"),
     [
