@@ -140,6 +140,8 @@ def report(error: Exception) -> int:
         if choice := _CHOICE.search(message):
             near = meant(choice[1], re.findall(r"'([^']+)'", choice[2]))
             message = f"{message.removesuffix('.')}; {near}" if near else message
+        if message.startswith("Missing argument 'MODEL"):
+            message += " an ONNX file, or a model that ships ('fastgan models' lists them)."
         stop = "" if message.endswith((".", "?")) else "."
         return fail(f"{message}{stop} See '{usage} --help'.")
     if isinstance(error, OSError):

@@ -134,7 +134,8 @@ def generate(
         if how.precision == "auto":
             how = replace(how, precision=told["precision"])
     if model is None:
-        raise ArgumentError("MODEL", "none", "an ONNX file or a model that ships", "dcgan-digits")
+        needed = "an ONNX file, or a model that ships ('fastgan models' lists them)"
+        raise ArgumentError("MODEL", "none", needed)
     # Whatever is wrong with the options is said before a model is loaded.
     account = records.Account("generate", json_file, model)
     cells = None if grid is None else parse_grid(grid)

@@ -89,6 +89,14 @@ def test_a_name_like_none_is_told_where_names_are(fastgan) -> None:
     assert "'fastgan models'" in fastgan("inspect", "something").err
 
 
+@pytest.mark.parametrize("command", ["live", "inspect", "apply", "bench", "generate"])
+def test_without_a_model_it_says_where_models_are(fastgan, command) -> None:
+    done = fastgan(command, *(["-i", "a.png"] if command == "apply" else []))
+    assert done.code == 2
+    assert "models" in done.err
+    assert done.err.count("\n") == 1
+
+
 def test_generate_says_what_is_for_pictures(fastgan, tmp_path) -> None:
     done = fastgan("generate", "superres-x2", "--outdir", tmp_path / "out")
     assert done.code == 2
