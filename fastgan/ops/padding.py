@@ -40,23 +40,27 @@ def _padded(
     shape = [extent + begin + end for extent, (begin, end) in zip(x.shape, pairs, strict=True)]
     if any(extent < 0 for extent in shape):
         raise ValueError(f"pads {list(pads)} leave a shape of {shape}")
-    if attributes.get("mode", "constant") != "constant" and 0 in x.shape and 0 not in shape:
+    kept = [n + min(b, 0) + min(e, 0) for n, (b, e) in zip(x.shape, pairs, strict=True)]
+    repeats = attributes.get("mode", "constant") != "constant" and 0 not in shape
+    if repeats and min(kept, default=1) < 1:
         raise ValueError("nothing to repeat in an empty tensor")
     return x if not any(b or e for b, e in pairs) else meta(shape, x.dtype)
 
 
 def _sources(extent: int, begin: int, end: int, mode: str, device: torch.device) -> Tensor:
-    """The index in x of each element of one padded axis."""
-    position = torch.arange(-begin, extent + end, device=device)
+    """The index in x of each element of one padded axis: cropped first, what is left repeats."""
+    first = max(-begin, 0)
+    extent += min(begin, 0) + min(end, 0)
+    position = torch.arange(-max(begin, 0), extent + max(end, 0), device=device)
     if mode == "edge":
-        return position.clamp(0, extent - 1)
-    if mode == "wrap":
-        return position % extent
-    if extent == 1:
-        return torch.zeros_like(position)
-    period = 2 * (extent - 1)
-    position = position % period
-    return torch.where(position < extent, position, period - position)
+        position = position.clamp(0, extent - 1)
+    elif mode == "wrap" or extent == 1:
+        position = position % extent
+    else:
+        period = 2 * (extent - 1)
+        position = position % period
+        position = torch.where(position < extent, position, period - position)
+    return first + position
 
 
 def _pad(x: Tensor, pairs: list[tuple[int, int]], mode: str, value: float) -> Tensor:

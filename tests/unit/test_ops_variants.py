@@ -446,12 +446,12 @@ def test_pad_as_numpy_does(mode: str, shape: list[int], data: Any) -> None:
     pads = data.draw(st.lists(st.integers(-1, 5), min_size=2 * len(shape), max_size=2 * len(shape)))
     pairs = list(zip(pads[: len(shape)], pads[len(shape) :], strict=True))
     x = floats(*shape)
-    # A negative pad crops; with the modes that repeat, it is only defined by itself.
-    assume(mode == "constant" or min(pads) >= 0)
-    grown = np.pad(x, [(max(b, 0), max(e, 0)) for b, e in pairs], mode)
-    cut = tuple(slice(-min(b, 0), grown.shape[i] + min(e, 0)) for i, (b, e) in enumerate(pairs))
+    # A negative pad crops, before what is left repeats: so has ONNX Runtime it.
+    cut = tuple(slice(-min(b, 0), n + min(e, 0)) for n, (b, e) in zip(shape, pairs, strict=True))
+    assume(0 not in x[cut].shape)
+    grown = np.pad(x[cut], [(max(b, 0), max(e, 0)) for b, e in pairs], mode)
     y = run("Pad", 19, x, np.array(pads, np.int64), mode=mode)
-    np.testing.assert_array_equal(y, grown[cut])
+    np.testing.assert_array_equal(y, grown)
     if mode != "wrap":
         np.testing.assert_array_equal(run("Pad", 2, x, pads=pads, mode=mode), y)
 
