@@ -7,6 +7,7 @@ import types
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -51,7 +52,7 @@ def test_an_op_that_changed_is_explained(monkeypatch: pytest.MonkeyPatch) -> Non
         raise RuntimeError(refused)
 
     session.InferenceSession = refuse
-    session.SessionOptions = types.SimpleNamespace
+    session.SessionOptions = onnxruntime.SessionOptions
     monkeypatch.setattr("fastgan.engine.ort.backend._runtime", lambda: session)
     with pytest.raises(BackendError) as caught:
         fastgan.load(model(NEWEST, 10), backend="ort", device="cpu")

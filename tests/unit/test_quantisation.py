@@ -94,6 +94,22 @@ def test_the_weights_of_quantised_pairs_are_floats_once_loaded() -> None:
     np.testing.assert_allclose(ours(data, IMAGE), literal(data, IMAGE), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scales", [(), (16,)], ids=["of all", "of each column"])
+@pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_what_meets_weights_of_integers_is_not_rounded(
+    scales: tuple[int, ...], backend: str
+) -> None:
+    weights = {
+        "q": RNG.integers(-99, 99, (64, 16)).astype(np.int8),
+        "s": np.asarray(RNG.uniform(0.01, 0.1, scales), np.float32),
+    }
+    nodes = [node("DequantizeLinear", "q", "s", out="w", axis=1), node("MatMul", "x", "w")]
+    data, x = model(nodes, weights, ("n", 64)), RNG.standard_normal((5, 64)).astype(np.float32)
+    expected = literal(data, x)
+    made = fastgan.load(data, backend=backend, device="cpu").run({"x": x})["y"].numpy()
+    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
 def test_scales_that_do_not_fit_are_no_crash() -> None:
     """ONNX Runtime says what is wrong with the file, as of any other."""
     weights = {"q": SIGNED.astype(np.int8), "s": np.ones((5,), np.float32)}

@@ -305,6 +305,8 @@ def _session(model: ModelFile, target: Target, profile: str | None = None) -> An
     options = runtime.SessionOptions()
     options.intra_op_num_threads = target.threads or torch.get_num_threads()
     options.log_severity_level = _SILENT
+    # Weights of 8 bits are multiplied in float32, as the file says; else their inputs are rounded.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
     session = _open(runtime, model, options, _providers(target))
