@@ -75,7 +75,11 @@ def typed(port: Input, value: Any) -> Tensor:
     if tensor.is_complex():
         raise ArgumentError(where, arguments.text(value), f"{port.dtype} numbers")
     made = tensor.to(dtype)
-    if not dtype.is_floating_point and not torch.equal(made.double(), tensor.double()):
+    if dtype.is_floating_point:
+        lost = bool((made.isinf() & tensor.isfinite()).any())
+    else:
+        lost = not torch.equal(made.double(), tensor.double())
+    if lost:
         raise ArgumentError(where, arguments.text(value), f"numbers that {port.dtype} holds")
     return made
 
