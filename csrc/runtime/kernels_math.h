@@ -127,7 +127,8 @@ FASTGAN_INLINE Vector softplus(Vector x) {
 
 // x tanh(ln(1 + e^x)), which is a quotient of powers of e^x.
 FASTGAN_INLINE Vector mish(Vector x) {
-  const Vector e = exponential(clamp(x, -87.0f, 20.0f)), n = e * (e + 2.0f);
+  const Vector e = x < -87.0f ? Vector{} : exponential(clamp(x, -87.0f, 20.0f));
+  const Vector n = e * (e + 2.0f);  // nothing of an infinity that is below zero, as in ONNX Runtime
   return x * (n / (n + 2.0f));
 }
 

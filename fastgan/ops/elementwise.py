@@ -74,6 +74,11 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.div(a, b) if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
+def _sign(x: Tensor) -> Tensor:
+    """NaN of NaN, of which PyTorch makes 0."""
+    return torch.where(x == x, torch.sign(x), x)
+
+
 for _name, _since, _function in (
     ("Abs", 1, torch.abs),
     ("Acos", 7, torch.acos),
@@ -94,7 +99,7 @@ for _name, _since, _function in (
     ("Not", 1, torch.logical_not),
     ("Reciprocal", 1, torch.reciprocal),
     ("Round", 11, torch.round),  # halves to even, as ONNX has it
-    ("Sign", 9, torch.sign),
+    ("Sign", 9, _sign),
     ("Sin", 7, torch.sin),
     ("Sinh", 9, torch.sinh),
     ("Sqrt", 1, torch.sqrt),

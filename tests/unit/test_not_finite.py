@@ -16,7 +16,10 @@ pytestmark = pytest.mark.cpu
 
 INF, NAN = np.inf, np.nan
 X = np.array([-INF, INF, NAN, -1e30, 1e30, -100, -90, 100, 0, 2, -2, 0.25, -0.25, 3, 5, -7])
-OPERATORS = ("Sigmoid", "Swish", "ThresholdedRelu", "Shrink", "HardSwish", "Tanh", "Relu")
+OPERATORS = (
+    *("Sigmoid", "Swish", "ThresholdedRelu", "Shrink", "HardSwish", "Tanh", "Relu"),
+    *("Sign", "Mish", "Softplus", "Elu", "Selu", "Celu", "LeakyRelu"),
+)
 
 
 @pytest.mark.parametrize("behind", [False, True])
