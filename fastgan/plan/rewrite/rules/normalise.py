@@ -82,15 +82,19 @@ class NormaliseInstanceNorm(Rule):
         return None
 
     def rewrite(self, op: Any, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> Any:
-        node, channels = nodes.producer(out), nodes.shape(x)[1]
+        channels = nodes.shape(x)[1]
         if any(nodes.constant(value) is None for value in (gamma, beta)):
             rows = op.initializer(ir.tensor([1, channels]), name=f"{out.name}.rows")
             gamma, beta = op.Reshape(gamma, rows), op.Reshape(beta, rows)
             for value, like in ((gamma, x), (beta, x)):
                 value.shape, value.type = ir.Shape((1, channels)), like.type
-        epsilon = float(nodes.attributes(node).get("epsilon", 1e-5))
-        given = {"over": "space", "groups": channels, "centre": 1, "epsilon": epsilon}
-        return build(op, out, x, gamma, beta, **given)
+        return _over_space(op, out, channels, x, gamma, beta)
+
+
+def _over_space(op: Any, out: ir.Value, groups: int, x: ir.Value, gamma: Any, beta: Any) -> Any:
+    """A norm over space, with the epsilon of the node that makes `out`."""
+    epsilon = float(nodes.attributes(nodes.producer(out)).get("epsilon", 1e-5))
+    return build(op, out, x, gamma, beta, over="space", groups=groups, centre=1, epsilon=epsilon)
 
 
 class NormaliseGroupNorm(Rule):
@@ -112,10 +116,7 @@ class NormaliseGroupNorm(Rule):
             array = nodes.constant(value)
             assert array is not None
             parameters.append(np.repeat(array.reshape(-1), channels // array.size))
-        epsilon = float(given.get("epsilon", 1e-5))
-        groups = int(given["num_groups"])
-        norm = {"over": "space", "groups": groups, "centre": 1, "epsilon": epsilon}
-        return build(op, out, x, *parameters, **norm)
+        return _over_space(op, out, int(given["num_groups"]), x, *parameters)
 
 
 class NormaliseRows(Rule):
@@ -166,9 +167,11 @@ class NormaliseByHand(Rule):
             dtype = found.x.dtype
             assert dtype is not None
             gamma = np.full(size, found.gain, dtype.numpy())
-        given = {"over": found.over, "centre": int(found.centre), "epsilon": found.epsilon}
-        groups = {"groups": found.groups} if found.over == "space" else {}
-        return build(op, out, found.x, gamma, None, **given, **groups)
+        over, centre, epsilon = found.over, int(found.centre), found.epsilon
+        how = {"groups": found.groups} if found.over == "space" else {}
+        return build(
+            op, out, found.x, gamma, None, over=over, centre=centre, epsilon=epsilon, **how
+        )
 
 
 def _found(a: ir.Value, b: ir.Value, operator: str, out: ir.Value) -> Standardised | None:
