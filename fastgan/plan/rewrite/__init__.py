@@ -31,7 +31,7 @@ from fastgan.plan.rewrite.watch import Watch
 PASSES: tuple[tuple[str, tuple[RewriteRule, ...]], ...] = (
     ("transposes downwards", transposes.SINK_RULES),
     ("weights of samples into one", per_sample.RULES),
-    ("times one and plus zero", nothing.RULES),
+    ("what changes nothing", nothing.RULES),
     ("norms in one form", normalise.RULES),
     ("groups, scale and shift into the norm", affine.RULES),
     ("activations by their names", activations.NAME_RULES),

@@ -1,4 +1,4 @@
-"""Times one and plus zero: exporters write them where a module's factor is its default."""
+"""What changes nothing: exporters write it where a module's factor or flag is its default."""
 
 from __future__ import annotations
 
@@ -31,4 +31,24 @@ class DropNeutral(Rule):
         return op.Identity(x)
 
 
-RULES = tuple(DropNeutral.rule(operator) for operator in _NEUTRAL)
+class DropChoice(Rule):
+    """Where(constant, x, y) -> the one that it always takes."""
+
+    def pattern(self, op: Any, condition: Any, x: Any, y: Any) -> Any:
+        return op.Where(condition, x, y, _outputs=["out"])
+
+    def refuses(self, condition: ir.Value, x: ir.Value, y: ir.Value, out: ir.Value) -> str | None:
+        constant = nodes.constant(condition)
+        if constant is None or not (constant.all() or not constant.any()):
+            return "it takes some of each"
+        if nodes.shape(x if constant.all() else y) != nodes.shape(out):
+            return "it enlarges what it takes"
+        return None
+
+    def rewrite(self, op: Any, condition: ir.Value, x: ir.Value, y: ir.Value, out: ir.Value) -> Any:
+        constant = nodes.constant(condition)
+        assert constant is not None
+        return op.Identity(x if constant.all() else y)
+
+
+RULES = (*(DropNeutral.rule(operator) for operator in _NEUTRAL), DropChoice.rule())
