@@ -20,8 +20,16 @@ constexpr int kWidth = FASTGAN_WIDTH;
 typedef float Vector __attribute__((vector_size(4 * FASTGAN_WIDTH)));
 typedef int32_t Integers __attribute__((vector_size(4 * FASTGAN_WIDTH)));
 
+// Pixels to a tile, by the registers.
 #if FASTGAN_WIDTH == 16
 constexpr int kMostRows = 14;  // with 2 vectors each, 2 of weights and 1 pixel: 31 of 32 registers
+#elif defined(FASTGAN_BF16)
+constexpr int kMostRows = 5;  // of 16 registers: weights and pixels take two for each of theirs
+#else
+constexpr int kMostRows = 6;  // of 16 registers
+#endif
+
+#if FASTGAN_WIDTH == 16
 FASTGAN_INLINE Vector load(const float* p) { return (Vector)_mm512_loadu_ps(p); }
 FASTGAN_INLINE void store(float* p, Vector a) { _mm512_storeu_ps(p, (__m512)a); }
 FASTGAN_INLINE Vector splat(float a) { return (Vector)_mm512_set1_ps(a); }
@@ -29,7 +37,6 @@ FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
 #elif FASTGAN_WIDTH == 4  // whatever there is, as the compiler sees fit
-constexpr int kMostRows = 6;
 FASTGAN_INLINE Vector load(const float* p) {
   Vector a;
   memcpy(&a, p, sizeof a);
@@ -39,11 +46,6 @@ FASTGAN_INLINE void store(float* p, Vector a) { memcpy(p, &a, sizeof a); }
 FASTGAN_INLINE Vector splat(float a) { return Vector{} + a; }
 FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return a * b + c; }
 #else
-#ifdef FASTGAN_BF16
-constexpr int kMostRows = 5;  // of 16 registers: weights and pixels take two for each of theirs
-#else
-constexpr int kMostRows = 6;  // of 16 registers
-#endif
 FASTGAN_INLINE Vector load(const float* p) { return (Vector)_mm256_loadu_ps(p); }
 FASTGAN_INLINE void store(float* p, Vector a) { _mm256_storeu_ps(p, (__m256)a); }
 FASTGAN_INLINE Vector splat(float a) { return (Vector)_mm256_set1_ps(a); }
@@ -73,9 +75,11 @@ FASTGAN_INLINE void store(Element* p, Vector a) {
 }
 #else
 FASTGAN_INLINE Factors factors(const Element* p) {
-  return (Factors)_mm256_loadu_si256((const __m256i*)p);
+  Factors a;
+  memcpy(&a, p, sizeof a);
+  return a;
 }
-FASTGAN_INLINE Factors splat_factors(int32_t pair) { return (Factors)_mm256_set1_epi32(pair); }
+FASTGAN_INLINE Factors splat_factors(int32_t pair) { return Factors{} + pair; }
 // Rounded as AVX512-BF16 rounds: the upper product is added first, each sum on its own.
 FASTGAN_INLINE Vector multiply_add(Factors a, Factors b, Vector c) {
   const Integers upper = Integers{} + static_cast<int32_t>(0xFFFF0000);
@@ -84,10 +88,14 @@ FASTGAN_INLINE Vector multiply_add(Factors a, Factors b, Vector c) {
 }
 FASTGAN_INLINE void store(Element* p, Vector a) {  // to nearest even; a NaN stays one
   const Integers bits = (Integers)a;
-  const Integers rounded = bits + 0x7FFF + (bits >> 16 & 1);
-  const __m256i upper = _mm256_srli_epi32((__m256i)(a == a ? rounded : bits | 0x400000), 16);
+  const Integers rounded = a == a ? bits + 0x7FFF + (bits >> 16 & 1) : bits | 0x400000;
+#if FASTGAN_WIDTH == 8
+  const __m256i upper = _mm256_srli_epi32((__m256i)rounded, 16);
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08);
   _mm_storeu_si128((__m128i*)p, _mm256_castsi256_si128(packed));
+#else
+  for (int i = 0; i < kWidth; ++i) p[i] = static_cast<Element>(rounded[i] >> 16);
+#endif
 }
 #endif
 FASTGAN_INLINE Factors splat_factors(const Element* p) {

@@ -10,6 +10,9 @@ namespace {
 // enough that no thread waits long for another at the end of a layer.
 constexpr int64_t kItem = 1 << 20;
 
+// Elements that are rounded at a time.
+constexpr int64_t kRound = 1 << 15;
+
 // Of a Winograd phase: items that are enough for many threads, and else the blocks of one.
 constexpr int64_t kManyItems = 32, kFewBlocks = 4;
 
@@ -34,8 +37,10 @@ Reach::Reach(int64_t size, int64_t stride, Border border, int64_t first_tap, int
 }
 
 Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights,
-             int64_t weights_image, std::shared_ptr<const Packing> packing)
+             int64_t weights_image, std::shared_ptr<const Packing> packing, bool bf16)
     : shape_(std::move(shape)),
+      bf16_(bf16),
+      given_(shape_.in),
       in_(in),
       out_(out),
       beside_(beside),
@@ -43,8 +48,16 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
       packing_(std::move(packing)),
       weights_image_(weights_image),
       units_(weights_image > 0 ? shape_.images : 1) {
-  const Kernels& k = kernels();
-  const int64_t block = shape_.vectors * k.width;
+  const int64_t width = bf16_ ? bf16_kernels().width : kernels().width;
+  const int64_t rows = bf16_ ? bf16_kernels().rows : kernels().rows;
+  const int64_t block = shape_.vectors * width;
+  if (bf16_) {
+    Grid& in = shape_.in;
+    in.pixel = in.channels = divide_up(in.channels, 2) * 2;
+    in.row = in.width * in.pixel, in.image = in.height * in.row;
+    rows_each_ = divide_up(kRound, in.row);
+    rounds_ = divide_up(shape_.images * in.height, rows_each_);
+  }
   int64_t low_y = 0, high_y = 0, low_x = 0, high_x = 0, most_y = 0, most_x = 0;
   for (DensePhase& phase : shape_.phases) {
     for (const auto& [dy, dx] : phase.taps) {
@@ -66,15 +79,15 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
       most_y = std::max(most_y, divide_up(phase.rows, m) * m + 2);
       most_x = std::max(most_x, divide_up(phase.columns, m) * m + 2);
       of.tiles = shape_.images * divide_up(phase.rows, m) * divide_up(phase.columns, m);
-      of.tiles_each = std::min(of.tiles, winograd_tiles(m, k.rows));
+      of.tiles_each = std::min(of.tiles, winograd_tiles(m, rows));
       // Every item transforms its inputs, so that it is to be several blocks.
       const bool many = divide_up(of.tiles, of.tiles_each) >= kManyItems;
       of.blocks_each = many ? of.blocks : std::min<int64_t>(of.blocks, kFewBlocks);
-      const int64_t channels = divide_up(shape_.in.channels, k.width) * k.width;
-      room_ = std::max(room_, places * (winograd_tiles(m, k.rows) * channels + k.rows * block));
+      const int64_t channels = divide_up(shape_.in.channels, width) * width;
+      room_ = std::max(room_, places * (winograd_tiles(m, rows) * channels + rows * block));
     } else {
-      const int64_t tile = taps * shape_.in.channels * block * k.rows;
-      of.tiles = divide_up(shape_.images / units_ * phase.rows * phase.columns, k.rows);
+      const int64_t tile = taps * shape_.in.channels * block * rows;
+      of.tiles = divide_up(shape_.images / units_ * phase.rows * phase.columns, rows);
       of.tiles_each = std::min(of.tiles, divide_up(kItem, tile));
       of.blocks_each = std::min(of.blocks, divide_up(kItem, tile * of.tiles_each));
     }
@@ -87,7 +100,30 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
   shape_.zeros.assign(shape_.in.channels, 0.0f);
 }
 
-void Dense::run(const Memory& memory, int64_t, int64_t item) const {
+int64_t Dense::scratch() const {
+  return bf16_ ? divide_up(shape_.images * shape_.in.image, 2) : 0;
+}
+
+void Dense::round(const Memory& memory, int64_t item) const {
+  const Grid &from = given_, &to = shape_.in;
+  const bool together = from.channels == to.pixel && from.pixel == to.pixel;
+  uint16_t* const out = reinterpret_cast<uint16_t*>(memory.scratch);
+  const int64_t last = std::min(shape_.images * to.height, (item + 1) * rows_each_);
+  for (int64_t r = item * rows_each_; r < last; ++r) {
+    const float* row = memory.at(in_) + r / to.height * from.image + r % to.height * from.row;
+    uint16_t* at = out + r * to.row;
+    if (together) {
+      bf16_kernels().round(row, to.row, at);
+      continue;
+    }
+    for (int64_t x = 0; x < to.width; ++x, row += from.pixel, at += to.pixel) {
+      bf16_kernels().round(row, from.channels, at);
+    }
+  }
+}
+
+void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
+  if (stage + 1 < stages()) return round(memory, item);
   size_t p = splits_.size() - 1;
   while (splits_[p].first_item > item) --p;
   const Split& split = splits_[p];
@@ -102,7 +138,7 @@ void Dense::run(const Memory& memory, int64_t, int64_t item) const {
   part.phase = &phase;
   part.weights = phase.weights;
   if (part.weights == nullptr) part.weights = memory.at(weights_) + unit * weights_image_;
-  part.in = memory.at(in_) + unit * shape_.in.image;
+  part.in = bf16_ ? memory.scratch : memory.at(in_) + unit * shape_.in.image;
   part.out = memory.at(out_) + unit * shape_.out.image;
   part.residual = memory.at(beside_.residual);
   if (part.residual != nullptr) part.residual += unit * e.residual_image;
@@ -114,6 +150,7 @@ void Dense::run(const Memory& memory, int64_t, int64_t item) const {
   part.last_block = std::min(split.blocks, part.first_block + split.blocks_each);
   part.first_tile = within % parts * split.tiles_each;
   part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
+  if (bf16_) return bf16_kernels().dense(part);
   if (phase.minimal == 0) return kernels().dense(part);
   part.room = memory.rooms + this_thread() * memory.room;
   kernels().winograd(part);

@@ -113,15 +113,4 @@ void Reduce::run(const Memory& memory, int64_t, int64_t item) const {
                     std::min(count_, (item + 1) * each_)});
 }
 
-const Kernels& kernels() {
-  static const Kernels& found = []() -> const Kernels& {
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (kernels_avx512.runs_here()) return kernels_avx512;
-    if (kernels_avx2.runs_here()) return kernels_avx2;
-#endif
-    return kernels_portable;
-  }();
-  return found;
-}
-
 }  // namespace fastgan

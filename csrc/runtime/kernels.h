@@ -30,6 +30,9 @@ struct Epilogue {
 // What pixels beyond the edges are: zeros, the image reflected, or its edge.
 enum class Border { kZeros, kReflect, kEdge };
 
+// The most taps of a layer's phase.
+constexpr int64_t kMostTaps = 512;
+
 // Images [images, height, width, channels], channel after channel.
 struct Grid {
   int64_t height, width, channels;
@@ -51,7 +54,7 @@ struct Reach {
 // Output pixels that share their weights; see direct.h.
 struct DensePhase {
   // [blocks][taps][channels][lanes of a block], of Winograd's (minimal + 2)^2 taps; null: of the call
-  const float* weights;
+  const void* weights;
   int64_t rows, columns, out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;  // (dy, dx)
   int64_t minimal;                 // pixels of a Winograd tile along an axis, 2 or 4; or 0: none
@@ -65,7 +68,8 @@ constexpr int64_t winograd_tiles(int64_t minimal, int64_t rows) {
   return minimal == 2 ? 2 * rows : rows;
 }
 
-// Convolutions, transposed ones and linear maps; see direct.h.
+// Convolutions, transposed ones and linear maps; see direct.h. Inputs and weights are elements of what
+// runs it: floats, or bfloat16.
 struct DenseShape {
   int64_t images;
   Grid in, out;
@@ -84,8 +88,8 @@ struct DenseShape {
 struct DensePart {
   const DenseShape* shape;
   const DensePhase* phase;
-  const float* weights;
-  const float* in;
+  const void* weights;
+  const void* in;
   float* out;
   const float* residual;  // or null
   const float* scale;     // or null
@@ -245,5 +249,19 @@ extern const Kernels kernels_avx512, kernels_avx2, kernels_portable;
 
 // The best that run on this processor.
 const Kernels& kernels();
+
+// Dense layers of bfloat16 with sums and all that follows in floats. Whatever the instruction set, the
+// results have the same bits but for the last ones of some activations.
+struct Bf16Kernels {
+  const char* name;
+  int64_t width, rows;  // as Kernels has them
+  bool (*runs_here)();
+  void (*dense)(const DensePart& part);
+  void (*round)(const float* from, int64_t n, uint16_t* to);  // and a zero behind an odd number
+};
+
+extern const Bf16Kernels bf16_kernels_avx512, bf16_kernels_avx2, bf16_kernels_portable;
+
+const Bf16Kernels& bf16_kernels();
 
 }  // namespace fastgan

@@ -2,6 +2,7 @@
 // instruction set, under its target pragma.
 #pragma once
 
+#include "kernels_depthwise.h"
 #include "kernels_reduce.h"
 #include "kernels_winograd.h"
 

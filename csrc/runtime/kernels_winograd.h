@@ -132,7 +132,7 @@ FASTGAN_NOINLINE uint64_t winograd_tile_in(const DensePart& part, int64_t image,
   const auto [dy, dx] = part.phase->taps[0];
   const int64_t* rows = shape.rows.at.data() + shape.rows.before + y + dy;
   const int64_t* columns = shape.columns.at.data() + shape.columns.before + x + dx;
-  const float* base = part.in + image * shape.in.image;
+  const float* base = static_cast<const float*>(part.in) + image * shape.in.image;
   const float* in[N * N];
   for (int i = 0; i < N; ++i) {
     for (int j = 0; j < N; ++j) {
@@ -184,7 +184,8 @@ void winograd_by(const DensePart& part) {
                                       kTiles * padded);
     }
     for (int64_t b = part.first_block; b < part.last_block; ++b) {
-      const float* weights = part.weights + b * N * N * channels * block;
+      const float* weights =
+          static_cast<const float*>(part.weights) + b * N * N * channels * block;
       for (int64_t t = 0; t < count; t += kMostRows) {
         const int64_t rows = count - t < kMostRows ? count - t : kMostRows;
         const Multiply multiply = multiply_of(rows, shape.vectors);

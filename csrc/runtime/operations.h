@@ -18,10 +18,13 @@ struct Beside {
 class Dense : public Operation {
  public:
   // Finishes `shape`: its reaches, zeros and offsets. weights: where the phases' are not given.
-  // packing: what the shape points to, if anything.
+  // packing: what the shape points to, if anything. bf16: whether its weights are, so that the input
+  // is rounded first.
   Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights, int64_t weights_image,
-        std::shared_ptr<const Packing> packing);
-  int64_t items(int64_t) const override { return items_; }
+        std::shared_ptr<const Packing> packing, bool bf16 = false);
+  int64_t stages() const override { return bf16_ ? 2 : 1; }
+  int64_t items(int64_t stage) const override { return stage + 1 == stages() ? items_ : rounds_; }
+  int64_t scratch() const override;
   int64_t room() const override { return divide_up(room_, 16) * 16; }
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
@@ -30,7 +33,12 @@ class Dense : public Operation {
   struct Split {
     int64_t blocks, tiles, blocks_each, tiles_each, first_item;
   };
+  void round(const Memory& memory, int64_t item) const;
+
   DenseShape shape_;
+  bool bf16_;
+  Grid given_;  // the input before it is rounded
+  int64_t rows_each_ = 0, rounds_ = 0;
   Place in_, out_;
   Beside beside_;
   Place weights_;

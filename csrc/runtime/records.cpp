@@ -17,15 +17,12 @@ constexpr int64_t kMostOffset = int64_t{1} << 34;
 // Along an axis: pixels, and how far a tap may lie from its pixel.
 constexpr int64_t kMostPixels = 1 << 20, kMostReach = 1 << 20;
 
-// As kernels_dense.h has it.
-constexpr int64_t kMostTaps = 512;
-
 // What the geometry of an axis may take to be found.
 constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
   kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake,
-  kReduce
+  kReduce, kDenseBf16
 };
 
 struct DenseRecord {
@@ -45,7 +42,8 @@ class Reader {
 
   std::shared_ptr<const Operation> operation(Kind kind) {
     switch (kind) {
-      case Kind::kDense: return dense();
+      case Kind::kDense: return dense(false);
+      case Kind::kDenseBf16: return dense(true);
       case Kind::kMatrices: return matrices();
       case Kind::kPack: return pack();
       case Kind::kDepthwise: return depthwise();
@@ -60,7 +58,7 @@ class Reader {
     throw std::invalid_argument("an operation of no known kind");
   }
 
-  Kind kind() { return static_cast<Kind>(fields_.whole(1, 11, "an operation of no known kind")); }
+  Kind kind() { return static_cast<Kind>(fields_.whole(1, 12, "an operation of no known kind")); }
 
   DenseRecord dense_record() {
     DenseRecord r{};
@@ -268,9 +266,10 @@ class Reader {
 
   // Operations.
 
-  std::shared_ptr<const Operation> dense() {
+  std::shared_ptr<const Operation> dense(bool bf16) {
     const DenseRecord r = dense_record();
-    auto packing = weights_.packed(r.product, kernels().width, 1, r.most_minimal);
+    auto packing = bf16 ? weights_.packed(r.product, bf16_kernels().width, 2, 0)
+                        : weights_.packed(r.product, kernels().width, 1, r.most_minimal);
     DenseShape shape{r.images,
                      r.in,
                      r.out,
@@ -287,12 +286,11 @@ class Reader {
                      {}};
     for (const PackedPhase& phase : packing->phases) {
       require(phase.taps.size() <= kMostTaps, "too many taps");
-      shape.phases.push_back({static_cast<const float*>(phase.weights), phase.rows, phase.columns,
-                              phase.out_y, phase.out_x, phase.taps, phase.minimal,
-                              phase.reach});
+      shape.phases.push_back({phase.weights, phase.rows, phase.columns, phase.out_y, phase.out_x,
+                              phase.taps, phase.minimal, phase.reach});
     }
     const Place none;
-    return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing);
+    return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing, bf16);
   }
 
   std::shared_ptr<const Operation> matrices() {

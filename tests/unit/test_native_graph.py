@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +20,7 @@ from fastgan.engine.library import operators
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import graph, layers, sampling
 from fastgan.errors import FastganError
+from fastgan.host import processor
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 from fastgan.plan.activations import TABLE
 from fastgan.plan.lower import with_releases
@@ -81,17 +85,28 @@ def bind(plan: Plan, index: int) -> BoundStep:
     return operators.bind(plan.steps[index], plan.weights, OPSET, CPU, torch.float32)
 
 
-def native_of(plan: Plan) -> graph.GraphExecutable:
-    made = graph.executable(plan, OPSET, bind, other)
+def native_of(plan: Plan, bf16: bool = False) -> graph.GraphExecutable:
+    made = graph.executable(plan, OPSET, bind, other, bf16=bf16)
     assert isinstance(made, graph.GraphExecutable), made and made.plan
     return made
 
 
-def run_both(plan: Plan, scale: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
-    """(native, PyTorch) of each output. The arena is poisoned by a run on NaNs before."""
+def coarse(x: Tensor) -> Tensor:
+    """Of so few bits that a product of two of them, or a sum of four, is a bf16 number."""
+    return (8 * x).clamp(-8, 8).round() / 8 if x.is_floating_point() else x
+
+
+def run_both(plan: Plan, bf16: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    """(native, PyTorch) of each output. The arena is poisoned by a run on NaNs before.
+
+    bf16: on numbers that rounding to it leaves alone.
+    """
+    inputs = {n: torch.randn(plan.buffers[n].shape) for n in plan.inputs}
+    if bf16:
+        inputs = {n: coarse(x) for n, x in inputs.items()}
+        plan = replace(plan, weights={n: coarse(w) for n, w in plan.weights.items()})
     steps = [bind(plan, index) for index in range(len(plan.steps))]
-    native = native_of(plan)
-    inputs = {n: scale * torch.randn(plan.buffers[n].shape) for n in plan.inputs}
+    native = native_of(plan, bf16)
     expected = PlanExecutable(plan, steps, CPU, torch.float32)(inputs)
     native({n: torch.full_like(x, torch.nan) for n, x in inputs.items()})
     for _ in range(2):
@@ -101,8 +116,8 @@ def run_both(plan: Plan, scale: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
             yield found[name], expected[name]
 
 
-def check(plan: Plan, tolerance: float = 1e-5) -> None:
-    for found, expected in run_both(plan):
+def check(plan: Plan, tolerance: float = 1e-5, bf16: bool = False) -> None:
+    for found, expected in run_both(plan, bf16):
         scale = max(1.0, float(expected.abs().max()))
         error = float((found - expected).abs().max())
         assert error <= tolerance * scale, (
@@ -184,25 +199,61 @@ def add_convolution(net: Network, draw: random.Random, x: str, out: int, groups:
     return net.add("fastgan.ConvTranspose" if transposed else "fastgan.Conv", names, shape, **given)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("axes", [1, 2])
-def test_convolutions(axes: int) -> None:
+def test_convolutions(axes: int, bf16: bool) -> None:
     draw = drawing.new_random()
     for _ in range(25):
         c, out = draw.choice([1, 3, 5, 16, 33]), draw.choice([1, 3, 17, 32, 40])
         net = Network(x=(draw.randint(1, 3), c, *(draw.randint(2, 9) for _ in range(axes))))
-        check(net.plan(add_convolution(net, draw, "x", out, 1)), 3e-5)
+        check(net.plan(add_convolution(net, draw, "x", out, 1)), 3e-5, bf16)
 
 
-def test_groups_and_depthwise() -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_groups_and_depthwise(bf16: bool) -> None:
     draw = drawing.new_random()
     for c, out, groups in ((6, 6, 6), (13, 13, 13), (4, 8, 2), (24, 36, 4), (3, 3, 3)):
         for axes in (1, 2):
             net = Network(x=(2, c, *(draw.randint(3, 9) for _ in range(axes))))
-            check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5)
+            check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5, bf16)
 
 
-def test_linear_maps_and_images_of_them() -> None:
-    for n, rows, shape in ((1, 7, (3, 4, 4)), (3, 64, (17, 2, 3)), (2, 5, (33,)), (5, 100, (1,))):
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_volumes(transposed: bool, bf16: bool) -> None:
+    draw = drawing.new_random()
+    for _ in range(12):
+        n, c, out = draw.randint(1, 3), draw.choice([1, 3, 17]), draw.choice([1, 4, 33])
+        kernel = [draw.randint(1, 4) for _ in range(3)]
+        strides = [draw.randint(1, 3) for _ in range(3)]
+        dilations = [draw.randint(1, 2) for _ in range(3)]
+        reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+        pads = [draw.randint(0, (r - 1) // 2) for r in reach]
+        size = [r + draw.randint(0, 4) for r in reach]
+        after = [
+            (s - 1) * step - 2 * p + r if transposed else (s + 2 * p - r) // step + 1
+            for s, step, p, r in zip(size, strides, pads, reach, strict=True)
+        ]
+        net = Network(x=(n, c, *size))
+        pair = (c, out) if transposed else (out, c)
+        given = {"strides": strides, "pads": pads * 2, "dilations": dilations, "group": 1}
+        if transposed:
+            given["output_padding"] = [0] * 3
+        y = net.add(
+            "fastgan.ConvTranspose" if transposed else "fastgan.Conv",
+            ["x", net.weight(*pair, *kernel, scale=(c * 9) ** -0.5), net.weight(out)],
+            (n, out, *after),
+            epilogue=Epilogue("leaky_relu", (0.2,), bias=True),
+            **given,
+        )
+        check(net.plan(y), 3e-5, bf16)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_linear_maps_and_images_of_them(bf16: bool) -> None:
+    volume = (2, 9, (3, 4, 5, 6))
+    images = (1, 7, (3, 4, 4)), (3, 64, (17, 2, 3))
+    for n, rows, shape in (*images, volume, (2, 5, (33,)), (5, 100, (1,))):
         net = Network(z=(n, rows))
         columns = int(np.prod(shape))
         names = ["z", net.weight(rows, columns, scale=rows**-0.5), net.weight(columns)]
@@ -210,7 +261,44 @@ def test_linear_maps_and_images_of_them() -> None:
         linear = net.add(
             "fastgan.Linear", names, (n, *shape), epilogue=Epilogue("tanh", bias=True), **given
         )
-        check(net.plan(linear))
+        check(net.plan(linear), bf16=bf16)
+
+
+def test_factors_are_rounded_to_bf16() -> None:
+    net = Network(x=(2, 19, 7, 5))
+    given = {"strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
+    y = net.add("fastgan.Conv", ["x", net.weight(21, 19, 3, 3)], (2, 21, 7, 5), **given)
+    plan = net.plan(y)
+    x = torch.randn(2, 19, 7, 5)
+    found = native_of(plan, bf16=True)({"x": x})[y]
+    rounded = [each.bfloat16().double() for each in (x, plan.weights["w0"])]
+    expected = torch.nn.functional.conv2d(*rounded, padding=1)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+ALIKE = """
+import hashlib, torch
+from tests.unit.test_native_graph import Epilogue, Network, native_of
+torch.manual_seed(0)
+net = Network(x=(1, 21, 9, 9))
+given = {"strides": [2, 2], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
+given |= {"output_padding": [0, 0], "epilogue": Epilogue("relu")}
+weight = net.weight(21, 3, 4, 4)
+y = net.add("fastgan.ConvTranspose", ["x", weight], (1, 3, 18, 18), **given)
+made = native_of(net.plan(y), bf16=True)({"x": torch.randn(1, 21, 9, 9)})[y]
+print(hashlib.sha256(made.contiguous().numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_every_processor_rounds_alike() -> None:
+    """Whether it has instructions for bf16 or not."""
+    code, found = [sys.executable, "-c", ALIKE], set()
+    for level in processor.LEVELS:
+        given = {**os.environ, processor.VARIABLE: level}
+        done = subprocess.run(code, env=given, check=True, capture_output=True, text=True)
+        found.add(done.stdout)
+    assert len(found) == 1
 
 
 def test_sequences_of_linear_maps() -> None:

@@ -1,14 +1,14 @@
 """The `torch` backend: a plan on PyTorch's library ops; on a CPU on oneDNN's fused ones.
 
-In fp32 on a CPU a plan that there is native code for (`engine/native/`) is one call of that. A
-chain of dense layers has one of its own, in bf16 too, at every batch size: on
-two cores with AVX-512 it took less time than oneDNN for any number of images, in fp32 and bf16. Not
-so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that code does not. A CPU without any
-instructions for bf16 runs such chains in it all the same, with the same results, and nothing else:
-on torch's own operators bf16 would take many times longer than fp32.
+On a CPU a plan that there is native code for (`engine/native/`) is one call of that; a chain of
+dense layers has one of its own. Not so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that
+code does not. A CPU without any instructions for bf16 runs chains in it all the same, with the same
+results, and nothing else.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 
@@ -95,13 +95,14 @@ def compile(
         return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
     if alone and processor.has_onednn():
         raise UnsupportedError("precision", processor.WITHOUT_BFLOAT16, processor.BFLOAT16_NEEDS)
-    if target.precision != "fp32":
+    if tiles:
         return by_library()
+    exact = replace(target, precision="fp32")
 
     def step_by_library(plan: Plan, index: int) -> BoundStep:
-        return bind(plan, index, opset, target)
+        return bind(plan, index, opset, exact)
 
-    return graph.executable(plan, opset, step_by_library, by_library) or by_library()
+    return graph.executable(plan, opset, step_by_library, by_library, bf16=bf16) or by_library()
 
 
 def _on_onednn(target: Target) -> bool:

@@ -35,6 +35,11 @@ def place(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Te
     return tensor.to(device, dtype if convert else tensor.dtype)
 
 
+def nonfinite(tensor: Tensor) -> Tensor | None:
+    """Whether it holds a NaN or Inf; None of whole numbers."""
+    return tensor.isfinite().all().logical_not() if tensor.is_floating_point() else None
+
+
 class PlanExecutable(Executable):
     """A plan bound to a device and a precision.
 
@@ -44,6 +49,7 @@ class PlanExecutable(Executable):
         device: where the inputs go.
         dtype: the floating-point type computed in; None leaves every tensor in its own.
         settings: those of torch's that steps run with.
+        guarded: whether images are looked at for a NaN or Inf; None where `dtype` asks for it.
     """
 
     plan: Plan
@@ -55,8 +61,11 @@ class PlanExecutable(Executable):
         device: torch.device,
         dtype: torch.dtype | None,
         settings: Callable[[], AbstractContextManager[None]] = nullcontext,
+        *,
+        guarded: bool | None = None,
     ) -> None:
         self._settings = settings
+        self._guarded = dtype != torch.float32 if guarded is None else guarded
         self.plan, self.device, self.dtype = plan, device, dtype
         # Buffers are numbered once, so that a run indexes a list instead of hashing names.
         slots = {name: index for index, name in enumerate(plan.buffers)}
@@ -88,8 +97,7 @@ class PlanExecutable(Executable):
     ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`."""
         result = self(inputs)[image.name]
-        guarded = self.dtype != torch.float32 and result.is_floating_point()
-        return as_asked(result, image), result.isfinite().all().logical_not() if guarded else None
+        return as_asked(result, image), nonfinite(result) if self._guarded else None
 
     def _run(self, inputs: Mapping[str, Tensor]) -> list[Tensor | None]:
         """The buffers after all steps."""

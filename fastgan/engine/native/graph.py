@@ -1,8 +1,9 @@
-"""A plan as native calls, in fp32 on a CPU: csrc/runtime. Most often it is a single one.
+"""A plan as native calls, in fp32 or bf16 on a CPU: csrc/runtime. Most often it is a single one.
 
 A library's call costs 20 to 50 microseconds, each with a barrier of threads that spin on the cores
 that others need; a plan of a hundred small steps is nothing but that. Here a step costs what it
-computes. A step that the native code lacks is torch's, between two calls.
+computes. A step that the native code lacks is torch's, between two calls. In bf16 the factors of
+products that sum over channels are rounded to it; sums and all else are in fp32.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fastgan.engine.arena import Lifetime
 from fastgan.engine.base import Executable
 from fastgan.engine.faults import faults_of
 from fastgan.engine.launches import Launches
-from fastgan.engine.library.executor import BoundStep, PlanExecutable
+from fastgan.engine.library.executor import BoundStep, PlanExecutable, nonfinite
 from fastgan.engine.native import fields, layers, reductions, sampling
 from fastgan.engine.native.lowering import Lowering, Rows, unsupported
 from fastgan.engine.native.records import Constants
@@ -231,12 +232,19 @@ class GraphExecutable(Executable):
         plan: what to run, its steps' kernels named.
         call: all of it.
         other: makes the executable that names a step which makes a NaN or Inf.
+        guarded: whether images are looked at for those.
     """
 
     plan: Plan
 
-    def __init__(self, plan: Plan, call: NativeCall, other: Callable[[], Executable]) -> None:
-        self.plan, self._native, self._other = plan, call, other
+    def __init__(
+        self,
+        plan: Plan,
+        call: NativeCall,
+        other: Callable[[], Executable],
+        guarded: bool = False,
+    ) -> None:
+        self.plan, self._native, self._other, self._guarded = plan, call, other, guarded
         self._launches = Launches(self.plan, torch.device("cpu"))
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -254,10 +262,11 @@ class GraphExecutable(Executable):
     ) -> tuple[Tensor, Tensor | None]:
         """See `Executable.images`."""
         if self._launches or self.plan.outputs != (image.name,):
-            return super().images(inputs, image, out)
-        with faults_of((f"all {len(self.plan.steps)} steps",)):
-            made = self._native(*[inputs[name] for name in self._native.inputs], out=out)
-        return made[0], None
+            made = self(inputs)[image.name]
+        else:
+            with faults_of((f"all {len(self.plan.steps)} steps",)):
+                made = self._native(*[inputs[name] for name in self._native.inputs], out=out)[0]
+        return as_asked(made, image), nonfinite(made) if self._guarded else None
 
     def bound(self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor) -> Bound:
         """See `Executable.bound`: one native call, and a conversion where it is of another type."""
@@ -269,13 +278,17 @@ class GraphExecutable(Executable):
         if made is not out:
             put = storing(lambda asked, place: (as_asked(made, image), None), image, out)
         origin, looks = (f"all {len(self.plan.steps)} steps",), self._launches
+        guarded = self._guarded
 
         def call() -> Tensor | bool | None:
             if looks:
                 return watched()
             with faults_of(origin):
                 run()
-            return None if put is None else put()
+            found = nonfinite(made) if guarded else None
+            if put is not None:
+                put()
+            return found
 
         return call
 
@@ -291,12 +304,17 @@ class MixedExecutable(PlanExecutable):
         plan: its steps are calls and the library's.
         steps: bound in order.
         other: makes the executable that names a step which makes a NaN or Inf.
+        guarded: whether images are looked at for those.
     """
 
     def __init__(
-        self, plan: Plan, steps: Sequence[BoundStep], other: Callable[[], Executable]
+        self,
+        plan: Plan,
+        steps: Sequence[BoundStep],
+        other: Callable[[], Executable],
+        guarded: bool = False,
     ) -> None:
-        super().__init__(plan, steps, torch.device("cpu"), torch.float32)
+        super().__init__(plan, steps, torch.device("cpu"), torch.float32, guarded=guarded)
         self._other = other
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
@@ -309,26 +327,29 @@ def executable(
     opset: int,
     bind: Callable[[Plan, int], BoundStep],
     other: Callable[[], Executable],
+    *,
+    bf16: bool = False,
 ) -> Executable | None:
     """What runs a plan natively as far as that goes, or None where it is not worth it.
 
     Args:
         plan: in fp32.
         opset: of its model.
-        bind: a step of a plan on the library.
+        bind: a step of a plan on the library, in fp32.
         other: makes the executable that has all steps on the library.
+        bf16: whether products take their factors so.
     """
     if not hasattr(_native, "runtime"):
         return None
     if _native.runtime.path()[0] == "portable" and processor.cap() is None:
         return None  # right, but not measured beside the libraries of such a CPU
     plan = merge(plan)
-    parts = _parts(plan, opset)
+    parts = _parts(plan, opset, bf16)
     if all(isinstance(part, Step) for part in parts):
         return None
     if len(parts) == 1 and isinstance(parts[0], tuple):
         steps = tuple(replace(step, kernel=KERNEL) for step in plan.steps)
-        return GraphExecutable(replace(plan, steps=steps), parts[0][1], other)
+        return GraphExecutable(replace(plan, steps=steps), parts[0][1], other, bf16)
     calls = {}
     made: list[Step] = []
     for part in parts:
@@ -343,13 +364,13 @@ def executable(
         BoundStep(step, calls[i], calls[i].inputs) if i in calls else bind(plan, i)
         for i, step in enumerate(steps)
     ]
-    return MixedExecutable(plan, bound, other)
+    return MixedExecutable(plan, bound, other, bf16)
 
 
-def _parts(plan: Plan, opset: int) -> list[Step | tuple[list[Step], NativeCall]]:
+def _parts(plan: Plan, opset: int, bf16: bool) -> list[Step | tuple[list[Step], NativeCall]]:
     """The steps in order: those of a call together, the library's with the reason why."""
     parts: list[Step | tuple[list[Step], NativeCall]] = []
-    low = Lowering(plan, opset, labels=True)
+    low = Lowering(plan, opset, labels=True, bf16=bf16)
     taken: list[Step] = []
     for index, step in enumerate(plan.steps):
         try:
@@ -361,7 +382,7 @@ def _parts(plan: Plan, opset: int) -> list[Step | tuple[list[Step], NativeCall]]
         except UnsupportedError as error:
             parts += _call(plan, low, taken, index)
             parts.append(replace(step, note=f"no native code for {error.found}"))
-            low, taken = Lowering(plan, opset, labels=True), []
+            low, taken = Lowering(plan, opset, labels=True, bf16=bf16), []
     return parts + _call(plan, low, taken, len(plan.steps))
 
 

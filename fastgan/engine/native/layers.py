@@ -12,7 +12,7 @@ from fastgan.engine.native import packing, records, sampling
 from fastgan.engine.native.lowering import Lowering, grid, place, unsupported
 from fastgan.engine.native.records import NOTHING, Kind, listed, record
 from fastgan.engine.native.tensors import View, new, plain
-from fastgan.plan import Plan, Step
+from fastgan.plan import Epilogue, Plan, Step
 from fastgan.plan.cost import is_depthwise
 
 #: More groups than this are too little work each.
@@ -31,6 +31,9 @@ _MOST_MINIMAL = 4
 #: Columns of a matrix are packed in blocks of so many at most.
 _MOST_LANES = 32
 
+#: An instruction of a pointwise program: its first tensor.
+_LOAD = ("load", 0.0, 0, -1, -1)
+
 _BORDERS = {None: "zeros", "reflect": "reflect", "edge": "edge"}
 
 
@@ -44,15 +47,20 @@ def product(low: Lowering, step: Step) -> None:
     residual, scale_in, scale_out = (low.input(step, i) for i in (3, 4, 5))
     y = low.write_images(step.outputs[0])
     if step.op == "fastgan.Linear":
-        if len(x.shape) != 2 or len(y.shape) > 4:
+        if len(x.shape) != 2 or len(y.shape) > 5:
             raise unsupported(step, f"rows of {len(x.shape)} axes to {len(y.shape)}")
+        if len(y.shape) == 5:  # a volume's slices, one below the other
+            y = y.of(y.meta.view(*y.shape[:2], -1, y.shape[4]))
         _dense(low, step, low.plan, low.images(x), y, residual, None)
         return
-    if len(x.shape) > 4:
+    if len(x.shape) > 5:
         raise unsupported(step, f"images of {len(x.shape) - 2} axes")
+    if len(x.shape) == 5:
+        _volumes(low, step, low.images(x), y)
+        return
     if scale_in is not None:
         scaled = new(low.images(x).meta.clone(memory_format=torch.preserve_format))
-        low.pointwise([("load", 0.0, 0, -1, -1), ("mul", 0.0, 1, -1, -1)], [x, scale_in], scaled)
+        low.pointwise([_LOAD, ("mul", 0.0, 1, -1, -1)], [x, scale_in], scaled)
         x = scaled
     x = low.images(x)
     group = step.attributes["group"]
@@ -117,6 +125,40 @@ def _groups(
         )
 
 
+def _volumes(low: Lowering, step: Step, x: View, y: View) -> None:
+    """Slices of volumes: those of the kernel one after another, each added to what there is."""
+    a, fused = step.attributes, step.epilogue
+    beyond = a.keys() - {"group", "strides", "pads", "dilations", "output_padding"}
+    if a["group"] != 1 or fused.slopes or any(step.inputs[3:]) or beyond:
+        raise unsupported(step, "volumes in groups, or with more than a bias")
+    transposed = step.op == "fastgan.ConvTranspose"
+    plane = {k: v if k == "group" else (*v[1:3], *v[4:6]) for k, v in a.items()}
+    alone = replace(step, attributes=plane, epilogue=Epilogue(residual=True))
+    bias = low.plan.weights[step.inputs[2]] if fused.bias else torch.zeros(1)
+    low.pointwise([_LOAD], [low.constant(bias.reshape(1, -1, 1, 1, 1))], y)
+    weight = low.plan.weights[step.inputs[1]].float()
+    stride, pad, dilation = a["strides"][0], a["pads"][0], a["dilations"][0]
+    few, many = (x, y) if transposed else (y, x)
+    for k in range(weight.shape[2]):
+        weights = {**low.plan.weights, step.inputs[1]: weight[:, :, k].contiguous()}
+        plan = replace(low.plan, weights=weights)
+        # Slice i of the few meets slice i * stride + first of the many.
+        first = k * dilation - pad
+        begin = max(0, -(first // stride))
+        end = min(few.shape[2], (many.shape[2] - 1 - first) // stride + 1)
+        if begin >= end:
+            continue
+        ranges = {False: slice(begin, end), True: slice(begin * stride + first, None, stride)}
+        for n in range(x.shape[0]):
+            source, target = (
+                view.of(view.meta[n].movedim(1, 0)[ranges[view is many]][: end - begin])
+                for view in (x, y)
+            )
+            _dense(low, alone, plan, source, target, target, None)
+    if fused.activation != "none":
+        low.pointwise([_LOAD, (fused.activation, fused.slope, -1, -1, -1)], [y], y)
+
+
 def _dense(
     low: Lowering,
     step: Step,
@@ -142,7 +184,7 @@ def _dense(
 
     def make() -> bytes:
         return record(
-            Kind.DENSE,
+            Kind.DENSE_BF16 if low.bf16 else Kind.DENSE,
             fields,
             most,
             y.shape[0],

@@ -70,12 +70,19 @@ class Lowering:
         opset: of the model that it was made of.
         constants: where its weights go.
         labels: whether inputs of whole numbers may be read, as floats.
+        bf16: whether products that sum over channels take their factors in bf16.
     """
 
     def __init__(
-        self, plan: Plan, opset: int, constants: Constants | None = None, *, labels: bool = False
+        self,
+        plan: Plan,
+        opset: int,
+        constants: Constants | None = None,
+        *,
+        labels: bool = False,
+        bf16: bool = False,
     ) -> None:
-        self.plan, self.opset = plan, opset
+        self.plan, self.opset, self.bf16 = plan, opset, bf16
         self.module, self.native = _native, _native.runtime
         self.planned: list[Planned] = []
         self.views: dict[str, View] = {}
@@ -152,8 +159,6 @@ class Lowering:
 
     def images(self, view: View) -> View:
         """[N, C, *sizes] with the channels of a pixel side by side."""
-        if len(view.shape) > 4:
-            raise UnsupportedError("a tensor", f"{len(view.shape)} axes", "at most 4")
         beside = view.shape[1] == 1 or view.meta.stride(1) == 1
         return view if beside else self._copy(view, True)
 

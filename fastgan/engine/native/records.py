@@ -37,6 +37,7 @@ class Kind(IntEnum):
     RESAMPLE = 9
     TAKE = 10
     REDUCE = 11
+    DENSE_BF16 = 12
 
 
 class Constants:
