@@ -3,6 +3,9 @@
 
 #include <pybind11/stl.h>
 
+#include <string_view>
+
+#include "crc32.h"
 #include "prepared.h"
 #include "truncation.h"
 
@@ -128,6 +131,10 @@ void bind_bundle(py::module_& parent) {
       .def("run", &Runner::run, py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
            py::call_guard<py::gil_scoped_release>(),
            "Run on addresses of float32, row by row, as the program lists its tensors.");
+  module.def("crc32", [](const py::bytes& data) {
+    const std::string_view bytes = data;
+    return crc32(bytes.data(), bytes.size());
+  }, "The checksum of a bundle.");
   module.def("truncation", [](double limit) {
     const Parameters found = truncation(limit);
     return std::make_tuple(found.offset, found.scale, found.limit);

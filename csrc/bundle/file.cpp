@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../runtime/fields.h"
+#include "crc32.h"
 
 #ifndef _WIN32
 #include <fcntl.h>
@@ -21,38 +22,7 @@ constexpr char kMagic[8] = {'f', 'a', 's', 't', 'g', 'a', 'n', '\n'};
 constexpr int64_t kVersion = 1;
 constexpr uint64_t kHeader = 64, kEntry = 24, kChecked = 24, kMostSections = 1 << 16;
 
-// Of the bytes that follow each other, by place: slicing by 8 (Kounavis and Berry, 2005).
-struct Tables {
-  uint32_t of[8][256];
-
-  constexpr Tables() : of() {
-    for (uint32_t i = 0; i < 256; ++i) {
-      uint32_t value = i;
-      for (int bit = 0; bit < 8; ++bit) value = value >> 1 ^ (value & 1 ? 0xEDB88320u : 0);
-      of[0][i] = value;
-    }
-    for (int t = 1; t < 8; ++t) {
-      for (uint32_t i = 0; i < 256; ++i) of[t][i] = of[t - 1][i] >> 8 ^ of[0][of[t - 1][i] & 255];
-    }
-  }
-};
-constexpr Tables kTables;
-
 }  // namespace
-
-uint32_t crc32(const char* data, uint64_t size) {
-  const unsigned char* p = reinterpret_cast<const unsigned char*>(data);
-  const auto& t = kTables.of;
-  uint32_t crc = 0xFFFFFFFFu;
-  for (; size >= 8; size -= 8, p += 8) {
-    const uint32_t low = crc ^ (p[0] | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 |
-                                uint32_t{p[3]} << 24);
-    crc = t[7][low & 255] ^ t[6][low >> 8 & 255] ^ t[5][low >> 16 & 255] ^ t[4][low >> 24] ^
-          t[3][p[4]] ^ t[2][p[5]] ^ t[1][p[6]] ^ t[0][p[7]];
-  }
-  for (; size > 0; --size, ++p) crc = crc >> 8 ^ t[0][(crc ^ *p) & 255];
-  return ~crc;
-}
 
 File::File(const void* data, uint64_t size) : data_(static_cast<const char*>(data)), size_(size) {
   check();

@@ -19,9 +19,6 @@ struct VersionError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// CRC-32 as zlib and PNG have it.
-uint32_t crc32(const char* data, uint64_t size);
-
 class File {
  public:
   enum Kind : uint64_t { kModel = 1, kProgram = 2, kWeights = 3 };

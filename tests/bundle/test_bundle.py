@@ -95,6 +95,8 @@ def test_the_checksum_is_zlibs(bundled: Bundled) -> None:
     assert data[:8] == b"fastgan\n"
     assert (version, size) == (1, len(data))
     assert checksum == zlib.crc32(data[24:])
+    for size in (*range(200), 4096, 4097, 10_007):
+        assert _native.bundle.crc32(data[9 : 9 + size]) == zlib.crc32(data[9 : 9 + size]), size
 
 
 def test_a_damaged_bundle_is_one_error(bundled: Bundled, tmp_path: Path) -> None:
