@@ -247,6 +247,14 @@ fastgan_status fastgan_apply(fastgan_session* session, const void* images, size_
                [&](Session& s) { s.apply(images, images_size, count, out, size); });
 }
 
+fastgan_status fastgan_apply_tiled(fastgan_session* session, const void* image, size_t image_size,
+                                   int64_t height, int64_t width, int64_t pad, void* out,
+                                   size_t size) {
+  return alone(session, [&](Session& s) {
+    s.apply_tiled(image, image_size, height, width, pad, out, size);
+  });
+}
+
 fastgan_status fastgan_run(fastgan_session* session, const fastgan_tensor* inputs,
                            int32_t input_count, const fastgan_tensor* outputs,
                            int32_t output_count) {

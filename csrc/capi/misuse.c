@@ -41,6 +41,9 @@ static void with_bundle(const char* path) {
   expect(fastgan_generate(session, &three, NULL, 3 * bytes), FASTGAN_ARGUMENT, "nowhere");
   expect(fastgan_generate(NULL, &three, out, 3 * bytes), FASTGAN_ARGUMENT, "no session");
   expect(fastgan_set(session, "nothing is called so", (float[]){1}, 1), FASTGAN_ARGUMENT, "set");
+  expect(fastgan_apply(session, out, bytes, 1, out, bytes), FASTGAN_ARGUMENT, "no image taken");
+  expect(fastgan_apply_tiled(session, out, bytes, 1, 1, 0, out, bytes), FASTGAN_ARGUMENT,
+         "no image taken in tiles");
   fastgan_cancel(session);
   expect(fastgan_generate(session, &three, out, 3 * bytes), FASTGAN_CANCELLED, "cancelled");
   expect(fastgan_generate(session, &three, out, 3 * bytes), FASTGAN_OK, "generate");

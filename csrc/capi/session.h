@@ -29,6 +29,8 @@ class Session {
   void generate(const fastgan_request& request, void* out, size_t size);
   void set(const char* input, const float* values, size_t count);
   void apply(const void* images, size_t images_size, int64_t count, void* out, size_t size);
+  void apply_tiled(const void* image, size_t image_size, int64_t height, int64_t width,
+                   int64_t pad, void* out, size_t size);
   void run(const fastgan_tensor* inputs, int32_t input_count, const fastgan_tensor* outputs,
            int32_t output_count);
 
@@ -50,15 +52,24 @@ class Session {
     bool given = false;  // by set
   };
 
+  // A part of what was made, and where it goes.
+  struct Part {
+    int64_t from_y, from_x, to_y, to_x, height, width;
+  };
+  struct Cuts;
+
   Slot* first(PortKind kind);
   const Slot* first(PortKind kind) const;
+  const Slot* image_slot() const;
   void draw(const Slot& slot, uint64_t seed, uint64_t start, int64_t n, double limit,
             float* out) const;
   void fill(Slot& slot, const fastgan_request& request, int64_t done, int64_t count);
   void check_labels(const fastgan_request& request) const;
   void run_batches(const fastgan_request& request, const void* images, void* out, size_t size);
-  void read_images(const void* images, int64_t first, int64_t count);
-  void write_images(const float* from, int64_t count, char* to) const;
+  void read_image(const void* image, int64_t height, int64_t width, int64_t top, int64_t left,
+                  int64_t row);
+  void write_image(const float* from, const Part& part, char* to, int64_t height,
+                   int64_t width) const;
   int64_t batch() const { return program_.batch; }
 
   std::shared_ptr<const Bundle> bundle_;
@@ -70,6 +81,7 @@ class Session {
   std::vector<Block> outputs_;
   std::vector<const float*> in_;
   std::vector<float*> out_;
+  std::vector<Part> parts_;  // of the windows that run together
   size_t made_;        // of the program's outputs
   Slot* truncates_ = nullptr;  // the model's own truncation
 };

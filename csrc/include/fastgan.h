@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 #define FASTGAN_VERSION_MAJOR 1
-#define FASTGAN_VERSION_MINOR 0
+#define FASTGAN_VERSION_MINOR 1
 
 #if defined(_WIN32) && defined(FASTGAN_SHARED)
 #ifdef FASTGAN_BUILDING
@@ -196,6 +196,14 @@ FASTGAN_API fastgan_status fastgan_set(fastgan_session* session, const char* inp
  * the session's format both in and out: uint8 of 0 to 255, or float32 in the model's own range. */
 FASTGAN_API fastgan_status fastgan_apply(fastgan_session* session, const void* images,
                                          size_t images_size, int64_t count, void* out, size_t size);
+
+/* Runs such a model on one image of any size, in windows of the session's: of each, what is at least
+ * `pad` pixels from where another goes on is kept, as Python's tile_pad has it (32 there). The result
+ * is as many times as large as a window's (rounded up), so a model whose results are in proportion to
+ * its images gives what Python's tiles give. Since 1.1. */
+FASTGAN_API fastgan_status fastgan_apply_tiled(fastgan_session* session, const void* image,
+                                               size_t image_size, int64_t height, int64_t width,
+                                               int64_t pad, void* out, size_t size);
 
 /* A tensor of float32, row by row in the file's own order of axes; labels as whole numbers. */
 typedef struct fastgan_tensor {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 import torch
 
+from fastgan.errors import UnsupportedError
 from fastgan.plan.specialise import MisfitError, specialise
 
 
@@ -18,8 +19,11 @@ def result_shape(
     Raises:
         MisfitError: the model does not take them; also where it reflects an image beyond its other
             end, which engines understand each in their own way.
-        UnsupportedError, LimitError: as `specialise`.
+        UnsupportedError: as `specialise`; or there is no graph, as of a bundle.
+        LimitError: as `specialise`.
     """
+    if not any(value.name == output for value in model.graph.outputs):
+        raise UnsupportedError(output, "no such output of the graph", "a run that tells")
     graph = specialise(model, shapes).graph
     for node in graph:
         if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "reflect":

@@ -207,8 +207,14 @@ class ImageModel:
             tile: how many pixels a side each tile makes; 0 for the whole image; None to decide by
                 the memory that the whole image would take.
             pad: how far each looks beyond; `TILE_PAD` if None.
+
+        Raises:
+            ArgumentError: the model would take images of this size, a bundle of it does not.
         """
         fit, pad = self.fit, TILE_PAD if pad is None else pad
+        if self._session.sizes and size != self._session.sizes[0]:
+            self._tell_sizes(size, tile)
+            tile = 1
         if fit.fixed != (None, None):
             # An upscaler that got a smaller copy of the image could only win back what that lost.
             grows = fit.scale is not None and max(fit.scale) > 1
@@ -223,6 +229,16 @@ class ImageModel:
         return tiling.grid(
             size, tile or None, pad, fit.multiple, fit.minimum, fit.fixed, fit.remainder
         )
+
+    def _tell_sizes(self, size: tuple[int, int], tile: int | None) -> None:
+        """Of an image of another size than a bundle runs at."""
+        sizes = [f"{width} x {height}" for height, width in self._session.sizes]
+        if self.fit.scale is None or tile == 0:
+            found = f"{size[1]} x {size[0]} pixels whole, and a bundle for {', '.join(sizes)}"
+            instead = f"make a bundle with --size {size[1]}x{size[0]}"
+            raise ArgumentError("images", found, f"{sizes[0]}, which it runs at", instead)
+        text = "%s: a bundle for %s: images of %d x %d are run in tiles of that size"
+        log.info(text, self.name, sizes[0], size[1], size[0])
 
     def _automatic_tile(self, size: tuple[int, int], pad: int) -> int | None:
         per_pixel = self.bytes_per_pixel

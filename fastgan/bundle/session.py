@@ -70,6 +70,8 @@ class _Programs:
         self.bundle = bundle
         every = list(enumerate(bundle.programs))
         size = every[0][1]["height"], every[0][1]["width"]
+        found = dict.fromkeys((p["height"], p["width"]) for _, p in every)
+        self.sizes = tuple(pair for pair in found if all(pair))
         self.programs = {p["batch"]: (i, p) for i, p in every if (p["height"], p["width"]) == size}
         self._runners: dict[int, Any] = {}
 
@@ -100,6 +102,10 @@ class BundleSession(Session):
     """See the module."""
 
     plans = False
+
+    def __init__(self, backend: Backend, model: Model, target: Target, shared: Any = None) -> None:
+        super().__init__(backend, model, target, shared)
+        self.sizes = self.shared.sizes
 
     def compile(self, shapes: Shapes, target: Target) -> Executable:
         """The runs that make a batch of these shapes.

@@ -184,12 +184,15 @@ class Session(Runs):
         owns_batch: whether it holds the file to the batch that this declares.
         takes_draws: whether its executables take `Draw`s; their images are then tensors of their
             own.
+        sizes: (height, width) of the images that it was made for, the first in use, of a model
+            that takes others too; none where it is not made for some alone.
         passed_over: why backends that are made for the device did not take the model before it.
     """
 
     plans: ClassVar[bool] = True
     owns_batch: ClassVar[bool] = False
     takes_draws: ClassVar[bool] = False
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, backend: Backend, model: Model, target: Target, shared: Any = None) -> None:
         super().__init__(model, target, self.takes_draws)

@@ -144,6 +144,17 @@ class Session:
         )  # fmt: skip
         return out
 
+    def apply_tiled(self, image: np.ndarray, pad: int, shape: tuple[int, ...]) -> np.ndarray:
+        """An image [height, width, channels], or [channels, height, width] of float32."""
+        given, out = np.ascontiguousarray(image, self._type), np.full(shape, 99, self._type)
+        height, width = given.shape[:2] if self._type is np.uint8 else given.shape[1:]
+        self._call(
+            "apply_tiled", self._handle, given.ctypes.data_as(c.c_void_p), c.c_size_t(given.nbytes),
+            c.c_int64(height), c.c_int64(width), c.c_int64(pad), out.ctypes.data_as(c.c_void_p),
+            c.c_size_t(out.nbytes),
+        )  # fmt: skip
+        return out
+
     def run(
         self, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:

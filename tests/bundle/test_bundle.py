@@ -76,6 +76,20 @@ def test_images_give_the_bytes_of_the_file(
         made.run({port.name: torch.rand(1, port.shape[1], height + 1, width)})
 
 
+@pytest.mark.parametrize(("name", "scale"), [("superres-x4", 4), ("restore-photos", 1)], ids=str)
+def test_images_of_other_sizes_are_run_in_tiles_of_its_own(
+    name: str, scale: int, bundled: Bundled
+) -> None:
+    file, made = fastgan.load(name, device="cpu"), fastgan.load(bundled(name, size=(64, 64)))
+    images = np.random.default_rng(6).integers(0, 256, (2, 96, 80, 3), dtype=np.uint8)
+    found = made(images, tile_pad=16, format="uint8")
+    assert found.shape == (2, 96 * scale, 80 * scale, 3)
+    assert torch.equal(found, file(images, tile=32, tile_pad=16, format="uint8"))
+    assert made(images[:, :40, :50], format="uint8").shape == (2, 40 * scale, 50 * scale, 3)
+    with pytest.raises(ArgumentError, match=r"bundle for 64 x 64.*--size 80x96"):
+        made(images, tile=0)
+
+
 @pytest.mark.parametrize("name", ["biggan", "sagan", "stylegan2-noise", "wgan-gp", "vae"])
 def test_families_give_the_bytes_of_the_file(name: str, tmp_path: Path) -> None:
     onnx = exported(families.FROM_LATENTS[name], tmp_path)

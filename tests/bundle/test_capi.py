@@ -96,6 +96,36 @@ def test_apply_and_run_are_pythons(
     session.close()
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("size", [(100, 80), (32, 32), (33, 31), (9, 70)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "scale"), [("superres-x4", 4), ("restore-photos", 1), ("style-tissue", 1)], ids=str
+)
+def test_tiles_are_pythons(
+    name: str,
+    scale: int,
+    size: tuple[int, int],
+    batch: int,
+    threads: int,
+    library: capi.Library,
+    bundled: Bundled,
+) -> None:
+    path = bundled(name, size=(32, 32))
+    pixels = np.random.default_rng(4).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = fastgan.load(path)(pixels, tile_pad=9, format="uint8")[0].numpy()
+    session = library.session(path, threads=threads, batch=batch, format=capi.UINT8)
+    assert expected.shape == (size[0] * scale, size[1] * scale, 3)
+    assert np.array_equal(session.apply_tiled(pixels, 9, expected.shape), expected)
+    with pytest.raises(capi.Error, match="bytes, needed"):
+        session.apply_tiled(pixels[:1], 9, (1, 1, 1))
+    session.close()
+    session = library.session(path, threads=threads, batch=batch)
+    planes = np.random.default_rng(5).random((3, *size), dtype=np.float32)
+    whole = fastgan.load(path)(torch.from_numpy(planes), tile_pad=9)[0].numpy()
+    assert np.array_equal(session.apply_tiled(planes, 9, whole.shape), whole)
+    session.close()
+
+
 def test_a_field_of_latents_makes_its_size(
     threads: int, library: capi.Library, bundled: Bundled
 ) -> None:
