@@ -198,7 +198,9 @@ def test_what_a_program_does_wrong(
 
 @pytest.mark.parametrize("format", ["uint8", "float32"])
 @pytest.mark.parametrize(
-    ("name", "size"), [("dcgan-digits", None), ("superres-x4", (16, 16))], ids=str
+    ("name", "size"),
+    [("dcgan-digits", None), ("cgan-digits", None), ("superres-x4", (16, 16))],
+    ids=str,
 )
 def test_a_prepared_call_allocates_nothing(
     name: str,
