@@ -91,7 +91,7 @@ def load(
     target = _target(device, precision, backend, threads, providers)
     resolved = _resolve(source, limits)
     if is_bundle(resolved):
-        return _bundled(source, resolved, target, device, backend, limits)
+        return _bundled(source, resolved, target, device, precision, backend, limits)
     model = _opened(source, resolved, limits, signature, isolate)
     return _started(model, target, backend, strict, unasked=device == "auto")
 
@@ -101,6 +101,7 @@ def _bundled(
     resolved: Any,
     target: Target,
     device: str | torch.device,
+    precision: str,
     backend: str,
     limits: Limits,
 ) -> Generator:
@@ -110,10 +111,9 @@ def _bundled(
     if target.providers:
         raise ArgumentError("providers", repr(target.providers), "none: a bundle is run by its own")
     if device == "auto":
-        precision = "fp32" if target.precision == "fp16" else target.precision
-        target = replace(target, device=torch.device("cpu"), precision=precision)
+        target = replace(target, device=torch.device("cpu"))
     origin = Origin.of(source, resolved, {"limits": limits, "threads": target.threads}, reopen)
-    return Generator(open_session(Path(resolved), target, limits), (), origin)
+    return Generator(open_session(Path(resolved), target, limits, precision), (), origin)
 
 
 def open_model(

@@ -61,8 +61,8 @@ struct Runner {
   Prepared prepared;
   Spares<std::pair<int64_t, Prepared::Room>> rooms;
 
-  Runner(std::shared_ptr<const Bundle> of, int64_t index, int64_t threads)
-      : bundle(std::move(of)), prepared(*bundle, bundle->programs.at(index), threads) {}
+  Runner(std::shared_ptr<const Bundle> of, int64_t index, int64_t threads, bool bf16)
+      : bundle(std::move(of)), prepared(*bundle, bundle->programs.at(index), threads, bf16) {}
 
   void run(const std::vector<uintptr_t>& inputs, const std::vector<uintptr_t>& outputs,
            int64_t threads) {
@@ -120,14 +120,16 @@ void bind_bundle(py::module_& parent) {
           each["outputs"] = described(program.outputs);
           each["arena_bytes"] = program.arena * static_cast<int64_t>(sizeof(float));
           each["chain"] = program.chain;
+          each["bf16"] = program.bf16;
           each["bytes"] = program.size;
           found.append(each);
         }
         return found;
       });
   py::class_<Runner>(module, "Runner")
-      .def(py::init<std::shared_ptr<Bundle>, int64_t, int64_t>(), py::arg("bundle"),
-           py::arg("program"), py::arg("threads"), py::call_guard<py::gil_scoped_release>())
+      .def(py::init<std::shared_ptr<Bundle>, int64_t, int64_t, bool>(), py::arg("bundle"),
+           py::arg("program"), py::arg("threads"), py::arg("bf16"),
+           py::call_guard<py::gil_scoped_release>())
       .def("run", &Runner::run, py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
            py::call_guard<py::gil_scoped_release>(),
            "Run on addresses of float32, row by row, as the program lists its tensors.");

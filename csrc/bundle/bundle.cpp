@@ -136,7 +136,9 @@ void Bundle::read_program(Fields fields, const File::Section& section) {
   }
   found.arena = fields.whole(0, kMostFloats, "no arena");
   require(found.arena * 4 <= most_bytes_, "a program too large for this limit of memory");
-  found.chain = fields.flag("no flag");
+  const int64_t chain = fields.whole(0, 2, "no flag");
+  found.chain = chain > 0;
+  found.bf16 = chain == 2;
   found.size = fields.left();
   found.records = section.data + (section.size - found.size);
   programs.push_back(std::move(found));

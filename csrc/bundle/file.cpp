@@ -19,7 +19,7 @@ namespace fastgan {
 namespace {
 
 constexpr char kMagic[8] = {'f', 'a', 's', 't', 'g', 'a', 'n', '\n'};
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 2;  // from 1 on
 constexpr uint64_t kHeader = 64, kEntry = 24, kChecked = 24, kMostSections = 1 << 16;
 
 }  // namespace
@@ -94,8 +94,8 @@ void File::check() {
   require(reinterpret_cast<uintptr_t>(data_) % 8 == 0, "memory that is not aligned to 8 bytes");
   Fields header(data_ + sizeof kMagic, kHeader - sizeof kMagic);
   const int64_t version = header.whole(0, INT64_MAX, "no version");
-  if (version != kVersion) {
-    throw VersionError("a bundle of format " + std::to_string(version) + ", needed " +
+  if (version < 1 || version > kVersion) {
+    throw VersionError("a bundle of format " + std::to_string(version) + ", needed at most " +
                        std::to_string(kVersion) + ": make it anew with `fastgan bundle`");
   }
   const int64_t sum = header.whole(0, 0xFFFFFFFF, "no checksum");

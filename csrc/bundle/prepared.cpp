@@ -5,10 +5,10 @@
 namespace fastgan {
 namespace {
 
-// The best code for chains in fp32 that this processor has; null where it has none.
-const DirectPath* chain_path() {
+// The best code for chains that this processor has; null where it has none.
+const DirectPath* chain_path(bool bf16) {
   for (const DirectPath* path : direct_paths()) {
-    if (path->pack == 1) return path;
+    if (path->pack == (bf16 ? 2 : 1)) return path;
   }
   return nullptr;
 }
@@ -31,7 +31,7 @@ void in_rows(const ProgramTensor& tensor, const float* from, float* to, size_t a
 
 }  // namespace
 
-Prepared::Prepared(const Bundle& bundle, const BundleProgram& program, int64_t threads)
+Prepared::Prepared(const Bundle& bundle, const BundleProgram& program, int64_t threads, bool bf16)
     : program_(program), most_bytes_(bundle.most_bytes()) {
   bundle.weights().share_out(threads);
   Slots slots{program.arena, {}, bundle.constants};
@@ -39,7 +39,10 @@ Prepared::Prepared(const Bundle& bundle, const BundleProgram& program, int64_t t
     for (const ProgramTensor& tensor : *tensors) slots.tensors.push_back(tensor.count());
   }
   Fields fields(program.records, program.size);
-  const DirectPath* const path = chain_path();
+  const DirectPath* const path = chain_path(bf16);
+  if (bf16 && path == nullptr) {
+    throw ProcessorError("a bundle in bf16, and no code for that on this processor: AVX2 is needed");
+  }
   if (program.chain && path != nullptr) {
     int64_t images = 0;
     std::vector<Layer> layers =

@@ -29,7 +29,7 @@ Session::Session(std::shared_ptr<const Bundle> bundle, const BundleProgram& prog
                  int64_t threads, fastgan_format format)
     : bundle_(std::move(bundle)),
       program_(program),
-      prepared_(*bundle_, program_, threads),
+      prepared_(*bundle_, program_, threads, program_.bf16),
       room_(prepared_, threads),
       format_(format),
       made_(0) {

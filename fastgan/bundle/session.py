@@ -18,6 +18,7 @@ from torch import Tensor
 from fastgan.bundle import ports
 from fastgan.engine import Backend, Executable, Session, Target
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, Refusal
+from fastgan.images.format import ImageFormat
 from fastgan.limits import Limits
 from fastgan.model.file import ModelFile
 from fastgan.model.opened import Model
@@ -38,10 +39,17 @@ class BundleExecutable(Executable):
         runs: (first sample, how many, rows of the program) of each run.
         shared: the bundle and its runners.
         signature: says which inputs have a row for each sample.
+        bf16: whether to compute in that.
     """
 
-    def __init__(self, runs: list[tuple[int, int, int]], shared: _Programs, signature: Signature):
-        self._runs, self._shared = runs, shared
+    def __init__(
+        self,
+        runs: list[tuple[int, int, int]],
+        shared: _Programs,
+        signature: Signature,
+        bf16: bool,
+    ) -> None:
+        self._runs, self._shared, self._bf16 = runs, shared, bf16
         self._rows = {p.name for p in signature.inputs if signature.has_rows(p)}
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -52,11 +60,18 @@ class BundleExecutable(Executable):
                 name: _filled(x[first : first + count], rows) if name in self._rows else x
                 for name, x in inputs.items()
             }
-            outputs = self._shared.run(rows, part)
+            outputs = self._shared.run(rows, part, self._bf16)
             made.append({name: y[:count] for name, y in outputs.items()})
         if len(made) == 1:
             return made[0]
         return {name: torch.cat([part[name] for part in made]) for name in made[0]}
+
+    def images(
+        self, inputs: Mapping[str, Any], image: ImageFormat, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Executable.images`."""
+        images, _ = super().images(inputs, image, out)
+        return images, ~images.isfinite().all() if self._bf16 else None
 
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """See `Executable.first_nonfinite`: the nodes are not in a bundle."""
@@ -73,17 +88,25 @@ class _Programs:
         found = dict.fromkeys((p["height"], p["width"]) for _, p in every)
         self.sizes = tuple(pair for pair in found if all(pair))
         self.programs = {p["batch"]: (i, p) for i, p in every if (p["height"], p["width"]) == size}
-        self._runners: dict[int, Any] = {}
+        self._runners: dict[tuple[int, bool], Any] = {}
 
-    def run(self, rows: int, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    @property
+    def precision(self) -> str:
+        """That it was made for."""
+        return "bf16" if next(iter(self.programs.values()))[1]["bf16"] else "fp32"
+
+    def run(self, rows: int, inputs: Mapping[str, Tensor], bf16: bool) -> dict[str, Tensor]:
         """One run of the program for so many rows."""
         index, program = self.programs[rows]
         threads = torch.get_num_threads()
-        if rows not in self._runners:
+        key = rows, bf16
+        if key not in self._runners:
             try:
-                self._runners[rows] = _bundles.Runner(self.bundle, index, threads)
+                self._runners[key] = _bundles.Runner(self.bundle, index, threads, bf16)
             except ValueError as error:
                 raise ModelFileError(self.bundle.name, str(error), "a whole bundle") from error
+            except RuntimeError as error:
+                raise BackendError(self.bundle.name, str(error), "precision='fp32'") from error
         given, made = [], {}
         for number, sizes in program["inputs"]:
             name = self.bundle.inputs[number]["name"]
@@ -94,7 +117,7 @@ class _Programs:
         for number, sizes in program["outputs"]:
             made[self.bundle.outputs[number]["name"]] = torch.empty(sizes)
         addresses = [x.data_ptr() for x in given], [y.data_ptr() for y in made.values()]
-        self._runners[rows].run(*addresses, threads)
+        self._runners[key].run(*addresses, threads)
         return made
 
 
@@ -129,7 +152,8 @@ class BundleSession(Session):
             needed = ", ".join(map(str, programs.programs))
             found = f"{n} samples that run together"
             raise BackendError(self.model.name, found, f"a bundle for that, not {needed}")
-        return BundleExecutable(_runs(n, sorted(programs.programs)), programs, self.signature)
+        runs = _runs(n, sorted(programs.programs))
+        return BundleExecutable(runs, programs, self.signature, target.precision == "bf16")
 
 
 class BundleBackend(Backend):
@@ -137,32 +161,40 @@ class BundleBackend(Backend):
 
     name = "bundle"
     devices = ("cpu",)
-    precisions = ("fp32",)
+    precisions = ("fp32", "bf16")
     session = BundleSession
 
     def lacks(self, target: Target) -> Refusal | None:
         """See `Backend.lacks`."""
-        if target.device.type == "cpu" and target.precision == "fp32":
+        if target.device.type == "cpu" and target.precision in self.precisions:
             return None
-        return Refusal(self.name, "target", str(target), "the CPU in fp32")
+        return Refusal(self.name, "target", str(target), "the CPU in fp32, or bf16")
 
 
 BACKEND = BundleBackend()
 
 
-def open_session(path: Path, target: Target, limits: Limits) -> Session:
+def open_session(path: Path, target: Target, limits: Limits, precision: str) -> Session:
     """A session on a bundle.
+
+    Args:
+        precision: that was asked for; "auto" takes the bundle's.
 
     Raises:
         ModelFileError: it is damaged, or of another version.
         BackendError: it can't run there.
     """
     bundle = open_bundle(path, limits)
+    programs = _Programs(bundle)
+    if precision == "auto":
+        target = replace(target, precision=programs.precision)
     refusal = BACKEND.lacks(target)
     if refusal is not None:
         instead = "or load the ONNX file"
         raise BackendError(f"{bundle.name} on {target}", "a bundle", refusal.needed, instead)
-    programs = _Programs(bundle)
+    if target.precision == "bf16" and programs.precision == "fp32":
+        instead = "make it with `fastgan bundle --precision bf16`"
+        raise BackendError(f"{bundle.name} in bf16", "a bundle in fp32", "fp32", instead)
     signature = _sized(ports.read(bundle), programs)
     graph = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 18}), ir_version=10)
     file = ModelFile(graph, bundle.name, path, {}, limits, b"")

@@ -24,8 +24,8 @@ from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes, Signature
 from fastgan.plan import Plan
 
-#: Of the format that csrc/bundle reads.
-VERSION = 1
+#: Of the format that csrc/bundle reads: what a bundle in this precision needs.
+VERSIONS = {"fp32": 1, "bf16": 2}
 
 #: Kinds of sections; those from 16 to 31 are for GPUs' code, and later.
 _MODEL, _PROGRAM, _WEIGHTS = 1, 2, 3
@@ -71,6 +71,7 @@ def write(
     batches: Sequence[int] = (1,),
     sizes: Sequence[Size] = (),
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    precision: str = "fp32",
 ) -> Made:
     """Write a bundle that runs a model on any CPU without Python.
 
@@ -80,11 +81,14 @@ def write(
         sizes: (height, width) of images, where the model leaves these open: those that it takes,
             or of a model that takes none, makes. Programs for each batch of each.
         progress: called with how many programs are done, of how many, and which is next.
+        precision: that it computes in, "fp32" or "bf16"; the weights are of float32 all the same.
 
     Raises:
-        ArgumentError: a batch or a size that the model does not have.
+        ArgumentError: a batch, a size or a precision that the model does not have.
         UnsupportedError: a step that there is no native code for; the message names it.
     """
+    if precision not in VERSIONS:
+        raise ArgumentError("--precision", repr(precision), " or ".join(VERSIONS))
     if importlib.util.find_spec("fastgan._native") is None:
         needed = "fastgan._native: install with a C++ compiler"
         raise ArgumentError("bundle", "a fastgan without its native code", needed)
@@ -109,7 +113,7 @@ def write(
     for done, (batch, size) in enumerate(asked):
         name = f"batch {batch}" + (f" of {size[1]}x{size[0]}" if size else "")
         progress(done, len(asked), name)
-        sections.append((_PROGRAM, _program(model, batch, size, constants)))
+        sections.append((_PROGRAM, _program(model, batch, size, constants, precision)))
     progress(len(asked), len(asked), "weights")
     about = b"".join(
         (
@@ -120,7 +124,8 @@ def write(
             written(model.signature),
         )
     )
-    count = _save(path, [(_MODEL, about), *sections], constants.tensors)
+    heads = [(_MODEL, about), *sections]
+    count = _save(path, heads, constants.tensors, VERSIONS[precision])
     return Made(tuple(asked), count)
 
 
@@ -168,7 +173,9 @@ def _shapes(model: Model, batch: int, size: Size | None) -> Shapes:
     return {**shapes, name: (*shapes[name][:2], *port.sample_shape[1:])}
 
 
-def _program(model: Model, batch: int, size: Size | None, constants: Constants) -> bytes:
+def _program(
+    model: Model, batch: int, size: Size | None, constants: Constants, precision: str
+) -> bytes:
     shapes = _shapes(model, batch, size)
     plan = plans.make(model.file.model, shapes, model.file.limits)
     made = graph.lowered(plan, model.file.model.opset_imports.get("", 1), constants)
@@ -185,18 +192,25 @@ def _program(model: Model, batch: int, size: Size | None, constants: Constants) 
         (
             whole(batch, *(size or (0, 0))),
             *(whole(len(each)) + b"".join(each) for each in tensors),
-            whole(made.arena, _is_chain(plan, made)),
+            whole(made.arena, _chain(model, plan, made, precision)),
             made.records,
         )
     )
 
 
-def _is_chain(plan: Plan, made: graph.Lowered) -> bool:
-    """Whether csrc/direct.h runs it as it runs the file itself."""
-    return chain.is_chain(plan) and len(made.inputs) == len(made.outputs) == 1
+def _chain(model: Model, plan: Plan, made: graph.Lowered, precision: str) -> int:
+    """Whether csrc/direct.h runs it as it runs the file itself: 0, 1 in fp32, 2 in bf16."""
+    low = precision == "bf16"
+    is_chain = chain.is_chain(plan, any_size=low) and len(made.inputs) == len(made.outputs) == 1
+    if low and not is_chain:
+        found = "bf16, for a model that is not one chain of dense layers"
+        raise ArgumentError("--precision", found, "fp32", f"{model.name} runs in that here too")
+    return 2 if low else int(is_chain)
 
 
-def _save(path: Path, sections: list[tuple[int, bytes]], weights: Sequence[Tensor]) -> int:
+def _save(
+    path: Path, sections: list[tuple[int, bytes]], weights: Sequence[Tensor], version: int
+) -> int:
     """Write the file, whole or not at all; how many bytes it has."""
     heads = [*sections, (_WEIGHTS, b"")]
     at = _aligned(_HEADER + 24 * len(heads))
@@ -231,7 +245,7 @@ def _save(path: Path, sections: list[tuple[int, bytes]], weights: Sequence[Tenso
     for part in parts():
         checksum = zlib.crc32(part, checksum)
     with files.whole(path) as file:
-        file.write(MAGIC + whole(VERSION, checksum))
+        file.write(MAGIC + whole(version, checksum))
         for part in parts():
             file.write(part)
     return total

@@ -14,7 +14,9 @@ from onnx import helper
 import fastgan
 from fastgan import _native, latents
 from fastgan.bundle.write import write
+from fastgan.engine.native import chain
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, UnsupportedError
+from fastgan.host import processor
 from fastgan.loading import open_model
 from tests import drawing
 from tests.bundle.conftest import Bundled
@@ -96,6 +98,31 @@ def test_families_give_the_bytes_of_the_file(name: str, tmp_path: Path) -> None:
     write(open_model(onnx), tmp_path / "model.fgb", (1, 2))
     file, made = fastgan.load(onnx, device="cpu"), fastgan.load(tmp_path / "model.fgb")
     assert torch.equal(made.generate(2, seed=9), file.generate(2, seed=9))
+
+
+@pytest.mark.parametrize("name", ["dcgan-digits", "vae-digits"])
+def test_bf16_gives_the_bytes_of_the_file_in_bf16(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not chain.paths(torch.bfloat16):
+        pytest.skip("no native code for bf16 on this processor")
+    path = tmp_path / "model.fgb"
+    write(open_model(name), path, (1, 4), precision="bf16")
+    monkeypatch.setattr(processor, "has_tiles", bool)  # by our code, where oneDNN's is faster too
+    low = fastgan.load(name, device="cpu", precision="bf16")
+    made = fastgan.load(path)
+    assert made.precision == "bf16"
+    assert struct.unpack_from("<q", path.read_bytes(), 8) == (2,)
+    expected = low.generate(7, seed=5)
+    assert torch.equal(made.generate(7, seed=5), expected)
+    exact = fastgan.load(path, precision="fp32").generate(7, seed=5)
+    assert torch.equal(exact, fastgan.load(name, device="cpu").generate(7, seed=5))
+    assert not torch.equal(exact, expected)
+    write(open_model(name), path)
+    with pytest.raises(BackendError, match="--precision bf16"):
+        fastgan.load(path, precision="bf16")
+    with pytest.raises(ArgumentError, match="one chain of dense layers"):
+        write(open_model("superres-x4"), path, sizes=[(32, 32)], precision="bf16")
 
 
 def test_weights_are_there_once(bundled: Bundled) -> None:

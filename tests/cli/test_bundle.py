@@ -20,6 +20,12 @@ def test_a_bundle_is_made_and_shown(fastgan, tmp_path: Path) -> None:
     assert facts["bytes"] == path.stat().st_size
 
 
+def test_a_bundle_says_its_precision(fastgan, tmp_path: Path) -> None:
+    path = tmp_path / "digits.fgb"
+    assert fastgan("bundle", "vae-digits", "-o", path, "--precision", "bf16").code == 0
+    assert "a chain of layers in bf16" in fastgan("inspect", path).out
+
+
 def test_what_cant_be_bundled_is_one_line(fastgan, tmp_path: Path) -> None:
     path = tmp_path / "model.fgb"
     for arguments, text in (
@@ -27,6 +33,7 @@ def test_what_cant_be_bundled_is_one_line(fastgan, tmp_path: Path) -> None:
         (("vae-digits", "-o", path, "--batch", "1,x"), "whole numbers"),
         (("superres-x4", "-o", path), "such as 256x256"),
         (("superres-x4", "-o", path, "--size", "big"), "--size"),
+        (("vae-digits", "-o", path, "--precision", "fp8"), "fp32 or bf16"),
     ):
         result = fastgan("bundle", *arguments)
         assert result.code == 2

@@ -31,6 +31,13 @@ def bundle(
             help="Of images, for models that take or make any: a program for each, 256x256.",
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="fp32|bf16",
+            help="To compute in; bf16 for chains of dense layers, such as DCGANs.",
+        ),
+    ] = "fp32",
     stated: options.Stated = options.Stated(),
     json_file: records.JsonFile = None,
 ) -> None:
@@ -62,7 +69,7 @@ def bundle(
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what)
 
-        made = write(opened, output, batches, sizes, progress)
+        made = write(opened, output, batches, sizes, progress, precision)
     names = (
         f"{count}" + (f" of {sides[1]}x{sides[0]}" if sides else "")
         for count, sides in made.programs
@@ -98,7 +105,7 @@ def inspect(path: str) -> dict[str, Any]:
         "programs": [
             {
                 **{key: program[key] for key in ("batch", "width", "height")},
-                **{key: program[key] for key in ("chain", "bytes", "arena_bytes")},
+                **{key: program[key] for key in ("chain", "bf16", "bytes", "arena_bytes")},
             }
             for program in opened.programs
         ],
@@ -116,5 +123,6 @@ def show(facts: dict[str, Any]) -> None:
     for program in facts["programs"]:
         of = f" of {program['width']}x{program['height']}" if program["height"] else ""
         how = "a chain of layers" if program["chain"] else "a graph"
+        how += " in bf16" if program["bf16"] else ""
         memory = console.number(program["arena_bytes"], "B")
         typer.echo(f"  batch {program['batch']}{of}: {how}, {memory} of memory between its steps")
