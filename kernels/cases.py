@@ -79,6 +79,32 @@ class Filtered:
 
 
 @dataclass(frozen=True)
+class Padded(Filtered):
+    """What every case of a filter has that pads in every way, and may enlarge what it reads."""
+
+    dilation: tuple[int, int] = (1, 1)
+    pad_mode: str = "zeros"
+    upsample: bool = False
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """As the kernels' `pack` take it."""
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "pad_mode": self.pad_mode,
+            "upsample": self.upsample,
+        }
+
+    @property
+    def reads(self) -> list[str]:
+        """Words of a label on how it reads its input."""
+        words = [self.pad_mode] if self.pad_mode != "zeros" else []
+        return words + (["upsampled"] if self.upsample else [])
+
+
+@dataclass(frozen=True)
 class Draw:
     """Random tensors for a case."""
 

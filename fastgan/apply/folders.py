@@ -198,6 +198,11 @@ def alike(pictures: Iterator[Read], most: Callable[[Picture], int]) -> Iterator[
         yield group
 
 
+def together(size: int, most: int) -> int:
+    """How many pictures whose results take so many bytes go through a model together: 64 MiB."""
+    return max(1, min(most, (64 << 20) // max(1, size)))
+
+
 def _kind(read: Read) -> object:
     if read.picture is None:
         return read.job.index

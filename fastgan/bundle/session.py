@@ -18,16 +18,12 @@ from torch import Tensor
 from fastgan.bundle import ports
 from fastgan.engine import Backend, Executable, Session, Target
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, Refusal
+from fastgan.host.native import _native
 from fastgan.images.format import ImageFormat
 from fastgan.limits import Limits
 from fastgan.model.file import ModelFile
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shape, Shapes, Signature
-
-try:
-    from fastgan import _native
-except ImportError:
-    _native = None
 
 _bundles: Any = getattr(_native, "bundle", None)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
+
+from fastgan.cli import options
 
 EXAMPLES = """
 fastgan doctor  # paste this into an issue
@@ -13,7 +14,7 @@ fastgan doctor  # paste this into an issue
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Report what this machine has, and what is missing.
 

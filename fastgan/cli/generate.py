@@ -92,12 +92,7 @@ def generate(
         ),
     ] = None,
     price_per_hour: scale.Price = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on after an interruption: files that are there are kept."
-        ),
-    ] = False,
+    resume: options.Resume = False,
     like: Annotated[
         Path | None,
         typer.Option(

@@ -34,7 +34,7 @@ fastgan inspect model.onnx --range 0:1 --write-signature  # what it takes, said 
 def inspect(
     model: options.Model,
     batch: Annotated[int, typer.Option(metavar="N", help="Images per run.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
     where: options.Where = options.Where(),
     gpu: Annotated[
         str | None,

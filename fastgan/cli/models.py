@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastgan.cli import console
+from fastgan.cli import console, options
 
 EXAMPLES = """
 fastgan models  # what there is to try
@@ -20,7 +20,7 @@ def models(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Show the card of this one.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """List the trained models that ship, or show one's card.
 

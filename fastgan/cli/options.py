@@ -86,6 +86,11 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, max=1024, metavar="N", help="CPU threads it may use. Default: all cores."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on after an interruption: what is there already is kept."),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
 ]

@@ -43,7 +43,7 @@ def profile(
             metavar="FILE", help="Also draw where and when buffers lie in memory, .png or .svg."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
     where: options.Where = options.Where(),
     stated: options.Stated = options.Stated(),
 ) -> None:

@@ -26,7 +26,7 @@ def selftest(
     patience: Annotated[
         float, typer.Option(help="Seconds of silence after which a kernel counts as hung.")
     ] = 90.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Hold every kernel to PyTorch's own operator on this GPU.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -67,6 +67,53 @@ class Precision(str, Enum):
     bf16 = "bf16"
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Settings that recipes share, `recipes.system.Settings`; a group of options."""
+
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all.")] = None
+    batch: Annotated[int | None, typer.Option(min=2, help="Images per step.")] = None
+    lr: Annotated[float | None, typer.Option(min=0, help="Adam's step size.")] = None
+    lr_end: Annotated[
+        float | None,
+        typer.Option(min=0, help="The last step's, as a multiple of --lr; a cosine leads there."),
+    ] = None
+    momentum: Annotated[
+        float | None, typer.Option(min=0, max=0.999, help="Adam's first beta, below 1.")
+    ] = None
+    lr_discriminator: Annotated[
+        float | None, typer.Option(min=0, help="The discriminator's, as a multiple of --lr.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and samples.")] = None
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Height and width of the images or patches.")
+    ] = None
+    hidden: Annotated[
+        int | None, typer.Option(min=0, help="dcgan: dense layers in front; 0 is the plain seed.")
+    ] = None
+    loss: Annotated[Loss | None, typer.Option(help="What the generator minimises.")] = None
+    label_smoothing: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="Real images are to be judged 1 - this.")
+    ] = None
+    r1: Annotated[float | None, typer.Option(min=0, help="Weight of the R1 penalty.")] = None
+    spectral_norm: Annotated[
+        bool | None, typer.Option(help="Normalise the discriminator's weights.")
+    ] = None
+    average: Annotated[
+        float | None, typer.Option(min=0, max=1, help="How much of the average stays, per step.")
+    ] = None
+    precision: Annotated[
+        Precision | None, typer.Option(help="bf16 is faster where the processor has it.")
+    ] = None
+    device: Annotated[
+        str | None, typer.Option(help="auto (an NVIDIA GPU if there is one), cpu or cuda.")
+    ] = None
+    patience: Annotated[
+        int | None,
+        typer.Option(min=0, help="Stop after so many sample grids without a better score."),
+    ] = None
+
+
 def train(
     recipe: Annotated[Recipe, typer.Argument(help="What to train.")],
     data: Annotated[
@@ -77,50 +124,10 @@ def train(
         Path | None, typer.Option(help="Where everything is written. Default: out/RECIPE.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="Where the other options start.")] = Preset.ship,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all.")] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Images per step.")] = None,
-    lr: Annotated[float | None, typer.Option(min=0, help="Adam's step size.")] = None,
-    lr_end: Annotated[
-        float | None,
-        typer.Option(min=0, help="The last step's, as a multiple of --lr; a cosine leads there."),
-    ] = None,
-    momentum: Annotated[
-        float | None, typer.Option(min=0, max=0.999, help="Adam's first beta.")
-    ] = None,
-    lr_discriminator: Annotated[
-        float | None, typer.Option(min=0, help="The discriminator's, as a multiple of --lr.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and samples.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=16, help="Height and width of the images or patches.")
-    ] = None,
     channels: Annotated[
         int, typer.Option(help="Of --data, for dcgan: 1 is grey, 3 is colour.")
     ] = 3,
-    hidden: Annotated[
-        int | None, typer.Option(min=0, help="dcgan: dense layers in front; 0 is the plain seed.")
-    ] = None,
-    loss: Annotated[Loss | None, typer.Option(help="What the generator minimises.")] = None,
-    label_smoothing: Annotated[
-        float | None, typer.Option(min=0, max=0.5, help="Real images are to be judged 1 - this.")
-    ] = None,
-    r1: Annotated[float | None, typer.Option(min=0, help="Weight of the R1 penalty.")] = None,
-    spectral_norm: Annotated[
-        bool | None, typer.Option(help="Normalise the discriminator's weights.")
-    ] = None,
-    average: Annotated[
-        float | None, typer.Option(min=0, max=1, help="How much of the average stays, per step.")
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="bf16 is faster where the processor has it.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto (an NVIDIA GPU if there is one), cpu or cuda.")
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(min=0, help="Stop after so many sample grids without a better score."),
-    ] = None,
+    how: Shared = Shared(),
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe's own: scale=4."),
@@ -162,25 +169,8 @@ def train(
     name = recipe.value
     module = import_module(f"fastgan.recipes.{name.replace('-', '_')}")
     start = module.SETTINGS[preset.value]
-    given = {
-        "steps": steps,
-        "batch": batch,
-        "lr": lr,
-        "lr_end": lr_end,
-        "momentum": momentum,
-        "lr_discriminator": lr_discriminator,
-        "seed": seed,
-        "size": size or (64 if data and name == "dcgan" else None),
-        "hidden": hidden,
-        "loss": loss and loss.value,
-        "label_smoothing": label_smoothing,
-        "r1": r1,
-        "spectral_norm": spectral_norm,
-        "average": average,
-        "precision": precision and precision.value,
-        "device": device,
-        "patience": patience,
-    }
+    given = {key: getattr(value, "value", value) for key, value in vars(how).items()}
+    given["size"] = how.size or (64 if data and name == "dcgan" else None)
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     known = {field.name for field in fields(start)}
     for key in chosen.keys() - known:

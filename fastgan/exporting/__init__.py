@@ -213,6 +213,12 @@ def _trace(
     raise UnsupportedError(name, cause, "a module that torch.export takes", instead)
 
 
+def _named(inputs: Sequence[Input], opset: int) -> dict[str, Any]:
+    """What both exporters are told of names and versions."""
+    names = [port.name for port in inputs]
+    return {"input_names": names, "output_names": [OUTPUT], "opset_version": opset}
+
+
 def _trace_dynamo(
     module: torch.nn.Module,
     inputs: Sequence[Input],
@@ -225,13 +231,11 @@ def _trace_dynamo(
         program = torch.onnx.export(
             module,
             examples,
-            input_names=[port.name for port in inputs],
-            output_names=[OUTPUT],
             dynamic_shapes=shapes,
-            opset_version=opset,
             optimize=optimize,
             dynamo=True,
             verbose=False,
+            **_named(inputs, opset),
         )
     assert program is not None
     return program.model
@@ -253,16 +257,8 @@ def _trace_torchscript(
     with tempfile.TemporaryDirectory() as folder, _quiet():
         file = Path(folder) / "traced.onnx"
         try:
-            torch.onnx.export(
-                module,
-                examples,
-                file,
-                input_names=[port.name for port in inputs],
-                output_names=[OUTPUT],
-                dynamic_axes=axes,
-                opset_version=opset,
-                dynamo=False,
-            )
+            how = _named(inputs, opset)
+            torch.onnx.export(module, examples, file, dynamic_axes=axes, dynamo=False, **how)
         except Exception as error:  # it raises whatever the module raises
             needed = "a module that PyTorch's TorchScript exporter takes"
             raise UnsupportedError(type(module).__name__, first_lines(error), needed) from error

@@ -25,15 +25,12 @@ import torch
 
 from fastgan.errors import ArgumentError, BackendError
 from fastgan.host import arguments, memory
+from fastgan.host.native import _native
 from fastgan.latents import philox
 from fastgan.latents.philox import Parameters
 
 log = logging.getLogger("fastgan")
 
-try:
-    import fastgan._native as _native
-except ImportError:
-    _native = None
 
 DISTRIBUTIONS = {
     "normal": (philox.NORMAL, Parameters()),
@@ -115,11 +112,18 @@ def recipe(
     Raises:
         ArgumentError: for an argument out of range, as in `sample`.
     """
-    start = arguments.whole("start", start, 0, (1 << 64) - n)
-    seed = arguments.whole("seed", seed, 0, (1 << 64) - 1)
-    stream = arguments.whole("stream", stream, 0, (1 << 32) - 1)
+    where = _where(n, seed, start, stream)
     kind, parameters = _kind(distribution, truncation)
-    return kind, seed, start, stream, parameters
+    return kind, *where, parameters
+
+
+def _where(n: int, seed: int, start: int, stream: int) -> tuple[int, int, int]:
+    """Seed, first of n samples and stream, checked."""
+    return (
+        arguments.whole("seed", seed, 0, (1 << 64) - 1),
+        arguments.whole("start", start, 0, (1 << 64) - n),
+        arguments.whole("stream", stream, 0, (1 << 32) - 1),
+    )
 
 
 def normal(n: int, size: int, **options: Any) -> torch.Tensor:
@@ -154,12 +158,10 @@ def labels(
     """
     n = arguments.whole("n", n, 1, 1 << 48)
     classes = arguments.whole("classes", classes, 1, 1 << 31)
-    seed = arguments.whole("seed", seed, 0, (1 << 64) - 1)
-    start = arguments.whole("start", start, 0, (1 << 64) - n)
-    stream = arguments.whole("stream", stream, 0, (1 << 32) - 1)
+    where = _where(n, seed, start, stream)
     out = _destination((n,), torch.int64, device, out)
     words = torch.empty((n, 1), dtype=torch.int32, device=out.device)
-    _fill(philox.BITS, words, seed, start, stream, Parameters(), None)
+    _fill(philox.BITS, words, *where, Parameters(), None)
     out.copy_(words.view(n)).bitwise_and_(0xFFFFFFFF)  # the words are unsigned
     return out.mul_(classes).bitwise_right_shift_(32)
 

@@ -19,7 +19,6 @@ from fastgan.recipes import restoration
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import Restoration, UNetSettings
-from fastgan.recipes.system import built
 
 NAME = "denoise"
 Range = tuple[float, float]
@@ -48,14 +47,7 @@ class Denoiser(nn.Module):
 
 def build(settings: UNetSettings, found: tuple[Photographs, Photographs]) -> Restoration:
     """The recipe on these photographs, to train with and held out."""
-    return Restoration(
-        NAME,
-        settings,
-        built(settings.seed, lambda: Denoiser(settings.width)),
-        restoration.patch_discriminator(settings),
-        Damage(),
-        *found,
-    )
+    return Restoration(NAME, settings, lambda: Denoiser(settings.width), Damage(), found)
 
 
 # What happens to photographs ---------------------------------------------------------------------

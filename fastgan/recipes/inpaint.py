@@ -27,7 +27,6 @@ from fastgan.recipes import restoration
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import Restoration, UNetSettings
-from fastgan.recipes.system import built
 
 NAME = "inpaint"
 _LEVELS = 5  # the smooth filling's: holes up to 2 ** _LEVELS across are always seen around
@@ -174,11 +173,4 @@ class Inpaint(Restoration):
 
 def build(settings: UNetSettings, found: tuple[Photographs, Photographs]) -> Inpaint:
     """The recipe on these photographs, to train with and held out."""
-    return Inpaint(
-        NAME,
-        settings,
-        built(settings.seed, lambda: Inpainter(settings.width)),
-        restoration.patch_discriminator(settings),
-        with_holes,
-        *found,
-    )
+    return Inpaint(NAME, settings, lambda: Inpainter(settings.width), with_holes, found)

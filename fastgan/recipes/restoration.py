@@ -82,9 +82,9 @@ class Restoration(System):
     """A generator that undoes `damage`.
 
     Args:
-        generator: damaged images in [-1, 1] to whole ones.
-        discriminator: images to logits of any shape, high for real.
-        train: what patches are cut from; `test`: those that the samples and the score show.
+        make: makes the generator, damaged images in [-1, 1] to whole ones.
+        found: what patches are cut from, and those that the samples and the score show.
+        seen: how many channels the discriminator sees.
 
     Raises:
         ArgumentError: the model to start from is missing, or another network; or there is no
@@ -97,22 +97,22 @@ class Restoration(System):
         self,
         name: str,
         settings: PairSettings,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        make: Callable[[], nn.Module],
         damage: Damage,
-        train: Photographs,
-        test: Photographs,
+        found: tuple[Photographs, Photographs],
+        seen: int = 3,
         **others: nn.Module,
     ) -> None:
+        generator, discriminator = built(settings.seed, make), patch_discriminator(settings, seen)
         if settings.distance not in get_args(Distance):
             raise ArgumentError("distance", repr(settings.distance), "l1 or rmse")
         if settings.start:
             weights.load(generator, settings.start)
+        self.train, self.test = found
         super().__init__(
-            name, settings, str(train), generator, discriminator=discriminator, **others
+            name, settings, str(self.train), generator, discriminator=discriminator, **others
         )
         self.discriminator, self.damage = discriminator, damage
-        self.train, self.test = train, test
 
     def pair(self, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Pictures damaged and whole, where they are computed with."""

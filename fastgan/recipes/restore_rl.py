@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from fastgan.errors import ArgumentError
-from fastgan.recipes import denoise, losses, restoration
+from fastgan.recipes import denoise, losses
 from fastgan.recipes.denoise import Damage, Denoiser
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import Restoration, UNetSettings
-from fastgan.recipes.system import built
 
 NAME = "restore-rl"
 
@@ -80,9 +80,10 @@ class PolicyGradient(Restoration):
 
     options: PolicySettings
 
-    def __init__(self, settings: PolicySettings, spread: Spread, **given: object) -> None:
-        super().__init__(NAME, settings, spread=spread, **given)  # type: ignore[arg-type]
-        self.spread = spread
+    def __init__(self, settings: PolicySettings, found: tuple[Photographs, Photographs]) -> None:
+        self.spread = Spread(settings.sigma)
+        network = partial(Denoiser, settings.width)
+        super().__init__(NAME, settings, network, Damage(), found, spread=self.spread)
 
     def step(self, draw: torch.Generator) -> dict[str, float]:
         """Train the discriminator, then draw actions, reward them, and follow the gradient."""
@@ -165,13 +166,4 @@ def build(settings: PolicySettings, found: tuple[Photographs, Photographs]) -> P
     """
     if settings.actions < 2 or settings.actions % 2:
         raise ArgumentError("actions", str(settings.actions), "an even number, at least 2")
-    train, test = found
-    return PolicyGradient(
-        settings,
-        Spread(settings.sigma),
-        generator=built(settings.seed, lambda: Denoiser(settings.width)),
-        discriminator=restoration.patch_discriminator(settings),
-        damage=Damage(),
-        train=train,
-        test=test,
-    )
+    return PolicyGradient(settings, found)

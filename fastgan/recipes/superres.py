@@ -20,7 +20,6 @@ from fastgan.recipes import restoration
 from fastgan.recipes.networks import Block
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import PairSettings, Restoration
-from fastgan.recipes.system import built
 
 NAME = "superres"
 
@@ -80,11 +79,7 @@ def build(settings: SuperresSettings, found: tuple[Photographs, Photographs]) ->
     if scale not in (2, 4):
         raise ArgumentError("scale", str(scale), "2 or 4")
 
-    return Restoration(
-        NAME,
-        settings,
-        built(settings.seed, lambda: Upscaler(scale, settings.width, settings.blocks)),
-        restoration.patch_discriminator(settings),
-        lambda whole, draw: shrink(whole, scale),
-        *found,
-    )
+    def make() -> Upscaler:
+        return Upscaler(scale, settings.width, settings.blocks)
+
+    return Restoration(NAME, settings, make, lambda whole, draw: shrink(whole, scale), found)

@@ -21,7 +21,6 @@ from fastgan.recipes import restoration
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs, collection
 from fastgan.recipes.restoration import PairSettings, Restoration
-from fastgan.recipes.system import built
 
 NAME = "translate"
 
@@ -124,15 +123,11 @@ def build(settings: TranslateSettings, found: tuple[Photographs, Photographs]) -
     if settings.source not in SOURCES:
         raise ArgumentError("source", repr(settings.source), " or ".join(SOURCES))
     train, test = (in_colour(photographs) for photographs in found)
-    return Translate(
-        NAME,
-        settings,
-        built(settings.seed, lambda: Translator(settings.width, settings.source == "grey")),
-        restoration.patch_discriminator(settings, 1 + 3),
-        SOURCES[settings.source],
-        train,
-        test,
-    )
+
+    def make() -> Translator:
+        return Translator(settings.width, settings.source == "grey")
+
+    return Translate(NAME, settings, make, SOURCES[settings.source], (train, test), seen=1 + 3)
 
 
 def in_colour(found: Photographs) -> Photographs:

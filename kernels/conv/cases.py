@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from .. import statistics as measuring
-from ..cases import Draw, Filtered, Product, accepts_e4m3
+from ..cases import Draw, Padded, Product, accepts_e4m3
 from ..e4m3 import CASE_SCALE, E4M3, rounded, stored
 from ..epilogue import PLAIN, Epilogue
 from ..merge import Norm
@@ -18,10 +18,7 @@ from . import configs, pack
 
 
 @dataclass(frozen=True)
-class Case(Filtered, Product):
-    dilation: tuple[int, int] = (1, 1)
-    pad_mode: str = "zeros"
-    upsample: bool = False
+class Case(Padded, Product):
     shuffle: int = 1
     shuffle_mode: str = "CRD"
     dtype: torch.dtype = torch.float32
@@ -35,9 +32,7 @@ class Case(Filtered, Product):
     @property
     def label(self) -> str:
         words = [f"{self.batch}x{self.height}x{self.width}, {self.c_in} to {self.c_out}"]
-        words += [self.steps]
-        words += [self.pad_mode] if self.pad_mode != "zeros" else []
-        words += ["upsampled"] if self.upsample else []
+        words += [self.steps, *self.reads]
         words += [f"shuffle {self.shuffle}"] if self.shuffle > 1 else []
         words += ["e4m3"] if self.dtype == E4M3 else []
         words += self.places
@@ -119,17 +114,8 @@ def inputs(case: Case, generator: torch.Generator | None, device: torch.device) 
     weight = weight / (case.c_in * case.kernel[0] * case.kernel[1]) ** 0.5
     weight = rounded(weight, 0, case.dtype)
     bias = draw.normal(case.c_out) if case.bias else None
-    packed = pack(
-        weight,
-        case.dtype,
-        stride=case.stride,
-        padding=case.padding,
-        dilation=case.dilation,
-        pad_mode=case.pad_mode,
-        upsample=case.upsample,
-        shuffle=case.shuffle,
-        shuffle_mode=case.shuffle_mode,
-    )
+    shuffle = {"shuffle": case.shuffle, "shuffle_mode": case.shuffle_mode}
+    packed = pack(weight, case.dtype, **case.geometry, **shuffle)
     size = packed.output_size(case.height, case.width)
     final = [n * case.shuffle for n in size]
     residual = draw.image(packed.channels, *final, stored(case.dtype)) if case.residual else None

@@ -66,12 +66,6 @@ def launch(
 ) -> torch.Tensor:
     """activation(modulated(conv_transpose2d(x, weight)) + bias).
 
-    x [N, c_in, H, W] channels_last, in the dtype the weights were packed in; bias float32 [c_out].
-    x, out and residual may be some of the channels of a wider image. Accumulates in float32.
-    A result of e4m3 is float16. Options: out, residual (added to the result), slopes (of a prelu,
-    float32 [c_out]), modulation, statistics (float32 memory of `statistics_size` for those of the
-    result; `Prepared.statistics` is where they lie in it, None where the tiling has none), x_scale
-    (what a 1 of x stands for, where x is e4m3), flag, precision ("ieee", or "tf32" for float32 on
-    the tensor cores), config, and the fields of `epilogue.Epilogue`.
+    Tensors and options are those of `conv.launch`, but for `normalised`.
     """
     return prepare(x, packed, bias, **options).run()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
-from ..cases import Draw, Filtered, Images, accepts
+from ..cases import Draw, Images, Padded, accepts
 from ..conv import cases as conv_cases
 from ..conv_transpose import cases as conv_transpose_cases
 from ..epilogue import PLAIN, Epilogue
@@ -18,10 +19,7 @@ __all__ = ["CASES", "MAIN_CASES", "Case", "accepts", "case_configs", "inputs", "
 
 
 @dataclass(frozen=True)
-class Case(Filtered, Images):
-    dilation: tuple[int, int] = (1, 1)
-    pad_mode: str = "zeros"
-    upsample: bool = False
+class Case(Padded, Images):
     transposed: bool = False
     output_padding: tuple[int, int] = (0, 0)
     # Whether all channels have one filter.
@@ -33,8 +31,7 @@ class Case(Filtered, Images):
     def label(self) -> str:
         words = [f"{self.batch}x{self.height}x{self.width}x{self.channels}, {self.steps}"]
         words += ["transposed"] if self.transposed else []
-        words += [self.pad_mode] if self.pad_mode != "zeros" else []
-        words += ["upsampled"] if self.upsample else []
+        words += self.reads
         words += ["one filter"] if self.shared else []
         return ", ".join(words + self.places)
 
@@ -43,24 +40,11 @@ class Case(Filtered, Images):
         if self.transposed:
             given = (self.stride, self.padding)
             return pack_transposed(weight, *given, output_padding=self.output_padding)
-        return pack(
-            weight,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            pad_mode=self.pad_mode,
-            upsample=self.upsample,
-        )
+        return pack(weight, **self.geometry)
 
 
 def reference(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    residual: torch.Tensor | None,
-    slopes: torch.Tensor | None,
-    modulation: Modulation,
-    case: Case,
+    x: torch.Tensor, weight: torch.Tensor, modulation: Modulation, case: Case, **around: Any
 ) -> torch.Tensor:
     """The definition in float64: the full convolution with zeros between different channels.
 
@@ -71,24 +55,16 @@ def reference(
         scale = scale if modulation.scale_out is None else scale * modulation.scale_out.double()
         modulation = replace(modulation, scale_in=None, scale_out=scale)
     full = torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1)
-    sizes = (case.batch, case.channels, case.height, case.width, case.channels)
-    shared = (case.kernel, case.stride, case.padding)
-    rest = (bias, residual, slopes, modulation)
+    sizes = (case.batch, case.channels, case.height, case.width, case.channels, case.kernel)
+    how = {"dtype": case.dtype, "epilogue": case.epilogue}
     if case.transposed:
-        transposed = conv_transpose_cases.Case(
-            *sizes, *shared, case.output_padding, dtype=case.dtype, epilogue=case.epilogue
+        places = (case.stride, case.padding, case.output_padding)
+        transposed = conv_transpose_cases.Case(*sizes, *places, **how)
+        return conv_transpose_cases.reference(
+            x, full, modulation=modulation, case=transposed, **around
         )
-        return conv_transpose_cases.reference(x, full, *rest, transposed)
-    plain = conv_cases.Case(
-        *sizes,
-        *shared,
-        case.dilation,
-        case.pad_mode,
-        case.upsample,
-        dtype=case.dtype,
-        epilogue=case.epilogue,
-    )
-    return conv_cases.reference(x, full, *rest, plain)
+    plain = conv_cases.Case(*sizes, **case.geometry, **how)
+    return conv_cases.reference(x, full, modulation=modulation, case=plain, **around)
 
 
 def inputs(case: Case, generator: torch.Generator | None, device: torch.device) -> Inputs:

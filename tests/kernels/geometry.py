@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import torch
@@ -22,6 +23,17 @@ TILINGS = (
     Config(16, 64, 16, descriptors=True, split_k=2),
     Config(16, 64, 16, descriptors=True, persistent=1),
 )
+
+
+def sizes(random: Random, low: int, high: int) -> dict[str, int]:
+    """Of a case: a few images of sides from low to high, and channels that fill tiles or do not."""
+    return {
+        "batch": random.randint(1, 3),
+        "c_in": random.choice((1, 3, 8, 17, 32)),
+        "height": random.randint(low, high),
+        "width": random.randint(low, high),
+        "c_out": random.choice((1, 3, 5, 16, 33)),
+    }
 
 
 def check(

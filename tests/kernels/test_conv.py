@@ -55,11 +55,7 @@ def test_random_geometry(number, device):
     kernel = (random.randint(1, 5), random.randint(1, 5))
     padding = tuple(random.randint(0, k // 2) for k in (*kernel, *kernel))
     case = Case(
-        batch=random.randint(1, 3),
-        c_in=random.choice((1, 3, 8, 17, 32)),
-        height=random.randint(9, 12),
-        width=random.randint(9, 12),
-        c_out=random.choice((1, 3, 5, 16, 33)),
+        **geometry.sizes(random, 9, 12),
         kernel=kernel,
         stride=(random.randint(1, 3), random.randint(1, 3)),
         padding=padding,

@@ -63,11 +63,7 @@ def test_random_geometry(number, device):
     kernel, stride = pair(1, 6), pair(1, 4)
     padding = tuple(random.randint(0, (k - 1) // 2) for k in (*kernel, *kernel))
     case = Case(
-        batch=random.randint(1, 3),
-        c_in=random.choice((1, 3, 8, 17, 32)),
-        height=random.randint(2, 6),
-        width=random.randint(2, 6),
-        c_out=random.choice((1, 3, 5, 16, 33)),
+        **geometry.sizes(random, 2, 6),
         kernel=kernel,
         stride=stride,
         padding=padding,

@@ -10,7 +10,6 @@ from tests.networks.weights import randomise_batch_norms
 
 def keras_style(seed: int) -> nn.Module:
     """The first seed system: Dense 256 -> 8x8x4 -> transposed convolutions 128, 64, 3."""
-    generator = torch.Generator().manual_seed(seed)
     module = nn.Sequential(
         nn.Linear(100, 256),
         nn.LeakyReLU(0.2),
@@ -24,15 +23,11 @@ def keras_style(seed: int) -> nn.Module:
         nn.ConvTranspose2d(64, 3, 4, 2, 1),
         nn.Tanh(),
     )
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0.0, 0.1, generator=generator)
-    return randomise_batch_norms(module, generator)
+    return _drawn(module, seed, 0.1)
 
 
 def wgan_style(seed: int) -> nn.Module:
     """Batch norm behind the reshape, output padding, kernel 5, a bias, and a sigmoid."""
-    generator = torch.Generator().manual_seed(seed)
     module = nn.Sequential(
         nn.Linear(32, 24 * 4 * 4),
         nn.Unflatten(1, (24, 4, 4)),
@@ -46,7 +41,13 @@ def wgan_style(seed: int) -> nn.Module:
         nn.Conv2d(8, 1, 3, 1, 1),
         nn.Sigmoid(),
     )
+    return _drawn(module, seed, 0.2)
+
+
+def _drawn(module: nn.Module, seed: int, deviation: float) -> nn.Module:
+    """The module with weights of the seed's."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.normal_(0.0, 0.2, generator=generator)
+            parameter.normal_(0.0, deviation, generator=generator)
     return randomise_batch_norms(module, generator)

@@ -74,17 +74,12 @@ def test_report_lists_every_op(outcomes) -> None:
     assert all(f"| {op.name} |" in text for op in ops.all_ops() if op.domain == "")
 
 
-@pytest.mark.parametrize("case", stored_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [*stored_cases(), *(pytest.param(case, marks=pytest.mark.slow) for case in light_cases())],
+    ids=lambda case: case.name,
+)
 def test_stored_models(case: Case) -> None:
-    outcome = run_fastgan(case)
-    if outcome.result == "refused":
-        pytest.skip(outcome.reason)
-    assert outcome.result == "passed", outcome.reason
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", light_cases(), ids=lambda case: case.name)
-def test_light_models(case: Case) -> None:
     outcome = run_fastgan(case)
     if outcome.result == "refused":
         pytest.skip(outcome.reason)

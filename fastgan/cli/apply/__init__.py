@@ -103,10 +103,7 @@ def apply(
         str,
         typer.Option(help="Transparency: keep (resized apart), ignore, or model (run as grey)."),
     ] = "keep",
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on after an interruption: results there are kept."),
-    ] = False,
+    resume: options.Resume = False,
     batch_size: options.BatchSize = None,
     stated: options.Stated = options.Stated(),
     how: options.Loading = options.Loading(),

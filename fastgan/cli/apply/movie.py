@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastgan.apply.folders import together
 from fastgan.cli import console
 from fastgan.errors import ArgumentError
 from fastgan.host import files
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from fastgan.realtime.outputs.video import VideoWriter
 
 log = logging.getLogger("fastgan")
-
-#: Frames go through the model together up to about so many bytes of floats.
-_GROUP_BYTES = 64 << 20
-_LARGEST_GROUP = 32
 
 
 @dataclass
@@ -100,7 +97,7 @@ class Movie:
             return int(self.arguments["batch_size"])
         vertical, horizontal = generator.scale or (1.0, 1.0)
         values = image.numel() * max(1.0, vertical * horizontal)
-        return max(1, min(_LARGEST_GROUP, int(_GROUP_BYTES / (4 * values))))
+        return together(int(4 * values), most=32)
 
     def _compute(self, generator: Generator, group: list[Shown]) -> torch.Tensor:
         """uint8 [n, H, W, C] of the frames of a group."""

@@ -11,12 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastgan.apply.folders import (
-    Read,
-    Writers,
-    alike,
-    read_ahead,
-)
+from fastgan.apply.folders import Read, Writers, alike, read_ahead, together
 from fastgan.cli import console
 from fastgan.errors import ArgumentError
 from fastgan.images import files as image_files
@@ -32,10 +27,6 @@ if TYPE_CHECKING:
     from fastgan.images.files import Picture
 
 log = logging.getLogger("fastgan")
-
-#: Pictures of one size go through the model together up to about so many bytes of floats.
-_GROUP_BYTES = 64 << 20
-_LARGEST_GROUP = 64
 
 
 @dataclass
@@ -145,8 +136,7 @@ class Run:
 
     def _most(self, picture: Picture) -> int:
         """How many pictures like this one go through the model together."""
-        fits = int(_GROUP_BYTES // max(1, self._bytes(picture)))
-        return max(self.arguments["batch_size"] or 1, min(_LARGEST_GROUP, fits), 1)
+        return max(self.arguments["batch_size"] or 1, together(self._bytes(picture), most=64))
 
     def _bytes(self, picture: Picture) -> int:
         """What a result takes in Pillow, 4 bytes a pixel."""

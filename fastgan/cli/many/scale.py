@@ -166,11 +166,6 @@ class OnRay:
         return Cluster(self.address, self.workers, self.threads, self.gpus, self.max_failures)
 
 
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Keep what is there, and make what is missing.")
-]
-
-
 def generate(
     model: options.Model,
     n: Annotated[int, typer.Option("--n", "-n", metavar="N", help="How many samples.")],
@@ -186,7 +181,7 @@ def generate(
     size: options.Size = None,
     input: options.Named = None,
     workers_on: OnRay = OnRay(),
-    resume: Resume = False,
+    resume: options.Resume = False,
     price_per_hour: Price = None,
     batch_size: options.BatchSize = None,
     where: options.Where = options.Where(),
@@ -235,7 +230,7 @@ def apply(
     seed: Annotated[int, typer.Option(help="For models with a latent or random class.")] = 0,
     class_: options.Class = None,
     workers_on: OnRay = OnRay(),
-    resume: Resume = False,
+    resume: options.Resume = False,
     price_per_hour: Price = None,
     where: options.Where = options.Where(),
     json_file: records.JsonFile = None,

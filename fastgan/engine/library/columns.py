@@ -14,13 +14,9 @@ from torch import Tensor
 
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.library.operators import activation
+from fastgan.host.native import _native
 from fastgan.plan import Buffer, Step
 from fastgan.plan.activations import TABLE
-
-try:
-    from fastgan import _native
-except ImportError:
-    _native = None
 
 #: Input channels from which on columns pay, measured against oneDNN for both precisions.
 _CHANNELS = 256

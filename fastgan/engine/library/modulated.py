@@ -12,13 +12,9 @@ from torch import Tensor
 
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep, place
+from fastgan.host.native import _native
 from fastgan.plan import Buffer, Epilogue, Step
 from fastgan.plan.activations import TABLE
-
-try:
-    from fastgan import _native
-except ImportError:
-    _native = None
 
 
 def is_modulated(step: Step, buffers: Mapping[str, Buffer]) -> bool:

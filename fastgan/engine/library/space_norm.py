@@ -11,14 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fastgan.host.native import _native
 from fastgan.ops.normalisation import cancels
 from fastgan.plan import Epilogue
 from fastgan.plan.activations import TABLE
-
-try:
-    from fastgan import _native
-except ImportError:
-    _native = None
 
 
 def native(

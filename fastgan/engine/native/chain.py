@@ -19,16 +19,12 @@ from fastgan.engine.launches import WHOLE, Launches
 from fastgan.engine.native import packing
 from fastgan.engine.native.packing import Path
 from fastgan.engine.prepared import Bound
+from fastgan.host.native import _native
 from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Range
 from fastgan.ops.registry import names
 from fastgan.plan import Plan, Step
 from fastgan.plan.activations import TABLE
-
-try:
-    from fastgan import _native
-except ImportError:
-    _native = None
 
 #: What `Step.kernel` says of these steps.
 KERNEL = "direct"

@@ -28,16 +28,12 @@ from fastgan.engine.native.tensors import ALIGNMENT, ARENA, is_dense, new, plain
 from fastgan.engine.prepared import Bound, storing
 from fastgan.errors import UnsupportedError
 from fastgan.host import processor
+from fastgan.host.native import _native
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.ops.registry import names
 from fastgan.plan import Plan, Step
 from fastgan.plan.lower import with_releases
 from fastgan.plan.merge import merge
-
-try:
-    from fastgan import _native
-except ImportError:
-    _native = None
 
 #: What `Step.kernel` says of these steps, and the operator of several as one.
 KERNEL, OPERATOR = "native", "fastgan.Native"

@@ -192,10 +192,7 @@ def _dense(
             grid(y),
             low.border(_BORDERS[mode]),
             fused,
-            x.place,
-            y.place,
-            place(residual),
-            place(scale),
+            *(place(tensor) for tensor in (x, y, residual, scale)),
         )
 
     low.add(make, x, y, residual, scale)
@@ -241,10 +238,7 @@ def _depthwise(
             weights,
             bias,
             fused,
-            x.place,
-            y.place,
-            place(residual),
-            place(scale),
+            *(place(tensor) for tensor in (x, y, residual, scale)),
         )
 
     low.add(make, x, y, residual, scale)

@@ -20,12 +20,8 @@ from fastgan.engine.faults import FAULTS
 from fastgan.engine.native.records import NOTHING, Constants, Kind, listed, record
 from fastgan.engine.native.tensors import Root, View, channels_last, is_dense, new, plain
 from fastgan.errors import UnsupportedError
+from fastgan.host.native import _native
 from fastgan.plan import Plan, Step
-
-try:
-    from fastgan import _native
-except ImportError:
-    _native = None
 
 #: Makes an operation's record once every tensor has its place.
 Make = Callable[[], bytes]

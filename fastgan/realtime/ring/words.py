@@ -71,10 +71,8 @@ def native() -> Any:
     Raises:
         RingError: it was not built, or this is not Linux.
     """
-    try:
-        from fastgan import _native
-    except ImportError:
-        _native = None
+    from fastgan.host.native import _native
+
     if not hasattr(_native, "FramesReader"):
         found = "a fastgan without its native part"
         needed = "one that was installed on Linux, with a C++ compiler"
