@@ -28,7 +28,7 @@ from fastgan.inputs.fields import sized
 from fastgan.inputs.make import Inputs
 from fastgan.latents.sampling import Sampling
 from fastgan.model.origin import Origin, State
-from fastgan.model.signature import Signature
+from fastgan.model.signature import Input, Signature
 from fastgan.ops.random import Noise, draws_noise, no_noise, seeded_noise
 
 if TYPE_CHECKING:
@@ -306,13 +306,7 @@ class Generator:
         named, sampling = self._inputs.named(inputs, n, sampling, labels)
         if latents is not None and sampling.truncation is not None:
             raise ArgumentError("truncation", "latents beside it", "one of the two")
-        given = named if noise else {**self._inputs.silence(n), **named}
-        if not noise and self._session.owns_noise:
-            raise ArgumentError(
-                "noise",
-                f"a graph that draws noise, on {self.backend}",
-                "noise=True, or another backend",
-            )
+        given = named if noise else self._silenced(named, n)
         if size is not None:
             port, places = sized(self._signature, size, self._image_of_field(named))
             given[port.name] = self._inputs.sample(port, n, 0, sampling)
@@ -370,10 +364,7 @@ class Generator:
         sampling = Sampling.of(0, 0, truncation, rng)
         session.require(n, format, None, out)
         named, sampling = self._inputs.named(inputs, n, sampling, labels)
-        given = named if noise else {**self._inputs.silence(n), **named}
-        if not noise and session.owns_noise:
-            found = f"a graph that draws noise, on {self.backend}"
-            raise ArgumentError("noise", found, "noise=True, or another backend")
+        given = named if noise else self._silenced(named, n)
 
         def make(seed: int, start: int) -> dict[str, Any]:
             samples = replace(sampling, seed=seed, start=start)
@@ -492,13 +483,24 @@ class Generator:
 
         return pieces()
 
+    def _silenced(self, named: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+        """The inputs that are named, and zeros for those that are noise."""
+        if self._session.owns_noise:
+            found = f"a graph that draws noise, on {self.backend}"
+            raise ArgumentError("noise", found, "noise=True, or another backend")
+        return {**self._inputs.silence(n), **named}
+
+    @property
+    def _latent(self) -> Input:
+        if self._signature.latent is None:
+            raise ArgumentError("latents", "a model without a latent input", "one that has it")
+        return self._signature.latent
+
     def _with_latents(
         self, inputs: Mapping[str, Any], latents: Any, sampling: Sampling, size: Any
     ) -> dict[str, Any]:
         """The inputs by name, with the latents that were given instead of a seed."""
-        latent = self._signature.latent
-        if latent is None:
-            raise ArgumentError("latents", "a model without a latent input", "one that has it")
+        latent = self._latent
         beside = {
             "seed": sampling.seed != 0,
             "start": sampling.start != 0,
@@ -565,10 +567,7 @@ class Generator:
         Raises:
             ArgumentError: an argument is out of range, or the model has no latent input.
         """
-        latent = self._signature.latent
-        if latent is None:
-            raise ArgumentError("latents", "a model without a latent input", "one that has it")
-        n = arguments.whole("n", n)
+        latent, n = self._latent, arguments.whole("n", n)
         _, sampling = self._inputs.named({}, n, Sampling.of(seed, start, truncation, rng))
         return self._inputs.sample(latent, n, 0, sampling)
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 from fastgan.errors import ArgumentError, ModelFileError
@@ -215,8 +216,9 @@ def _read_ports(document: _Fields, group: str, kinds: tuple[str, ...]) -> dict[s
             "std": _read_channels,
         }
         if group == "inputs":
-            readers |= {"distribution": _read_distribution, "classes": _read_classes}
-            readers |= {"fill": _read_fill, "default": _read_default}
+            readers |= {"classes": _read_classes, "default": _read_default}
+            readers["distribution"] = partial(_read_word, get_args(Distribution))
+            readers["fill"] = partial(_read_word, get_args(Fill))
         given = {key: entry[key] for key in readers if entry.get(key) is not None}
         ports[name] = {key: readers[key](f"{where}.{key}", value) for key, value in given.items()}
         _settle_range(where, ports[name])
@@ -224,22 +226,20 @@ def _read_ports(document: _Fields, group: str, kinds: tuple[str, ...]) -> dict[s
     return ports
 
 
-def _read_distribution(where: str, value: object) -> object:
-    if value not in get_args(Distribution):
-        _fail(where, repr(value), "one of " + ", ".join(get_args(Distribution)))
+def _read_word(words: tuple[str, ...], where: str, value: object) -> object:
+    if value not in words:
+        _fail(where, repr(value), "one of " + ", ".join(words))
     return value
 
 
-def _read_fill(where: str, value: object) -> object:
-    if value not in get_args(Fill):
-        _fail(where, repr(value), "one of " + ", ".join(get_args(Fill)))
-    return value
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e30  # false for NaN
 
 
-def _read_default(where: str, value: object) -> float:
-    if type(value) not in (int, float) or not abs(value) < 1e30:  # type: ignore[arg-type]
+def _read_default(where: str, value: Any) -> float:
+    if not _finite(value):
         _fail(where, repr(value), "a finite number")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _read_classes(where: str, value: object) -> int:
@@ -250,17 +250,17 @@ def _read_classes(where: str, value: object) -> int:
 
 def _read_range(where: str, value: object) -> Range:
     numbers = value if isinstance(value, list) else []
-    finite = all(type(n) in (int, float) and abs(n) < 1e30 for n in numbers)  # false for NaN
-    if len(numbers) != 2 or not finite or not numbers[0] < numbers[1]:
+    if len(numbers) != 2 or not all(map(_finite, numbers)) or not numbers[0] < numbers[1]:
         _fail(where, repr(value), "[lowest, highest], two finite numbers")
     return float(numbers[0]), float(numbers[1])
 
 
 def _read_channels(where: str, value: object) -> tuple[float, ...]:
     numbers = value if isinstance(value, list) else []
-    finite = all(type(n) in (int, float) and abs(n) < 1e30 for n in numbers)  # false for NaN
-    if not numbers or not finite or (where.endswith(".std") and min(numbers) < 1e-30):
-        above = ", above 0" if where.endswith(".std") else ""
+    deviations = where.endswith(".std")
+    finite = bool(numbers) and all(map(_finite, numbers))
+    if not finite or (deviations and min(numbers) < 1e-30):
+        above = ", above 0" if deviations else ""
         _fail(where, repr(value), f"a list of finite numbers, one for each channel{above}")
     return tuple(map(float, numbers))
 

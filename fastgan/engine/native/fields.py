@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,16 +31,15 @@ _MOST_MOVED = 1 << 22
 
 def pointwise(low: Lowering, step: Step) -> None:
     """fastgan.Pointwise."""
-    program = [
-        (
-            each.operation,
-            each.number,
-            each.tensor,
-            each.kept,
-            each.keep,
-        )
-        for each in step.attributes["program"]
-    ]
+    _chain(low, step, [astuple(each) for each in step.attributes["program"]])
+
+
+def arithmetic(low: Lowering, step: Step) -> None:
+    """An operator of two tensors that no other step was merged with."""
+    _chain(low, step, [("load", 0.0, 0, -1, -1), (step.op.lower(), 0.0, 1, -1, -1)])
+
+
+def _chain(low: Lowering, step: Step, program: list[tuple[Any, ...]]) -> None:
     tensors = [low.read(name) for name in step.inputs]
     shape = low.plan.buffers[step.outputs[0]].shape
     like = next((x.meta for x in tensors if x.shape == tuple(shape)), plain(shape))
@@ -268,15 +269,6 @@ def gather(low: Lowering, step: Step) -> None:
         low.name(step.outputs[0], x.narrow(axis, found[0], len(found)))
     else:
         moved(low, step)
-
-
-def arithmetic(low: Lowering, step: Step) -> None:
-    """An operator of two tensors that no other step was merged with."""
-    program = [("load", 0.0, 0, -1, -1), (step.op.lower(), 0.0, 1, -1, -1)]
-    tensors = [low.read(name) for name in step.inputs]
-    shape = low.plan.buffers[step.outputs[0]].shape
-    like = next((x.meta for x in tensors if x.shape == tuple(shape)), plain(shape))
-    low.pointwise(program, tensors, low.write(step.outputs[0], like=like))
 
 
 def moved(low: Lowering, step: Step) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.errors import ArgumentError, BackendError
+from fastgan.host.closing import Closing
 from fastgan.realtime.stream.stream import Stream
 
 log = logging.getLogger("fastgan")
@@ -34,7 +35,7 @@ log = logging.getLogger("fastgan")
 _MOST_ADDRESSES = 4096
 
 
-class Osc:
+class Osc(Closing):
     """Listens for OSC messages on a UDP port, on a thread of its own.
 
     Args:
@@ -92,12 +93,6 @@ class Osc:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-    def __enter__(self) -> Osc:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class OscSignal:

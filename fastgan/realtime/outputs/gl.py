@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.errors import ArgumentError, BackendError
+from fastgan.host.closing import Closing
 
 if TYPE_CHECKING:
     import moderngl
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastgan")
 
 
-class GLTexture:
+class GLTexture(Closing):
     """A sink for frames on the thread of an OpenGL context. Close it, or use it in a `with`.
 
     The picture's first row lies at v = 0, as it was uploaded: v grows downwards.
@@ -128,12 +129,6 @@ class GLTexture:
         self.texture.release()
         for buffer in self._buffers:
             buffer.release()
-
-    def __enter__(self) -> GLTexture:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _on_gpu(pixels: Any) -> bool:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ArgumentError, BackendError
+from fastgan.host.closing import Closing
 
 _GL_RGBA = 0x1908
 
 
-class NdiSender:
+class NdiSender(Closing):
     """A sink that any NDI receiver on the network sees under a name; needs `cyndilib`.
 
     Args:
@@ -70,14 +71,8 @@ class NdiSender:
             self._sender.close()
             self._size = None
 
-    def __enter__(self) -> NdiSender:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-class SpoutSender:
+class SpoutSender(Closing):
     """A sink that any Spout receiver on this Windows machine sees; needs `SpoutGL`.
 
     Args:
@@ -110,12 +105,6 @@ class SpoutSender:
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.releaseSender()
-
-    def __enter__(self) -> SpoutSender:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def rgba(frame: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.errors import RingError
+from fastgan.host.closing import Closing
 from fastgan.realtime.ring.words import (
     FORMATS,
     MISSING,
@@ -61,7 +62,7 @@ class RingFrame:
     published_ns: int
 
 
-class RingReader:
+class RingReader(Closing):
     """One of a ring's readers. Close it, or use it in a `with`.
 
     When its producer dies, `next` waits for another: one that takes over with the same size and
@@ -189,12 +190,6 @@ class RingReader:
             self._closed = True
             self._leave()
             self._reader.close()
-
-    def __enter__(self) -> RingReader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _live(self) -> Any:
         if self._closed:

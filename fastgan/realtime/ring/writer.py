@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastgan.errors import ArgumentError
 from fastgan.host import arguments
+from fastgan.host.closing import Closing
 from fastgan.realtime.ring.words import (
     ANY_LABEL,
     FORMATS,
@@ -75,7 +76,7 @@ def check_free(name: str) -> None:
         raise taken(name, reader.process)
 
 
-class RingWriter:
+class RingWriter(Closing):
     """The one producer of a ring: a sink for frames. Close it, or use it in a `with`.
 
     A ring that a dead producer left is taken over: where size and format are the same, its readers
@@ -199,12 +200,6 @@ class RingWriter:
         with self._lock:
             self._closed = True
             self._writer.close()
-
-    def __enter__(self) -> RingWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _pixels(self, frame: Any) -> NDArray[Any]:
         values = frame.detach().cpu().numpy() if hasattr(frame, "detach") else np.asarray(frame)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ArgumentError
+from fastgan.host.closing import Closing
 from fastgan.realtime.stream.buffers import Buffers, Frame
 from fastgan.realtime.stream.controls import Controls
 from fastgan.realtime.stream.renderers import ImageRenderer, Renderer
@@ -36,7 +37,7 @@ class Sink(Protocol):
         """No more will come."""
 
 
-class Stream:
+class Stream(Closing):
     """Frames, one after the other. Made by `Generator.stream`; close it, or use it in a `with`.
 
     The clock and the rendering thread start with the first frame that is asked for. One thread may
@@ -216,12 +217,6 @@ class Stream:
         """Stop rendering; returns when the thread has ended. Frames taken are no longer valid."""
         self._close()
         _join(self._threads)  # also where another thread closes it in this moment
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class _Loop:
