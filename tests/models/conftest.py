@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.models.image_models import Loaded
 from tests.networks.parity import Exports
 
 
@@ -11,3 +12,9 @@ from tests.networks.parity import Exports
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     """Each network as a file of each exporter, made when it is first asked for."""
     return Exports(tmp_path_factory.mktemp("families"))
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """The models of `image_models`, each loaded when it is first asked for."""
+    return Loaded(tmp_path_factory.mktemp("image-models"))

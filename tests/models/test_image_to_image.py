@@ -1,10 +1,7 @@
-"""Image-to-image models on images of every kind, held to eager PyTorch on the same weights."""
+"""Image-to-image models on images of every size and kind, held to eager PyTorch."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,114 +9,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
-import fastgan
-from fastgan.apply import model, run
 from fastgan.errors import ArgumentError
-from fastgan.generator import Generator
-from fastgan.images.pixels import to_floats
-from fastgan.model.signature import Input
 from tests import drawing
-from tests import image_networks as networks
+from tests.models.image_models import (
+    TOLERANCE,
+    Loaded,
+    as_input,
+    as_uint8,
+    close_uint8,
+    eager,
+    floats,
+    pixels,
+)
 
-OPEN = (3, "h", "w")
-MASKED = [
-    Input("image", "image", ("batch", 3, "h", "w")),
-    Input("mask", "mask", ("batch", 1, "h", "w"), range=(0.0, 1.0)),
-]
-STYLED = [
-    Input("content", "image", ("batch", 3, "h", "w")),
-    Input("style", "image", ("batch", 3, "sh", "sw")),
-]
-LABELLED = [
-    Input("image", "image", ("batch", 3, "h", "w")),
-    Input("label", "label", ("batch", 4), classes=4),
-]
-MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
-    "espcn": (networks.Espcn, {"image": OPEN}),
-    "denoiser": (networks.Denoiser, {"image": OPEN}),
-    "unet": (networks.UNet, {"image": OPEN}),
-    "halver": (networks.Halver, {"image": OPEN}),
-    "cropper": (networks.Cropper, {"image": OPEN}),
-    "reflector": (networks.Reflector, {"image": OPEN}),
-    "grey": (lambda: networks.Denoiser(1), {"image": (1, "h", "w")}),
-    "rgba": (lambda: networks.Denoiser(4), {"image": (4, "h", "w")}),
-    "fixed": (networks.UNet, {"image": (3, 32, 48)}),
-    "fixed-x2": (networks.Espcn, {"image": (3, 24, 32)}),
-    "inpainter": (networks.Inpainter, {"inputs": MASKED}),
-    "fixed-inpainter": (networks.Inpainter, {"image": (3, 32, 32), "mask": (1, 32, 32)}),
-    "labelled": (networks.LabelledTranslator, {"inputs": LABELLED}),
-    "stylist": (networks.Stylist, {"inputs": STYLED}),
-}
-TOLERANCE = 2e-5
-
-
-class Loaded:
-    """Each model once, with the module that it was exported from."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._made: dict[tuple[str, str], tuple[nn.Module, Generator]] = {}
-
-    def __call__(self, name: str, backend: str = "auto") -> tuple[nn.Module, Generator]:
-        if (name, backend) not in self._made:
-            make, inputs = MODELS[name]
-            module = networks.seeded(make(), seed=len(name))
-            path = self._folder / f"{name}.onnx"
-            if not path.exists():
-                fastgan.export(module, path, verify=False, **inputs)
-            generator = fastgan.load(path, device="cpu", backend=backend)
-            self._made[name, backend] = module, generator
-        return self._made[name, backend]
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return Loaded(tmp_path_factory.mktemp("image-models"))
-
-
-def eager(module: nn.Module, *inputs: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return module(*inputs)
-
-
-def span(generator: Generator) -> tuple[float, float]:
-    port = generator.signature.image
-    assert port is not None
-    assert port.range is not None
-    return port.range
-
-
-def floats(generator: Generator, *shape: int) -> Tensor:
-    low, high = span(generator)
-    return torch.rand(shape) * (high - low) + low
-
-
-def pixels(*shape: int) -> np.ndarray[Any, Any]:
-    return drawing.new_numpy().integers(0, 256, shape, dtype=np.uint8)
-
-
-def as_input(generator: Generator, array: np.ndarray[Any, Any]) -> Tensor:
-    """uint8 [H, W, C] as the model's floats [1, C, H, W]."""
-    low, high = span(generator)
-    planes = torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1)[None]
-    return planes / 255 * (high - low) + low
-
-
-def as_uint8(generator: Generator, images: Tensor) -> Tensor:
-    """The model's floats as uint8 [n, H, W, C]."""
-    low, high = generator.signature.outputs[0].range
-    return ((images - low) / (high - low) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-
-
-def close_uint8(found: Tensor, expected: Tensor) -> bool:
-    """Equal but for values that lie halfway, to float rounding."""
-    difference = (found.int() - expected.int()).abs()
-    return bool(difference.max() <= 1 and (difference > 0).float().mean() < 1e-3)
-
-
-# Sizes -------------------------------------------------------------------------------------------
+# Sizes -----------------------------------------------------------------------------------------
 
 SIZES = [(1, 1), (1, 7), (5, 3), (17, 31), (33, 20), (64, 64), (70, 51)]
 
@@ -208,7 +112,7 @@ def test_a_fixed_upscaler_runs_in_windows(loaded: Loaded) -> None:
     assert tuple(generator(images[:, :, :5, :9]).shape) == (2, 3, 10, 18)
 
 
-# What goes in ------------------------------------------------------------------------------------
+# What goes in ----------------------------------------------------------------------------------
 
 
 def test_every_form_of_an_image_gives_the_same(loaded: Loaded, tmp_path: Path) -> None:
@@ -361,162 +265,3 @@ def test_out_is_written_into(loaded: Loaded) -> None:
     out = torch.full((2, 14, 18, 3), 99, dtype=torch.uint8)
     assert generator(images, format="uint8", out=out) is out
     assert torch.equal(out, generator(images, format="uint8"))
-
-
-# Tiles -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("tile", "pad"), [(1, 4), (7, 4), (16, 5), (32, 16), (200, 4)])
-@pytest.mark.parametrize("batch_size", [None, 3])
-def test_tiles_join_without_a_seam(
-    loaded: Loaded, tile: int, pad: int, batch_size: int | None
-) -> None:
-    """ESPCN sees 4 pixels around each, so tiles with 4 more give what the whole image gives."""
-    module, generator = loaded("espcn")
-    images = floats(generator, 2, 3, 37, 26)
-    result = generator(images, tile=tile, tile_pad=pad, batch_size=batch_size)
-    assert (result - eager(module, images)).abs().max() <= TOLERANCE
-    seam = generator(images, tile=tile, tile_pad=0) - result
-    assert tile >= 37 or seam.abs().max() > 1e-3  # the test can tell
-
-
-def test_tiles_of_a_network_with_strides(loaded: Loaded) -> None:
-    """The U-Net sees up to 22 + 8 pixels around each, on a grid of 8."""
-    _, generator = loaded("unet")
-    images = floats(generator, 1, 3, 131, 109)
-    whole = generator(images, tile=0)
-    assert (generator(images, tile=24, tile_pad=32) - whole).abs().max() <= TOLERANCE
-
-
-def test_tiles_of_uint8_and_pil(loaded: Loaded) -> None:
-    _, generator = loaded("espcn")
-    image = pixels(45, 52, 4)
-    whole = generator(image, format="uint8")
-    tiled = generator(image, format="uint8", tile=16)
-    assert close_uint8(tiled, whole)
-    picture = generator(image, format="pil", tile=16)
-    assert np.array_equal(np.asarray(picture), tiled[0].numpy())
-
-
-def test_tiling_by_itself_is_logged(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    module, generator = loaded("espcn")
-    images = floats(generator, 1, 3, 300, 280)
-    with caplog.at_level(logging.INFO, "fastgan"):
-        generator(images)
-        assert "tiles" not in caplog.text
-        monkeypatch.setattr(model, "TILE_ABOVE_BYTES", 1 << 20)
-        result = generator(images)
-    assert "280 x 300 pixels" in caplog.text
-    assert "tiles of 128" in caplog.text
-    assert (result - eager(module, images)).abs().max() <= TOLERANCE
-
-
-def test_progress_counts_windows(loaded: Loaded) -> None:
-    _, generator = loaded("espcn")
-    seen: list[tuple[int, int]] = []
-    images = [pixels(40, 40, 3), pixels(8, 8, 3)]
-    generator(images, tile=16, tile_pad=4, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1][0] == seen[-1][1] > 2
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
-
-
-# Masks, styles, labels ---------------------------------------------------------------------------
-
-
-def rectangle(height: int, width: int) -> np.ndarray[Any, Any]:
-    mask = np.zeros((height, width), np.uint8)
-    mask[height // 4 : height // 2, width // 3 : 2 * width // 3] = 255
-    return mask
-
-
-@pytest.mark.parametrize("fill", ["white", "black"])
-@pytest.mark.parametrize("tile", [None, 8])
-def test_inpainting_keeps_what_is_known(loaded: Loaded, fill: str, tile: int | None) -> None:
-    module, generator = loaded("inpainter")
-    image, mask = pixels(31, 40, 3), rectangle(31, 40)
-    plane = torch.from_numpy(mask / 255.0).float()[None, None]
-    made = eager(module, as_input(generator, image), plane)
-    hole = plane[0, 0].bool() if fill == "white" else ~plane[0, 0].bool()
-    result = generator(image, mask=mask, fill=fill, tile=tile, tile_pad=8, format="uint8")[0]
-    assert torch.equal(result[~hole], torch.from_numpy(image)[~hole])
-    assert close_uint8(result[hole], as_uint8(generator, made)[0][hole])
-    as_float = generator(image, mask=mask, fill=fill, tile=tile, tile_pad=8)[0]
-    known = to_floats(torch.from_numpy(image), 255, span(generator)).permute(2, 0, 1)
-    assert torch.equal(as_float[:, ~hole], known[:, ~hole])
-    assert (as_float[:, hole] - made[0][:, hole]).abs().max() <= TOLERANCE
-
-
-def test_the_file_says_what_of_a_mask_is_filled_in(tmp_path: Path) -> None:
-    path = tmp_path / "black.onnx"
-    ports = [MASKED[0], replace(MASKED[1], fill="black")]
-    fastgan.export(networks.seeded(networks.Inpainter(), 3), path, inputs=ports, verify=False)
-    generator = fastgan.load(path, device="cpu")
-    image, mask = pixels(16, 20, 3), rectangle(16, 20)
-    result = generator(image, mask=mask, format="uint8")
-    assert torch.equal(result, generator(image, mask=mask, fill="black", format="uint8"))
-    assert torch.equal(result[0][torch.from_numpy(mask) == 255], torch.from_numpy(image[mask > 0]))
-    assert not torch.equal(result, generator(image, mask=mask, fill="white", format="uint8"))
-
-
-def test_masks_in_every_form(loaded: Loaded, tmp_path: Path) -> None:
-    _, generator = loaded("inpainter")
-    images, mask = pixels(2, 16, 20, 3), rectangle(16, 20)
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    expected = generator(images, mask=mask, format="uint8")
-    forms: list[Any] = [
-        mask.astype(bool),
-        Image.fromarray(mask),
-        tmp_path / "mask.png",
-        np.stack([mask, mask])[..., None],
-        torch.from_numpy(mask / 255.0).float()[None, None],
-        np.repeat(mask[:, :, None], 3, 2),
-    ]
-    for form in forms:
-        assert torch.equal(generator(images, mask=form, format="uint8"), expected)
-    listed = generator(list(images), mask=[mask, mask], format="uint8")
-    assert torch.equal(torch.stack(listed), expected)
-    with pytest.raises(ArgumentError, match="16"):
-        generator(images, mask=mask[:8])
-    with pytest.raises(ArgumentError, match="mask"):
-        generator(images)
-    with pytest.raises(ArgumentError, match="3 of them"):
-        generator(images, mask=np.stack([mask] * 3)[..., None])
-
-
-def test_a_fixed_inpainter_keeps_the_full_resolution(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "_COMPOSITED_AT_ONCE", 16)
-    _, generator = loaded("fixed-inpainter")
-    image, mask = pixels(47, 61, 3), rectangle(47, 61)
-    result = generator(image, mask=mask, format="uint8")[0]
-    known = torch.from_numpy(mask == 0)
-    assert torch.equal(result[known], torch.from_numpy(image)[known])
-    assert (result[~known] != torch.from_numpy(image)[~known]).float().mean() > 0.5
-
-
-def test_labels_belong_to_images_not_to_tiles(loaded: Loaded) -> None:
-    module, generator = loaded("labelled")
-    images = [pixels(24, 20, 3), pixels(9, 9, 3), pixels(24, 20, 3)]
-    results = generator(images, labels=[2, 0, 3], tile=8, tile_pad=4)
-    for image, label, result in zip(images, (2, 0, 3), results, strict=True):
-        one_hot = torch.nn.functional.one_hot(torch.tensor([label]), 4).float()
-        expected = eager(module, as_input(generator, image), one_hot)[0]
-        assert (result - expected).abs().max() <= TOLERANCE
-    both = torch.tensor([[1.0, 0.0, 1.0, 0.0]])  # several attributes at once, by the input's name
-    expected = eager(module, as_input(generator, images[1]), both)
-    assert (generator(images[1], label=both) - expected).abs().max() <= TOLERANCE
-
-
-def test_content_and_style(loaded: Loaded) -> None:
-    module, generator = loaded("stylist")
-    content, style = pixels(21, 30, 3), pixels(40, 17, 3)
-    expected = eager(module, as_input(generator, content), as_input(generator, style))
-    assert (generator(content, style=style) - expected).abs().max() <= TOLERANCE
-    both = generator([content, content], style=[style, content])
-    assert (both[0] - expected[0]).abs().max() <= TOLERANCE
-    assert (both[1] - both[0]).abs().max() > 1e-3
-    with pytest.raises(ArgumentError, match="style"):
-        generator(content)
