@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -14,15 +13,15 @@ import pytest
 import fastgan as library
 from fastgan.realtime import RingFrame, RingReader, RingWriter
 from tests import drawing
+from tests.ring.names import ring_name
 
 pytest.importorskip("fastgan._native", reason="the native part is not built")
 
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    name = f"/fastgan-test-{uuid4().hex[:12]}"
-    yield name
-    Path("/dev/shm", name[1:]).unlink(missing_ok=True)
+    with ring_name() as made:
+        yield made
 
 
 class Reading(threading.Thread):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ import torch
 import fastgan
 from fastgan.realtime import CudaRingWriter, SeedPath
 from tests.ring.cuda_programs import ON_GPU, READS, SAVES, check_followed, start
+from tests.ring.names import ring_name
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,9 +23,8 @@ pytest.importorskip("cuda.bindings.runtime", reason="no cuda-bindings")
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    name = f"/fastgan-test-{uuid4().hex[:12]}"
-    yield name
-    Path("/dev/shm", name[1:]).unlink(missing_ok=True)
+    with ring_name() as made:
+        yield made
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.002])

@@ -6,9 +6,10 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
+
+from tests.ring.names import ring_name
 
 ROOT = Path(__file__).resolve().parents[2]
 INCLUDE = ROOT / "csrc" / "include"
@@ -19,10 +20,8 @@ Compile = Callable[..., Path]
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A ring's name that nobody else has; what is left of it goes afterwards."""
-    name = f"/fastgan-test-{uuid4().hex[:12]}"
-    yield name
-    Path("/dev/shm", name[1:]).unlink(missing_ok=True)
+    with ring_name() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
