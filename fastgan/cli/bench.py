@@ -54,10 +54,7 @@ def bench(
         int | None, typer.Option(metavar="N", help="CPU threads for each. Default: all cores.")
     ] = None,
     where: options.Where = options.Where(),
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write all samples as JSON; - is stdout."),
-    ] = None,
+    json_file: records.FiguresFile = None,
     plot_file: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Write a plot, .png or .svg.")
     ] = None,
@@ -125,15 +122,12 @@ def _show(report: Report) -> None:
             shown.add_section()
         shown.add_row(*row if row[0] != previous else ("", *row[1:]))
         previous = row[0]
-    out.print(
-        f"{report.model} on {report.device}, {console.count(report.threads, 'thread')}",
-        soft_wrap=True,
-    )
+    typer.echo(f"{report.model} on {report.device}, {console.count(report.threads, 'thread')}")
     out.print(shown)
     for line in table.notes(report):
-        out.print(line, soft_wrap=True, markup=False)
+        typer.echo(line)
     for line in advice.advise(report):
-        out.print(f"* {line}", soft_wrap=True, markup=False)
+        typer.echo(f"* {line}")
 
 
 def _keep_rate(
@@ -185,10 +179,9 @@ def _keep_rate(
 def _show_rate(model: str, generator: Any, report: RateReport, best: RateReport | None) -> None:
     out, stats, period = console.out(), report.stats, 1e3 / report.fps
     images = console.count(report.batch, "image")
-    out.print(
+    typer.echo(
         f"{model} by {generator.backend} on {generator.device} in {generator.precision}, "
-        f"{images} a frame, {report.fps:g} fps ({period:.2f} ms) for {report.seconds:.0f} s",
-        soft_wrap=True,
+        f"{images} a frame, {report.fps:g} fps ({period:.2f} ms) for {report.seconds:.0f} s"
     )
     shown = console.table("ms", "p50", "p95", "p99", "max")
     for name, p in (
@@ -199,16 +192,15 @@ def _show_rate(model: str, generator: Any, report: RateReport, best: RateReport 
     ):
         shown.add_row(name, *(console.digits(x) for x in (p.p50, p.p95, p.p99, p.max)))
     out.print(shown)
-    out.print(
+    typer.echo(
         f"deadlines missed: {stats.missed} of {report.due} ({report.missed:.2%}); frames delivered "
         f"{stats.delivered}, dropped {stats.dropped}, skipped {stats.skipped}, "
-        f"uncounted {report.uncounted}",
-        soft_wrap=True,
+        f"uncounted {report.uncounted}"
     )
     verdict = "holds" if report.holds else "does not hold"
-    out.print(f"{report.fps:g} fps {verdict} (99 of 100 frames in time)", soft_wrap=True)
+    typer.echo(f"{report.fps:g} fps {verdict} (99 of 100 frames in time)")
     found = "none of 1 fps or more" if best is None else f"{best.fps:.0f} fps"
-    out.print(f"highest rate that holds: {found}", soft_wrap=True)
+    typer.echo(f"highest rate that holds: {found}")
 
 
 def _sizes(text: str) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,9 +31,7 @@ def compare(
         ),
     ] = "auto",
     stated: options.Stated = options.Stated(),
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows; - is stdout.")
-    ] = None,
+    json_file: records.FiguresFile = None,
 ) -> None:
     """Compare every backend and precision with the reference.
 
@@ -99,10 +96,10 @@ def _show(title: str, rows: list[Row], count: int) -> None:
             verdict,
         )
     out = console.out()
-    out.print(title, soft_wrap=True)
+    typer.echo(title)
     out.print(table)
     for reason, names in _refusals(rows).items():
-        out.print(f"not run: {', '.join(names)}: {reason}", soft_wrap=True, markup=False)
+        typer.echo(f"not run: {', '.join(names)}: {reason}")
 
 
 def _refusals(rows: list[Row]) -> dict[str, list[str]]:

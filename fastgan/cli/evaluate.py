@@ -57,9 +57,7 @@ def evaluate(
     ] = "all",
     device: options.Device = "auto",
     backend: options.Backend = "auto",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures; - is stdout.")
-    ] = None,
+    json_file: records.FiguresFile = None,
 ) -> None:
     """Measure how good a model is, on held-out data.
 

@@ -137,8 +137,6 @@ def _write_signature(model: Model, quiet: bool) -> None:
 
 
 def _file(model: Model) -> dict[str, Any]:
-    from fastgan.model.signature import shape_text
-
     graph = model.file.model
     producer = " ".join(filter(None, (graph.producer_name, graph.producer_version)))
     path = model.file.path
@@ -151,44 +149,30 @@ def _file(model: Model) -> dict[str, Any]:
         "producer": producer or None,
         "ir_version": graph.ir_version,
         "opsets": {domain or "ai.onnx": v for domain, v in graph.opset_imports.items()},
-        "inputs": [
-            {
-                "name": port.name,
-                "kind": port.kind,
-                "dtype": port.dtype,
-                "shape": shape_text(port.shape),
-                "distribution": port.distribution,
-                "classes": port.classes,
-                **_range(port),
-                "guessed": port.guessed,
-            }
-            for port in model.signature.inputs
-        ],
-        "outputs": [
-            {
-                "name": port.name,
-                "kind": port.kind,
-                "dtype": port.dtype,
-                "shape": shape_text(port.shape),
-                **_range(port),
-                "guessed": port.guessed,
-            }
-            for port in model.signature.outputs
-        ],
+        "inputs": [_port(port, "distribution", "classes") for port in model.signature.inputs],
+        "outputs": [_port(port) for port in model.signature.outputs],
         "classes": list(model.signature.class_names),
         "ops": dict(ops.most_common()),
         "signature": model.signature.describe(),
     }
 
 
-def _range(port: Input | Output) -> dict[str, Any]:
+def _port(port: Input | Output, *more: str) -> dict[str, Any]:
+    from fastgan.model.signature import shape_text
+
     constants = {"mean": list(port.mean), "std": list(port.std)} if port.mean else {}
     basis = None if port.basis is None or port.kind == "tensor" else port.basis
     return {
+        "name": port.name,
+        "kind": port.kind,
+        "dtype": port.dtype,
+        "shape": shape_text(port.shape),
+        **{name: getattr(port, name) for name in more},
         "range": port.range,
         **constants,
         "range_confidence": basis and basis.confidence,
         "range_because": basis and basis.why,
+        "guessed": port.guessed,
     }
 
 
@@ -297,10 +281,9 @@ def _show_plan(plan: dict[str, Any]) -> None:
     out.print(table)
     steps, flops = len(plan["steps"]), console.number(plan["flops"], "FLOP")
     moved, weights = (console.number(plan[key], "B") for key in ("bytes", "weight_bytes"))
-    out.print(
+    typer.echo(
         f"{console.count(steps, 'step')}, {flops}; each input read and output written once: "
-        f"{moved}, of which weights {weights}",
-        soft_wrap=True,
+        f"{moved}, of which weights {weights}"
     )
 
 
@@ -308,11 +291,10 @@ def _show_prediction(facts: dict[str, Any]) -> None:
     """The least time of each step, as a table."""
     out = console.out()
     rate, bandwidth = facts["rate"] / 1e12, facts["bandwidth"] / 1e9
-    out.print(
+    typer.echo(
         f"floor on a {facts['gpu']} in {facts['precision']}, batch {facts['batch']}, by published "
         f"figures, not measured: {rate:,.1f} TFLOP/s and {bandwidth:,.0f} GB/s "
-        f"({facts['source']}); {facts['launch_seconds'] * 1e6:.1f} us a launch (assumed)",
-        soft_wrap=True,
+        f"({facts['source']}); {facts['launch_seconds'] * 1e6:.1f} us a launch (assumed)"
     )
     table = console.table("", "op", "fused", "out", "FLOPs", "us", "share", "bound by", left=4)
     for number, step in enumerate(facts["steps"], 1):
@@ -320,7 +302,7 @@ def _show_prediction(facts: dict[str, Any]) -> None:
             str(number),
             step["op"].removeprefix("fastgan.") + (" e4m3" if step["eight_bits"] else ""),
             step["epilogue"].replace(" + ", "\n"),
-            " ".join("x".join(map(str, shape)) for shape in step["outputs"]),
+            _shapes(step["outputs"], " "),
             console.number(step["flops"]),
             f"{step['seconds'] * 1e6:.2f}",
             f"{step['share']:.0%}",
@@ -333,13 +315,12 @@ def _show_prediction(facts: dict[str, Any]) -> None:
     }
     bounds = ", ".join(f"{share:.0%} {name}" for name, share in waits.items() if share)
     speed = facts["images_per_second"]
-    out.print(
+    typer.echo(
         f"{facts['seconds'] * 1e6:,.1f} us at the least ({bounds}), so at most "
         f"{'any number of' if speed is None else f'{speed:,.0f}'} images/s; "
-        f"{facts['share_of_roofline']:.0%} of the whole network's roofline",
-        soft_wrap=True,
+        f"{facts['share_of_roofline']:.0%} of the whole network's roofline"
     )
 
 
-def _shapes(shapes: list[list[int]]) -> str:
-    return "\n".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+def _shapes(shapes: list[list[int]], between: str = "\n") -> str:
+    return between.join("x".join(map(str, shape)) or "scalar" for shape in shapes)

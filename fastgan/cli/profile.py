@@ -112,11 +112,10 @@ def _step(row: Row, found: Profile) -> dict[str, Any]:
 
 def _show(facts: dict[str, Any]) -> None:
     out = console.out()
-    out.print(
+    typer.echo(
         f"{facts['file']} by {facts['backend']} on {facts['device']} in {facts['precision']}, "
         f"batch {facts['batch']}: {console.digits(facts['seconds'] * 1e3)} ms a run, the median of "
-        f"{facts['repeats']}",
-        soft_wrap=True,
+        f"{facts['repeats']}"
     )
     table = console.table(
         *("", "kernel", "op", "out", "ms", "share", "floor", "of it", "bound by", "from"),
@@ -144,6 +143,6 @@ def _show(facts: dict[str, Any]) -> None:
     table.columns = [each for each in table.columns if any(map(str, each.cells))]
     out.print(table)
     parts = sum(step["seconds"] for step in facts["steps"])
-    out.print(f"{console.digits(parts * 1e3)} ms in these, looked at one by one", soft_wrap=True)
+    typer.echo(f"{console.digits(parts * 1e3)} ms in these, looked at one by one")
     for note in facts["notes"]:
-        out.print(f"* {note}", soft_wrap=True)
+        typer.echo(f"* {note}")

@@ -22,6 +22,11 @@ JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write what was done as JSON; - is stdout."),
 ]
+#: The same of a command that measures.
+FiguresFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write all figures as JSON; - is stdout."),
+]
 
 
 class Account:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import console, options
+from fastgan.cli import options
 from fastgan.errors import BackendError
 
 EXAMPLES = """
@@ -35,21 +35,20 @@ def selftest(
     from fastgan.host import gpu
     from fastgan.measure import selftest as measured
 
-    out, silent = console.out(), as_json
-    if not silent and gpu.unusable() is not None:
-        out.print("; needed ".join(gpu.unusable() or ()), soft_wrap=True)
+    if not as_json and gpu.unusable() is not None:
+        typer.echo("; needed ".join(gpu.unusable() or ()))
 
     def told(row: measured.Row) -> None:
-        if not silent:
+        if not as_json:
             line = f"  {row['what']} {row['kernel']} {row['format']}: {row['verdict']}"
-            out.print(line, soft_wrap=True, markup=False, highlight=False)
+            typer.echo(line)
 
     rows = measured.run(models or ["dcgan-digits"], device, precision, told, patience)
     wrong = [row for row in rows if row["verdict"] != measured.OK]
     if as_json:
         typer.echo(json.dumps({"rows": rows, "wrong": len(wrong)}, indent=1))
     elif not wrong:
-        out.print(f"all {len(rows)} right", soft_wrap=True)
+        typer.echo(f"all {len(rows)} right")
     if len(wrong) == 1 and wrong[0]["what"] in ("load", "start"):
         raise BackendError("selftest", str(wrong[0]["verdict"]), "a GPU that kernels run on")
     if wrong:
