@@ -61,6 +61,21 @@ def test_a_file_that_changes_after_load(tmp_path: Path, backend: str, how: str) 
 
 
 @pytest.mark.parametrize("backend", ["torch", "ort"])
+def test_one_file_under_two_names(tmp_path: Path, backend: str) -> None:
+    weights = {name: np.full(SIZE, i + 1, np.float32) for i, name in enumerate("ab")}
+    nodes = [
+        helper.make_node("Add", ["z", "a"], ["t"]),
+        helper.make_node("Add", ["t", "b"], ["y"]),
+    ]
+    path = write(tmp_path, nodes, weights)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "./w.bin"
+    path.write_bytes(model.SerializeToString())
+    made = fastgan.load(path, device="cpu", backend=backend).run({"z": torch.zeros(2, SIZE)})["y"]
+    assert torch.equal(made, torch.full((2, SIZE), 3.0))
+
+
+@pytest.mark.parametrize("backend", ["torch", "ort"])
 def test_everything_beside_the_file_a_shape_too(tmp_path: Path, backend: str) -> None:
     model = onnx.load(str(models.path("vae-digits")))
     path = tmp_path / "m.onnx"

@@ -341,6 +341,8 @@ def _source(model: ModelFile, options: Any) -> str | bytes:
     if give is None or not model.external:
         return model.to_runtime()
     data, files = model.in_memory()
+    # One name for each, as it has them: "./w" is "w".
+    files = {os.path.normpath(location): file for location, file in files.items()}
     give(list(files), [file.data for file in files.values()], [f.data.size for f in files.values()])
     return data
 
