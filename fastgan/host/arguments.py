@@ -76,6 +76,18 @@ def number(
     return found
 
 
+def flag(name: str, value: Any) -> bool:
+    """Yes or no, as a boolean, 0 or 1.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    value = _python(value)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ArgumentError(name, text(value), "True or False")
+    return bool(value)
+
+
 def several(name: str, value: Any, needed: str) -> list[Any]:
     """The items of a list, a tuple, a range, or an array or tensor of one axis.
 

@@ -7,6 +7,7 @@ import threading
 import time
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,6 +223,43 @@ def test_what_readers_ask_for(name: str) -> None:
         assert asked.steps == 0
 
 
+@pytest.mark.parametrize("form", [np.int64, np.array, torch.tensor], ids=lambda f: f.__name__)
+def test_asking_in_numbers_of_other_libraries(name: str, form: Any) -> None:
+    with RingWriter(name, 5, 7, 3, slots=form(4), label=form(1)) as writer:
+        with RingReader(name, control=True, timeout=form(1)) as reader:
+            reader.ask(seed=form(5), speed=form(2), truncation=form(1), label=form(3))
+            reader.ask(paused=form(1), steps=form(2))
+            assert reader.next(form(0)) is None
+        asked = writer.asked()
+        assert asked is not None
+        assert (asked.seed, asked.speed, asked.truncation, asked.label) == (5, 2.0, 1.0, 3)
+        assert (asked.paused, asked.steps) == (True, 2)
+
+
+ABSURD = {
+    "seed": (-1, 1 << 64, 1.5, "x", [1], math.nan, True),
+    "speed": ("x", [1], math.nan, 1j, 10**400),
+    "truncation": ("x", np.zeros(2), object()),
+    "label": (-2, 1 << 63, 0.5, np.zeros(2)),
+    "paused": (2, "no", math.nan, np.zeros(2)),
+    "steps": (-1, 1.5, "x", np.zeros(2)),
+}
+
+
+def test_what_makes_no_sense_is_not_asked(name: str) -> None:
+    with RingWriter(name, 5, 7, 3) as writer, RingReader(name, control=True) as reader:
+        for control, values in ABSURD.items():
+            for absurd in values:
+                with pytest.raises(ArgumentError, match=control):
+                    reader.ask(**{control: absurd})
+        assert writer.asked() is None
+        for absurd in ("x", None, math.nan, [1]):
+            with pytest.raises(ArgumentError, match="timeout"):
+                reader.next(absurd)
+            with pytest.raises(ArgumentError, match="timeout"):
+                RingReader(name, timeout=absurd)
+
+
 def test_a_reader_without_control_can_not_ask(name: str) -> None:
     with (
         RingWriter(name, 5, 7, 3),
@@ -234,8 +272,11 @@ def test_a_reader_without_control_can_not_ask(name: str) -> None:
 # Being told no ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", ["", "/", "x", "/a/b", "/..", "/.hidden", "/ä", "/" + "a" * 201])
-def test_names_that_are_none(bad: str) -> None:
+NO_NAMES = ["", "/", "x", "/a/b", "/..", "/.hidden", "/ä", "/" + "a" * 201, None, 5, b"/x"]
+
+
+@pytest.mark.parametrize("bad", NO_NAMES)
+def test_names_that_are_none(bad: Any) -> None:
     for make in (lambda: RingWriter(bad, 5, 7, 3), lambda: RingReader(bad)):
         with pytest.raises(ArgumentError, match="name of a ring"):
             make()

@@ -7,6 +7,7 @@ with RingReader("/faces") as ring:
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgan.errors import RingError
+from fastgan.host import arguments
 from fastgan.host.closing import Closing
 from fastgan.realtime.ring.words import (
     FORMATS,
@@ -27,11 +29,14 @@ from fastgan.realtime.ring.words import (
     bits,
     closed,
     explained,
+    named,
     native,
     packed,
     unpacked,
 )
 
+#: What a label, or a number of steps, may be.
+_MOST = (1 << 63) - 1
 #: Seconds in native code at a time, so that Ctrl-C and `close` come through.
 _SLICE = 0.05
 #: Seconds between looks for a ring that is not there.
@@ -89,8 +94,9 @@ class RingReader(Closing):
         control: bool = False,
         timeout: float = 0.0,
     ) -> None:
-        self.name = name
+        self.name = named(name)
         self._control = control
+        timeout = arguments.number("timeout", timeout, finite=False)
         self._lock = threading.Lock()
         self._closed = False
         self._reader = self._open(shape, time.monotonic() + timeout)
@@ -122,6 +128,7 @@ class RingReader(Closing):
             every: each frame in its turn instead, as far as the ring still holds them.
 
         Raises:
+            ArgumentError: the timeout is no number.
             RingError: a new producer's frames are of another shape.
         """
         pixels: NDArray[Any] = np.empty(self.shape.sizes, FORMATS[self.shape.format][1])
@@ -130,7 +137,8 @@ class RingReader(Closing):
 
     def _next(self, timeout: float, take: Callable[[int], Any]) -> Any:
         """What `take` finds within so many ns at a time, on the producer's ring of the moment."""
-        module, limit = native(), time.monotonic() + timeout
+        limit = time.monotonic() + arguments.number("timeout", timeout, finite=False)
+        module = native()
         while True:
             left = max(0.0, limit - time.monotonic())
             try:
@@ -165,22 +173,28 @@ class RingReader(Closing):
             label: a class, or -1 for random ones.
 
         Raises:
+            ArgumentError: what is asked for makes no sense.
             RingError: the reader was made without `control`.
         """
-        module = native()
-        words = {
-            "seed": seed,
-            "speed": None if speed is None else bits(speed),
-            "truncation": None if truncation is None else bits(truncation),
-            "label": label,
-            "paused": None if paused is None else int(paused),
-            "steps": steps or None,
-        }
+        module, words = native(), {}
+        if seed is not None:
+            words["seed"] = arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
+        if speed is not None:
+            words["speed"] = bits(arguments.number("speed", speed, finite=False))
+        if truncation is not None:
+            none = not arguments.is_several(truncation) and truncation != truncation
+            cut = math.nan if none else arguments.number("truncation", truncation, finite=False)
+            words["truncation"] = bits(cut)
+        if label is not None:
+            words["label"] = arguments.whole("label", label, -1, _MOST)
+        if paused is not None:
+            words["paused"] = arguments.flag("paused", paused)
+        if count := arguments.whole("steps", steps, 0, _MOST):
+            words["steps"] = count
         try:
             with self._lock:
                 for control, value in words.items():
-                    if value is not None:
-                        self._live().ask(module.FRAMES_CONTROLS[control], value & WORD)
+                    self._live().ask(module.FRAMES_CONTROLS[control], value & WORD)
         except module.FramesError as error:
             raise explained(error, self.name) from None
 

@@ -60,6 +60,17 @@ def include_dir() -> Path:
     return Path(__file__).parents[2] / "include"
 
 
+def named(name: Any) -> str:
+    """The name of a ring; what else is wrong with it the native part says.
+
+    Raises:
+        ArgumentError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise _bad_name(name)
+    return name
+
+
 # Errors -------------------------------------------------------------------------------------------
 
 MISSING, STARTING = "no ring of this name", "a producer that is just starting"
@@ -91,6 +102,11 @@ def taken(name: str, process: int | None) -> RingError:
     return RingError(f"ring {name!r}", found, "a free name", "end it, or take another name")
 
 
+def _bad_name(name: Any) -> ArgumentError:
+    needed = "'/' and 1 to 200 letters, digits, '.', '_' or '-', such as /fastgan"
+    return ArgumentError("name of a ring", repr(name), needed)
+
+
 def explained(
     error: Any, name: str, shape: RingShape | None = None, slots: int = 0
 ) -> RingError | ArgumentError:
@@ -100,8 +116,7 @@ def explained(
     kinds: dict[int, str] = {value: key for key, value in module.FRAMES_ERRORS.items()}
     kind, where = kinds[code], f"ring {name!r}"
     if kind == "bad name":
-        needed = "'/' and 1 to 200 letters, digits, '.', '_' or '-', such as /fastgan"
-        return ArgumentError("name of a ring", repr(name), needed)
+        return _bad_name(name)
     if kind == "bad shape":
         most = 4096 if shape is None or shape.device == "cpu" else 32
         needed = f"1 to 65536 pixels a side, 1 to 4 channels, at most 2 GiB, 2 to {most} slots"

@@ -26,6 +26,7 @@ from fastgan.realtime.ring.words import (
     RingShape,
     closed,
     explained,
+    named,
     native,
     packed,
     taken,
@@ -116,17 +117,20 @@ class RingWriter(Closing):
         if format not in FORMATS:
             raise ArgumentError("format", repr(format), " or ".join(FORMATS))
         if fps is not None:
-            fps = arguments.number("fps", fps, above=0, needed="a number above 0")
+            fps = arguments.number("fps", fps, 1e-9, needed="a number above 0")
         speed = arguments.number("speed", speed)
         seed = arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
-        self.name, self.seed = name, seed
+        slots = whole("slots", slots)
+        cut = math.nan if truncation is None else arguments.number("truncation", truncation)
+        if label is not None:
+            label = arguments.whole("label", label, 0, ANY_LABEL - 1)
+        self.name, self.seed = named(name), seed
         self.shape = RingShape(height, width, channels, format, range, self._DEVICE)
         module = native()
         self._lock = threading.Lock()  # a close must not meet a write half-way
         self._closed = False
         interval = 0 if fps is None else round(1e9 / fps)
-        cut = math.nan if truncation is None else truncation
-        on_gpu = self._prepare(whole("slots", slots))
+        on_gpu = self._prepare(slots)
         try:
             self._writer = module.FramesWriter(
                 name,
