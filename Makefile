@@ -24,9 +24,10 @@ test-cpu: $(VENV)/.test  ## run the tests that depend on the CPU's instructions 
 
 # What one runs before a commit, about a minute on two cores (the floors are in `check`): no kernels in the interpreter,
 # no trained networks, no processes of their own.
-QUICK := $(addprefix tests/unit/test_, arguments.py batching.py files.py images.py integers.py \
-	layout.py memory.py mending.py model_file_checks.py plan_pointwise.py rewrite.py rewrite_norms.py \
-	selections.py signature.py signature_ranges.py tiling.py)
+QUICK := $(patsubst %,tests/unit/%.py,engine/test_batching host/test_arguments host/test_files \
+	host/test_memory images/test_images images/test_tiling model/test_layout model/test_mending \
+	model/test_model_file_checks model/test_signature model/test_signature_ranges ops/test_integers \
+	plan/test_plan_pointwise plan/test_rewrite plan/test_rewrite_norms plan/test_selections)
 
 quick: check  ## style, types, and the unit tests that take no more than a blink
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(QUICK)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import secrets
 import zlib
 
@@ -23,6 +24,7 @@ FRESH = os.environ.get("FASTGAN_FRESH", "0")
 def new_seed() -> int:
     """The seed of the test that runs: 32 bits."""
     name = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" (")[0]
+    name = re.sub(r"^tests/unit/\w+/", "tests/unit/", name)  # a test may move from room to room
     if FRESH == "0":
         seed = zlib.crc32(name.encode())
     else:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import fastgan as library
-from tests.unit.test_named_inputs import psi_model, scaled
-from tests.unit.test_pixel_outputs import pixels
+from tests.unit.inputs.test_named_inputs import psi_model, scaled
+from tests.unit.inputs.test_pixel_outputs import pixels
 
 
 def read(path: Path) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 
 import fastgan
 from fastgan import ModelFileError
-from tests.unit.test_named_inputs import psi_model
+from tests.unit.inputs.test_named_inputs import psi_model
 
 
 @pytest.fixture

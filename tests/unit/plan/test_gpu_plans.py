@@ -15,7 +15,7 @@ from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.model.file import read
 from fastgan.plan import Step, cost
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "kernels.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "kernels.md"
 HEADING = "## What is left in the plans"
 
 #: What does the work: a model is made of these.

@@ -15,7 +15,7 @@ from onnx import helper
 
 from fastgan import onnx_backend
 from fastgan.errors import FastganError, UnsupportedError
-from tests.unit.onnx_nodes import close, floats, run
+from tests.unit.ops.onnx_nodes import close, floats, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,16 @@ import pytest
 from onnx import helper, numpy_helper
 
 from fastgan.errors import LimitError, UnsupportedError
-from tests.unit.static_graphs import BOOL, INT64, constant, model_of, ops_of, run, static, value
+from tests.unit.plan.static_graphs import (
+    BOOL,
+    INT64,
+    constant,
+    model_of,
+    ops_of,
+    run,
+    static,
+    value,
+)
 from tests.work import lines
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,8 +17,8 @@ from fastgan.model import stated as signature_metadata
 from fastgan.model.signature import Input, Output, Signature
 from fastgan.realtime import Drift, Mix, Nudge, Orbit, Retime, SeedPath
 from fastgan.realtime.walks.space import Space
+from tests.unit.inputs.test_named_inputs import psi_model, scaled
 from tests.unit.test_generator import Conditional
-from tests.unit.test_named_inputs import psi_model, scaled
 
 #: Three, in every form.
 THREES = [

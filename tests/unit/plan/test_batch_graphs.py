@@ -12,7 +12,7 @@ import pytest
 
 import fastgan
 from fastgan.errors import FastganError
-from tests.unit.batch_graphs import Maker
+from tests.unit.plan.batch_graphs import Maker
 
 #: Graphs of each kind; many more of them take the place of these for a nightly run.
 COUNT = int(os.environ.get("FASTGAN_BATCH_GRAPHS", "40"))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from fastgan.errors import UnsupportedError
-from tests.unit.onnx_nodes import close, floats, reference, run
+from tests.unit.ops.onnx_nodes import close, floats, reference, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

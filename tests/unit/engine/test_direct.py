@@ -232,7 +232,7 @@ def test_calls_from_several_threads_do_not_meet(threads: int) -> None:
 FORK = """
 import os, random, torch
 from fastgan.engine.native import chain as direct
-from tests.unit.test_direct import PATHS, Chain, other
+from tests.unit.engine.test_direct import PATHS, Chain, other
 torch.set_num_threads(2)
 chain = Chain(random.Random(2), images=3, layers=3)
 executable = direct.DirectExecutable(chain.plan, PATHS[0], other)

@@ -17,7 +17,16 @@ from fastgan import ops
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
 from fastgan.plan.specialise import specialise
 from tests import drawing
-from tests.unit.static_graphs import FLOAT, INT64, constant, model_of, ops_of, run, static, value
+from tests.unit.plan.static_graphs import (
+    FLOAT,
+    INT64,
+    constant,
+    model_of,
+    ops_of,
+    run,
+    static,
+    value,
+)
 from tests.work import lines
 
 pytestmark = pytest.mark.usefixtures("one_thread")

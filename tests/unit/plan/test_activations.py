@@ -16,7 +16,7 @@ from fastgan.plan import Buffer, Epilogue, Plan, Step
 from fastgan.plan.activations import TABLE, of
 from fastgan.plan.merge import merge
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 
 

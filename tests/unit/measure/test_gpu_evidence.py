@@ -16,7 +16,7 @@ from benchmarks.gpu.promises import Promise, promises
 from benchmarks.gpu.roofline import roofline
 from benchmarks.gpu.zoo import SMALL, ZOO
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _run(out: Path, *options: str) -> subprocess.CompletedProcess[str]:

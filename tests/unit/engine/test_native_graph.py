@@ -278,7 +278,7 @@ def test_factors_are_rounded_to_bf16() -> None:
 
 ALIKE = """
 import hashlib, torch
-from tests.unit.test_native_graph import Epilogue, Network, native_of
+from tests.unit.engine.test_native_graph import Epilogue, Network, native_of
 torch.manual_seed(0)
 net = Network(x=(1, 21, 9, 9))
 given = {"strides": [2, 2], "pads": [1] * 4, "dilations": [1, 1], "group": 1}

@@ -12,8 +12,8 @@ from onnx import helper
 import fastgan
 from fastgan import ArgumentError, latents
 from fastgan.host import memory
+from tests.unit.inputs.test_named_inputs import psi_model
 from tests.unit.models import graph_model, value
-from tests.unit.test_named_inputs import psi_model
 
 CPU = torch.device("cpu")
 

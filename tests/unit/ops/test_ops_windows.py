@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastgan.errors import FastganError
-from tests.unit.onnx_nodes import RNG, close, floats, reference, run
+from tests.unit.ops.onnx_nodes import RNG, close, floats, reference, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

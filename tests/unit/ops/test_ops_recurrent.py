@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastgan.errors import UnsupportedError
-from tests.unit.onnx_nodes import close, floats, run
+from tests.unit.ops.onnx_nodes import close, floats, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
