@@ -7,7 +7,7 @@ too few, the reduction is split. The tuner measures the whole list.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -61,6 +61,7 @@ def configs(product: Product, capability: tuple[int, int]) -> tuple[Config, ...]
         default = split(product, default, multiprocessors)
     others = [split(product, tile, multiprocessors) for tile in ladder]
     others += walking(product, [default, *ladder], multiprocessors)
+    others += thrice(product, capability)
     unique = dict.fromkeys([default, *ladder, *others])
     return tuple(unique)
 
@@ -100,6 +101,21 @@ def walking(product: Product, ladder: list[Config], multiprocessors: int) -> lis
         if tile.descriptors and programs(product, tile) >= 3 * resident * multiprocessors:
             found.append(tile.with_(persistent=resident))
     return found[:2]
+
+
+def thrice(product: Product, capability: tuple[int, int]) -> list[Config]:
+    """Of float32, tiles whose products are three in tf32: the tensor cores against scalar ones."""
+    if product.dtype != torch.float32 or product.precision != "ieee" or capability < (8, 0):
+        return []
+    found = tiles(replace(product, precision="tf32"), capability)
+    # The factors are in registers in two parts each; larger tiles of 4 warps spill.
+    fitting = (t for t in found if t.num_warps > 4 or t.block_m * t.block_n <= 64 * 64)
+    return [tile.with_(tf32x3=True) for tile in fitting]
+
+
+def refinements(tile: Config, capability: tuple[int, int]) -> list[Config]:
+    """What to try beside the tile that turned out to be the fastest."""
+    return [tile.with_(dependent=True)] if capability >= (9, 0) else []
 
 
 # (rows, columns, warps, stages); 0 columns stand for as many as there are. Through descriptors,

@@ -46,6 +46,10 @@ class Config:
 
     # Programs per multiprocessor that walk over all tiles; 0 is a program for every tile.
     persistent: int = 0
+    # Of float32: a product as three in tf32, on the tensor cores, with nearly all of its digits.
+    tf32x3: bool = False
+    # Begin while the launch before is still running, and wait for its end there (dependent.py).
+    dependent: bool = False
 
     def with_(self, **changes: Any) -> Config:
         return replace(self, **changes)
@@ -57,7 +61,12 @@ class Config:
         cap = f" r{self.max_registers}" if self.max_registers else ""
         norm = " norm" if self.normalises else ""
         walk = f" p{self.persistent}" if self.persistent else ""
-        return f"{tile} w{self.num_warps} s{self.num_stages}{split}{cap}{norm}{walk}"
+        more = " tf32x3" * self.tf32x3 + " dependent" * self.dependent
+        return f"{tile} w{self.num_warps} s{self.num_stages}{split}{cap}{norm}{walk}{more}"
+
+    def multiplies_in(self, precision: str) -> str:
+        """The precision of a product that is asked for in `precision`, as Triton calls it."""
+        return "tf32x3" if self.tf32x3 and precision == "ieee" else precision
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,16 @@ class Call:
     config: Config
 
     @property
-    def options(self) -> dict[str, int]:
+    def options(self) -> dict[str, Any]:
         """What Triton's compiler is told."""
-        options = {"num_warps": self.config.num_warps, "num_stages": self.config.num_stages}
+        options: dict[str, Any] = {
+            "num_warps": self.config.num_warps,
+            "num_stages": self.config.num_stages,
+        }
         if self.config.max_registers:
             options["maxnreg"] = self.config.max_registers
+        if getattr(self.arguments.get("how"), "dependent", False):  # the kernel knows to wait
+            options["launch_pdl"] = True
         return options
 
     def run(self) -> None:

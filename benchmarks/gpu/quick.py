@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -14,8 +11,7 @@ import torch
 
 from benchmarks.gpu import peers, timing
 from benchmarks.gpu.cells import Cells
-from benchmarks.gpu.checks import counts, judge, kernel_case
-from benchmarks.gpu.paths import arrange
+from benchmarks.gpu.checks import MOST_APART, counts, judge, kernel_case
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.zoo import Entry
 
@@ -59,7 +55,7 @@ def smoke(setting: Setting, cells: Cells) -> None:
         if format == "uint8":
             levels = ((expected - low) / (high - low) * 255).round().clamp(0, 255)
             made = made.permute(0, 3, 1, 2).float()
-            return judge(made, levels, "fp16" if precision == "fp32" else precision, (0, 255))
+            return judge(made, levels, "fp16" if precision in MOST_APART else precision, (0, 255))
         return judge(made, expected, precision, entry.range)
 
     sizes, formats = (1,) if setting.dry else (1, 64, 1024), ("float32", "uint8")
@@ -139,44 +135,31 @@ def dcgan64(setting: Setting, cells: Cells) -> None:
 
 def kernels_quick(setting: Setting, cells: Cells) -> None:
     """The main cases of every kernel at their default tiling; compiled by all cores beforehand."""
-    from fastgan.kernels import e4m3
+    from fastgan.kernels import compiling, e4m3
     from fastgan.kernels.table import KERNELS
     from fastgan.kernels.types import capability_of
 
     device = torch.device("cpu") if setting.dry else setting.device
     capability = capability_of(device)
     chosen = [
-        (index, number)
-        for index, kernel in enumerate(KERNELS)
+        (number, kernel, case)
+        for kernel in KERNELS
         for number, case in enumerate(kernel.main_cases or kernel.cases)
         if e4m3.exists_on(capability) or not e4m3.needed_by(case)
     ]
     if setting.dry:
-        chosen = [(0, 0)]
-    else:
-        context = multiprocessing.get_context("spawn")
-        count = min(16, os.cpu_count() or 1)
-        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as pool:
-            concurrent.futures.wait([pool.submit(_compile, *which) for which in chosen])
-    for index, number in chosen:
-        kernel = KERNELS[index]
-        case = kernel.cases[0] if setting.dry else (kernel.main_cases or kernel.cases)[number]
+        chosen = [(0, KERNELS[0], KERNELS[0].cases[0])]
+    calls = []
+    for _, kernel, case in chosen:
+        inputs = kernel.inputs(case, None, torch.device("meta"))
+        config = kernel.configs(case, capability)[0]
+        calls += kernel.prepare(**inputs.launch, config=config).calls
+    compiling.ahead(calls)
+    for number, kernel, case in chosen:
         cells.fill(
             f"{kernel.name} {number} {case.label}",
             lambda k=kernel, c=case: kernel_case(device, k, c, None),
         )
-
-
-def _compile(index: int, number: int) -> None:
-    """Leave a case's kernels in Triton's cache on disk."""
-    arrange()
-    from fastgan.kernels.table import KERNELS
-
-    kernel = KERNELS[index]
-    case = (kernel.main_cases or kernel.cases)[number]
-    inputs = kernel.inputs(case, torch.Generator("cuda"), torch.device("cuda"))
-    for call in kernel.prepare(**inputs.launch).calls:
-        call.function.warmup(grid=call.grid, **call.arguments, **call.options)
 
 
 #: By name: what it does, and for how many seconds at most. The most telling ones first.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import options, records
+from fastgan.cli import console, options, records
 from fastgan.errors import ArgumentError, BackendError
 
 EXAMPLES = """
@@ -35,7 +35,8 @@ def warmup(
 ) -> None:
     """Prepare a model's kernels for this GPU.
 
-    Compiles, measures and captures them, so that first runs are fast.
+    Compiles (on four cores or more by all of them), measures and captures them, so that first runs
+    are fast.
 
     Compiled kernels are kept in Triton's cache (~/.triton), measured choices in
     ~/.cache/fastgan/tuning. Both serve every later process on the same GPU, driver and versions.
@@ -48,6 +49,7 @@ def warmup(
         raise ArgumentError("--n", repr(n), "whole numbers of at least 1, such as 1,16,64")
 
     import torch
+    from rich.progress import BarColumn, TimeElapsedColumn
 
     import fastgan
 
@@ -59,12 +61,18 @@ def warmup(
     account = records.Account("warmup", json_file, model)
     generator = fastgan.load(model, device=device, precision=precision, backend="triton")
     account.ran(generator)
+    from fastgan.kernels import compiling  # and Triton with it, which this generator has
+
     taken = {}
-    for size in sizes:
-        start = time.monotonic()
-        left = max(0.0, seconds - (start - began))
-        generator.warm_up([size], formats=formats, tune=tune, seconds=left)
-        taken[str(size)] = time.monotonic() - start
-        account.say(f"  {size:5} images: {taken[str(size)]:.1f} s")
+    with console.progress("{task.description}", BarColumn(), TimeElapsedColumn()) as bar:
+        task = bar.add_task("", total=None)
+        for size in sizes:
+            start = time.monotonic()
+            left = max(0.0, seconds - (start - began))
+            bar.update(task, description=f"{size} images", completed=0, total=None)
+            with compiling.told(lambda done, total: bar.update(task, completed=done, total=total)):
+                generator.warm_up([size], formats=formats, tune=tune, seconds=left)
+            taken[str(size)] = time.monotonic() - start
+            account.say(f"  {size:5} images: {taken[str(size)]:.1f} s")
     account.say(f"ready in {time.monotonic() - began:.1f} s")
     account.close(seconds=taken)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
+from ..dependent import begin
 from ..e4m3 import as_factor
 from ..epilogue import finish
 from ..modulation import modulate_output, scale_input
@@ -70,6 +71,7 @@ class Tiling(NamedTuple):
     block_pixels: int
     block_columns: int
     block_k: int
+    dependent: bool  # it is launched before the launch before it has ended
 
 
 @triton.jit
@@ -111,6 +113,7 @@ def conv_kernel(
     COLUMN_TILES: tl.constexpr = (COLUMNS + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
     CHANNEL_BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
 
+    begin(how.dependent)
     # Neighbouring programs share their input pixels: column tile fastest, then phase, then pixels.
     # A program walks over many tiles; or the loop is one turn, which the compiler takes out.
     first = tl.program_id(0)

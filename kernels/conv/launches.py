@@ -135,7 +135,7 @@ def prepare_launches(
         layer = layer._replace(**activation)
     through_registers = normalised is not None or modulation.scale_in is not None
     how = Tiling(
-        precision=precision,
+        precision=config.multiplies_in(precision),
         persistent=config.persistent > 0,
         split_k=config.split_k,
         descriptors=config.descriptors,
@@ -146,6 +146,7 @@ def prepare_launches(
         block_pixels=config.block_m,
         block_columns=config.block_n,
         block_k=config.block_k,
+        dependent=config.dependent,
     )
     arguments = {
         "x": describe(x, (*box, config.block_k)) if config.descriptors else x,

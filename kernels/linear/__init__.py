@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 
 from .. import splits, tiles
+from ..dependent import begin
 from ..e4m3 import as_factor
 from ..epilogue import BUFFERS, Epilogue, finish
 from ..layout import pitch
@@ -75,6 +76,7 @@ class Tiling(NamedTuple):
     block_rows: int
     block_columns: int
     block_k: int
+    dependent: bool  # it is launched before the launch before it has ended
 
 
 @triton.jit
@@ -95,6 +97,7 @@ def linear_kernel(
     BLOCK_COLUMNS: tl.constexpr = how.block_columns
     BLOCK_K: tl.constexpr = how.block_k
     COLUMN_TILES: tl.constexpr = (COLUMNS + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
+    begin(how.dependent)
     tile = tl.program_id(0)
     column = (tile % COLUMN_TILES) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     row = (tile // COLUMN_TILES) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -178,13 +181,21 @@ def prepare(
     if config is None:
         capability = capability or capability_of(x.device)
         config = configs(packed, rows, x.dtype, capability, precision)[0]
+    how = Tiling(
+        precision=config.multiplies_in(precision),
+        split_k=config.split_k,
+        block_rows=config.block_m,
+        block_columns=config.block_n,
+        block_k=config.block_k,
+        dependent=config.dependent,
+    )
     arguments = {
         "x": x,
         "weight": packed.data,
         "rows": rows,
         "parts": None,
         "layer": Layer(k, packed.columns, packed.data.shape[-1]),
-        "how": Tiling(precision, config.split_k, config.block_m, config.block_n, config.block_k),
+        "how": how,
     }
     programs = ceil_div(rows, config.block_m) * ceil_div(packed.columns, config.block_n)
     arguments["parts"] = splits.record(config, programs, x.device)

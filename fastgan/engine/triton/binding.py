@@ -18,8 +18,9 @@ from fastgan.engine.base import Target
 from fastgan.engine.triton.workspace import Workspace
 from fastgan.images.format import ImageFormat
 from fastgan.kernels import to_image
+from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.layout import is_pitched, pitch
-from fastgan.kernels.types import Config, Prepared, capability_of
+from fastgan.kernels.types import Call, Config, Prepared, capability_of
 from fastgan.plan import Plan, Step
 
 #: What the kernels call the formats that `generate` takes.
@@ -68,6 +69,7 @@ class Binding(ABC):
         formats: whether the kernel can write image formats itself.
         pitched: whether it can write some channels of a wider image.
         tunable: whether it has tilings to choose from, and the library op beside them.
+        dependent: whether its launch may begin before the one before it has ended.
         input_high, output_high: the values that 448, e4m3's largest, stands for in its first input
             and in its result. None where that is in 16 bits; NaN before they are known.
         rounds: whether its first input lies in 16 bits, and is rounded by a launch before its own.
@@ -75,7 +77,7 @@ class Binding(ABC):
 
     input_high: float | None = None
     output_high: float | None = None
-    rounds = False
+    rounds = dependent = False
     formats = pitched = tunable = True
 
     def __init__(self, step: Step, plan: Plan, target: Target, workspace: Workspace) -> None:
@@ -94,6 +96,11 @@ class Binding(ABC):
 
     #: The kernel's name in the table.
     kernel: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether the library op runs until this kernel was measured to be faster."""
+        return False
 
     @property
     def labelled(self) -> Step:
@@ -172,6 +179,28 @@ class Binding(ABC):
         options = {"out": out, "flag": flag, "config": config, **norm}
         options |= self.epilogue(tensors) | self.format_fields(image)
         return self.launches(tensors, self.packed, options)
+
+    def launched(self, config: Config, image: ImageFormat | None) -> tuple[Call, ...]:
+        """Its launches for a compiler, on tensors without memory."""
+        place, dtype = torch.device("meta"), self.target.dtype
+        kinds = [dtype if self.input_high is None or self.rounds else E4M3]
+        kinds += [dtype] * (len(self.read_shapes) - 1)
+        tensors = [
+            torch.empty_strided(shape, channels_last(shape), dtype=kind, device=place)
+            if len(shape) == 4
+            else torch.empty(shape, dtype=kind, device=place)
+            for shape, kind in zip(self.read_shapes, kinds, strict=True)
+        ]
+        n, c, h, w = self.shape
+        if image is not None and image.format == "uint8":
+            out = torch.empty((n, h, w, c), dtype=torch.uint8, device=place)
+        elif image is not None:
+            out = torch.empty((n, c, h, w), device=place)
+        else:
+            written = dtype if self.output_high is None else E4M3
+            strides = channels_last(self.shape)
+            out = torch.empty_strided(self.shape, strides, dtype=written, device=place)
+        return self.prepare(self.views(tensors), out, config, image).calls
 
     def epilogue(self, tensors: list[Tensor]) -> dict[str, Any]:
         """What the kernel is told to do behind its own work."""

@@ -34,6 +34,7 @@ from fastgan.errors import BackendError
 from fastgan.host import gpu
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
+from fastgan.kernels import compiling
 from fastgan.kernels.types import Config
 from fastgan.model.file import ModelFile
 from fastgan.model.signature import Shapes
@@ -171,7 +172,18 @@ class TritonExecutable(Executable):
         inputs: such as there will be; tensors if None.
         """
         with self._turn():
-            self._run(inputs or self.examples(), image if self._formats else None)
+            given = image if self._formats else None
+            self._compile_ahead(given)
+            self._run(inputs or self.examples(), given)
+
+    def _compile_ahead(self, image: ImageFormat | None) -> None:
+        """By several processes, as far as it is known what a run launches."""
+        if not self._gpu.is_gpu or self._gpu.being_captured():
+            return
+        with contextlib.suppress(Exception):  # the run meets it again, and knows what to do
+            program = self._built()
+            program.work_for(image)
+            compiling.ahead(program.calls)
 
     def examples(self) -> dict[str, Tensor]:
         """Inputs of the planned shapes: normal numbers, zeros where whole ones are taken."""
@@ -424,8 +436,8 @@ class TritonExecutable(Executable):
         """From now on without a kernel that can't be compiled or launched here."""
         text = failures.first_line(reason)
         if index in self.steps.tilings:  # a tuned one: the default may still do
-            label = self.steps.tilings.pop(index).label
-            self._program = None
+            label = self.steps.forget(index)
+            self.plan, self._program = self.steps.plan, None
             self._belief.doubt()
             log.warning("%s: tiling %s is not used: %s", self._name, label, text)
             return

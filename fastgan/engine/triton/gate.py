@@ -11,6 +11,7 @@ from fastgan.engine.triton import check, tuning
 from fastgan.engine.triton.check import failures
 from fastgan.errors import Refusal
 from fastgan.host import gpu
+from fastgan.kernels import compiling
 
 #: Below, Triton makes no use of the tensor cores, and the kernels spill (compiled for 7.5).
 OLDEST = (8, 0)
@@ -26,7 +27,10 @@ def refusal(place: torch.device) -> Refusal | None:
         BackendError: that ended in a failure of the device.
     """
     device = devices.of(place)
-    return (_of_hardware(device) or _of_launches(device)) if device.is_gpu else None
+    if not device.is_gpu:
+        return None
+    compiling.settle()
+    return _of_hardware(device) or _of_launches(device)
 
 
 def _of_hardware(device: Device) -> Refusal | None:

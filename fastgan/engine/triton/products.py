@@ -21,6 +21,18 @@ from fastgan.kernels.types import Call, Config, Prepared
 from fastgan.plan import Plan, Step, cost
 
 
+class ProductBinding(Binding):
+    """A matrix product underneath."""
+
+    dependent = True
+
+    @property
+    def waits(self) -> bool:
+        # Scalar multiplications, of which the library reaches twice the share, says the compiler's
+        # code; or three products in tf32, which nobody has measured yet.
+        return self.target.precision == "fp32" and self.workspace.gpu.is_gpu
+
+
 @dataclass(frozen=True)
 class _Product:
     """Packed weights and a bias."""
@@ -34,7 +46,7 @@ _KNOWN = {"strides", "pads", "dilations", "group", "output_padding", "shape"}
 _ADDRESSING = {"pad_mode", "upsample", "shuffle", "shuffle_mode"}
 
 
-class LinearBinding(Binding):
+class LinearBinding(ProductBinding):
     """fastgan.Linear: x [N, K] by weight [K, M], to rows or to an image."""
 
     kernel, formats, pitched = "linear", False, False
@@ -146,7 +158,7 @@ class ConvolutionBinding(Binding):
         return {role: as_image(t.to(place, dtype)) for role, t in self.constants.items()}
 
 
-class ConvBinding(ConvolutionBinding):
+class ConvBinding(ProductBinding, ConvolutionBinding):
     """fastgan.Conv: x [N, C, *size], weight [O, C, *kernel], one or two axes."""
 
     kernel, runs = "conv", conv
@@ -191,7 +203,7 @@ class ConvBinding(ConvolutionBinding):
         return prologue_cost.pays(taps, tiles, prod(weight.output_size(h, w)), h * w)
 
 
-class ConvTransposeBinding(ConvolutionBinding):
+class ConvTransposeBinding(ProductBinding, ConvolutionBinding):
     """fastgan.ConvTranspose: x [N, C, *size], weight [C, O, *kernel], one or two axes."""
 
     kernel, runs = "conv_transpose", conv_transpose

@@ -26,7 +26,7 @@ from fastgan.engine.triton.workspace import Workspace
 from fastgan.images import pixels
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
-from fastgan.kernels.types import Config
+from fastgan.kernels.types import Call, Config
 from fastgan.latents.philox import HYPERSPHERE
 from fastgan.ops.registry import names
 from fastgan.plan import Plan
@@ -67,6 +67,8 @@ class Program:
         self.layout = Layout(plan, steps, self._norms, target, workspace)
         #: Of the inputs that wait in float32, the launches that convert them.
         self._converts: dict[str, Launch] = {}
+        #: Launches of kernels that were prepared: what there is to compile, as far as is known.
+        self.calls: list[Call] = []
         for name in plan.inputs:
             self._place_input(name)
         self._launches = [
@@ -142,9 +144,14 @@ class Program:
             shared = self._norms.taken(index, static)
             prepared = bound.prepare(tensors, out, config, image, flag, **shared)
             self._norms.statistics[index] = prepared.statistics
+            self._note(prepared.calls, static)
             return lambda: void(prepared.run())
 
         return self._prepared(index, prepare)
+
+    def _note(self, calls: Sequence[Call], static: bool) -> None:
+        if static:
+            self.calls.extend(calls)
 
     def _norm(self, index: int) -> Launch:
         """All of a norm but its application, which another step does on the norm's input."""
@@ -156,6 +163,7 @@ class Program:
             shared = self._norms.taken(index, static)
             self._norms.normalised[index], calls = bound.unapplied(tensors, config, **shared)
             self._slots[name] = self._slots[source]
+            self._note(calls, static)
             if static:
                 self._static.add(name)
 

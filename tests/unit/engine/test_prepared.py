@@ -180,7 +180,7 @@ def test_nan_is_seen_when_the_work_is_done(
 
 @rehearsed
 def test_not_in_a_graph_of_the_callers(small: Path, gpus: Machine) -> None:
-    g = fastgan.load(small, device="cuda:0", precision="fp32")
+    g = fastgan.load(small, device="cuda:0", precision="tf32")
     call = g.prepare(1)
 
     def capture() -> None:
@@ -195,7 +195,7 @@ def test_not_in_a_graph_of_the_callers(small: Path, gpus: Machine) -> None:
 
 @rehearsed
 def test_for_lack_of_memory_it_is_let_go(small: Path, gpus: Machine) -> None:
-    g = fastgan.load(small, device="cuda:0", precision="fp32")
+    g = fastgan.load(small, device="cuda:0", precision="tf32")
     call = g.prepare(1)
     call(seed=1)
     gpus.fault("memory", at=2, times=1)

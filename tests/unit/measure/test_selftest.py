@@ -36,7 +36,7 @@ def test_every_kernel_has_its_verdict(
     monkeypatch.setenv("FASTGAN_REHEARSAL", fault)
     told: list[dict[str, Any]] = []
     patience = 25.0 if fault.startswith("hang") else 120.0
-    rows = selftest.run([model], "cuda:0", "fp32", told.append, patience)
+    rows = selftest.run([model], "cuda:0", "tf32", told.append, patience)
     wrong = {row["what"]: row["verdict"] for row in rows if row["verdict"] != selftest.OK}
     images = [row for row in rows if row["what"].startswith("images")]
     assert len(images) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from fastgan import latents
 from fastgan.engine.triton.rehearsal import faults, tensors
 from fastgan.engine.triton.rehearsal.machine import CAPTURING, Graph, Machine, Stream
+from fastgan.kernels import compiling
 
 _machine: Machine
 
@@ -263,6 +265,9 @@ def _launching(real: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         machine = _machine
+        if warmup:
+            _compile("compile", self, args, kwargs)
+            return
         given = tensors.of_blocks([*args, *kwargs.values()])
         name = self.fn.__name__
         if not given:
@@ -286,7 +291,7 @@ def _launching(real: Callable[..., Any]) -> Callable[..., Any]:
         work = tensors.faulty(machine, name, given, interpret)
         if key not in machine.loaded:
             machine.forbid(f"loading {name}")
-            machine.log.append(f"compile {name}")
+            _compile("compile", self, args, kwargs)
             machine.loaded.add(key)
         blocks = [(one.block, True) for one in given]
         machine.submit(f"launch {name}", blocks, machine.device, work)
@@ -314,12 +319,49 @@ def _unwrapped(value: Any, mapped: list[tuple[torch.Tensor, torch.Tensor]]) -> A
 
 
 def _key(kernel: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """What a kernel is compiled for: its types, and what its signature says is constant."""
+    """What a kernel is compiled for: types, options, and what its signature says is constant."""
     named = dict(zip(kernel.arg_names, args, strict=False)) | kwargs
     notes = kernel.fn.__annotations__
     constant = {n: str(v) for n, v in named.items() if "constexpr" in str(notes.get(n, ""))}
-    kinds = {n: str(v.dtype) for n, v in named.items() if isinstance(v, torch.Tensor)}
-    return kernel.fn, _machine.device, str(sorted(constant.items())), str(sorted(kinds.items()))
+    options = {n: v for n, v in kwargs.items() if n not in kernel.arg_names}
+    kinds = {n: _kind_of(v) for n, v in named.items() if n not in constant | options}
+    kind = str([sorted(each.items()) for each in (constant, kinds, options)])
+    return kernel.fn, _machine.device, kind
+
+
+def _kind_of(value: Any) -> Any:
+    try:
+        return compiling.kind_of(value)
+    except compiling.Misaligned:
+        return "apart"
+
+
+def _compile(what: str, kernel: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Unless it is in Triton's cache on disk, which all devices and processes share."""
+    kind = kernel.fn, *_key(kernel, args, kwargs)[2:]
+    if kind not in _machine.compiled:
+        _machine.compiled.add(kind)
+        _machine.log.append(f"{what} {kernel.fn.__name__}")
+
+
+class _Child:
+    """A process that compiles."""
+
+    def __init__(self, target: Any) -> None:
+        _machine.log.append("a child")
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """It ends."""
+
+    def compile(self, one: Any) -> bool:
+        call = pickle.loads(pickle.dumps(one)).call()
+        kernel = call.function
+        _machine.compiled.add((kernel.fn, *_key(kernel, (), call.arguments | one.options)[2:]))
+        _machine.log.append(f"compile elsewhere {kernel.fn.__name__}")
+        return True
 
 
 @contextlib.contextmanager
@@ -342,6 +384,9 @@ def of(machine: Machine) -> Iterator[None]:
     put(torch.cuda.nvtx, "range", _range)
     put(torch.version, "cuda", "13.0")
     put(latents, "_cuda_library", lambda: None)
+    put(compiling, "_target", lambda: None)
+    put(compiling, "_known", set())
+    put(compiling, "Child", _Child)
     put(InterpretedFunction, "run", _launching(InterpretedFunction.run))
     try:
         yield

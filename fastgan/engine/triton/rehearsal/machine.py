@@ -123,6 +123,7 @@ class Machine:
 
     Attributes:
         log: what happened, in order: "launch NAME", "op NAME", "capture", "replay", "wait", ...
+            "compile NAME" and, by a process beside this one, "compile elsewhere NAME"
         complaints: what no call could be blamed for: memory freed too early.
         host: what the host has waited for.
     """
@@ -136,6 +137,7 @@ class Machine:
         self.graphs: dict[int, Graph] = {}  # by the stream that is being captured
         self.random_is_captured = False
         self.loaded: set[Any] = set()
+        self.compiled: set[Any] = set()  # what is in Triton's cache on disk
         self.defaults = [Stream(self, gpu.index) for gpu in gpus]
         self._faults: list[faults.Fault] = []
         self._local = threading.local()
