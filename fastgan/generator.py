@@ -52,7 +52,9 @@ def _on_its_threads(method: _Method) -> _Method:
 
     @wraps(method)
     def call(self: Generator, *positional: Any, **named: Any) -> Any:
-        with threads.limited(self.threads):
+        if self._threads is None:
+            return method(self, *positional, **named)
+        with threads.limited(self._threads):
             return method(self, *positional, **named)
 
     return cast(_Method, call)
@@ -68,10 +70,11 @@ class Generator:
         self, session: Session, refusals: Sequence[Refusal] = (), origin: Origin | None = None
     ) -> None:
         self._session, self._refusals, self._origin = session, tuple(refusals), origin
-        self._signature = session.signature
+        self._signature, self._threads = session.signature, session.target.threads
         self._inputs = Inputs(session.signature, session.target.device)
         self._lock = forks.renewed(threading.Lock())
         self._images: ImageModel | None = None
+        self._outputs_last = [o.name for o in session.signature.outputs if o.channels_last]
         self._runs: dict[tuple[int, str], Prepared | None] = {}  # of `generate`, made ready
 
     # What it is ---------------------------------------------------------------------------------
@@ -94,7 +97,7 @@ class Generator:
     @property
     def threads(self) -> int | None:
         """How many CPU threads a call computes with; None for as many as PyTorch has."""
-        return self._session.target.threads
+        return self._threads
 
     @property
     def signature(self) -> Signature:
@@ -581,16 +584,13 @@ class Generator:
         Raises:
             ArgumentError: an input is missing, unknown, or of a shape that the model can't take.
         """
-        tensors = self._inputs.check(inputs)
-        rows = self._inputs.rows(tensors)
-        results = self._session.outputs(tensors, rows)
-        last = {output.name for output in self._signature.outputs if output.channels_last}
-        return {
-            name: (t.float() if t.is_floating_point() else t)
-            .permute((0, 2, 3, 1) if name in last else tuple(range(t.dim())))
-            .contiguous()
-            for name, t in results.items()
-        }
+        results = self._session.outputs(*self._inputs.given(inputs))
+        for name, t in results.items():
+            if t.is_floating_point() and t.dtype is not torch.float32:
+                results[name] = t.float()
+        for output in self._outputs_last:
+            results[output] = results[output].permute(0, 2, 3, 1)
+        return {name: t.contiguous() for name, t in results.items()}
 
     @_on_its_threads
     def __call__(

@@ -134,6 +134,7 @@ class Prepared:
             threads: how many CPU threads a call computes with; None for as many as PyTorch has.
         """
         self.images = images
+        self._array = images.detach().numpy() if images.device.type == "cpu" else None
         self._run, self._make, self._again, self._noise = run, make, again, noise
         self._changing = changing - run.draws
         self._threads = threads
@@ -239,14 +240,25 @@ class Prepared:
             with run.turn():
                 self(seed, start)
                 result = torch.empty_like(images) if out is None else out
-                copy(images, result)
+                self._copy(result)
             run.settle()
             if self.mend():
                 with run.turn():
-                    copy(images, result)
+                    self._copy(result)
             return result
         finally:
             self._lock.release()
+
+    def _copy(self, to: Tensor) -> None:
+        """The images into a tensor of their shape and type.
+
+        On a CPU without torch's threads: they spin for a millisecond after a copy of many elements,
+        on the cores that the next run needs.
+        """
+        if self._array is None:
+            to.copy_(self.images)
+        else:
+            np.copyto(to.detach().numpy() if to.requires_grad else to.numpy(), self._array)
 
     def __repr__(self) -> str:
         return f"Prepared({tuple(self.images.shape)}, seed={self._seed}, start={self._next})"
@@ -255,18 +267,6 @@ class Prepared:
 def drawn(inputs: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
     """The inputs, with those that are to be drawn in memory."""
     return {n: v.tensor(device) if isinstance(v, Draw) else v for n, v in inputs.items()}
-
-
-def copy(source: Tensor, to: Tensor) -> None:
-    """Copy a tensor into one of its shape and type.
-
-    On a CPU without torch's threads: they spin for a millisecond after a copy of many elements, on
-    the cores that the next run needs.
-    """
-    if source.device.type == "cpu":
-        np.copyto(to.detach().numpy(), source.detach().numpy())
-    else:
-        to.copy_(source)
 
 
 def storing(

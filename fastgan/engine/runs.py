@@ -45,12 +45,12 @@ class Runs(ABC):
 
     def __init__(self, model: Model, target: Target, draws: bool) -> None:
         self.model, self.target, self.signature = model, target, model.signature
-        self.draws = draws and self.signature.frozen_batch is None
+        self._frozen = self.signature.frozen_batch
+        self.draws = draws and self._frozen is None
         self._made = model.output
         #: The inputs that a batch takes its rows of; the others go into each batch whole.
         self._rows = {p.name for p in self.signature.inputs if self.signature.has_rows(p)}
         self._largest_batch: int | None = None  # once memory did not suffice for a larger one
-        self._held: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
 
     @abstractmethod
     def executable(self, shapes: Shapes, target: Target | None = None) -> Executable:
@@ -105,13 +105,14 @@ class Runs(ABC):
         """
         executable = self.executable(shapes)
         if self.target.device.type == "cpu" and executable.plan is not None:
-            key = tuple(sorted(shapes.items()))
-            if key not in self._held:
+            if executable.holds is None:
                 scale = self.target.dtype.itemsize / 4  # buffers are planned in fp32
-                self._held[key] = int(executable.plan.memory_bytes * scale)
+                executable.holds = int(executable.plan.memory_bytes * scale)
+            if executable.holds <= memory.UNASKED:
+                return executable
             images = shapes[next(iter(self._rows), "")][:1] if self._rows else ()
             memory.require(
-                "batch_size", self._held[key], f"a run of {images[0] if images else 1}",
+                "batch_size", executable.holds, f"a run of {images[0] if images else 1}",
                 self.target.device, "take a smaller batch_size, or smaller images or tiles",
             )  # fmt: skip
         return executable
@@ -131,7 +132,7 @@ class Runs(ABC):
         noise: of the samples from `first` on, `rows` of them, where the graph itself draws some.
         """
         image_formats.check_out(out, *inputs.values())
-        frozen, output = self.signature.frozen_batch, self._made
+        frozen, output = self._frozen, self._made
         if frozen is not None and not output.apart:
             self._check_whole(n, "n")
         if frozen is None and batch_size is None:
@@ -202,7 +203,7 @@ class Runs(ABC):
         """
         image_formats.check_out(out, *inputs.values())
         image, device = image_formats.of(self._made, format), self.target.device
-        if self.signature.frozen_batch not in (None, n):
+        if self._frozen not in (None, n):
             made = self.images(drawn(inputs, device), n, n, format, out, False)
             place = torch.empty_like(made) if out is None else made
 
@@ -257,7 +258,7 @@ class Runs(ABC):
 
     def _check_whole(self, rows: int, where: str) -> None:
         """Raises ArgumentError where rows would have to be made up for others to meet."""
-        frozen = self.signature.frozen_batch or 1
+        frozen = self._frozen or 1
         if rows % frozen:
             raise ArgumentError(
                 where,
@@ -326,13 +327,13 @@ class Runs(ABC):
 
     def outputs(self, inputs: dict[str, Tensor], rows: int | None) -> dict[str, Tensor]:
         """All outputs for so many rows; where the batch is frozen, one run after another."""
-        if rows == self.signature.frozen_batch:
+        if rows == self._frozen:
             return self._guarded(inputs)
         return self._in_turns(inputs, rows or 1)
 
     def _in_turns(self, inputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
         """All outputs of so many rows; at a frozen batch, one run after another."""
-        frozen = self.signature.frozen_batch
+        frozen = self._frozen
         if frozen is None:
             return self._guarded(inputs)
         apart = all(output.apart for output in self.signature.outputs)
@@ -360,6 +361,8 @@ class Runs(ABC):
     def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""
         executable = self._ready(_shapes_of(inputs))
+        if not executable.records and self.target.precision not in _GUARDED:
+            return executable(inputs)
         with torch.inference_mode():
             results = executable(inputs)
             floats = [t for t in results.values() if t.is_floating_point()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -41,25 +41,35 @@ def batch_of(generator: Generator) -> int | None:
     return automatic_batch(generator.plan(1), target)
 
 
-def run_batched(
+def batched(
     generator: Generator, given: Mapping[str, Tensor], output: str, batch: int | None
-) -> Tensor:
-    """An output for inputs made beforehand, channels first, in batches of `batch_of`."""
+) -> Callable[[], Tensor]:
+    """What makes an output for inputs made beforehand, channels first, in batches of `batch_of`."""
     signature = generator.signature
     rows = {port.name for port in signature.inputs if signature.has_rows(port)}
     last = {port.name for port in signature.inputs if port.channels_last}
     given = {k: t.permute(0, 2, 3, 1) if k in last else t for k, t in given.items()}
     n = max(given[name].shape[0] for name in rows)
-    # Put together at the end: a copy between two batches starts the threads of another library.
     parts = [
-        generator.run({k: t[first : first + count] if k in rows else t for k, t in given.items()})[
-            output
-        ]
+        {k: t[first : first + count] if k in rows else t for k, t in given.items()}
         for first, count in split(n, batch, signature.frozen_batch)
     ]
-    made = parts[0] if len(parts) == 1 else torch.cat(parts)
     turned = any(port.name == output and port.channels_last for port in signature.outputs)
-    return made.permute(0, 3, 1, 2) if turned else made
+
+    def run() -> Tensor:
+        # Put together at the end: a copy between two batches starts threads of another library.
+        results = [generator.run(part)[output] for part in parts]
+        made = results[0] if len(results) == 1 else torch.cat(results)
+        return made.permute(0, 3, 1, 2) if turned else made
+
+    return run
+
+
+def run_batched(
+    generator: Generator, given: Mapping[str, Tensor], output: str, batch: int | None
+) -> Tensor:
+    """What `batched` makes, once."""
+    return batched(generator, given, output, batch)()
 
 
 def _draw(port: Input, shape: tuple[int, ...], seed: int, stream: int) -> Tensor:

@@ -102,6 +102,23 @@ def test_pillow_images_are_of_pictures_and_nowhere_else(small: fastgan.Generator
         fastgan.load("vae-digits-encoder", device="cpu").generate(1, format="pil")
 
 
+def test_what_has_passed_excuses_nothing_else(small: fastgan.Generator) -> None:
+    z = small.latents(3, seed=5)
+    name = small.signature.inputs[0].name
+    expected = small.run({name: z})
+    assert all(torch.equal(t, expected[key]) for key, t in small.run({name: z}).items())
+    trained = z.clone().requires_grad_()
+    for other in (z.double(), z.numpy(), z.T.contiguous().T, trained, z.tolist()):
+        made = small.run({name: other})
+        assert all(torch.allclose(made[key], t, atol=2e-6) for key, t in expected.items())
+        assert not any(t.requires_grad for t in made.values())
+    for wrong in (z[:, :-1], z.to_sparse(), z.to("meta"), z.to(torch.complex64), z[:0]):
+        with pytest.raises(ArgumentError):
+            small.run({name: wrong})
+    with pytest.raises(ArgumentError, match="unknown name"):
+        small.run({name: z, "other": z})
+
+
 def test_run_takes_arrays_by_name(small: fastgan.Generator) -> None:
     name, output = small.signature.inputs[0].name, small.signature.outputs[0].name
     latents = small.latents(2, seed=3)

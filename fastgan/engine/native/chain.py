@@ -57,6 +57,8 @@ class DirectExecutable(Executable):
         other: makes the executable that names a step which makes a NaN or Inf.
     """
 
+    records = False
+
     def __init__(self, plan: Plan, path: Path, other: Callable[[], Executable]) -> None:
         steps = _layers(plan)
         assert steps is not None

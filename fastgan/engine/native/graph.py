@@ -18,7 +18,7 @@ from torch import Tensor
 from fastgan.engine import arena
 from fastgan.engine.arena import Lifetime
 from fastgan.engine.base import Executable
-from fastgan.engine.faults import faults_of
+from fastgan.engine.faults import FAULTS, fault, faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable, nonfinite
 from fastgan.engine.native import fields, layers, reductions, sampling
@@ -40,6 +40,9 @@ KERNEL, OPERATOR = "native", "fastgan.Native"
 
 #: A call of fewer steps between those of the library is not worth it.
 _FEWEST = 3
+
+#: So many numbers are looked at in less time than an operator of torch's takes.
+_FEW = 64
 
 #: What knows each operator.
 _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
@@ -133,12 +136,14 @@ class NativeCall:
     def __init__(self, low: Lowering, outputs: Sequence[str]) -> None:
         made = Lowered.of(low, outputs, low.plan.outputs)
         self.inputs, self.outputs = tuple(name for name, _ in made.inputs), tuple(outputs)
-        self._formats = [
-            torch.contiguous_format if meta.is_contiguous() else torch.channels_last
-            for _, meta in made.inputs
+        self._reads = [
+            (
+                torch.contiguous_format if meta.is_contiguous() else torch.channels_last,
+                low.tables.get(name),
+            )
+            for name, meta in made.inputs
         ]
-        self._made = [meta for _, meta in made.outputs]
-        self._rows = [low.tables.get(name) for name in self.inputs]
+        self._made = [(meta.shape, meta.stride()) for _, meta in made.outputs]
         self._kept = low.constants  # what the operations point to
         self._graph = _native.runtime.Graph(
             records=made.records,
@@ -163,8 +168,8 @@ class NativeCall:
         out: where that goes, if it lies as that does.
         """
         places, made, kept = self._tensors(inputs, out)
-        every = zip(inputs, kept, self._rows, strict=True)
-        moved = [(x, y, rows) for x, y, rows in every if x is not y]
+        every = zip(inputs, kept, self._reads, strict=True)
+        moved = [(x, y, rows) for x, y, (_, rows) in every if x is not y]
         run, threads = self._graph.run, torch.get_num_threads
 
         def call(_of_places: object = (kept, made)) -> None:
@@ -192,18 +197,17 @@ class NativeCall:
         self, inputs: Sequence[Tensor], out: Tensor | None = None
     ) -> tuple[list[int], tuple[Tensor, ...], list[Tensor]]:
         """The addresses of inputs and outputs, the outputs, and the inputs as they are read."""
-        given = [
-            (x if rows is None else _within(x, rows))
-            .to(torch.float32)
-            .contiguous(memory_format=layout)
-            for x, layout, rows in zip(inputs, self._formats, self._rows, strict=True)
-        ]
-        first, *others = self._made
-        like = (first.shape, first.stride(), first.dtype)
-        if out is None or like != (out.shape, out.stride(), out.dtype) or out.device.type != "cpu":
-            out = torch.empty_strided(*like[:2])
-        rest = (torch.empty_strided(meta.shape, meta.stride()) for meta in others)
-        made = (out, *rest)
+        given = []
+        for x, (layout, rows) in zip(inputs, self._reads, strict=True):
+            read = x if rows is None else _within(x, rows)
+            if read.dtype is not torch.float32 or not read.is_contiguous(memory_format=layout):
+                read = read.to(torch.float32).contiguous(memory_format=layout)
+            given.append(read)
+        if out is not None:
+            there = (out.shape, out.stride(), out.dtype, out.device.type)
+            out = out if there == (*self._made[0], torch.float32, "cpu") else None
+        made = tuple(torch.empty_strided(*each) for each in self._made[out is not None :])
+        made = made if out is None else (out, *made)
         return [x.data_ptr() for x in (*given, *made)], made, given
 
 
@@ -213,7 +217,11 @@ def _within(numbers: Tensor, rows: Rows) -> Tensor:
     Raises:
         ArgumentError: there is no such row.
     """
-    least, most = map(int, numbers.aminmax())
+    if numbers.numel() <= _FEW:
+        listed = numbers.flatten().tolist()
+        least, most = min(listed), max(listed)
+    else:
+        least, most = map(int, numbers.aminmax())
     with faults_of(rows.origin):
         if least < -rows.count or most >= rows.count:
             wrong = most if most >= rows.count else least
@@ -232,6 +240,7 @@ class GraphExecutable(Executable):
     """
 
     plan: Plan
+    records = False
 
     def __init__(
         self,
@@ -241,16 +250,19 @@ class GraphExecutable(Executable):
         guarded: bool = False,
     ) -> None:
         self.plan, self._native, self._other, self._guarded = plan, call, other, guarded
+        self._origin = (f"all {len(plan.steps)} steps",)
         self._launches = Launches(self.plan, torch.device("cpu"))
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Executable`."""
         given = [inputs[name] for name in self._native.inputs]
-        with faults_of((f"all {len(self.plan.steps)} steps",)):
+        try:
             if self._launches:
                 made = self._native.step_by_step(self._launches.step, *given)
             else:
                 made = self._native(*given)
+        except FAULTS as error:
+            raise fault(self._origin, error) from error
         return dict(zip(self.plan.outputs, made, strict=True))
 
     def images(
@@ -260,7 +272,7 @@ class GraphExecutable(Executable):
         if self._launches or self.plan.outputs != (image.name,):
             made = self(inputs)[image.name]
         else:
-            with faults_of((f"all {len(self.plan.steps)} steps",)):
+            with faults_of(self._origin):
                 made = self._native(*[inputs[name] for name in self._native.inputs], out=out)[0]
         return as_asked(made, image), nonfinite(made) if self._guarded else None
 
@@ -273,14 +285,16 @@ class GraphExecutable(Executable):
         put = None
         if made is not out:
             put = storing(lambda asked, place: (as_asked(made, image), None), image, out)
-        origin, looks = (f"all {len(self.plan.steps)} steps",), self._launches
+        origin, looks = self._origin, self._launches
         guarded = self._guarded
 
         def call() -> Tensor | bool | None:
             if looks:
                 return watched()
-            with faults_of(origin):
+            try:
                 run()
+            except FAULTS as error:
+                raise fault(origin, error) from error
             found = nonfinite(made) if guarded else None
             if put is not None:
                 put()

@@ -23,7 +23,7 @@ from fastgan.measure.bench.peers import (
 )
 from fastgan.measure.bench.report import BASELINE, Cost, Report, Result
 from fastgan.measure.reference import unfused_plan
-from fastgan.measure.subject import batch_of, example_inputs, run_batched
+from fastgan.measure.subject import batch_of, batched, example_inputs
 from fastgan.measure.timing import Run, ratio, take_turns
 from fastgan.model.opened import Model
 
@@ -148,7 +148,7 @@ def ours(generator: Generator, model: Model, name: str) -> list[Contender]:
     def fed(n: int) -> Run:
         inputs = {k: t.to(generator.device) for k, t in example_inputs(model, n).items()}
         name, batch = model.output.name, batch_of(generator)
-        return lambda: run_batched(generator, inputs, name, batch)
+        return batched(generator, inputs, name, batch)
 
     how = f"{generator.backend} on {generator.device} in {generator.precision}"
     contenders = [Contender(f"{name} fed", f"{how}, fed latents", fed, generator.precision)]
