@@ -107,10 +107,9 @@ class Program {
 
   // The memory of a run on up to so many threads, made once and used again.
   struct Room {
-    Room(int64_t bytes, int64_t stages, int64_t threads)
-        : memory(bytes), counters(stages), threads(threads) {}
+    Room(int64_t bytes, int64_t threads) : memory(bytes), threads(threads) {}
     Block memory;  // of all images, then of each thread
-    Counters counters;
+    Pace pace;
     int64_t threads;
   };
   std::unique_ptr<Room> room(int64_t threads) const;

@@ -11,6 +11,7 @@
 #include <thread>
 
 #ifdef __linux__
+#include <pthread.h>
 #include <sched.h>
 #endif
 #ifndef _WIN32
@@ -23,9 +24,16 @@
 namespace fastgan {
 namespace {
 
-// How long a worker looks for the next call before it sleeps, and a thread for the end of a stage
-// before it lets others have its CPU: what a core does meanwhile, another program could use.
+// How long a worker looks for the next call before it sleeps: what a core does meanwhile, another
+// program could use.
 constexpr std::chrono::microseconds kSpin(5);
+
+// A call that takes less is over before a thread that sleeps would be there.
+constexpr std::chrono::microseconds kWorthWaking(40);
+
+// How long a thread looks for the end of a stage before it sleeps. Items take some 5 microseconds;
+// one that takes longer most likely has lost its CPU to another program, for milliseconds.
+constexpr std::chrono::microseconds kPatience(50);
 
 // How often the clock is read while spinning.
 constexpr int kLooksPerClock = 8;
@@ -40,8 +48,8 @@ void pause() {
 
 // Looks until done() or until the time is up; says which.
 template <class Done>
-bool spin(const Done& done) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
+bool spin(std::chrono::microseconds time, const Done& done) {
+  const auto end = std::chrono::steady_clock::now() + time;
   do {
     for (int i = 0; i < kLooksPerClock; ++i) {
       if (done()) return true;
@@ -53,83 +61,52 @@ bool spin(const Done& done) {
 
 thread_local int64_t thread_of_call = 0;
 
-}  // namespace
-
-// Each on a cache line of its own.
-struct Counters::Stage {
-  alignas(64) std::atomic<int64_t> next{0};
-  alignas(64) std::atomic<int64_t> done{0};
+// The items of a stage, each number on a cache line of its own. `left` holds the call's number above
+// those that nobody has begun, so that a thread which comes late takes none of another call's.
+struct Stage {
+  alignas(64) std::atomic<uint64_t> left{0};
+  alignas(64) std::atomic<uint32_t> done{0};
+  std::atomic<uint32_t> items{0};
 };
 
-Counters::Counters(int64_t stages) : stages_(new Stage[static_cast<size_t>(stages)]) {}
-
-Counters::~Counters() = default;
+constexpr int kNumberBits = 32;
+constexpr uint64_t kLeft = (uint64_t{1} << kNumberBits) - 1;
 
 struct Call {
-  const std::vector<int64_t>& items;
-  const Work work;
-  void* const context;
-  const int64_t workers;  // that may take part
-  Counters& counters;
-
-  Call(const std::vector<int64_t>& items, Work work, void* context, int64_t workers,
-       Counters& counters)
-      : items(items), work(work), context(context), workers(workers), counters(counters) {
-    for (size_t s = 0; s < items.size(); ++s) {
-      counters.stages_[s].next = 0;
-      counters.stages_[s].done = 0;
-    }
-  }
-
-  // Takes items until the last stage is done.
-  void take_part() {
-    for (size_t s = 0; s < items.size(); ++s) {
-      Counters::Stage& stage = counters.stages_[s];
-      for (;;) {
-        const int64_t item = stage.next.fetch_add(1, std::memory_order_relaxed);
-        if (item >= items[s]) break;
-        work(context, static_cast<int64_t>(s), item);
-        stage.done.fetch_add(1, std::memory_order_release);
-      }
-      const auto done = [&] { return stage.done.load(std::memory_order_acquire) >= items[s]; };
-      while (!spin(done)) std::this_thread::yield();
-    }
-  }
+  uint32_t number;
+  int64_t stages, workers;  // that may take part
+  Stage* of;
+  Work work;
+  void* context;
 };
-
-namespace {
 
 class Workers {
  public:
   // Runs the call if no other one is being run.
-  bool run(Call& call) {
+  bool run(const std::vector<int64_t>& items, Work work, void* context, int64_t workers, bool wake) {
     const std::unique_lock<std::mutex> alone(running_, std::try_to_lock);
     if (!alone.owns_lock() || stopping_) return false;
-    while (static_cast<int64_t>(threads_.size()) < call.workers) {
+    while (static_cast<int64_t>(threads_.size()) < workers) {
       try {
         threads_.emplace_back(&Workers::serve, this, static_cast<int64_t>(threads_.size()));
+        away_from_ = -1;
       } catch (const std::system_error&) {
         break;  // no more threads to be had
       }
     }
-    call_ = &call;
-    ++calls_;
-    if (sleeping_ > 0) {
+    if (wake) keep_away();
+    const Call call = publish(items, work, context, workers);
+    if (wake && sleeping_ > 0) {
       { const std::lock_guard<std::mutex> lock(sleep_); }
       wake_.notify_all();
     }
-    call.take_part();
-    // No worker enters from here on, and the last of those inside leaves as it has found every
-    // stage done. (Both sides first write, then look: one sees the other.)
-    call_ = nullptr;
-    while (!spin([this] { return inside_ == 0; })) std::this_thread::yield();
+    take_part(call);
     return true;
   }
 
   void stop() {
     const std::lock_guard<std::mutex> alone(running_);
     stopping_ = true;
-    ++calls_;
     { const std::lock_guard<std::mutex> lock(sleep_); }
     wake_.notify_all();
     for (std::thread& thread : threads_) thread.join();
@@ -137,31 +114,104 @@ class Workers {
   }
 
  private:
+  // A worker that is late, or loses its CPU while it has no item, holds nobody up: a call ends
+  // without it. So what it looks at then outlives the call, and may be the next one's already, which
+  // it knows by the number: `begun_` goes first when a call is written, `published_` last.
+  Call publish(const std::vector<int64_t>& items, Work work, void* context, int64_t workers) {
+    const int64_t count = static_cast<int64_t>(items.size());
+    const uint32_t number = ++begun_;
+    if (count > room_) {
+      room_ = 2 * count;
+      kept_.emplace_back(new Stage[static_cast<size_t>(room_)]);
+    }
+    Stage* const of = kept_.back().get();
+    for (int64_t s = 0; s < count; ++s) {
+      const uint64_t left = uint64_t{number} << kNumberBits | static_cast<uint64_t>(items[s]);
+      of[s].left.store(left, std::memory_order_relaxed);
+      of[s].items.store(static_cast<uint32_t>(items[s]), std::memory_order_relaxed);
+      of[s].done.store(0, std::memory_order_relaxed);
+    }
+    stages_.store(count, std::memory_order_release);
+    workers_.store(workers, std::memory_order_release);
+    of_.store(of, std::memory_order_release);
+    work_.store(work, std::memory_order_release);
+    context_.store(context, std::memory_order_release);
+    published_ = number;
+    return {number, count, workers, of, work, context};
+  }
+
   void serve(int64_t index) {
-    uint64_t seen = 0;
+    uint32_t seen = 0;
     thread_of_call = index + 1;
     while (!stopping_) {
-      const auto called = [&] { return calls_ != seen; };
-      if (!spin(called)) {
+      const auto called = [&] { return published_ != seen || stopping_; };
+      if (!spin(kSpin, called)) {
         std::unique_lock<std::mutex> lock(sleep_);
         ++sleeping_;
         wake_.wait(lock, called);
         --sleeping_;
       }
-      seen = calls_;
-      ++inside_;
-      if (Call* call = call_; call != nullptr && index < call->workers) call->take_part();
-      --inside_;
+      seen = published_;
+      const Call call{seen, stages_, workers_, of_, work_, context_};
+      if (begun_ == seen && index < call.workers) take_part(call);
     }
+  }
+
+  // Takes items until the last stage is done, or the call is over.
+  void take_part(const Call& call) {
+    for (int64_t s = 0; s < call.stages; ++s) {
+      Stage& stage = call.of[s];
+      const auto over = [&] { return stage.left >> kNumberBits != call.number; };
+      const auto done = [&] { return stage.done >= stage.items || over(); };
+      for (uint64_t left = stage.left; (left & kLeft) != 0;) {
+        if (left >> kNumberBits != call.number) return;
+        if (!stage.left.compare_exchange_weak(left, left - 1)) continue;
+        const uint32_t items = stage.items;  // as long as an item is begun, the call goes on
+        call.work(call.context, s, static_cast<int64_t>(items - (left & kLeft)));
+        if (++stage.done == items && waiting_ > 0) {
+          { const std::lock_guard<std::mutex> lock(sleep_); }
+          stage_done_.notify_all();
+        }
+        left = stage.left;
+      }
+      if (spin(kPatience, done)) continue;
+      std::unique_lock<std::mutex> lock(sleep_);
+      ++waiting_;
+      stage_done_.wait(lock, done);
+      --waiting_;
+    }
+  }
+
+  // Has the workers run on other CPUs than the calling thread's. Where all are taken, a thread that
+  // wakes another most often gets it beside itself, and the two then take turns.
+  void keep_away() {
+#if defined(__linux__) && !defined(__ANDROID__)
+    const int here = sched_getcpu();
+    if (here < 0 || here == away_from_) return;
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof others, &others) != 0) return;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (std::thread& thread : threads_) {
+      pthread_setaffinity_np(thread.native_handle(), sizeof others, &others);
+    }
+    away_from_ = here;
+#endif
   }
 
   std::mutex running_;  // held by the call that the workers serve
   std::mutex sleep_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, stage_done_;
   std::vector<std::thread> threads_;
-  std::atomic<Call*> call_{nullptr};
-  std::atomic<uint64_t> calls_{0};
-  std::atomic<int64_t> sleeping_{0}, inside_{0};
+  int away_from_ = -1;
+  int64_t room_ = 0;  // stages that there is memory for
+  std::vector<std::unique_ptr<Stage[]>> kept_;
+  std::atomic<uint32_t> begun_{0}, published_{0};
+  std::atomic<int64_t> stages_{0}, workers_{0};
+  std::atomic<Stage*> of_{nullptr};
+  std::atomic<Work> work_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::atomic<int64_t> sleeping_{0}, waiting_{0};
   std::atomic<bool> stopping_{false};
 };
 
@@ -199,25 +249,32 @@ int64_t usable_cpus() {
 
 }  // namespace
 
+namespace {
+
 void run_stages(const std::vector<int64_t>& items, Work work, void* context, int64_t threads,
-                Counters* counters) {
+                bool wake) {
   const int64_t most = items.empty() ? 0 : *std::max_element(items.begin(), items.end());
   const int64_t useful = std::min({threads, most, kMostWorkers + 1});
-  if (useful > 1) {
+  if (useful > 1 && static_cast<uint64_t>(most) <= kLeft) {
     const int64_t others = std::min(useful, usable_cpus()) - 1;
-    if (others > 0) {
-      std::unique_ptr<Counters> own;
-      if (counters == nullptr) {
-        own = std::make_unique<Counters>(static_cast<int64_t>(items.size()));
-        counters = own.get();
-      }
-      Call call(items, work, context, others, *counters);
-      if (workers().run(call)) return;
-    }
+    if (others > 0 && workers().run(items, work, context, others, wake)) return;
   }
   for (size_t s = 0; s < items.size(); ++s) {
     for (int64_t i = 0; i < items[s]; ++i) work(context, static_cast<int64_t>(s), i);
   }
+}
+
+}  // namespace
+
+void run_stages(const std::vector<int64_t>& items, Work work, void* context, int64_t threads) {
+  run_stages(items, work, context, threads, true);
+}
+
+void run_stages(const std::vector<int64_t>& items, Work work, void* context, int64_t threads,
+                Pace& pace) {
+  const auto begin = std::chrono::steady_clock::now();
+  run_stages(items, work, context, threads, pace.took >= kWorthWaking);
+  pace.took = std::chrono::steady_clock::now() - begin;
 }
 
 int64_t this_thread() { return thread_of_call; }

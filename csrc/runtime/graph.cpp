@@ -35,7 +35,6 @@ Graph::Graph(std::vector<std::shared_ptr<const Operation>> operations, int64_t a
 
 Graph::Room::Room(const Graph& graph, int64_t threads)
     : memory_(graph.floats(threads) * static_cast<int64_t>(sizeof(float))),
-      counters_(static_cast<int64_t>(graph.stages_.size())),
       threads_(threads) {}
 
 void Graph::run(Room& room, float* const* tensors, int64_t count) const {
@@ -56,7 +55,7 @@ void Graph::run(Room& room, float* const* tensors, int64_t count) const {
       }
     }
   };
-  run_stages(items_, work, &run, room.threads_, &room.counters_);
+  run_stages(items_, work, &run, room.threads_, room.pace_);
 }
 
 void Graph::run(const std::vector<float*>& tensors, int64_t threads) {

@@ -28,7 +28,7 @@ class Graph {
     friend class Graph;
     Block memory_;  // arena, scratch, and the rooms of the threads
     std::vector<float*> slots_;
-    Counters counters_;
+    Pace pace_;
     int64_t threads_;
   };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 
@@ -14,6 +15,8 @@ from fastgan.host import threads
 from fastgan.loading import open_model
 from fastgan.measure.subject import example_inputs
 from tests.work import operators
+
+CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +133,14 @@ def test_a_native_run_has_no_threads_of_torchs_beside_its_own(name: str) -> None
         g.generate(n)
         assert operators(lambda n=n: g.generate(n)) == []
         assert operators(lambda n=n: g.generate(2 * n, batch_size=n)) == []
+
+
+@pytest.mark.skipif(len(CPUS) < 2, reason="one CPU, or none that threads can be kept to")
+def test_workers_keep_off_the_callers_cpu_which_stays_as_it_is() -> None:
+    fastgan.load("dcgan-digits", device="cpu", threads=2).generate(8)
+    allowed = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+    assert any(len(CPUS - cpus) == 1 and cpus < CPUS for cpus in allowed)
+    assert os.sched_getaffinity(0) == CPUS
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "2", 5000])
