@@ -6,15 +6,19 @@
 namespace fastgan {
 namespace {
 
-// Multiply-adds to an item: some 10 microseconds, far above the cost of taking one, and little
+// Multiply-adds to an item: some 5 microseconds, far above the cost of taking one, and little
 // enough that no thread waits long for another at the end of a layer.
-constexpr int64_t kItem = 1 << 20;
+constexpr int64_t kItem = 1 << 18;
 
 // Elements that are rounded at a time.
 constexpr int64_t kRound = 1 << 15;
 
 // Of a Winograd phase: items that are enough for many threads, and else the blocks of one.
 constexpr int64_t kManyItems = 32, kFewBlocks = 4;
+
+// Channels that leave a vector empty; vectors that are read beyond a line's end at most; and floats
+// of the lines that a thread copies.
+constexpr int64_t kFewChannels = 4, kFewSlack = 6, kMostLines = 1 << 20;
 
 int64_t reflected(int64_t at, int64_t size) {
   if (at < 0) at = -at;
@@ -174,7 +178,42 @@ Depthwise::Depthwise(DepthwiseShape shape, Border border, Place in, Place out, B
   shape_.columns = Reach(from.width, from.pixel, border, low_x, high_x, most_x);
   shape_.zeros.assign(from.channels, 0.0f);
   const int64_t row = to.width * to.channels * static_cast<int64_t>(shape_.taps.size());
-  rows_each_ = std::max<int64_t>(1, (kItem / 8) / std::max<int64_t>(1, row));
+  if (to.channels <= kFewChannels && shape_.step_x == 1) gather_pixels();
+  const int64_t item = shape_.lines.empty() ? kItem / 2 : 2 * kItem;
+  rows_each_ = std::max<int64_t>(1, item / std::max<int64_t>(1, row));
+}
+
+// Has vectors hold several pixels: kernels_few.h.
+void Depthwise::gather_pixels() {
+  const Kernels& k = kernels();
+  const int64_t channels = shape_.out.channels, lanes = (channels == 3 ? 3 : 1) * k.width;
+  std::vector<int64_t> lines;
+  int64_t low = 0, high = 0;
+  for (const auto& [dy, dx] : shape_.taps) {
+    if (std::find(lines.begin(), lines.end(), dy) == lines.end()) lines.push_back(dy);
+    low = std::min(low, dx), high = std::max(high, dx);
+  }
+  const int64_t span = high - low, width = (shape_.out.width + span) * channels;
+  const int64_t step = divide_up(width + kFewSlack * k.width, 16) * 16;
+  if (step * static_cast<int64_t>(lines.size()) > kMostLines) return;
+  shape_.left = low, shape_.span = span, shape_.step = step;
+  for (const auto& [dy, dx] : shape_.taps) {
+    const int64_t line = std::find(lines.begin(), lines.end(), dy) - lines.begin();
+    shape_.reads.emplace_back(line, (dx - low) * channels);
+  }
+  for (size_t t = 0; t < shape_.taps.size(); ++t) {
+    for (int64_t i = 0; i < lanes; ++i) {
+      shape_.pattern.push_back(shape_.weights[t * channels + i % channels]);
+    }
+  }
+  for (int64_t i = 0; shape_.bias != nullptr && i < lanes; ++i) {
+    shape_.biases.push_back(shape_.bias[i % channels]);
+  }
+  shape_.lines = std::move(lines);
+}
+
+int64_t Depthwise::room() const {
+  return static_cast<int64_t>(shape_.lines.size()) * shape_.step;
 }
 
 int64_t Depthwise::items(int64_t) const {
@@ -186,7 +225,8 @@ void Depthwise::run(const Memory& memory, int64_t, int64_t item) const {
   const int64_t last = std::min(shape_.images * height, (item + 1) * rows_each_);
   for (int64_t row = item * rows_each_; row < last; ++row) {
     kernels().depthwise({&shape_, memory.at(in_), memory.at(out_), memory.at(beside_.residual),
-                         memory.at(beside_.scale), row / height, row % height});
+                         memory.at(beside_.scale), row / height, row % height,
+                         memory.rooms + this_thread() * memory.room});
   }
 }
 

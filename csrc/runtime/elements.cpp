@@ -41,6 +41,13 @@ Pointwise::Pointwise(std::vector<int64_t> sizes, std::vector<std::vector<int64_t
     shape_.sizes[0] = 1;
     for (size_t t = 0; t < strides.size(); ++t) shape_.strides[t][0] = 1;
   }
+  for (size_t t = 0; t < strides.size(); ++t) {
+    int64_t behind = 1;
+    shape_.dense[t] = true;
+    for (int64_t d = shape_.dims - 1; d >= 0; behind *= shape_.sizes[d--]) {
+      shape_.dense[t] = shape_.dense[t] && shape_.strides[t][d] == behind;
+    }
+  }
   shape_.steps = std::move(steps);
 }
 

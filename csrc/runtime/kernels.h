@@ -108,6 +108,12 @@ struct DepthwiseShape {
   Epilogue epilogue;
   Reach rows{}, columns{};
   std::vector<float> zeros{};
+  // Of few channels, else empty: see kernels_few.h.
+  std::vector<int64_t> lines{};  // the taps' rows, each once
+  int64_t left = 0, span = 0;    // the first tap's column, and from it to the last one's
+  int64_t step = 0;              // floats from one line's copy to the next
+  std::vector<std::pair<int64_t, int64_t>> reads{};  // of each tap: its line, and where in that
+  std::vector<float> pattern{}, biases{};            // [taps][lanes], [lanes]
 };
 
 struct DepthwisePart {
@@ -117,6 +123,7 @@ struct DepthwisePart {
   const float* residual;
   const float* scale;
   int64_t image, y;
+  float* room;  // of few channels: [lines][step]
 };
 
 // One step of a small program on a running value: see fastgan.plan.types.Instruction.
@@ -137,6 +144,7 @@ struct PointwiseShape {
   int64_t dims = 0;
   int64_t sizes[kMostDims];
   int64_t strides[kMostTensors + 1][kMostDims];  // of the tensors; those of the output first
+  bool dense[kMostTensors + 1];                  // whether it lies element after element
   std::vector<PointwiseStep> steps;
 };
 

@@ -15,14 +15,26 @@ constexpr int64_t kElements = 512;
 // [rows][length] elements, `outer` and `step` apart, one behind another.
 template <int64_t kLength>
 void fetch_short(const float* p, int64_t rows, int64_t outer, int64_t step, float* to) {
+  if (step == 0) {  // a mask that all channels share
+    for (int64_t r = 0; r < rows; ++r, p += outer, to += kLength) {
+      for (int64_t i = 0; i < kLength; ++i) to[i] = *p;
+    }
+    return;
+  }
   for (int64_t r = 0; r < rows; ++r, p += outer, to += kLength) {
     for (int64_t i = 0; i < kLength; ++i) to[i] = p[i * step];
   }
 }
 
-// Elements first .. first + n - 1 of a tensor with these strides: where they lie, or a copy of them.
-const float* fetch(const PointwiseShape& shape, const int64_t* strides, const float* from,
-                   int64_t first, int64_t n, float* room) {
+// Elements first .. first + n - 1 of a tensor: where they lie, or a copy of them.
+const float* fetch(const PointwiseShape& shape, int64_t tensor, const float* from, int64_t first,
+                   int64_t n, float* room) {
+  if (shape.dense[tensor]) {
+    if (n % kWidth == 0) return from + first;
+    memcpy(room, from + first, n * sizeof(float));
+    return room;
+  }
+  const int64_t* strides = shape.strides[tensor];
   const int64_t inner = shape.dims - 1, length = shape.sizes[inner], step = strides[inner];
   int64_t index[kMostDims], rest = first, at = 0;
   for (int64_t d = inner; d >= 0; --d) {
@@ -149,8 +161,7 @@ void pointwise(const PointwisePart& part) {
     for (const PointwiseStep& step : shape.steps) {
       const float* other = room;
       if (step.tensor >= 0) {
-        other = fetch(shape, shape.strides[step.tensor + 1], part.tensors[step.tensor], first, n,
-                      room);
+        other = fetch(shape, step.tensor + 1, part.tensors[step.tensor], first, n, room);
       } else if (step.kept >= 0) {
         other = kept[step.kept];
       } else if (step.code != Code::kCurve && step.code != Code::kSquare) {
@@ -159,7 +170,9 @@ void pointwise(const PointwisePart& part) {
       step_of(step, value, other, n);
       if (step.keep >= 0) memcpy(kept[step.keep], value, sizeof value);
     }
-    if (shape.strides[0][inner] == 1 && first % shape.sizes[inner] + n <= shape.sizes[inner]) {
+    if (shape.dense[0]) {
+      memcpy(part.out + first, value, n * sizeof(float));
+    } else if (shape.strides[0][inner] == 1 && first % shape.sizes[inner] + n <= shape.sizes[inner]) {
       int64_t at = 0;
       for (int64_t d = inner, rest = first; d >= 0; rest /= shape.sizes[d--]) {
         at += rest % shape.sizes[d] * shape.strides[0][d];

@@ -1,7 +1,7 @@
 // Convolutions of each channel by itself, on one thread; included by kernels_code.h.
 #pragma once
 
-#include "kernels_math.h"
+#include "kernels_few.h"
 
 namespace fastgan {
 namespace {
@@ -26,6 +26,7 @@ FASTGAN_NOINLINE void depthwise_sums(const float* const* in, int64_t taps, int64
 }
 
 void depthwise(const DepthwisePart& part) {
+  if (!part.shape->lines.empty()) return depthwise_few(part);
   constexpr int64_t kStrip = 8;
   constexpr int64_t kChannels = 8 * kWidth;
   const DepthwiseShape& shape = *part.shape;

@@ -54,9 +54,12 @@ class Depthwise : public Operation {
   Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside,
             std::shared_ptr<const Block> weights);
   int64_t items(int64_t) const override;
+  int64_t room() const override;
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:
+  void gather_pixels();
+
   DepthwiseShape shape_;
   Place in_, out_;
   Beside beside_;

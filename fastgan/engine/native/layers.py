@@ -21,8 +21,9 @@ _MOST_GROUPS = 16
 #: As kernels_dense.h has it.
 _MOST_TAPS = 512
 
-#: So many channels by themselves leave a vector's lanes empty: as one convolution whose weights are
-#: zero between them, several pixels fill it.
+#: So many channels by themselves leave a vector's lanes empty. Several pixels fill it where those
+#: are side by side (csrc/runtime/kernels_few.h), and else as one convolution of all channels, whose
+#: weights are zero between them.
 _FEW_CHANNELS = 4
 
 #: The largest tile of Winograd's: see csrc/packing/winograd.h.
@@ -68,7 +69,7 @@ def product(low: Lowering, step: Step) -> None:
     if group == 1:
         _dense(low, step, low.plan, x, y, residual, scale_out)
     elif step.op == "fastgan.Conv" and _plain(step) and is_depthwise(step.op, weight.shape, group):
-        if group <= _FEW_CHANNELS:
+        if group <= _FEW_CHANNELS and step.attributes["strides"][-1] > 1:
             alone = replace(step, attributes={**step.attributes, "group": 1})
             weights = {**low.plan.weights, step.inputs[1]: _crossed(weight)}
             _dense(low, alone, replace(low.plan, weights=weights), x, y, residual, scale_out)
@@ -168,10 +169,8 @@ def _dense(
     residual: View | None,
     scale: View | None,
 ) -> None:
-    mode = step.attributes.get("pad_mode")
-    if mode not in _BORDERS:
-        raise unsupported(step, f"pad mode {mode}")
-    if mode == "reflect" and step.attributes.get("upsample"):
+    border = _border(low, step)
+    if step.attributes.get("pad_mode") == "reflect" and step.attributes.get("upsample"):
         # Reflected is what is enlarged, and that differs from enlarging what is reflected.
         x = sampling.doubled(low, x)
         step = replace(step, attributes={**step.attributes, "upsample": 0})
@@ -190,7 +189,7 @@ def _dense(
             y.shape[0],
             grid(x),
             grid(y),
-            low.border(_BORDERS[mode]),
+            border,
             fused,
             *(place(tensor) for tensor in (x, y, residual, scale)),
         )
@@ -198,10 +197,18 @@ def _dense(
     low.add(make, x, y, residual, scale)
 
 
+def _border(low: Lowering, step: Step) -> int:
+    mode = step.attributes.get("pad_mode")
+    if mode not in _BORDERS:
+        raise unsupported(step, f"pad mode {mode}")
+    return low.border(_BORDERS[mode])
+
+
 def _depthwise(
     low: Lowering, step: Step, x: View, y: View, residual: View | None, scale: View | None
 ) -> None:
     a = step.attributes
+    border = _border(low, step)
     weight = low.plan.weights[step.inputs[1]].float()
     rank = len(x.shape) - 2
     kernel, strides, dilations, pads = (
@@ -232,7 +239,7 @@ def _depthwise(
             y.shape[0],
             grid(x),
             grid(y),
-            low.border(_BORDERS[a.get("pad_mode")]),
+            border,
             strides,
             listed(number for tap in taps for number in tap),
             weights,

@@ -218,6 +218,19 @@ def test_groups_and_depthwise(bf16: bool) -> None:
             check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5, bf16)
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pixels_of_few_channels_side_by_side(channels: int) -> None:
+    """Rows of less than a vector, of some and a part, and of what is behind and beyond an edge."""
+    draw = drawing.new_random()
+    for _ in range(12):
+        net = Network(x=(2, channels, draw.randint(3, 7), draw.randint(3, 45)))
+        y = add_convolution(net, draw, "x", channels, channels)
+        joined = net.add("Concat", [y, y], (2, 2 * channels, *net.shapes[y][2:]), axis=1)
+        part = net.add("Slice", [joined, net.host([1]), net.host([channels + 1]), net.host([1])],
+                       (2, channels, *net.shapes[y][2:]))  # fmt: skip
+        check(net.plan(add_convolution(net, draw, part, channels, channels)), 3e-5)
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_volumes(transposed: bool, bf16: bool) -> None:
