@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 CPU_FOLDERS = ("csrc", "csrc/packing", "csrc/runtime", "csrc/bundle")
-PYTHON_ONLY = {"col2im.cpp", "frames.cpp", "modulate.cpp", "normalise.cpp"}  # not in libfastgan
+PYTHON_ONLY = "frames.cpp"  # not in libfastgan
 LIBRARY = "libfastgan.so.1"
 # Bit equality needs every operation rounded on its own, on both compilers.
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]
@@ -66,8 +66,11 @@ class BuildNative(build_ext):
         made = self.compiler.compile(
             sorted(glob("csrc/capi/*.cpp")), output_dir=self.build_temp, extra_postargs=flags
         )
-        engine = [file for file in extension.sources if PYTHON_ONLY.isdisjoint(file.split("/"))]
-        engine = [file for file in engine if "bindings" not in file]
+        engine = [
+            file
+            for file in extension.sources
+            if "bindings" not in file and not file.endswith(PYTHON_ONLY)
+        ]
         objects = self.compiler.object_filenames(engine, output_dir=self.build_temp)
         # The module may be up to date by a build whose objects lay elsewhere.
         missing = [file for file, at in zip(engine, objects, strict=True) if not os.path.exists(at)]

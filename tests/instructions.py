@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from fastgan.engine.native import chain as direct
+from fastgan.engine.native import graph
 from fastgan.host import processor
 
-#: For a model that oneDNN runs in bf16.
+#: For a model in bf16.
 needs_bfloat16 = pytest.mark.skipif(
-    not processor.has_bfloat16(), reason="needs bf16 in oneDNN: no AVX-512 (or Arm's bf16) here"
+    not (processor.has_bfloat16() or graph.runs_here()),
+    reason="needs native code, or bf16 in oneDNN: neither is here",
 )
 
-#: For one chain of dense layers in bf16, which is native code from AVX2 on.
-needs_bfloat16_chain = pytest.mark.skipif(
-    not (processor.has_bfloat16() or direct.paths(torch.bfloat16)),
-    reason="needs native code for bf16: no AVX2 here, or none was built",
+#: For training in bf16, which torch does.
+needs_bfloat16_in_torch = pytest.mark.skipif(
+    not processor.has_bfloat16(), reason="needs bf16 in oneDNN: no AVX-512 (or Arm's bf16) here"
 )

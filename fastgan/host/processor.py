@@ -31,11 +31,8 @@ LEVELS = {
 }
 
 #: A refusal's words: what was found, and what was needed.
-WITHOUT_BFLOAT16 = (
-    "bf16, not on this CPU: it has no instructions for it, and without them only a chain of dense "
-    "layers (DCGAN) runs in it, from AVX2 on"
-)
-BFLOAT16_NEEDS = "a CPU with AVX-512 or Arm's bf16; or fp32, which is the faster one here"
+WITHOUT_BFLOAT16 = "bf16, not on this CPU: no instructions for it, and no native code for the model"
+BFLOAT16_NEEDS = "a CPU with AVX2, AVX-512 or Arm's bf16; or fp32, which is the faster one here"
 
 
 def restrict() -> None:
@@ -56,20 +53,12 @@ def cap() -> str | None:
     return name or None
 
 
-def has_onednn() -> bool:
-    """Whether this torch has oneDNN's fused operators."""
-    import torch
-
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(
-        torch.ops.mkldnn, "_convolution_transpose_pointwise"
-    )
-
-
 def has_bfloat16() -> bool:
-    """Whether oneDNN computes in bf16 here: on x86 from AVX-512 on."""
+    """Whether oneDNN, for torch's operators, computes in bf16 here: on x86 from AVX-512 on."""
     import torch
 
-    return has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    known = torch.backends.mkldnn.is_available()
+    return bool(known and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def has_tiles() -> bool:

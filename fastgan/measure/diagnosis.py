@@ -116,7 +116,7 @@ def _torch(missing: list[str]) -> str:
     if wrong is not None:
         missing.append(f"{wrong[1]}: found {wrong[0]}")
     fast = processor.has_bfloat16()
-    bf16 = "bf16 through oneDNN" if fast else "no instructions for bf16: only DCGANs run in it"
+    bf16 = "bf16 through oneDNN" if fast else "no instructions for bf16"
     return f"{torch.__version__}, {build}; {torch.get_num_threads()} threads; {bf16}"
 
 

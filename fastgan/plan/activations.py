@@ -34,10 +34,7 @@ class Activation:
         given: what the other attributes must be.
         instruction: whether `fastgan.kernels.pointwise` has it.
         kernel: whether the epilogue of every Triton kernel has it.
-        onednn: whether oneDNN's products fuse it, under the same name, and keep a NaN in it.
         native: whether the native chain has it, as `After` of csrc/direct.h under the same name.
-        code: its number in `Activation` of csrc/col2im.h, which the native passes have; None where
-            they have it not.
     """
 
     name: str
@@ -47,9 +44,7 @@ class Activation:
     given: Mapping[str, Any] = field(default_factory=dict)
     instruction: bool = False
     kernel: bool = False
-    onednn: bool = False
     native: bool = False
-    code: int | None = None
 
 
 def _kernel(
@@ -61,17 +56,16 @@ def _kernel(
     )
 
 
-_CPU: dict[str, Any] = {"onednn": True, "native": True}
 _TANH = {"approximate": "tanh"}
 
 _ROWS = (
-    _kernel("none", "", lambda x: x, instruction=False, code=0, **_CPU),
-    _kernel("relu", "Relu", torch.relu, code=1, native=True),
-    _kernel("leaky_relu", "LeakyRelu", F.leaky_relu, "alpha", code=2, **_CPU),
+    _kernel("none", "", lambda x: x, instruction=False, native=True),
+    _kernel("relu", "Relu", torch.relu, native=True),
+    _kernel("leaky_relu", "LeakyRelu", F.leaky_relu, "alpha", native=True),
     # Its slopes, one for each channel, are in `Epilogue.slopes`.
     _kernel("prelu", "", F.prelu, instruction=False),
-    _kernel("tanh", "Tanh", torch.tanh, **_CPU),
-    _kernel("sigmoid", "Sigmoid", torch.sigmoid, **_CPU),
+    _kernel("tanh", "Tanh", torch.tanh, native=True),
+    _kernel("sigmoid", "Sigmoid", torch.sigmoid, native=True),
     _kernel("elu", "Elu", F.elu, "alpha"),
     _kernel("silu", "Swish", F.silu, given={"alpha": 1.0}),
     _kernel("gelu", "Gelu", F.gelu, given={"approximate": "none"}),

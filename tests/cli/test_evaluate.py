@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fastgan.recipes.evaluation import Figure, table
-from tests.instructions import needs_bfloat16_chain
+from tests.instructions import needs_bfloat16
 
 pytestmark = pytest.mark.cpu
 
@@ -36,7 +36,7 @@ def test_a_table_and_its_verdict(fastgan, rgb: Path) -> None:
     assert "8.00 px" in good.out
 
 
-@needs_bfloat16_chain
+@needs_bfloat16
 def test_a_lower_precision_may_miss(fastgan, rgb: Path) -> None:
     both = fastgan("evaluate", rgb, "--like", "judge")
     assert both.code == 1
@@ -44,7 +44,7 @@ def test_a_lower_precision_may_miss(fastgan, rgb: Path) -> None:
     assert "not on this CPU" in both.out or "fp16" in both.out
 
 
-@needs_bfloat16_chain
+@needs_bfloat16
 def test_json(fastgan, rgb: Path, tmp_path: Path) -> None:
     for place in ("-", tmp_path / "deep" / "figures.json"):
         result = fastgan("evaluate", rgb, "--like=judge", "--precision=fp32,bf16", "--json", place)

@@ -11,13 +11,13 @@ from torch import nn
 
 import fastgan
 from tests import networks
-from tests.instructions import needs_bfloat16_chain
+from tests.instructions import needs_bfloat16
 from tests.tolerances import MAX_ABS, PSNR
 
 PATHS = [
     ("ort", "fp32"),
     pytest.param("torch", "fp32", marks=pytest.mark.cpu),
-    pytest.param("torch", "bf16", marks=[pytest.mark.cpu, needs_bfloat16_chain]),
+    pytest.param("torch", "bf16", marks=[pytest.mark.cpu, needs_bfloat16]),
     ("triton", "fp32"),
     ("triton", "fp16"),
     ("triton", "bf16"),

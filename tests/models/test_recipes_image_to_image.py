@@ -29,7 +29,7 @@ from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.system import fixed
 from fastgan.recipes.weights import halve
-from tests.instructions import needs_bfloat16
+from tests.instructions import needs_bfloat16_in_torch
 
 pytest.importorskip("skimage", reason="the photographs come with scikit-image")
 CASES = {
@@ -115,7 +115,7 @@ def test_a_full_run_starts_and_its_file_loads(tmp_path, name):
     assert (made - image).abs().mean() < 0.2  # they start near the image that they are given
 
 
-@needs_bfloat16
+@needs_bfloat16_in_torch
 def test_in_bfloat16_the_smooth_filling_is_exact_all_the_same():
     settings = replace(inpaint.SETTINGS["quick"], precision="bf16")
     recipe = inpaint.build(settings, found("inpaint"))

@@ -18,7 +18,7 @@ from fastgan.realtime.stream import budget
 from fastgan.realtime.stream.buffers import Buffers, Frame
 from fastgan.realtime.stream.controls import Controls, Settings
 from fastgan.realtime.stream.stream import Stream
-from tests.instructions import needs_bfloat16_chain
+from tests.instructions import needs_bfloat16
 
 
 class Fake:
@@ -327,7 +327,7 @@ def test_a_budget_that_cannot_be_met_says_so_at_the_start(digits) -> None:
 
 
 @pytest.mark.cpu
-@needs_bfloat16_chain
+@needs_bfloat16
 def test_a_budget_says_what_would_fit(digits) -> None:
     says = "what would fit: batch 1 in fp32 takes .*; batch 2 in bf16 takes .*; batch 1 in bf16"
     with pytest.raises(BudgetError, match=says):

@@ -14,11 +14,6 @@ _ATTRIBUTES = {"upsample", "pad_mode", "shuffle", "shuffle_mode"}
 _TORCH_MODES = {"reflect": "reflect", "edge": "replicate"}
 
 
-def is_plain(step: Step) -> bool:
-    """Whether the step reads and writes its images as they are."""
-    return _ATTRIBUTES.isdisjoint(step.attributes)
-
-
 def without(step: Step) -> Step:
     """The step for an input that came through `reader`, and an output that goes to `writer`."""
     attributes = {k: v for k, v in step.attributes.items() if k not in _ATTRIBUTES}

@@ -1,9 +1,7 @@
-"""The `torch` backend: a plan on PyTorch's library ops; on a CPU on oneDNN's fused ones.
+"""The `torch` backend: native code on a CPU (`engine/native/`), PyTorch's operators elsewhere.
 
-On a CPU a plan that there is native code for (`engine/native/`) is one call of that; a chain of
-dense layers has one of its own. Not so in bf16 on a CPU with AMX, whose tiles oneDNN uses and that
-code does not. A CPU without any instructions for bf16 runs chains in it all the same, with the same
-results, and nothing else.
+On a CPU a plan is one native call as far as there is code for it. In bf16 a CPU with AMX, whose
+tiles that code lacks, runs torch's operators instead.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import torch
 
 from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.engine.faults import faults_of
-from fastgan.engine.library import onednn
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.captured import CapturedExecutable, SharedGraphs
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
@@ -79,44 +76,35 @@ def compile(
     plan = make(model.model, shapes, model.limits)
     opset = model.model.opset_imports.get("", 1)
 
+    def bound() -> list[BoundStep]:
+        return [bind(plan, index, opset, target) for index in range(len(plan.steps))]
+
     def by_library() -> Executable:
-        steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
-        return PlanExecutable(plan, steps, target.device, target.dtype, target.settings)
+        return PlanExecutable(plan, bound(), target.device, target.dtype, target.settings)
 
     if target.device.type != "cpu":
         if graphs is None or draws_noise(model.model):
             return by_library()
-        steps = [bind(plan, index, opset, target) for index in range(len(plan.steps))]
-        return CapturedExecutable(plan, steps, target, graphs)
+        return CapturedExecutable(plan, bound(), target, graphs)
     bf16 = target.precision == "bf16"
-    alone = bf16 and not _on_onednn(target)  # nothing else computes in this type
-    tiles = bf16 and processor.has_tiles()
-    if not tiles and direct.covers(plan, target.dtype, any_size=alone):
-        return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
-    if alone and processor.has_onednn():
+    if not (bf16 and processor.has_tiles()):
+        if direct.covers(plan, target.dtype):
+            return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
+        exact = replace(target, precision="fp32")
+
+        def step_by_library(plan: Plan, index: int) -> BoundStep:
+            return bind(plan, index, opset, exact)
+
+        made = graph.executable(plan, opset, step_by_library, by_library, bf16=bf16)
+        if made is not None:
+            return made
+    if bf16 and not processor.has_bfloat16():
         raise UnsupportedError("precision", processor.WITHOUT_BFLOAT16, processor.BFLOAT16_NEEDS)
-    if tiles:
-        return by_library()
-    exact = replace(target, precision="fp32")
-
-    def step_by_library(plan: Plan, index: int) -> BoundStep:
-        return bind(plan, index, opset, exact)
-
-    return graph.executable(plan, opset, step_by_library, by_library, bf16=bf16) or by_library()
-
-
-def _on_onednn(target: Target) -> bool:
-    """Whether oneDNN computes in the target's type on this CPU."""
-    has = processor.has_bfloat16 if target.dtype == torch.bfloat16 else processor.has_onednn
-    return has()
+    return by_library()
 
 
 def bind(plan: Plan, index: int, opset: int, target: Target) -> BoundStep:
-    """Step `index` of the plan on oneDNN where it covers it, else on torch's op."""
+    """Step `index` of the plan on torch's op."""
     step = plan.steps[index]
     with faults_of(step.origin):
-        if target.device.type == "cpu" and _on_onednn(target):
-            bound = onednn.bind(step, plan.weights, plan.buffers, target.dtype)
-            if bound is not None:
-                return bound
         return library.bind(step, plan.weights, opset, target.device, target.dtype)

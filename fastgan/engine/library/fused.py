@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.engine.library import space_norm
 from fastgan.engine.library.executor import BoundStep, place
 from fastgan.ops.normalisation import group_norm
 from fastgan.ops.quantisation import dequantize, quantize
@@ -84,12 +83,6 @@ def bind_normalise(to: Binding) -> BoundStep:
     def call(*tensors: Tensor) -> Tensor:
         x, gamma, beta, residual = [*operands(*tensors), None, None, None][:4]
         assert x is not None
-        if over == "space" and centre:
-            made = space_norm.native(
-                x, given["groups"], gamma, beta, epsilon, residual, step.epilogue, act
-            )
-            if made is not None:
-                return made
         y = standardise(x, gamma, beta)
         y = y if residual is None else y + residual
         return y if act is None else act(y)

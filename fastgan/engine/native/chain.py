@@ -1,7 +1,7 @@
 """A whole plan as one native call, in fp32 or bf16 on a CPU: csrc/direct.h.
 
-oneDNN costs 20 to 50 microseconds a call and leaves half of the vector units idle on a single
-image's layers; and each library on the way has threads of its own, which spin on the cores that the
+A library costs 20 to 50 microseconds a call and leaves half of the vector units idle on a single
+image's layers; and each on the way has threads of its own, which spin on the cores that the
 next one needs. So a plan that is one chain of dense layers runs without any of them.
 """
 
@@ -32,8 +32,8 @@ KERNEL = "direct"
 #: Steps that only name the same numbers otherwise, as long as images have one pixel.
 _VIEWS = names("view")
 
-#: What lies between the layers of all images is kept whole, so it is to be small: beyond that the
-#: libraries, which free what they have read, use less memory.
+#: What lies between the layers of all images is kept whole, so it is to be small: beyond that a
+#: graph, whose arena tensors share, uses less memory.
 _MOST_BYTES = 64 << 20
 
 #: Images of up to so many channels are laid out [C, H, W], as they are wanted.
@@ -157,12 +157,9 @@ def _layer(step: Step, plan: Plan, path: Path, planar: bool) -> Any:
     )
 
 
-def covers(plan: Plan, dtype: torch.dtype, *, any_size: bool = False) -> bool:
-    """Whether there is native code for all of this plan, computing in this type.
-
-    any_size: whatever memory it takes, since nothing else would run it.
-    """
-    return bool(paths(dtype)) and is_chain(plan, any_size=any_size)
+def covers(plan: Plan, dtype: torch.dtype) -> bool:
+    """Whether there is native code for all of this plan, computing in this type."""
+    return bool(paths(dtype)) and is_chain(plan)
 
 
 def is_chain(plan: Plan, *, any_size: bool = False) -> bool:

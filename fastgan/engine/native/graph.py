@@ -332,6 +332,12 @@ class MixedExecutable(PlanExecutable):
         return self._other().first_nonfinite(inputs)
 
 
+def runs_here() -> bool:
+    """Whether native code is built, and measured on such a CPU beside the libraries there."""
+    built = hasattr(_native, "runtime")
+    return built and (_native.runtime.path()[0] != "portable" or processor.cap() is not None)
+
+
 def executable(
     plan: Plan,
     opset: int,
@@ -349,10 +355,8 @@ def executable(
         other: makes the executable that has all steps on the library.
         bf16: whether products take their factors so.
     """
-    if not hasattr(_native, "runtime"):
+    if not runs_here():
         return None
-    if _native.runtime.path()[0] == "portable" and processor.cap() is None:
-        return None  # right, but not measured beside the libraries of such a CPU
     plan = merge(plan)
     parts = _parts(plan, opset, bf16)
     if all(isinstance(part, Step) for part in parts):

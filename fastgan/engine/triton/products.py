@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.engine.library import modulated
 from fastgan.engine.triton.binding import Binding, Chooser, Shape4, as_four, as_image, channels_last
 from fastgan.kernels import conv, conv_transpose, depthwise, linear, prologue_cost, to_image
 from fastgan.kernels.e4m3 import E4M3, LARGEST
 from fastgan.kernels.modulation import Modulation
 from fastgan.kernels.types import Call, Config, Prepared
-from fastgan.plan import Plan, Step, cost
+from fastgan.plan import Buffer, Plan, Step, cost
 
 
 class ProductBinding(Binding):
@@ -280,6 +279,16 @@ def _pads(pads: Any) -> tuple[int, int, int, int]:
     return (0, pads[0], 0, pads[1]) if len(pads) == 2 else (pads[0], pads[1], pads[2], pads[3])
 
 
+def _is_modulated(step: Step, buffers: Mapping[str, Buffer]) -> bool:
+    """Whether a product has scales, or a residual other than a buffer of its result's shape."""
+    if any(step.inputs[4:6]):
+        return True
+    if not step.epilogue.residual:
+        return False
+    residual = buffers.get(step.inputs[3])
+    return residual is None or residual.shape != buffers[step.outputs[0]].shape
+
+
 def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
     known = _KNOWN | _ADDRESSING if step.op == "fastgan.Conv" else _KNOWN
     unknown = sorted(step.attributes.keys() - known)
@@ -300,7 +309,7 @@ def _choose_product(step: Step, plan: Plan) -> tuple[type[Binding] | None, str]:
         return None, f"{a['group']} groups"
     if depthwise and "shuffle" in a:
         return None, "depthwise, and shuffled"
-    if modulated.is_modulated(step, plan.buffers) and "shuffle" in a:
+    if _is_modulated(step, plan.buffers) and "shuffle" in a:
         return None, "modulated, and shuffled"
     if step.op == "fastgan.Conv":
         moved = _ADDRESSING & step.attributes.keys() - {"pad_mode"}

@@ -6,14 +6,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
 import fastgan
-from fastgan.engine.library import space_norm
-from fastgan.plan import Epilogue
+from fastgan.engine.native import graph as native_graph
 
 RATIOS = (0, 10, 100, 1000)
 CHANNELS, SIZE = 16, 24
@@ -77,9 +75,9 @@ def definition(x: torch.Tensor, over: Any, epsilon: float) -> np.ndarray:
 @pytest.mark.parametrize(("activation", "native"), [(None, True), ("Relu", False)])
 @pytest.mark.parametrize("form", FORMS)
 def test_far_from_zero(form, activation, native, monkeypatch):
-    """On the native pass, and without it."""
+    """In native code, and without it."""
     if not native:
-        monkeypatch.setattr(space_norm, "_native", None)
+        monkeypatch.setattr(native_graph, "_native", None)
     nodes, over, samples = FORMS[form]
     opset = 21 if form == "group" else 17
     rows = ["x", "identity"]
@@ -110,45 +108,6 @@ def test_far_from_zero(form, activation, native, monkeypatch):
         wanted = np.maximum(wanted, 0) if activation else wanted
         # A mean in float32 is a unit in its last place off, over a deviation of few values.
         assert np.abs(found - wanted).max() < 3e-6 + 4e-7 * ratio
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    ("shape", "groups"),
-    [((2, 16, 32, 32), 16), ((1, 12, 7, 9), 3), ((3, 256, 40, 40), 32), ((1, 1024, 3, 3), 1)],
-)
-@pytest.mark.parametrize("activation", ["none", "leaky_relu", "tanh"])
-def test_the_native_pass(shape, groups, activation, dtype):
-    """Whole and odd chunks, several images, parameters of each; also what fast sums would lose."""
-    if not hasattr(space_norm._native, "normalise"):
-        pytest.skip("no native part is built")
-    generator = torch.Generator().manual_seed(1)
-    rows = shape[:2]
-    gamma, beta = (torch.randn(rows, generator=generator) for _ in range(2))
-    residual = torch.randn(shape, generator=generator).to(dtype)
-    act = {"none": None, "tanh": torch.tanh, "leaky_relu": lambda x: F.leaky_relu(x, 0.2)}
-    for ratio in RATIOS:
-        x = (torch.randn(shape, generator=generator) + ratio).to(dtype)
-        x = x.contiguous(memory_format=torch.channels_last)
-        epilogue = Epilogue(activation, (0.2,) if activation == "leaky_relu" else ())
-        found = space_norm.native(x, groups, gamma, beta, 1e-5, residual, epilogue, act[activation])
-        wanted = torch.group_norm(x.double(), groups, None, None, 1e-5)
-        wanted = wanted * gamma[:, :, None, None] + beta[:, :, None, None] + residual
-        wanted = wanted if act[activation] is None else act[activation](wanted)
-        limit = 4e-6 if dtype == torch.float32 else 2.0**-8
-        assert found.dtype == dtype
-        torch.testing.assert_close(found.double(), wanted, atol=limit, rtol=limit)
-
-
-def test_the_native_pass_refuses_sizes_that_make_no_sense():
-    if not hasattr(space_norm._native, "normalise"):
-        pytest.skip("no native part is built")
-    x = torch.zeros(2, 4, 2, 2)
-    for sizes in ([2, 4, 4], [2, 4, 4, 3, 1, 1], [2, 4, 4, 0, 1, 1], [3, 4, 4, 1, 2, 1]):
-        with pytest.raises(ValueError, match="normalise"):
-            space_norm._native.normalise(
-                x.data_ptr(), x.data_ptr(), 0, 0, 0, False, 0, 0.0, 1e-5, sizes
-            )
 
 
 @pytest.mark.parametrize("samples", [1, 2])
