@@ -1,10 +1,11 @@
-"""The CPU engine beside its peers over many networks, in fp32: ratios, and their geometric means.
+"""The CPU engine beside its peers over many networks: ratios, and their geometric means.
 
     python -m benchmarks.cpu --out benchmarks/results/my-machine
 
 All contenders of a network take turns in one process, with as many threads each, fed the same
 inputs (see `fastgan.measure.timing`). Writes cpu.json and cpu.md, or cpu-busy2.* with `--busy 2`,
-which keeps two other processes busy meanwhile. A figure is how many times faster fastgan is than a
+which keeps two other processes busy meanwhile, or cpu-bf16.* with `--precision bf16`, which is
+fastgan's: its peers stay in fp32. A figure is how many times faster fastgan is than a
 peer: the median of the turns' ratios. `--memory` asks instead what a process of its own takes.
 """
 
@@ -54,7 +55,9 @@ def main() -> int:
                 print(f"{subject.name}: not run: {one_line(error)}", file=sys.stderr)
                 cases.append({"group": subject.group, "name": subject.name, "error": str(error)})
     kind = "memory" if options.memory else f"busy{options.busy}" if options.busy else ""
-    stem = options.out / "-".join(["cpu", *filter(None, [os.environ.get("FASTGAN_CPU"), kind])])
+    precision = "" if options.precision == "fp32" else options.precision
+    kinds = filter(None, [os.environ.get("FASTGAN_CPU"), precision, kind])
+    stem = options.out / "-".join(["cpu", *kinds])
     report = {
         "format": 1,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -62,6 +65,7 @@ def main() -> int:
         "machine": machine.describe(),
         "instructions": os.environ.get("FASTGAN_CPU", "all"),
         "threads": options.threads,
+        "precision": options.precision,
         "busy": options.busy,
         "cases": cases,
     }
@@ -78,6 +82,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=["zoo", "shipped"])
     parser.add_argument("--names", nargs="+", help="of networks; all of the groups if not given")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--n", nargs="+", type=int, help="samples to a call, instead of the usual")
     parser.add_argument("--seconds", type=float, default=3.0, help="of timing per case")
     parser.add_argument("--turns", type=int, default=5, help="that each contender has at least")
@@ -137,7 +142,7 @@ def _measured(
 
 def _timed(subject: Subject, source: str, n: int, options: argparse.Namespace) -> dict[str, Any]:
     model = open_model(source)
-    generator = fastgan.load(source, precision="fp32", device="cpu")
+    generator = fastgan.load(source, precision=options.precision, device="cpu")
     setting = Setting(model, generator.device, options.threads, *subject.modules(model))
     runs: dict[str, Run] = {}
     skipped: dict[str, str] = {}
