@@ -1,6 +1,7 @@
 """Compiles every shipped configuration for every architecture, with no GPU, and reports on it.
 
     python -m benchmarks.static_report [--quick | --defaults] [--kernels conv] [--architectures 90]
+                                       [--tilings dependent]
 
 Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; with --check
 nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
@@ -22,7 +23,7 @@ import torch
 import triton
 
 from benchmarks.compiled import ARCHITECTURES, Report, report
-from fastgan.kernels import e4m3
+from fastgan.kernels import e4m3, tiles
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import Config, Kernel
@@ -73,7 +74,7 @@ def jobs(architectures: list[int], scope: str = "all") -> Iterator[Job]:
 
     "main": the default configuration of each main case in float16 (or e4m3, where the case is in
     that); "defaults": those of other precisions and of a batch of 1 as well; "all": every other
-    configuration of the main cases in float16 too.
+    configuration of the main cases in float16, and what a tuner tries in float32, too.
     """
     quick = scope == "main"
     for row, kernel in enumerate(KERNELS):
@@ -93,8 +94,13 @@ def jobs(architectures: list[int], scope: str = "all") -> Iterator[Job]:
                 for kind in kinds:
                     asked = problem(kernel, number, *kind)
                     configs = kernel.configs(asked, divmod(architecture, 10))
-                    if scope != "all" or kind != kinds[0]:
+                    refined = tiles.refinements(configs[0], divmod(architecture, 10))
+                    if scope != "all":
                         configs = configs[:1]
+                    elif kind != kinds[0]:
+                        configs = (configs[0], *(c for c in configs if c.tf32x3))
+                    elif kernel.multiplies:
+                        configs = (*configs, *refined)
                     for place, config in enumerate(configs):
                         if (*kind, config) not in seen:
                             seen.add((*kind, config))
@@ -137,15 +143,23 @@ def main() -> int:
     kinds.add_argument("--defaults", action="store_true", help="those of every precision and size")
     parser.add_argument("--architectures", default=",".join(map(str, ARCHITECTURES)))
     parser.add_argument("--kernels", default=",".join(kernel.name for kernel in KERNELS))
+    parser.add_argument("--tilings", default="", help="those alone with this in their label")
     parser.add_argument("--check", action="store_true", help="write no files")
     parser.add_argument("--verify", action="store_true", help="compile nothing, see `verify`")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     architectures = [int(name) for name in arguments.architectures.split(",")]
+    for architecture in set(architectures) - set(ARCHITECTURES):
+        needed = ", ".join(map(str, ARCHITECTURES))
+        parser.error(f"--architectures: found {architecture}, needed some of {needed}")
 
     names = arguments.kernels.split(",")
     scope = "main" if arguments.quick else "defaults" if arguments.defaults else "all"
-    todo = [job for job in jobs(architectures, scope) if job.row.name in names]
+    todo = [
+        job
+        for job in jobs(architectures, scope)
+        if job.row.name in names and arguments.tilings in job.config.label
+    ]
     if arguments.verify:
         return verify(todo)
     rows, failures = [], []

@@ -11,7 +11,7 @@ import torch
 import triton
 
 from benchmarks.compiled import LIMITS, Report, loop_length, occupancy, widest_load
-from benchmarks.static_report import Job, faults
+from benchmarks.static_report import Job, faults, main
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import Config
@@ -55,6 +55,16 @@ def test_the_report_is_of_these_kernels_and_clean():
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_the_engine_refuses_is_not_compiled(monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["static_report", "--quick", "--check", "--architectures", "75"]
+    )
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert "found 75, needed some of 80, 86" in capsys.readouterr().err
 
 
 CLEAN = Report(
