@@ -270,16 +270,26 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       for (const int64_t dy : y.reads) {
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
       }
-      if (packing.in_step_y == 1 && packing.in_step_x == 1 && pack == 1 &&
-          is_three_by_three(phase.taps)) {
+      if (packing.in_step_y == 1 && packing.in_step_x == 1 && is_three_by_three(phase.taps)) {
         phase.minimal = minimal(phase.rows, phase.columns, product.channels, blocks, made.vectors,
-                                width, most_minimal);
+                                width, most_minimal, 1.0 / static_cast<double>(pack));
       }
-      const int64_t m = phase.minimal;
-      const int64_t places = m > 0 ? (m + 2) * (m + 2) : static_cast<int64_t>(phase.taps.size());
-      offsets.push_back(take(places * up(product.channels, pack), blocks * block));
       packing.phases.push_back(std::move(phase));
     }
+  }
+  if (pack > 1) {  // for all phases or none: Winograd's takes floats
+    const auto is_filtered = [](const PackedPhase& phase) { return phase.minimal > 0; };
+    if (std::all_of(packing.phases.begin(), packing.phases.end(), is_filtered)) {
+      pack = 1;
+    } else {
+      for (PackedPhase& phase : packing.phases) phase.minimal = 0;
+    }
+  }
+  packing.pack = pack;
+  for (const PackedPhase& phase : packing.phases) {
+    const int64_t m = phase.minimal;
+    const int64_t places = m > 0 ? (m + 2) * (m + 2) : static_cast<int64_t>(phase.taps.size());
+    offsets.push_back(take(places * up(product.channels, pack), blocks * block));
   }
   const int64_t bias_at = take(product.bias == nullptr ? 0 : 1, blocks * block);
   packing.memory = Block(bytes);

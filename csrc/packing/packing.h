@@ -41,14 +41,15 @@ struct PackedPhase {
 struct Packing {
   int64_t in_height, in_width, in_channels, out_height, out_width, out_channels;
   int64_t vectors;  // to a block of lanes
+  int64_t pack;     // elements to a lane, 1 of fp32, 2 of bf16
   int64_t in_step_y, in_step_x, out_step_y, out_step_x, patch_height, patch_width;
   std::vector<PackedPhase> phases;
   const float* bias = nullptr;  // by lanes
   Block memory;                 // of weights and bias
 };
 
-// width: floats to a vector. pack: elements to a lane, 1 of fp32, 2 of bf16. most_minimal: the largest
-// tile of Winograd's that may be taken (winograd.h). threads: that share the work. most_bytes: that the
+// width: floats to a vector. pack: elements to a lane; 2 become 1 where Winograd's filtering, which takes
+// floats, costs less. most_minimal: the largest tile of it that may be taken (winograd.h). threads: that share the work. most_bytes: that the
 // result may take; beyond it std::bad_alloc is thrown.
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
                               int64_t most_minimal, int64_t threads,

@@ -43,11 +43,11 @@ void transform(const double (&g)[N][3], const float* taps, int64_t lanes, float*
 }  // namespace
 
 int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t blocks, int64_t vectors,
-                int64_t width, int64_t most) {
+                int64_t width, int64_t most, double plain) {
   // Vector operations of an image: products, and the transforms of each input and output channel.
   const auto cost = [&](int64_t m) {
     const double outputs = static_cast<double>(blocks * vectors);
-    if (m == 0) return static_cast<double>(rows * columns * 9 * channels) * outputs;
+    if (m == 0) return plain * static_cast<double>(rows * columns * 9 * channels) * outputs;
     const double tiles = static_cast<double>((rows + m - 1) / m * ((columns + m - 1) / m));
     const double of_input = m == 2 ? 70 : 330, of_output = m == 2 ? 45 : 200;
     const double inputs = static_cast<double>((channels + width - 1) / width);

@@ -8,9 +8,10 @@
 
 namespace fastgan {
 
-// The M, up to `most`, that saves enough of a phase's time; 0 for none.
+// The M, up to `most`, that saves enough of a phase's time; 0 for none. plain: what a product costs
+// without it, of one with it.
 int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t blocks, int64_t vectors,
-                int64_t width, int64_t most);
+                int64_t width, int64_t most, double plain);
 
 // taps [9][lanes] -> [(m + 2)^2] rows of `lanes`, each `step` floats after the one before.
 void transform_weights(int64_t m, const float* taps, int64_t lanes, float* to, int64_t step);

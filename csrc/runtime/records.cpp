@@ -268,8 +268,9 @@ class Reader {
 
   std::shared_ptr<const Operation> dense(bool bf16) {
     const DenseRecord r = dense_record();
-    auto packing = bf16 ? weights_.packed(r.product, bf16_kernels().width, 2, 0)
-                        : weights_.packed(r.product, kernels().width, 1, r.most_minimal);
+    const int64_t width = bf16 ? bf16_kernels().width : kernels().width;
+    const int64_t most = width == kernels().width ? r.most_minimal : 0;
+    auto packing = weights_.packed(r.product, width, bf16 ? 2 : 1, most);
     DenseShape shape{r.images,
                      r.in,
                      r.out,
@@ -290,7 +291,8 @@ class Reader {
                               phase.taps, phase.minimal, phase.reach});
     }
     const Place none;
-    return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing, bf16);
+    return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing,
+                                   packing->pack == 2);
   }
 
   std::shared_ptr<const Operation> matrices() {

@@ -3,7 +3,7 @@
 A library's call costs 20 to 50 microseconds, each with a barrier of threads that spin on the cores
 that others need; a plan of a hundred small steps is nothing but that. Here a step costs what it
 computes. A step that the native code lacks is torch's, between two calls. In bf16 the factors of
-products that sum over channels are rounded to it; sums and all else are in fp32.
+products that sum over channels are rounded to it where that is faster; sums and all else are fp32.
 """
 
 from __future__ import annotations
