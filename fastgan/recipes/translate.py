@@ -32,7 +32,7 @@ class TranslateSettings(PairSettings):
     Attributes:
         source: "grey" or "edges".
         collection: what without a folder is trained on: "histology", "photographs" or a texture.
-            Which colour a grey photograph had, six photographs do not teach; of stained tissue one
+            Which colour a grey photograph had, a handful does not teach; of stained tissue one
             image tells.
     """
 

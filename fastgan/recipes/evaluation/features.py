@@ -73,7 +73,7 @@ def _data(draw: torch.Generator, photographs_each: int = 150) -> tuple[torch.Ten
     for name in photographs.TEXTURES:
         texture = photographs.texture(name, "train")
         groups.append(texture.patches(photographs_each, SIZE, draw))
-    for picture in photographs.photographs("train").pictures[:6]:
+    for picture in photographs.named(photographs.JUDGES, halves=False).pictures:
         one = photographs.Photographs((picture,), "")
         groups.append(one.patches(photographs_each, SIZE, draw).mean(1, keepdim=True))
     labels = [torch.full((len(group),), 10 + index) for index, group in enumerate(groups)]

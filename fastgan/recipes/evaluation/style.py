@@ -20,7 +20,7 @@ from fastgan.recipes import style
 from fastgan.recipes.evaluation import pairs
 from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.images import grid
-from fastgan.recipes.photographs import Photographs, packaged, pixels
+from fastgan.recipes.photographs import JUDGES, Photographs, named, packaged, pixels
 from fastgan.recipes.system import built, fixed
 from fastgan.recipes.translate import grey
 
@@ -106,7 +106,8 @@ def judge() -> nn.Module:
     classifier, draw, count, steps = built(11, network), fixed(11), 16, 500
     optimizer = torch.optim.Adam(classifier.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    photos, _, tissue, _ = style.data(style.SETTINGS["ship"], None)
+    photos = named(JUDGES, least=style.SETTINGS["ship"].size)
+    _, _, tissue, _ = style.data(style.SETTINGS["ship"], None)
     more = tuple(pixels(packaged(name).convert("RGB")) for name in _OTHERS)
     others = [Photographs((picture,), "") for picture in (*photos.pictures, *more)]
     target = torch.cat([torch.zeros(count, 1), torch.ones(count, 1)])
