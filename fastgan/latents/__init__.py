@@ -230,7 +230,7 @@ def _fill_there(
     with torch.cuda.device(rows.device):  # kernels run on the current one
         if library is not None:
             try:
-                _fill_cuda(library, kind, rows, seed, start, stream, parameters)
+                _fill_cuda(library, kind, rows, seed, start, stream, *parameters)
                 return True
             except BackendError as error:
                 give_up("CUDA", error.found)
@@ -273,17 +273,9 @@ def _cuda_library() -> Any:
     return library
 
 
-def _fill_cuda(
-    library: Any,
-    kind: int,
-    rows: torch.Tensor,
-    seed: int,
-    start: int,
-    stream: int,
-    parameters: Parameters,
-) -> None:
+def _fill_cuda(library: Any, kind: int, rows: torch.Tensor, *of: int | float) -> None:
     status = library.fastgan_cuda_sample(
-        kind, rows.data_ptr(), *rows.shape, seed, start, stream, *parameters,
+        kind, rows.data_ptr(), *rows.shape, *of,
         rows.device.index, torch.cuda.current_stream(rows.device).cuda_stream,
     )  # fmt: skip
     if status != 0:

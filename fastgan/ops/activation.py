@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.ops.elementwise import curves
 from fastgan.ops.infer import axis_of, like_first, same
 from fastgan.ops.registry import register
 
-for _name, _since, _function in (
+curves(
     ("Relu", 1, torch.relu),
     ("Tanh", 1, torch.tanh),
     ("Sigmoid", 1, torch.sigmoid),
@@ -17,10 +18,7 @@ for _name, _since, _function in (
     ("Softsign", 1, F.softsign),
     ("HardSwish", 14, F.hardswish),
     ("Mish", 18, F.mish),
-):
-    register(_name, since=_since, infer=like_first, elementwise=True, fresh=True)(
-        lambda x, f=_function: f(x)
-    )
+)
 
 
 @register("LeakyRelu", since=1, infer=like_first, elementwise=True, fresh=True)

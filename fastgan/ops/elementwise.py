@@ -79,7 +79,15 @@ def _sign(x: Tensor) -> Tensor:
     return torch.where(x == x, torch.sign(x), x)
 
 
-for _name, _since, _function in (
+def curves(*rows: tuple[str, int, Callable[[Tensor], Tensor]]) -> None:
+    """Register operators that are one function of each element: name, opset and function."""
+    for name, since, function in rows:
+        register(name, since=since, infer=like_first, elementwise=True, fresh=True)(
+            lambda x, f=function: f(x)
+        )
+
+
+curves(
     ("Abs", 1, torch.abs),
     ("Acos", 7, torch.acos),
     ("Acosh", 9, torch.acosh),
@@ -104,10 +112,7 @@ for _name, _since, _function in (
     ("Sinh", 9, torch.sinh),
     ("Sqrt", 1, torch.sqrt),
     ("Tan", 7, torch.tan),
-):
-    register(_name, since=_since, infer=like_first, elementwise=True, fresh=True)(
-        lambda x, f=_function: f(x)
-    )
+)
 
 for _name, _since, _function2, _infer in (
     ("Add", 7, operator.add, broadcast),
