@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.networks.cyclegan import cyclegan
+from tests.networks.dcgan import growing
 from tests.networks.esrgan import ESRGAN
 from tests.networks.srgan import SRGAN
 from tests.networks.stylegan2 import Equalised, StyledConv, ToRGB
@@ -54,15 +55,7 @@ def dcgan(latent: int, width: int, size: int) -> nn.Module:
     """Radford et al., 2016: latent [N, latent, 1, 1] -> tanh images [N, 3, size, size]."""
     doublings = size.bit_length() - 3
     widths = [latent, *[width << i for i in reversed(range(doublings))]]
-    layers: list[nn.Module] = []
-    for index, (before, after) in enumerate(itertools.pairwise(widths)):
-        stride, padding = (1, 0) if index == 0 else (2, 1)
-        layers += [
-            nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(width, 3, 4, 2, 1), nn.Tanh())
+    return nn.Sequential(*growing(widths), nn.ConvTranspose2d(width, 3, 4, 2, 1), nn.Tanh())
 
 
 class UNet(nn.Module):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fastgan.realtime import GLTexture
+from tests.ring.gl_context import opened
 
 pytestmark = [
     pytest.mark.gpu,
@@ -17,16 +18,12 @@ pytestmark = [
 ]
 
 pytest.importorskip("cuda.bindings.runtime", reason="no cuda-bindings")
-moderngl = pytest.importorskip("moderngl", reason="moderngl is not installed")
 
 
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
-    """A context on the GPU; compute cards without a display may still have EGL."""
-    try:
-        made = moderngl.create_context(standalone=True, backend="egl")
-    except Exception as error:
-        pytest.skip(f"no OpenGL without a window: {error}")
+    """A context on the GPU."""
+    made = opened()
     if "NVIDIA" not in made.info["GL_VENDOR"]:
         pytest.skip(f"OpenGL is drawn by {made.info['GL_RENDERER']}, not by the GPU")
     yield made

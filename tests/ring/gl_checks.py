@@ -19,17 +19,14 @@ from fastgan.realtime import GLTexture
 from fastgan.realtime.outputs import gl
 from tests import drawing
 from tests.ring import cuda_stand_in
+from tests.ring.gl_context import moderngl, opened
 
-moderngl = pytest.importorskip("moderngl", reason="moderngl is not installed")
 rng = drawing.new_numpy()
 
 
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
-    try:
-        made = moderngl.create_context(standalone=True, backend="egl")
-    except Exception as error:
-        pytest.skip(f"no OpenGL without a window: {error} (apt install libegl1 libgl1-mesa-dri)")
+    made = opened()
     yield made
     made.release()
 
