@@ -23,7 +23,7 @@ from fastgan.measure.conformance import RANDOM, Case, node_cases
 from fastgan.ops.nodes import bind_host_inputs, resolve, to_meta, to_onnx, to_torch
 from fastgan.ops.registry import Op, register
 
-#: Registered ops that ONNX has no case for; `test_ops_variants.py` holds theirs.
+#: Registered ops that ONNX has no case for; `test_ops_*.py` hold theirs.
 WITHOUT_CASES = {
     "GlobalLpPool",
     "RandomNormal",
@@ -75,7 +75,7 @@ def test_node_cases(name: str) -> None:
     cases = [case for case in cases_by_op()[name] if not is_foreign(case)]
     if not cases:
         assert name in WITHOUT_CASES, f"{name} has no ONNX node case and no variant here"
-        pytest.skip(f"ONNX has no node case of {name}; see test_ops_variants.py")
+        pytest.skip(f"ONNX has no node case of {name}; see the other test_ops_*.py")
     wrong = [f"{case.name}: {text}" for case in cases if (text := difference(case))]
     assert not wrong, "\n".join(wrong)
 
