@@ -26,6 +26,9 @@ constexpr int64_t kMostLanes = 64;
 // What fastgan/engine/native/ takes is far below.
 constexpr size_t kMostTaps = 1 << 16;
 
+// Outputs of a layer that the error of Winograd's filtering is measured on.
+constexpr int64_t kMeasured = 16;
+
 // Weights that are packed at a time, so that what they are read from stays in a cache.
 constexpr int64_t kChunk = 1 << 16;
 
@@ -230,6 +233,31 @@ bool is_three_by_three(const std::vector<std::pair<int64_t, int64_t>>& taps) {
   return true;
 }
 
+// The tile of Winograd's that is the fastest of those, up to `most`, that are exact enough; or 0.
+int64_t minimal_of(const Product& product, const Geometry& made, const AxisPhase& y,
+                   const AxisPhase& x, int64_t most, double plain) {
+  const int64_t channels = product.channels, lanes = std::min(made.lanes, kMeasured);
+  std::vector<float> taps;
+  for (;; --most) {
+    most = minimal(y.count, x.count, channels, made.lanes, most, plain);
+    if (most == 0) return 0;
+    if (taps.empty()) {
+      const Source source(product, made, y, x);
+      taps.resize(channels * 9 * lanes);
+      float* to = taps.data();
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t t = 0; t < 9; ++t) {
+          for (int64_t l = 0; l < lanes; ++l, ++to) {
+            const int64_t lane = l * made.lanes / lanes;
+            source.read(t, c, lane, lane + 1, to);
+          }
+        }
+      }
+    }
+    if (minimal_error(most, taps.data(), channels, lanes) <= kMinimalError) return most;
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
@@ -254,9 +282,12 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   // The phases first, and then memory for all of them.
   std::vector<int64_t> offsets;
   int64_t bytes = 0;
-  const auto take = [&](int64_t rows, int64_t lanes) {  // of float32
+  const auto fit = [&](int64_t rows, int64_t lanes) {  // of float32
     const double size = 4.0 * static_cast<double>(rows) * static_cast<double>(lanes);
     if (size > static_cast<double>(most_bytes - bytes) - 64) throw std::bad_alloc();
+  };
+  const auto take = [&](int64_t rows, int64_t lanes) {
+    fit(rows, lanes);
     const int64_t at = bytes;
     bytes = up(bytes + 4 * rows * lanes, 64) * 64;
     return at;
@@ -271,8 +302,9 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
       }
       if (packing.in_step_y == 1 && packing.in_step_x == 1 && is_three_by_three(phase.taps)) {
-        phase.minimal = minimal(phase.rows, phase.columns, product.channels, blocks, made.vectors,
-                                width, most_minimal, 1.0 / static_cast<double>(pack));
+        fit(9 * product.channels, made.lanes);  // before they are measured
+        phase.minimal =
+            minimal_of(product, made, y, x, most_minimal, 1.0 / static_cast<double>(pack));
       }
       packing.phases.push_back(std::move(phase));
     }

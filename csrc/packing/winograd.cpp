@@ -1,26 +1,28 @@
 #include "winograd.h"
 
+#include <algorithm>
+#include <cmath>
 #include <initializer_list>
+#include <vector>
 
 namespace fastgan {
 namespace {
 
-// What the weights of three taps become; for 4 on the points 0, +-3/4, +-3/2, infinity.
-constexpr double kTwo[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-constexpr double kFour[6][3] = {{64. / 81, 0, 0},
-                                {-128. / 243, -32. / 81, -8. / 27},
-                                {-128. / 243, 32. / 81, -8. / 27},
-                                {32. / 243, 16. / 81, 8. / 27},
-                                {32. / 243, -16. / 81, 8. / 27},
-                                {0, 0, 1}};
-
 // It is to save this share of the time that is estimated.
 constexpr double kSaves = 0.15;
 
+// What a weight costs beside a product with it, since it comes from far for the tiles of one image.
+constexpr double kWeight = 9;
+
+// The vectors that time is estimated for, whichever there are.
+constexpr int64_t kNominal = 8;
+
 constexpr int64_t kMostLanes = 64;
 
-template <int N>
-void transform(const double (&g)[N][3], const float* taps, int64_t lanes, float* to, int64_t step) {
+template <int M>
+void transform(const float* taps, int64_t lanes, float* to, int64_t step) {
+  constexpr int N = M + 2;
+  const auto& g = Minimal<M>::weights;
   double half[N][3][kMostLanes];
   for (int i = 0; i < N; ++i) {
     for (int x = 0; x < 3; ++x) {
@@ -40,19 +42,79 @@ void transform(const double (&g)[N][3], const float* taps, int64_t lanes, float*
   }
 }
 
+// to = matrix from matrix^T.
+template <int I, int K>
+void between(const float (&matrix)[I][K], const float (&from)[K][K], float (&to)[I][I]) {
+  float half[I][K];
+  for (int i = 0; i < I; ++i) {
+    for (int k = 0; k < K; ++k) {
+      half[i][k] = 0;
+      for (int l = 0; l < K; ++l) half[i][k] += matrix[i][l] * from[l][k];
+    }
+  }
+  for (int i = 0; i < I; ++i) {
+    for (int j = 0; j < I; ++j) {
+      to[i][j] = 0;
+      for (int k = 0; k < K; ++k) to[i][j] += half[i][k] * matrix[j][k];
+    }
+  }
+}
+
+template <int M>
+double error(const float* taps, int64_t channels, int64_t lanes) {
+  constexpr int N = M + 2;
+  std::vector<float> weights(N * N * lanes), products(N * N * lanes);
+  std::vector<double> exact(M * M * lanes);
+  uint32_t random = 1;
+  float in[N][N], places[N][N];
+  for (int64_t c = 0; c < channels; ++c, taps += 9 * lanes) {
+    for (auto& row : in) {
+      for (float& x : row) {
+        random = random * 1664525 + 1013904223;  // Numerical Recipes' generator
+        x = static_cast<float>(static_cast<int32_t>(random) >> 8) / 0x800000;
+      }
+    }
+    between(Minimal<M>::in, in, places);
+    transform<M>(taps, lanes, weights.data(), lanes);
+    for (int p = 0; p < N * N; ++p) {
+      const float x = places[p / N][p % N];
+      for (int64_t l = 0; l < lanes; ++l) products[p * lanes + l] += x * weights[p * lanes + l];
+    }
+    for (int p = 0; p < M * M; ++p) {
+      for (int t = 0; t < 9; ++t) {
+        const double x = in[p / M + t / 3][p % M + t % 3];
+        for (int64_t l = 0; l < lanes; ++l) exact[p * lanes + l] += x * taps[t * lanes + l];
+      }
+    }
+  }
+  double errors = 0, squares = 0;
+  float made[M][M];
+  for (int64_t l = 0; l < lanes; ++l) {
+    for (int p = 0; p < N * N; ++p) places[p / N][p % N] = products[p * lanes + l];
+    between(Minimal<M>::out, places, made);
+    for (int p = 0; p < M * M; ++p) {
+      const double right = exact[p * lanes + l], wrong = made[p / M][p % M] - right;
+      errors += wrong * wrong, squares += right * right;
+    }
+  }
+  return errors == 0 ? 0 : std::sqrt(errors / squares);
+}
+
 }  // namespace
 
-int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t blocks, int64_t vectors,
-                int64_t width, int64_t most, double plain) {
+int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t lanes, int64_t most,
+                double plain) {
   // Vector operations of an image: products, and the transforms of each input and output channel.
+  const auto up = [](int64_t a, int64_t b) { return static_cast<double>((a + b - 1) / b); };
+  const double inputs = up(channels, kNominal), outputs = up(lanes, kNominal);
   const auto cost = [&](int64_t m) {
-    const double outputs = static_cast<double>(blocks * vectors);
-    if (m == 0) return plain * static_cast<double>(rows * columns * 9 * channels) * outputs;
-    const double tiles = static_cast<double>((rows + m - 1) / m * ((columns + m - 1) / m));
-    const double of_input = m == 2 ? 70 : 330, of_output = m == 2 ? 45 : 200;
-    const double inputs = static_cast<double>((channels + width - 1) / width);
-    const double products = static_cast<double>((m + 2) * (m + 2) * channels) * outputs;
-    return tiles * (products + of_input * inputs + of_output * outputs);
+    const double products = static_cast<double>(channels) * outputs;
+    if (m == 0) return plain * (up(rows, 1) * up(columns, 1) + kWeight) * 9 * products;
+    const double tiles = up(rows, m) * up(columns, m);
+    const double of_input = m == 2 ? 130 : 430, of_output = m == 2 ? 90 : 330;
+    const double places = m == 2 ? 16 : 36;
+    const double transforms = of_input * inputs + of_output * outputs;
+    return (tiles + kWeight) * places * products + tiles * transforms;
   };
   int64_t best = 0;
   for (const int64_t m : {2, 4}) {
@@ -61,11 +123,15 @@ int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t blocks,
   return best == 0 || cost(best) > (1 - kSaves) * cost(0) ? 0 : best;
 }
 
+double minimal_error(int64_t m, const float* taps, int64_t channels, int64_t lanes) {
+  return m == 2 ? error<2>(taps, channels, lanes) : error<4>(taps, channels, lanes);
+}
+
 void transform_weights(int64_t m, const float* taps, int64_t lanes, float* to, int64_t step) {
   if (m == 2) {
-    transform(kTwo, taps, lanes, to, step);
+    transform<2>(taps, lanes, to, step);
   } else {
-    transform(kFour, taps, lanes, to, step);
+    transform<4>(taps, lanes, to, step);
   }
 }
 

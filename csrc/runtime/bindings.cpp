@@ -104,6 +104,8 @@ void bind_runtime(py::module_& parent) {
           py::arg("threads"),
           "Run operations first .. last - 1, in an arena of `floats(threads)` float32 of the "
           "caller's.")
+      .def("minimal", &Graph::minimal, py::arg("first"), py::arg("last"),
+           "The largest tile of Winograd's among operations first .. last - 1, or 0.")
       .def("floats", &Graph::floats, py::arg("threads"));
   module.def("path", [] {
     const Kernels& found = kernels();

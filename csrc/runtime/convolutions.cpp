@@ -20,6 +20,13 @@ constexpr int64_t kManyItems = 32, kFewBlocks = 4;
 // of the lines that a thread copies.
 constexpr int64_t kFewChannels = 4, kFewSlack = 6, kMostLines = 1 << 20;
 
+// Tiles that share each reading of a phase's weights, `floats` in all: where these stay in no
+// cache, more of them than a core's own has room for.
+int64_t winograd_tiles(int64_t minimal, int64_t rows, int64_t floats) {
+  if (floats > 1 << 22) return kMostWinogradTiles / rows * rows;
+  return minimal == 2 ? 2 * rows : rows;
+}
+
 int64_t reflected(int64_t at, int64_t size) {
   if (at < 0) at = -at;
   if (at >= size) at = 2 * (size - 1) - at;
@@ -83,12 +90,14 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
       most_y = std::max(most_y, divide_up(phase.rows, m) * m + 2);
       most_x = std::max(most_x, divide_up(phase.columns, m) * m + 2);
       of.tiles = shape_.images * divide_up(phase.rows, m) * divide_up(phase.columns, m);
-      of.tiles_each = std::min(of.tiles, winograd_tiles(m, rows));
+      const int64_t floats = places * shape_.in.channels * of.blocks * block;
+      of.tiles_each = divide_up(of.tiles, divide_up(of.tiles, winograd_tiles(m, rows, floats)));
       // Every item transforms its inputs, so that it is to be several blocks.
       const bool many = divide_up(of.tiles, of.tiles_each) >= kManyItems;
       of.blocks_each = many ? of.blocks : std::min<int64_t>(of.blocks, kFewBlocks);
       const int64_t channels = divide_up(shape_.in.channels, width) * width;
-      room_ = std::max(room_, places * (winograd_tiles(m, rows) * channels + rows * block));
+      room_ = std::max(room_, places * (winograd_place(of.tiles_each * channels) +
+                                        winograd_place(of.tiles_each * block)));
     } else {
       const int64_t tile = taps * shape_.in.channels * block * rows;
       of.tiles = divide_up(shape_.images / units_ * phase.rows * phase.columns, rows);
@@ -102,6 +111,12 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
   shape_.rows = Reach(shape_.in.height, shape_.in.row, shape_.border, low_y, high_y, most_y);
   shape_.columns = Reach(shape_.in.width, shape_.in.pixel, shape_.border, low_x, high_x, most_x);
   shape_.zeros.assign(shape_.in.channels, 0.0f);
+}
+
+int64_t Dense::minimal() const {
+  int64_t most = 0;
+  for (const DensePhase& phase : shape_.phases) most = std::max(most, phase.minimal);
+  return most;
 }
 
 int64_t Dense::scratch() const {

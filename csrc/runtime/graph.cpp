@@ -84,4 +84,10 @@ void Graph::run_some(float* arena, const std::vector<float*>& tensors, int64_t f
   }
 }
 
+int64_t Graph::minimal(int64_t first, int64_t last) const {
+  int64_t most = 0;
+  for (int64_t i = first; i < last; ++i) most = std::max(most, operations_.at(i)->minimal());
+  return most;
+}
+
 }  // namespace fastgan

@@ -42,6 +42,10 @@ class Graph {
   // from one part to the next: for whoever looks at each step.
   void run_some(float* arena, const std::vector<float*>& tensors, int64_t first, int64_t last,
                 int64_t threads) const;
+
+  // The largest tile of Winograd's among operations first .. last - 1; 0 where there is none.
+  int64_t minimal(int64_t first, int64_t last) const;
+
   int64_t floats(int64_t threads) const { return arena_ + scratch_ + threads * room_; }
 
  private:

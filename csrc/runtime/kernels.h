@@ -63,10 +63,12 @@ struct DensePhase {
   bool whole = false;              // no patch reaches over the edge
 };
 
-// How many Winograd tiles are transformed at once: what then is multiplied stays in a core's cache.
-constexpr int64_t winograd_tiles(int64_t minimal, int64_t rows) {
-  return minimal == 2 ? 2 * rows : rows;
-}
+// Winograd tiles that are computed at once, at most.
+constexpr int64_t kMostWinogradTiles = 36;
+
+// Floats from one of Winograd's places to the next: no power of two, so that the places of a tile
+// do not all fall on the same lines of a cache.
+constexpr int64_t winograd_place(int64_t floats) { return ((floats + 15) / 16 | 1) * 16; }
 
 // Convolutions, transposed ones and linear maps; see direct.h. Inputs and weights are elements of what
 // runs it: floats, or bfloat16.
@@ -94,7 +96,7 @@ struct DensePart {
   const float* residual;  // or null
   const float* scale;     // or null
   int64_t images, first_block, last_block, first_tile, last_tile;
-  float* room;  // of a Winograd phase: [taps][tiles][channels] and a block's products
+  float* room;  // of a Winograd phase: [taps][tiles][channels], and a block's products
 };
 
 // Each channel by itself: taps of all of an image's channels.

@@ -121,8 +121,11 @@ inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane,
     const int64_t image = pixels.image[r];
     float* const to = part.out + image * out.image;
     for (int64_t at = lane; at < last;) {  // what of an output pixel is in this block at a time
-      const int64_t y = pixels.y[r] + at / row, within = at % row;
-      const int64_t x = pixels.x[r] + within / out.channels, c = within % out.channels;
+      int64_t y = pixels.y[r], x = pixels.x[r], c = at;
+      if (lanes > out.channels) {  // a division takes as long as a few vectors
+        const int64_t within = at % row;
+        y += at / row, x += within / out.channels, c = within % out.channels;
+      }
       const int64_t left = out.channels - c, run = left < last - at ? left : last - at;
       if (part.phase->whole || (y >= 0 && y < out.height && x >= 0 && x < out.width)) {
         Operands with = operands(e, nullptr, part.scale, part.residual, image, y, x, c);

@@ -1,57 +1,70 @@
-// Phases of 3 x 3 taps by Winograd's minimal filtering (Lavin and Gray, 2016): M x M pixels at a time
-// take (M + 2)^2 products for each channel, not 9 M^2. Included by kernels_code.h.
-//
-// M = 2 is as exact as the sum itself; M = 4, on the points 0, +-3/4, +-3/2 and infinity, whose
-// errors are the least of those tried, loses two to three bits. fastgan/engine/native/winograd.py
-// says where which is taken, and transforms the weights.
+// Phases of 3 x 3 taps by Winograd's minimal filtering: packing/winograd.h. Included by
+// kernels_code.h.
 #pragma once
 
 #include <cmath>
 #include <limits>
 
+#include "../packing/winograd.h"
 #include "kernels_dense.h"
 
 namespace fastgan {
 namespace {
 
+// to = factor * x + to, or the first of a sum; the factors are known when this is compiled.
+FASTGAN_INLINE void add(float factor, Vector x, Vector& to, bool& first) {
+  if (factor == 0) return;
+  if (factor == 1) {
+    to = first ? x : to + x;
+  } else if (factor == -1) {
+    to = first ? -x : to - x;
+  } else {
+    to = first ? factor * x : multiply_add(splat(factor), x, to);
+  }
+  first = false;
+}
+
+// What M + 2 inputs `step` vectors apart become, as far apart. A point and its negative share their
+// sums of even and of odd powers.
 template <int M>
-struct Minimal;
-
-template <>
-struct Minimal<2> {
-  static constexpr float kIn[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}};
-  static constexpr float kOut[2][4] = {{1, 1, 1, 0}, {0, 1, -1, 1}};
-};
-
-template <>
-struct Minimal<4> {
-  static constexpr float kIn[6][6] = {
-      {1.265625f, 0, -2.8125f, 0, 1, 0},  {0, -1.6875f, -2.25f, 0.75f, 1, 0},
-      {0, 1.6875f, -2.25f, -0.75f, 1, 0}, {0, -0.84375f, -0.5625f, 1.5f, 1, 0},
-      {0, 0.84375f, -0.5625f, -1.5f, 1, 0}, {0, 1.265625f, 0, -2.8125f, 0, 1}};
-  static constexpr float kOut[4][6] = {{1, 1, 1, 1, 1, 0},
-                                       {0, 0.75f, -0.75f, 1.5f, -1.5f, 0},
-                                       {0, 0.5625f, 0.5625f, 2.25f, 2.25f, 0},
-                                       {0, 0.421875f, -0.421875f, 3.375f, -3.375f, 1}};
-};
-
-// to[i] = sum of matrix[i][k] * from[k], each `step` vectors apart.
-template <int I, int K>
-FASTGAN_INLINE void combine(const float (&matrix)[I][K], const Vector* from, int from_step,
-                            Vector* to, int to_step) {
-#pragma GCC unroll 6
-  for (int i = 0; i < I; ++i) {
+FASTGAN_INLINE void transform_in(const Vector* x, int step, Vector* to) {
+  constexpr int N = M + 2;
+  const auto sum = [&](int i, int first, int every) {
     Vector sum{};
+    bool none = true;
 #pragma GCC unroll 6
-    for (int k = 0; k < K; ++k) {
-      if (matrix[i][k] == 1) {
-        sum += from[k * from_step];
-      } else if (matrix[i][k] == -1) {
-        sum -= from[k * from_step];
-      } else if (matrix[i][k] != 0) {
-        sum = multiply_add(splat(matrix[i][k]), from[k * from_step], sum);
-      }
-    }
+    for (int k = first; k < N; k += every) add(Minimal<M>::in[i][k], x[k * step], sum, none);
+    return sum;
+  };
+  to[0] = sum(0, 0, 1);
+#pragma GCC unroll 2
+  for (int i = 1; i < N - 1; i += 2) {
+    const Vector even = sum(i, 0, 2), odd = sum(i, 1, 2);
+    to[i * step] = even + odd;
+    to[(i + 1) * step] = even - odd;
+  }
+  to[(N - 1) * step] = sum(N - 1, 0, 1);
+}
+
+// What M + 2 products become: M pixels.
+template <int M>
+FASTGAN_INLINE void transform_out(const Vector* x, int step, Vector* to, int to_step) {
+  constexpr int N = M + 2;
+  Vector even[N], odd[N];
+#pragma GCC unroll 2
+  for (int k = 1; k < N - 1; k += 2) {
+    even[k] = x[k * step] + x[(k + 1) * step];
+    odd[k] = x[k * step] - x[(k + 1) * step];
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < M; ++i) {
+    const auto& row = Minimal<M>::out[i];
+    Vector sum{};
+    bool none = true;
+    add(row[0], x[0], sum, none);
+#pragma GCC unroll 2
+    for (int k = 1; k < N - 1; k += 2) add(row[k], i % 2 == 0 ? even[k] : odd[k], sum, none);
+    add(row[N - 1], x[(N - 1) * step], sum, none);
     to[i * to_step] = sum;
   }
 }
@@ -59,7 +72,7 @@ FASTGAN_INLINE void combine(const float (&matrix)[I][K], const Vector* from, int
 // The transform of n channels of a tile's inputs, to places `place` floats apart. Returns
 // `poison_of` them all: the corners of the result are made of every input.
 template <int M, bool Cleaned>
-FASTGAN_INLINE Vector transform_in(const float* const* in, int64_t c, int64_t n, float* to,
+FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t n, float* to,
                                    int64_t place) {
   constexpr int N = M + 2;
   Vector read[N * N], half[N * N], all[N * N];
@@ -67,8 +80,10 @@ FASTGAN_INLINE Vector transform_in(const float* const* in, int64_t c, int64_t n,
     read[i] = n == kWidth ? load(in[i] + c) : load_some(in[i] + c, n);
     if (Cleaned) read[i] = poison_of(read[i]) == 0.0f ? read[i] : Vector{};
   }
-  for (int j = 0; j < N; ++j) combine(Minimal<M>::kIn, read + j, N, half + j, N);
-  for (int i = 0; i < N; ++i) combine(Minimal<M>::kIn, half + i * N, 1, all + i * N, 1);
+#pragma GCC unroll 6
+  for (int j = 0; j < N; ++j) transform_in<M>(read + j, N, half + j);
+#pragma GCC unroll 6
+  for (int i = 0; i < N; ++i) transform_in<M>(half + i * N, 1, all + i * N);
   for (int i = 0; i < N * N; ++i) store(to + i * place + c, all[i]);
   return poison_of(all[0] + all[N - 1] + all[N * N - N] + all[N * N - 1]);
 }
@@ -80,9 +95,9 @@ FASTGAN_INLINE bool transform_all(const float* const* in, int64_t channels, floa
   Vector poison{};
   int64_t c = 0;
   for (; c + kWidth <= channels; c += kWidth) {
-    poison += transform_in<M, Cleaned>(in, c, kWidth, to, place);
+    poison += transform_tile<M, Cleaned>(in, c, kWidth, to, place);
   }
-  if (c < channels) poison += transform_in<M, Cleaned>(in, c, channels - c, to, place);
+  if (c < channels) poison += transform_tile<M, Cleaned>(in, c, channels - c, to, place);
   return is_poison(poison);
 }
 
@@ -153,8 +168,10 @@ FASTGAN_NOINLINE void winograd_tile_out(const float* products, int64_t place, in
   for (int64_t lane = 0; lane < block; lane += kWidth) {
     Vector read[N * N], half[M * N], all[M * M];
     for (int i = 0; i < N * N; ++i) read[i] = load(products + i * place + lane);
-    for (int j = 0; j < N; ++j) combine(Minimal<M>::kOut, read + j, N, half + j, N);
-    for (int i = 0; i < M; ++i) combine(Minimal<M>::kOut, half + i * N, 1, all + i * M, 1);
+#pragma GCC unroll 6
+    for (int j = 0; j < N; ++j) transform_out<M>(read + j, N, half + j, N);
+#pragma GCC unroll 4
+    for (int i = 0; i < M; ++i) transform_out<M>(half + i * N, 1, all + i * M, 1);
     for (int i = 0; i < M * M; ++i) store(to + i * block + lane, all[i]);
   }
 }
@@ -162,54 +179,50 @@ FASTGAN_NOINLINE void winograd_tile_out(const float* products, int64_t place, in
 template <int M>
 void winograd_by(const DensePart& part) {
   constexpr int N = M + 2;
-  constexpr int64_t kTiles = winograd_tiles(M, kMostRows);
   const DenseShape& shape = *part.shape;
   const DensePhase& phase = *part.phase;
   const int64_t block = shape.vectors * kWidth, channels = shape.in.channels;
   const int64_t padded = (channels + kWidth - 1) / kWidth * kWidth;
   const int64_t down = (phase.rows + M - 1) / M, across = (phase.columns + M - 1) / M;
-  float* const inputs = part.room;  // [N * N][kTiles][padded]
-  float* const products = inputs + N * N * kTiles * padded;  // [N * N][kMostRows][block]
+  const int64_t count = part.last_tile - part.first_tile;
+  const int64_t groups = (count + kMostRows - 1) / kMostRows;
+  const int64_t from = winograd_place(count * padded), to = winograd_place(count * block);
+  float* const inputs = part.room;                // [N * N][count][padded]
+  float* const products = inputs + N * N * from;  // [N * N][count][block]
   alignas(64) float pixels[M * M * kMostBlock];
-  const float* in[kMostRows];
-  int64_t image[kTiles], y[kTiles], x[kTiles];
-  uint64_t poison[kTiles];
-  for (int64_t first = part.first_tile; first < part.last_tile; first += kTiles) {
-    const int64_t count = part.last_tile - first < kTiles ? part.last_tile - first : kTiles;
-    for (int64_t t = 0; t < count; ++t) {
-      image[t] = (first + t) / (down * across);
-      y[t] = (first + t) / across % down * M;
-      x[t] = (first + t) % across * M;
-      poison[t] = winograd_tile_in<M>(part, image[t], y[t], x[t], inputs + t * padded,
-                                      kTiles * padded);
-    }
-    for (int64_t b = part.first_block; b < part.last_block; ++b) {
+  int64_t image[kMostWinogradTiles], y[kMostWinogradTiles], x[kMostWinogradTiles];
+  uint64_t poison[kMostWinogradTiles];
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t tile = part.first_tile + t;
+    image[t] = tile / (down * across);
+    y[t] = tile / across % down * M;
+    x[t] = tile % across * M;
+    poison[t] = winograd_tile_in<M>(part, image[t], y[t], x[t], inputs + t * padded, from);
+  }
+  for (int64_t b = part.first_block; b < part.last_block; ++b) {
+    for (int64_t p = 0; p < N * N; ++p) {
       const float* weights =
-          static_cast<const float*>(part.weights) + b * N * N * channels * block;
-      for (int64_t t = 0; t < count; t += kMostRows) {
-        const int64_t rows = count - t < kMostRows ? count - t : kMostRows;
-        const Multiply multiply = multiply_of(rows, shape.vectors);
-        for (int64_t p = 0; p < N * N; ++p) {
-          for (int64_t r = 0; r < rows; ++r) in[r] = inputs + (p * kTiles + t + r) * padded;
-          multiply(in, 1, channels, weights + p * channels * block, products + p * rows * block);
+          static_cast<const float*>(part.weights) + (b * N * N + p) * channels * block;
+      for (int64_t g = 0; g < groups; ++g) {  // as even as can be, as in `dense`
+        const int64_t t = g * count / groups, rows = (g + 1) * count / groups - t;
+        const float* in[kMostRows];
+        for (int64_t r = 0; r < rows; ++r) in[r] = inputs + p * from + (t + r) * padded;
+        multiply_of(rows, shape.vectors)(in, 1, channels, weights, products + p * to + t * block);
+      }
+    }
+    for (int64_t t = 0; t < count; ++t) {
+      winograd_tile_out<M>(products + t * block, to, block, pixels);
+      if (poison[t] != 0) poison_pixels<M>(poison[t], phase.reach, b * block, block, pixels);
+      TilePixels of;
+      const int64_t left = phase.columns - x[t];
+      of.count = left < M ? left : M;
+      for (int64_t i = 0; i < M && y[t] + i < phase.rows; ++i) {
+        for (int64_t j = 0; j < of.count; ++j) {
+          of.image[j] = image[t];
+          of.y[j] = phase.out_y + (y[t] + i) * shape.out_step_y;
+          of.x[j] = phase.out_x + (x[t] + j) * shape.out_step_x;
         }
-        for (int64_t r = 0; r < rows; ++r) {
-          winograd_tile_out<M>(products + r * block, rows * block, block, pixels);
-          if (poison[t + r] != 0) {
-            poison_pixels<M>(poison[t + r], phase.reach, b * block, block, pixels);
-          }
-          TilePixels of;
-          const int64_t left = phase.columns - x[t + r];
-          of.count = left < M ? left : M;
-          for (int64_t i = 0; i < M && y[t + r] + i < phase.rows; ++i) {
-            for (int64_t j = 0; j < of.count; ++j) {
-              of.image[j] = image[t + r];
-              of.y[j] = phase.out_y + (y[t + r] + i) * shape.out_step_y;
-              of.x[j] = phase.out_x + (x[t + r] + j) * shape.out_step_x;
-            }
-            write(part, of, b * block, block, pixels + i * M * block);
-          }
-        }
+        write(part, of, b * block, block, pixels + i * M * block);
       }
     }
   }

@@ -36,6 +36,7 @@ class Operation {
   virtual int64_t items(int64_t stage) const = 0;
   virtual int64_t scratch() const { return 0; }  // floats
   virtual int64_t room() const { return 0; }     // floats of each thread
+  virtual int64_t minimal() const { return 0; }  // pixels of a Winograd tile along an axis, or 0
   virtual void run(const Memory& memory, int64_t stage, int64_t item) const = 0;
 };
 

@@ -26,6 +26,7 @@ class Dense : public Operation {
   int64_t items(int64_t stage) const override { return stage + 1 == stages() ? items_ : rounds_; }
   int64_t scratch() const override;
   int64_t room() const override { return divide_up(room_, 16) * 16; }
+  int64_t minimal() const override;  // the largest of the phases
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:

@@ -154,6 +154,9 @@ class NativeCall:
         )
         ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
         self._ranges = list(zip([0, *ends], ends, strict=False))
+        tiles = [self._graph.minimal(first, last) for first, last in self._ranges]
+        #: What runs each step: by Winograd's filtering F(m x m, 3 x 3) where an m is named.
+        self.kernels = [f"{KERNEL} F({m}x{m})" if m else KERNEL for m in tiles]
 
     def __call__(self, *inputs: Tensor, out: Tensor | None = None) -> tuple[Tensor, ...]:
         """The outputs; the first of them in `out`, if it lies as that does."""
@@ -362,8 +365,10 @@ def executable(
     if all(isinstance(part, Step) for part in parts):
         return None
     if len(parts) == 1 and isinstance(parts[0], tuple):
-        steps = tuple(replace(step, kernel=KERNEL) for step in plan.steps)
-        return GraphExecutable(replace(plan, steps=steps), parts[0][1], other, bf16)
+        call = parts[0][1]
+        named = zip(plan.steps, call.kernels, strict=True)
+        steps = tuple(replace(step, kernel=kernel) for step, kernel in named)
+        return GraphExecutable(replace(plan, steps=steps), call, other, bf16)
     calls = {}
     made: list[Step] = []
     for part in parts:

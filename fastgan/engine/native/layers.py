@@ -26,7 +26,7 @@ _MOST_TAPS = 512
 #: weights are zero between them.
 _FEW_CHANNELS = 4
 
-#: The largest tile of Winograd's: see csrc/packing/winograd.h.
+#: The largest tile of Winograd's; which is taken, csrc/packing/winograd.h says of the weights.
 _MOST_MINIMAL = 4
 
 #: Columns of a matrix are packed in blocks of so many at most.

@@ -21,6 +21,7 @@ from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import chain, graph, layers, sampling
 from fastgan.errors import FastganError
 from fastgan.host import processor
+from fastgan.measure.tolerances import TOLERANCES
 from fastgan.plan import Buffer, Epilogue, Plan, Step
 from fastgan.plan.activations import TABLE
 from fastgan.plan.lower import with_releases
@@ -592,10 +593,10 @@ def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "_MOST_MINIMAL", most)
     given: dict[str, Any] = {"strides": [1, 1], "dilations": [1, 1], "group": 1}
     for n, c, out, h, w, mode, shuffle in (
-        (1, 32, 64, 13, 9, None, 1),
-        (2, 33, 32, 5, 22, "reflect", 1),
-        (3, 48, 20, 8, 8, "edge", 2),
-        (1, 96, 256, 4, 4, None, 1),
+        (1, 32, 64, 17, 19, None, 1),
+        (2, 33, 32, 9, 42, "reflect", 1),
+        (3, 48, 20, 18, 15, "edge", 2),
+        (1, 96, 256, 4, 30, None, 1),
     ):
         net = Network(x=(n, c, h, w))
         products = out * shuffle**2
@@ -611,7 +612,34 @@ def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
         shape = (n, c, 2 * shape[2], 2 * shape[3])
         two = {**given, "strides": [2, 2], "output_padding": [0, 0]}
         z = net.add("fastgan.ConvTranspose", names, shape, pads=[2] * 4, **two)
-        check(net.plan(z, y), 4e-6 if most < 4 else 2e-5)
+        plan = net.plan(z, y)
+        kernel = f"native F({most}x{most})" if most else "native"
+        assert [step.kernel for step in native_of(plan).plan.steps] == [kernel] * 2
+        check(plan, 4e-6 if most < 4 else 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel"),
+    [
+        (64, 24, "native F(4x4)"),
+        (2048, 16, "native F(2x2)"),  # the error of longer sums is beyond what F(4x4) may have
+        (384, 8, "native F(2x2)"),  # tiles so few that F(4x4) reads its weights for nothing
+        (384, 4, "native"),
+    ],
+)
+def test_the_form_is_chosen_by_time_and_error(channels: int, size: int, kernel: str) -> None:
+    net = Network(x=(1, channels, size, size))
+    weight = net.weight(32, channels, 3, 3)
+    given = {"strides": [1, 1], "dilations": [1, 1], "pads": [1] * 4, "group": 1}
+    y = net.add("fastgan.Conv", ["x", weight], (1, 32, size, size), **given)
+    native = native_of(net.plan(y))
+    assert [step.kernel for step in native.plan.steps] == [kernel]
+    x = 2 * torch.rand(1, channels, size, size) - 1
+    exact = torch.nn.functional.conv2d(x.double(), net.weights[weight].double(), padding=1)
+    error = native({"x": x})[y] - exact
+    # An eighth of the tolerance, and a little for a sample that is not the one of the measurement.
+    allowed = TOLERANCES["fp32"].max_abs / 8 * 1.1  # type: ignore[operator]
+    assert error.square().mean().sqrt() <= allowed * exact.square().mean().sqrt()
 
 
 REDUCTIONS = {
