@@ -48,9 +48,10 @@ struct Packing {
   Block memory;                 // of weights and bias
 };
 
-// width: floats to a vector. pack: elements to a lane; 2 become 1 where Winograd's filtering, which takes
-// floats, costs less. most_minimal: the largest tile of it that may be taken (winograd.h). threads: that share the work. most_bytes: that the
-// result may take; beyond it std::bad_alloc is thrown.
+// width: floats to a vector. pack: elements to a lane; 2 become 1 where Winograd's filtering, which
+// takes floats, costs less. most_minimal: the largest tile of it that may be taken (winograd.h).
+// threads: that share the work. most_bytes: that the result may take; beyond it std::bad_alloc is
+// thrown.
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
                               int64_t most_minimal, int64_t threads,
                               int64_t most_bytes = INT64_MAX);
