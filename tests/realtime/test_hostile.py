@@ -16,6 +16,7 @@ from fastgan.realtime import Drift, Orbit, RingReader, RingWriter, Rows, SeedPat
 from fastgan.realtime.live.page import Serving
 from fastgan.realtime.live.session import Live
 from fastgan.realtime.ring.stream import serve
+from fastgan.realtime.ring.words import bits, native
 from tests.realtime.pages import Served, frame, hear, note
 from tests.ring.conftest import name  # noqa: F401 - a fixture
 
@@ -129,14 +130,13 @@ WILD = (1e308, -1e308, 1e18, 2.0**53, -1.0, 0.0, 1e-320, float("inf"), float("na
 
 
 def test_a_ring_reader_can_ask_anything(digits, name: str) -> None:  # noqa: F811
+    """By words of its own: `RingReader.ask` refuses what makes no sense, others need not."""
     stream = digits.stream(fps=None, latents=SeedPath((0, 1), frames=7))
     with stream, RingWriter(name, 32, 32, 1) as ring, RingReader(name, control=True) as reader:
-        for value in WILD:
-            for wish in ({"speed": value}, {"truncation": value}, {"label": 2**31 - 1}):
-                reader.ask(**wish)
-                assert serve(stream, ring, frames=2).produced
-        for steps in (2**31, 2**40):
-            reader.ask(steps=steps)
+        words = [(control, bits(value)) for control in ("speed", "truncation") for value in WILD]
+        words += [("label", 2**31 - 1), ("label", 2**64 - 2), ("steps", 2**31), ("steps", 2**40)]
+        for control, word in words:
+            reader._live().ask(native().FRAMES_CONTROLS[control], word)
             assert serve(stream, ring, frames=2).produced
 
 

@@ -9,55 +9,36 @@ import importlib
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
 
 from fastgan.cli import app
+from tests.serve.conftest import LIMIT, require_kserve
 
 yaml = pytest.importorskip("yaml", reason="no PyYAML: pip install 'fastgan[serve]'")
 DEPLOY = Path(__file__).parents[2] / "deploy"
-MODELS = ("kserve.models", "kubernetes.client")
 
 
-def held(value: Any, kind: str, where: str) -> None:
-    """Hold a part of a document to a type of KServe's or of Kubernetes' clients, strictly."""
-    if listed := re.fullmatch(r"[Ll]ist\[(.+)\]", kind):
-        assert isinstance(value, list), where
-        for index, each in enumerate(value):
-            held(each, listed[1], f"{where}[{index}]")
-    elif mapped := re.fullmatch(r"[Dd]ict[([]str, (.+)[])]", kind):
-        assert isinstance(value, dict), where
-        for name, each in value.items():
-            held(each, mapped[1], f"{where}.{name}")
-    elif kind in ("str", "int", "bool"):
-        assert type(value).__name__ == kind, f"{where}: {value!r} is no {kind}"
-    elif kind in ("object", "ResourceQuantity", "IntOrString"):
-        assert isinstance(value, (str, int)), where
-    else:
-        models = [importlib.import_module(name) for name in MODELS]
-        of = next((getattr(m, kind) for m in models if hasattr(m, kind)), None)
-        assert of is not None, f"{where}: a type {kind}, which is unknown"
-        types = {of.attribute_map[name]: type_ for name, type_ in of.openapi_types.items()}
-        assert isinstance(value, dict), where
-        for name, each in value.items():
-            assert name in types, f"{where}: {kind} has no {name}"
-            held(each, types[name], f"{where}.{name}")
-        of(**{key: value[name] for key, name in of.attribute_map.items() if name in value})
+def by_kserves_types(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.serve.kserve_types", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=DEPLOY.parent, timeout=LIMIT)
 
 
-def test_the_inference_service_is_one_of_kserves() -> None:
-    pytest.importorskip("kserve", reason="no kserve: pip install 'fastgan[serve]'")
-    document = yaml.safe_load((DEPLOY / "inferenceservice.yaml").read_text())
-    held(document, "V1beta1InferenceService", "inferenceservice.yaml")
+def test_the_inference_service_is_one_of_kserves(tmp_path: Path) -> None:
+    require_kserve()
+    text = (DEPLOY / "inferenceservice.yaml").read_text()
+    done = by_kserves_types(DEPLOY / "inferenceservice.yaml")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "typo.yaml").write_text(text.replace("minReplicas", "minReplica"))
+    assert "has no minReplica" in by_kserves_types(tmp_path / "typo.yaml").stderr
+    document = yaml.safe_load(text)
     (container,) = document["spec"]["predictor"]["containers"]
     started(container["args"])
     ports = {port["containerPort"] for port in container["ports"]}
     assert ports <= {int(word) for word in container["args"] if word.isdigit()}
-    with pytest.raises(AssertionError, match="no minReplica"):
-        held({"minReplica": 1}, "V1beta1PredictorSpec", "a typo")
 
 
 def started(words: list[str]) -> None:
