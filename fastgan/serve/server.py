@@ -185,6 +185,9 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
     """
     try:
         made = socket.create_server((host, port), backlog=1024)
+        # Its connections have it too: an answer's second packet else waits for the client to
+        # acknowledge the first, for 40 ms on Linux.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         raise _taken("--http", host, port) from None
     with made:
