@@ -284,19 +284,15 @@ class Generator:
             ArgumentError: an argument is out of range, an input that no seed makes has no value,
                 or the model needs an image.
         """
-        if format == "pil":
+        pictures = format == "pil"
+        if pictures:
             image_formats.check_pictures(self._signature.made, out)
-            pixels = self.generate(
-                n, seed=seed, start=start, labels=labels, truncation=truncation, size=size,
-                batch_size=batch_size, rng=rng, format="uint8", noise=noise, progress=progress,
-                latents=latents, **inputs,
-            )  # fmt: skip
-            return image_formats.to_pil(pixels)
+            format = "uint8"
         unasked = all(x is None for x in (labels, truncation, size, batch_size, latents))
         if unasked and rng == "philox" and noise is True and not progress and not inputs:
             made = self._repeated(n, seed, start, format, out)
             if made is not None:
-                return made
+                return image_formats.to_pil(made) if pictures else made
         image_formats.check_format(format, "pil")
         n = arguments.whole("n", n)
         sampling = Sampling.of(seed, start, truncation, rng)
@@ -322,7 +318,8 @@ class Generator:
         def noise_of(first: int, rows: int) -> Noise:
             return self._noise(drawn.rows(first, rows), rows) if noise else no_noise
 
-        return self._session.images(every, n, batch_size, format, out, progress, noise_of)
+        images = self._session.images(every, n, batch_size, format, out, progress, noise_of)
+        return image_formats.to_pil(images) if pictures else images
 
     @_on_its_threads
     def prepare(

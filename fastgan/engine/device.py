@@ -93,6 +93,9 @@ class Device:
         Args:
             captured: as a part of a graph, so that what the host does for a launch is not counted;
                 a replay of a graph can't be.
+
+        Raises:
+            NotImplementedError: on a CPU, where the interpreter's time says nothing of a GPU's.
         """
         raise NotImplementedError("nothing is measured in the interpreter")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TypeVar
 
 _Own = TypeVar("_Own", bound="Closing")
 
 
-class Closing:
+class Closing(ABC):
     """Whoever has a `close` that ends all it does; also to be used in a `with`."""
 
+    @abstractmethod
     def close(self) -> None:
         """End it; a second time is nothing."""
-        raise NotImplementedError
 
     def __enter__(self: _Own) -> _Own:
         return self
