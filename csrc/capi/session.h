@@ -19,6 +19,8 @@ struct Failure {
   std::string text;
 };
 
+[[noreturn]] inline void refuse(const std::string& text) { throw Failure{FASTGAN_ARGUMENT, text}; }
+
 class Session {
  public:
   Session(std::shared_ptr<const Bundle> bundle, const BundleProgram& program, int64_t threads,

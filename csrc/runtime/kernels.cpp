@@ -1,26 +1,36 @@
 #include "kernels.h"
 
+#include <initializer_list>
+
 namespace fastgan {
+namespace {
+
+// The first table whose instructions this processor has; the last one needs none.
+template <class Table>
+const Table& best(std::initializer_list<const Table*> tables) {
+  for (const Table* table : tables) {
+    if (table->runs_here()) return *table;
+  }
+  return **(tables.end() - 1);
+}
+
+}  // namespace
 
 const Kernels& kernels() {
-  static const Kernels& found = []() -> const Kernels& {
+  static const Kernels& found = best<Kernels>({
 #if defined(__x86_64__) && defined(__GNUC__)
-    if (kernels_avx512.runs_here()) return kernels_avx512;
-    if (kernels_avx2.runs_here()) return kernels_avx2;
+      &kernels_avx512, &kernels_avx2,
 #endif
-    return kernels_portable;
-  }();
+      &kernels_portable});
   return found;
 }
 
 const Bf16Kernels& bf16_kernels() {
-  static const Bf16Kernels& found = []() -> const Bf16Kernels& {
+  static const Bf16Kernels& found = best<Bf16Kernels>({
 #if defined(__x86_64__) && defined(__GNUC__)
-    if (bf16_kernels_avx512.runs_here()) return bf16_kernels_avx512;
-    if (bf16_kernels_avx2.runs_here()) return bf16_kernels_avx2;
+      &bf16_kernels_avx512, &bf16_kernels_avx2,
 #endif
-    return bf16_kernels_portable;
-  }();
+      &bf16_kernels_portable});
   return found;
 }
 
