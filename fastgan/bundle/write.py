@@ -16,6 +16,7 @@ from fastgan import plan as plans
 from fastgan.bundle import MAGIC
 from fastgan.bundle.ports import text, whole, written
 from fastgan.engine.native import chain, graph
+from fastgan.engine.native.call import Lowered
 from fastgan.engine.native.records import CONSTANTS, Constants, listed
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.host import files
@@ -198,7 +199,7 @@ def _program(
     )
 
 
-def _chain(model: Model, plan: Plan, made: graph.Lowered, precision: str) -> int:
+def _chain(model: Model, plan: Plan, made: Lowered, precision: str) -> int:
     """Whether csrc/direct.h runs it as it runs the file itself: 0, 1 in fp32, 2 in bf16."""
     low = precision == "bf16"
     is_chain = chain.is_chain(plan, any_size=low) and len(made.inputs) == len(made.outputs) == 1

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,317 +10,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastgan.engine import Executable
-from fastgan.engine.library import operators
-from fastgan.engine.library.executor import BoundStep, PlanExecutable
-from fastgan.engine.native import chain, graph, layers, sampling
+from fastgan.engine.library.executor import PlanExecutable
+from fastgan.engine.native import graph, sampling
 from fastgan.errors import FastganError
-from fastgan.host import processor
-from fastgan.measure.tolerances import TOLERANCES
-from fastgan.plan import Buffer, Epilogue, Plan, Step
+from fastgan.plan import Buffer, Epilogue, Plan
 from fastgan.plan.activations import TABLE
-from fastgan.plan.lower import with_releases
 from tests import drawing
+from tests.unit.engine.native_networks import (
+    CPU,
+    OPSET,
+    Network,
+    Shape,
+    add_convolution,
+    bind,
+    check,
+    native_of,
+    other,
+    threads,
+)
 
-OPSET = 18
-CPU = torch.device("cpu")
-Shape = tuple[int, ...]
+__all__ = ["threads"]
 
 pytestmark = pytest.mark.cpu
-
-
-class Network:
-    """A plan that is made step by step: each names its output's shape."""
-
-    def __init__(self, **inputs: Shape) -> None:
-        self.shapes: dict[str, Shape] = dict(inputs)
-        self.inputs = tuple(inputs)
-        self.weights: dict[str, Tensor] = {}
-        self.steps: list[Step] = []
-
-    def weight(self, *shape: int, scale: float = 1.0) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights[name] = torch.randn(shape) * scale
-        return name
-
-    def host(
-        self, values: Sequence[int] | Sequence[float], dtype: torch.dtype = torch.int64
-    ) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights[name] = torch.tensor(values, dtype=dtype)
-        return name
-
-    def add(self, op: str, inputs: Sequence[str], shape: Shape, /, **attributes: Any) -> str:
-        epilogue = attributes.pop("epilogue", Epilogue())
-        name = f"t{len(self.steps)}"
-        self.shapes[name] = shape
-        self.steps.append(Step(op, tuple(inputs), (name,), attributes, epilogue, origin=(name,)))
-        return name
-
-    def split(self, x: str, sizes: Sequence[int], axis: int) -> tuple[str, ...]:
-        shape = self.shapes[x]
-        made = tuple(f"t{len(self.steps)}.{i}" for i in range(len(sizes)))
-        for name, size in zip(made, sizes, strict=True):
-            self.shapes[name] = (*shape[:axis], size, *shape[axis + 1 :])
-        given = {"axis": axis, "num_outputs": len(sizes)}
-        inputs = (x, self.host(sizes))
-        self.steps.append(Step("Split", inputs, made, given, origin=("split",)))
-        return made
-
-    def plan(self, *outputs: str) -> Plan:
-        buffers = {n: Buffer(n, s, torch.float32) for n, s in self.shapes.items()}
-        steps = tuple(with_releases(self.steps, set(outputs), buffers))
-        return Plan(self.inputs, outputs, steps, buffers, self.weights)
-
-
-def other() -> Executable:
-    raise AssertionError("nobody asked which step makes a NaN")
-
-
-def bind(plan: Plan, index: int) -> BoundStep:
-    return operators.bind(plan.steps[index], plan.weights, OPSET, CPU, torch.float32)
-
-
-def native_of(plan: Plan, bf16: bool = False) -> graph.GraphExecutable:
-    made = graph.executable(plan, OPSET, bind, other, bf16=bf16)
-    assert isinstance(made, graph.GraphExecutable), made and made.plan
-    return made
-
-
-def coarse(x: Tensor) -> Tensor:
-    """Of so few bits that a product of two of them, or a sum of four, is a bf16 number."""
-    return (8 * x).clamp(-8, 8).round() / 8 if x.is_floating_point() else x
-
-
-def run_both(plan: Plan, bf16: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-    """(native, PyTorch) of each output. The arena is poisoned by a run on NaNs before.
-
-    bf16: on numbers that rounding to it leaves alone.
-    """
-    inputs = {n: torch.randn(plan.buffers[n].shape) for n in plan.inputs}
-    if bf16:
-        inputs = {n: coarse(x) for n, x in inputs.items()}
-        plan = replace(plan, weights={n: coarse(w) for n, w in plan.weights.items()})
-    steps = [bind(plan, index) for index in range(len(plan.steps))]
-    native = native_of(plan, bf16)
-    expected = PlanExecutable(plan, steps, CPU, torch.float32)(inputs)
-    native({n: torch.full_like(x, torch.nan) for n, x in inputs.items()})
-    for _ in range(2):
-        found = native(inputs)
-        for name in plan.outputs:
-            assert found[name].shape == expected[name].shape
-            yield found[name], expected[name]
-
-
-def check(plan: Plan, tolerance: float = 1e-5, bf16: bool = False) -> None:
-    for found, expected in run_both(plan, bf16):
-        scale = max(1.0, float(expected.abs().max()))
-        error = float((found - expected).abs().max())
-        assert error <= tolerance * scale, (
-            error,
-            scale,
-            [(s.op, s.attributes) for s in plan.steps],
-        )
-
-
-@pytest.fixture(autouse=True, params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.manual_seed(drawing.new_seed())
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-def epilogue_of(draw: random.Random, channels: int, bias: bool, residual: bool) -> Epilogue:
-    name = draw.choice(["none", "relu", "leaky_relu", "prelu", "tanh", "silu", "gelu", "elu"])
-    parameters = (0.3,) if name in ("leaky_relu", "elu") else ()
-    slopes = tuple(draw.uniform(0, 1) for _ in range(channels)) if name == "prelu" else ()
-    return Epilogue(name, parameters, slopes, bias=bias, residual=residual)
-
-
-def add_convolution(net: Network, draw: random.Random, x: str, out: int, groups: int) -> str:
-    """A convolution of either kind, of images or sequences, with anything that it may have."""
-    n, c, *size = net.shapes[x]
-    transposed = draw.random() < 0.3
-    alone = groups == 1
-    enlarged = not transposed and alone and len(size) == 2 and draw.random() < 0.3
-    shuffle = 2 if not transposed and alone and len(size) == 2 and draw.random() < 0.3 else 1
-    kernel = [draw.randint(1, 4) for _ in size]
-    strides = [draw.randint(1, 2) for _ in size]
-    dilations = [draw.randint(1, 2) for _ in size]
-    mode = draw.choice([None, None, "reflect", "edge"]) if not transposed else None
-    pads = [min(draw.randint(0, 2), s - 1) for s in size]
-    read = [s * (1 + enlarged) for s in size]
-    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    if transposed:
-        pads = [min(p, r - 1) // 2 for p, r in zip(pads, reach, strict=True)]
-        after = [
-            (s - 1) * step - 2 * p + r
-            for s, step, p, r in zip(size, strides, pads, reach, strict=True)
-        ]
-    else:
-        pads = [max(p, -(-(r - s) // 2)) for p, r, s in zip(pads, reach, read, strict=True)]
-        if mode == "reflect" and any(p >= s for p, s in zip(pads, read, strict=True)):
-            mode = None
-        after = [
-            (s + 2 * p - r) // step + 1
-            for s, p, r, step in zip(read, pads, reach, strides, strict=True)
-        ]
-    products = out * shuffle ** len(size)
-    pair = (c, out // groups) if transposed else (products, c // groups)
-    given: dict[str, Any] = {"strides": strides, "pads": pads * 2, "dilations": dilations}
-    given["group"] = groups
-    if transposed:
-        given["output_padding"] = [0] * len(size)
-    if mode:
-        given["pad_mode"] = mode
-    if enlarged:
-        given["upsample"] = 1
-    if shuffle > 1:
-        given |= {"shuffle": shuffle, "shuffle_mode": draw.choice(["CRD", "DCR"])}
-    shape = (n, out, *(a * shuffle for a in after))
-    names = [x, net.weight(*pair, *kernel, scale=(c * 3) ** -0.5), "", "", "", ""]
-    if draw.random() < 0.7:
-        names[2] = net.weight(products)
-    kind = draw.choice(["none", "none", "full", "map"])
-    if kind != "none" and not (kind == "map" and len(size) == 1):
-        names[3] = net.weight(*(shape if kind == "full" else (n, 1, *shape[2:])))
-    if len(size) == 2 and shuffle == 1 and not enlarged and draw.random() < 0.4:
-        names[4] = net.weight(draw.choice([1, n]), c, 1, 1)
-        names[5] = net.weight(draw.choice([1, n]), out, 1, 1)
-    given["epilogue"] = epilogue_of(draw, out, bool(names[2]), bool(names[3]))
-    while not names[-1]:
-        names.pop()
-    return net.add("fastgan.ConvTranspose" if transposed else "fastgan.Conv", names, shape, **given)
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("axes", [1, 2])
-def test_convolutions(axes: int, bf16: bool) -> None:
-    draw = drawing.new_random()
-    for _ in range(25):
-        c, out = draw.choice([1, 3, 5, 16, 33]), draw.choice([1, 3, 17, 32, 40])
-        net = Network(x=(draw.randint(1, 3), c, *(draw.randint(2, 9) for _ in range(axes))))
-        check(net.plan(add_convolution(net, draw, "x", out, 1)), 3e-5, bf16)
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-def test_groups_and_depthwise(bf16: bool) -> None:
-    draw = drawing.new_random()
-    for c, out, groups in ((6, 6, 6), (13, 13, 13), (4, 8, 2), (24, 36, 4), (3, 3, 3)):
-        for axes in (1, 2):
-            net = Network(x=(2, c, *(draw.randint(3, 9) for _ in range(axes))))
-            check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5, bf16)
-
-
-@pytest.mark.parametrize("channels", [2, 3, 4])
-def test_pixels_of_few_channels_side_by_side(channels: int) -> None:
-    """Rows of less than a vector, of some and a part, and of what is behind and beyond an edge."""
-    draw = drawing.new_random()
-    for _ in range(12):
-        net = Network(x=(2, channels, draw.randint(3, 7), draw.randint(3, 45)))
-        y = add_convolution(net, draw, "x", channels, channels)
-        joined = net.add("Concat", [y, y], (2, 2 * channels, *net.shapes[y][2:]), axis=1)
-        part = net.add("Slice", [joined, net.host([1]), net.host([channels + 1]), net.host([1])],
-                       (2, channels, *net.shapes[y][2:]))  # fmt: skip
-        check(net.plan(add_convolution(net, draw, part, channels, channels)), 3e-5)
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("transposed", [False, True])
-def test_volumes(transposed: bool, bf16: bool) -> None:
-    draw = drawing.new_random()
-    for _ in range(12):
-        n, c, out = draw.randint(1, 3), draw.choice([1, 3, 17]), draw.choice([1, 4, 33])
-        kernel = [draw.randint(1, 4) for _ in range(3)]
-        strides = [draw.randint(1, 3) for _ in range(3)]
-        dilations = [draw.randint(1, 2) for _ in range(3)]
-        reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-        pads = [draw.randint(0, (r - 1) // 2) for r in reach]
-        size = [r + draw.randint(0, 4) for r in reach]
-        after = [
-            (s - 1) * step - 2 * p + r if transposed else (s + 2 * p - r) // step + 1
-            for s, step, p, r in zip(size, strides, pads, reach, strict=True)
-        ]
-        net = Network(x=(n, c, *size))
-        pair = (c, out) if transposed else (out, c)
-        given = {"strides": strides, "pads": pads * 2, "dilations": dilations, "group": 1}
-        if transposed:
-            given["output_padding"] = [0] * 3
-        y = net.add(
-            "fastgan.ConvTranspose" if transposed else "fastgan.Conv",
-            ["x", net.weight(*pair, *kernel, scale=(c * 9) ** -0.5), net.weight(out)],
-            (n, out, *after),
-            epilogue=Epilogue("leaky_relu", (0.2,), bias=True),
-            **given,
-        )
-        check(net.plan(y), 3e-5, bf16)
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-def test_linear_maps_and_images_of_them(bf16: bool) -> None:
-    volume = (2, 9, (3, 4, 5, 6))
-    images = (1, 7, (3, 4, 4)), (3, 64, (17, 2, 3))
-    for n, rows, shape in (*images, volume, (2, 5, (33,)), (5, 100, (1,))):
-        net = Network(z=(n, rows))
-        columns = int(np.prod(shape))
-        names = ["z", net.weight(rows, columns, scale=rows**-0.5), net.weight(columns)]
-        given = {"shape": list(shape)} if len(shape) > 1 else {}
-        linear = net.add(
-            "fastgan.Linear", names, (n, *shape), epilogue=Epilogue("tanh", bias=True), **given
-        )
-        check(net.plan(linear), bf16=bf16)
-
-
-def test_factors_are_rounded_to_bf16() -> None:
-    net = Network(x=(2, 19, 7, 5))
-    given = {"strides": [1, 1], "pads": [2] * 4, "dilations": [1, 1], "group": 1}
-    y = net.add("fastgan.Conv", ["x", net.weight(21, 19, 5, 5)], (2, 21, 7, 5), **given)
-    plan = net.plan(y)
-    x = torch.randn(2, 19, 7, 5)
-    found = native_of(plan, bf16=True)({"x": x})[y]
-    rounded = [each.bfloat16().double() for each in (x, plan.weights["w0"])]
-    expected = torch.nn.functional.conv2d(*rounded, padding=2)
-    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
-
-
-def test_in_bf16_layers_that_are_filtered_are_not_rounded() -> None:
-    """Winograd's filtering takes a quarter of the products, in floats: fewer than half."""
-    if graph._native.runtime.path()[0] == "avx512" and len(chain.paths(torch.bfloat16)) == 1:
-        pytest.skip("floats and bf16 are packed for vectors of two lengths here")
-    net = Network(x=(1, 128, 16, 16))
-    given = {"strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
-    y = net.add("fastgan.Conv", ["x", net.weight(128, 128, 3, 3)], (1, 128, 16, 16), **given)
-    plan, x = net.plan(y), torch.randn(1, 128, 16, 16)
-    found = native_of(plan, bf16=True)({"x": x})[y]
-    expected = torch.nn.functional.conv2d(x.double(), plan.weights["w0"].double(), padding=1)
-    assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
-
-
-ALIKE = """
-import hashlib, torch
-from tests.unit.engine.test_native_graph import Epilogue, Network, native_of
-torch.manual_seed(0)
-net = Network(x=(1, 21, 9, 9))
-given = {"strides": [2, 2], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
-given |= {"output_padding": [0, 0], "epilogue": Epilogue("relu")}
-weight = net.weight(21, 3, 4, 4)
-y = net.add("fastgan.ConvTranspose", ["x", weight], (1, 3, 18, 18), **given)
-made = native_of(net.plan(y), bf16=True)({"x": torch.randn(1, 21, 9, 9)})[y]
-print(hashlib.sha256(made.contiguous().numpy().tobytes()).hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_every_processor_rounds_alike() -> None:
-    """Whether it has instructions for bf16 or not."""
-    code, found = [sys.executable, "-c", ALIKE], set()
-    for level in processor.LEVELS:
-        given = {**os.environ, processor.VARIABLE: level}
-        done = subprocess.run(code, env=given, check=True, capture_output=True, text=True)
-        found.add(done.stdout)
-    assert len(found) == 1
 
 
 def test_sequences_of_linear_maps() -> None:
@@ -586,60 +292,6 @@ def test_the_output_has_memory_of_its_own() -> None:
     assert torch.equal(first[y], x.relu())
     assert torch.equal(first[z], x.relu().reshape(1, 48))
     assert torch.equal(second[same], -x)
-
-
-@pytest.mark.parametrize("most", [0, 2, 4])
-def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_MOST_MINIMAL", most)
-    given: dict[str, Any] = {"strides": [1, 1], "dilations": [1, 1], "group": 1}
-    for n, c, out, h, w, mode, shuffle in (
-        (1, 32, 64, 17, 19, None, 1),
-        (2, 33, 32, 9, 42, "reflect", 1),
-        (3, 48, 20, 18, 15, "edge", 2),
-        (1, 96, 256, 4, 30, None, 1),
-    ):
-        net = Network(x=(n, c, h, w))
-        products = out * shuffle**2
-        names = ["x", net.weight(products, c, 3, 3, scale=(9 * c) ** -0.5), net.weight(products)]
-        own = {"pad_mode": mode} if mode else {}
-        if shuffle > 1:
-            own |= {"shuffle": shuffle, "shuffle_mode": "CRD"}
-        shape = (n, out, h * shuffle, w * shuffle)
-        names.append(net.weight(*shape))
-        epilogue = Epilogue("relu", bias=True, residual=True)
-        y = net.add("fastgan.Conv", names, shape, pads=[1] * 4, epilogue=epilogue, **given, **own)
-        names = [y, net.weight(out, c, 6, 6, scale=(9 * out) ** -0.5)]
-        shape = (n, c, 2 * shape[2], 2 * shape[3])
-        two = {**given, "strides": [2, 2], "output_padding": [0, 0]}
-        z = net.add("fastgan.ConvTranspose", names, shape, pads=[2] * 4, **two)
-        plan = net.plan(z, y)
-        kernel = f"native F({most}x{most})" if most else "native"
-        assert [step.kernel for step in native_of(plan).plan.steps] == [kernel] * 2
-        check(plan, 4e-6 if most < 4 else 2e-5)
-
-
-@pytest.mark.parametrize(
-    ("channels", "size", "kernel"),
-    [
-        (64, 24, "native F(4x4)"),
-        (2048, 16, "native F(2x2)"),  # the error of longer sums is beyond what F(4x4) may have
-        (384, 8, "native F(2x2)"),  # tiles so few that F(4x4) reads its weights for nothing
-        (384, 4, "native"),
-    ],
-)
-def test_the_form_is_chosen_by_time_and_error(channels: int, size: int, kernel: str) -> None:
-    net = Network(x=(1, channels, size, size))
-    weight = net.weight(32, channels, 3, 3)
-    given = {"strides": [1, 1], "dilations": [1, 1], "pads": [1] * 4, "group": 1}
-    y = net.add("fastgan.Conv", ["x", weight], (1, 32, size, size), **given)
-    native = native_of(net.plan(y))
-    assert [step.kernel for step in native.plan.steps] == [kernel]
-    x = 2 * torch.rand(1, channels, size, size) - 1
-    exact = torch.nn.functional.conv2d(x.double(), net.weights[weight].double(), padding=1)
-    error = native({"x": x})[y] - exact
-    # An eighth of the tolerance, and a little for a sample that is not the one of the measurement.
-    allowed = TOLERANCES["fp32"].max_abs / 8 * 1.1  # type: ignore[operator]
-    assert error.square().mean().sqrt() <= allowed * exact.square().mean().sqrt()
 
 
 REDUCTIONS = {

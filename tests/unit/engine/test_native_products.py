@@ -1,0 +1,211 @@
+"""Convolutions, linear maps and volumes of the native graph, in fp32 and bf16, by any form."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastgan.engine.native import chain, graph, layers
+from fastgan.host import processor
+from fastgan.measure.tolerances import TOLERANCES
+from fastgan.plan import Epilogue
+from tests import drawing
+from tests.unit.engine.native_networks import (
+    Network,
+    add_convolution,
+    check,
+    native_of,
+    threads,
+)
+
+__all__ = ["threads"]
+
+pytestmark = pytest.mark.cpu
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_convolutions(axes: int, bf16: bool) -> None:
+    draw = drawing.new_random()
+    for _ in range(25):
+        c, out = draw.choice([1, 3, 5, 16, 33]), draw.choice([1, 3, 17, 32, 40])
+        net = Network(x=(draw.randint(1, 3), c, *(draw.randint(2, 9) for _ in range(axes))))
+        check(net.plan(add_convolution(net, draw, "x", out, 1)), 3e-5, bf16)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_groups_and_depthwise(bf16: bool) -> None:
+    draw = drawing.new_random()
+    for c, out, groups in ((6, 6, 6), (13, 13, 13), (4, 8, 2), (24, 36, 4), (3, 3, 3)):
+        for axes in (1, 2):
+            net = Network(x=(2, c, *(draw.randint(3, 9) for _ in range(axes))))
+            check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5, bf16)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pixels_of_few_channels_side_by_side(channels: int) -> None:
+    """Rows of less than a vector, of some and a part, and of what is behind and beyond an edge."""
+    draw = drawing.new_random()
+    for _ in range(12):
+        net = Network(x=(2, channels, draw.randint(3, 7), draw.randint(3, 45)))
+        y = add_convolution(net, draw, "x", channels, channels)
+        joined = net.add("Concat", [y, y], (2, 2 * channels, *net.shapes[y][2:]), axis=1)
+        part = net.add("Slice", [joined, net.host([1]), net.host([channels + 1]), net.host([1])],
+                       (2, channels, *net.shapes[y][2:]))  # fmt: skip
+        check(net.plan(add_convolution(net, draw, part, channels, channels)), 3e-5)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_volumes(transposed: bool, bf16: bool) -> None:
+    draw = drawing.new_random()
+    for _ in range(12):
+        n, c, out = draw.randint(1, 3), draw.choice([1, 3, 17]), draw.choice([1, 4, 33])
+        kernel = [draw.randint(1, 4) for _ in range(3)]
+        strides = [draw.randint(1, 3) for _ in range(3)]
+        dilations = [draw.randint(1, 2) for _ in range(3)]
+        reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+        pads = [draw.randint(0, (r - 1) // 2) for r in reach]
+        size = [r + draw.randint(0, 4) for r in reach]
+        after = [
+            (s - 1) * step - 2 * p + r if transposed else (s + 2 * p - r) // step + 1
+            for s, step, p, r in zip(size, strides, pads, reach, strict=True)
+        ]
+        net = Network(x=(n, c, *size))
+        pair = (c, out) if transposed else (out, c)
+        given = {"strides": strides, "pads": pads * 2, "dilations": dilations, "group": 1}
+        if transposed:
+            given["output_padding"] = [0] * 3
+        y = net.add(
+            "fastgan.ConvTranspose" if transposed else "fastgan.Conv",
+            ["x", net.weight(*pair, *kernel, scale=(c * 9) ** -0.5), net.weight(out)],
+            (n, out, *after),
+            epilogue=Epilogue("leaky_relu", (0.2,), bias=True),
+            **given,
+        )
+        check(net.plan(y), 3e-5, bf16)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_linear_maps_and_images_of_them(bf16: bool) -> None:
+    volume = (2, 9, (3, 4, 5, 6))
+    images = (1, 7, (3, 4, 4)), (3, 64, (17, 2, 3))
+    for n, rows, shape in (*images, volume, (2, 5, (33,)), (5, 100, (1,))):
+        net = Network(z=(n, rows))
+        columns = int(np.prod(shape))
+        names = ["z", net.weight(rows, columns, scale=rows**-0.5), net.weight(columns)]
+        given = {"shape": list(shape)} if len(shape) > 1 else {}
+        linear = net.add(
+            "fastgan.Linear", names, (n, *shape), epilogue=Epilogue("tanh", bias=True), **given
+        )
+        check(net.plan(linear), bf16=bf16)
+
+
+def test_factors_are_rounded_to_bf16() -> None:
+    net = Network(x=(2, 19, 7, 5))
+    given = {"strides": [1, 1], "pads": [2] * 4, "dilations": [1, 1], "group": 1}
+    y = net.add("fastgan.Conv", ["x", net.weight(21, 19, 5, 5)], (2, 21, 7, 5), **given)
+    plan = net.plan(y)
+    x = torch.randn(2, 19, 7, 5)
+    found = native_of(plan, bf16=True)({"x": x})[y]
+    rounded = [each.bfloat16().double() for each in (x, plan.weights["w0"])]
+    expected = torch.nn.functional.conv2d(*rounded, padding=2)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_in_bf16_layers_that_are_filtered_are_not_rounded() -> None:
+    """Winograd's filtering takes a quarter of the products, in floats: fewer than half."""
+    if graph._native.runtime.path()[0] == "avx512" and len(chain.paths(torch.bfloat16)) == 1:
+        pytest.skip("floats and bf16 are packed for vectors of two lengths here")
+    net = Network(x=(1, 128, 16, 16))
+    given = {"strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
+    y = net.add("fastgan.Conv", ["x", net.weight(128, 128, 3, 3)], (1, 128, 16, 16), **given)
+    plan, x = net.plan(y), torch.randn(1, 128, 16, 16)
+    found = native_of(plan, bf16=True)({"x": x})[y]
+    expected = torch.nn.functional.conv2d(x.double(), plan.weights["w0"].double(), padding=1)
+    assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
+ALIKE = """
+import hashlib, torch
+from tests.unit.engine.native_networks import Epilogue, Network, native_of
+torch.manual_seed(0)
+net = Network(x=(1, 21, 9, 9))
+given = {"strides": [2, 2], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
+given |= {"output_padding": [0, 0], "epilogue": Epilogue("relu")}
+weight = net.weight(21, 3, 4, 4)
+y = net.add("fastgan.ConvTranspose", ["x", weight], (1, 3, 18, 18), **given)
+made = native_of(net.plan(y), bf16=True)({"x": torch.randn(1, 21, 9, 9)})[y]
+print(hashlib.sha256(made.contiguous().numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_every_processor_rounds_alike() -> None:
+    """Whether it has instructions for bf16 or not."""
+    code, found = [sys.executable, "-c", ALIKE], set()
+    for level in processor.LEVELS:
+        given = {**os.environ, processor.VARIABLE: level}
+        done = subprocess.run(code, env=given, check=True, capture_output=True, text=True)
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("most", [0, 2, 4])
+def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_MOST_MINIMAL", most)
+    given: dict[str, Any] = {"strides": [1, 1], "dilations": [1, 1], "group": 1}
+    for n, c, out, h, w, mode, shuffle in (
+        (1, 32, 64, 17, 19, None, 1),
+        (2, 33, 32, 9, 42, "reflect", 1),
+        (3, 48, 20, 18, 15, "edge", 2),
+        (1, 96, 256, 4, 30, None, 1),
+    ):
+        net = Network(x=(n, c, h, w))
+        products = out * shuffle**2
+        names = ["x", net.weight(products, c, 3, 3, scale=(9 * c) ** -0.5), net.weight(products)]
+        own = {"pad_mode": mode} if mode else {}
+        if shuffle > 1:
+            own |= {"shuffle": shuffle, "shuffle_mode": "CRD"}
+        shape = (n, out, h * shuffle, w * shuffle)
+        names.append(net.weight(*shape))
+        epilogue = Epilogue("relu", bias=True, residual=True)
+        y = net.add("fastgan.Conv", names, shape, pads=[1] * 4, epilogue=epilogue, **given, **own)
+        names = [y, net.weight(out, c, 6, 6, scale=(9 * out) ** -0.5)]
+        shape = (n, c, 2 * shape[2], 2 * shape[3])
+        two = {**given, "strides": [2, 2], "output_padding": [0, 0]}
+        z = net.add("fastgan.ConvTranspose", names, shape, pads=[2] * 4, **two)
+        plan = net.plan(z, y)
+        kernel = f"native F({most}x{most})" if most else "native"
+        assert [step.kernel for step in native_of(plan).plan.steps] == [kernel] * 2
+        check(plan, 4e-6 if most < 4 else 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel"),
+    [
+        (64, 24, "native F(4x4)"),
+        (2048, 16, "native F(2x2)"),  # the error of longer sums is beyond what F(4x4) may have
+        (384, 8, "native F(2x2)"),  # tiles so few that F(4x4) reads its weights for nothing
+        (384, 4, "native"),
+    ],
+)
+def test_the_form_is_chosen_by_time_and_error(channels: int, size: int, kernel: str) -> None:
+    net = Network(x=(1, channels, size, size))
+    weight = net.weight(32, channels, 3, 3)
+    given = {"strides": [1, 1], "dilations": [1, 1], "pads": [1] * 4, "group": 1}
+    y = net.add("fastgan.Conv", ["x", weight], (1, 32, size, size), **given)
+    native = native_of(net.plan(y))
+    assert [step.kernel for step in native.plan.steps] == [kernel]
+    x = 2 * torch.rand(1, channels, size, size) - 1
+    exact = torch.nn.functional.conv2d(x.double(), net.weights[weight].double(), padding=1)
+    error = native({"x": x})[y] - exact
+    # An eighth of the tolerance, and a little for a sample that is not the one of the measurement.
+    allowed = TOLERANCES["fp32"].max_abs / 8 * 1.1  # type: ignore[operator]
+    assert error.square().mean().sqrt() <= allowed * exact.square().mean().sqrt()
