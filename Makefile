@@ -53,7 +53,9 @@ bench: $(VENV)/.bench  ## time fastgan beside its peers on this machine, into ou
 
 # An install is repeated when what it depends on has changed. The native extension is built on the
 # way where there is a compiler, and with nvcc its CUDA part too; without one the install still
-# succeeds, and `fastgan doctor` says what is missing.
+# succeeds, and `fastgan doctor` says what is missing. Python compiles what it imports; compiling
+# every file of every package beforehand would take longer than all else.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*)
 
 $(VENV)/.created:
@@ -61,15 +63,15 @@ $(VENV)/.created:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.created $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable ".[cpu]" --constraint constraints.txt
+	$(INSTALL) --editable ".[cpu]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.created $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test]" --constraint constraints.txt
+	$(INSTALL) --editable ".[cpu,train,test]"
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.created $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test,bench]" --constraint constraints.txt
+	$(INSTALL) --editable ".[cpu,train,test,bench]"
 	touch $@ $(VENV)/.demo $(VENV)/.test
 
 capi:  ## the library for programs without Python, fastgan.h, into build/capi (CMake)
@@ -87,7 +89,7 @@ dist: $(VENV)/.created  ## sdist and wheels for the Pythons that are here, into 
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/wheels.py
 
 docs: $(VENV)/.test  ## the site, into build/site; every warning is an error
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,train,test,docs]" --constraint constraints.txt
+	$(INSTALL) --editable ".[cpu,train,test,docs]"
 	$(BIN)/python -m mkdocs build --strict
 
 resolve: $(VENV)/.created  ## see that every promised version of Python finds its packages (network)

@@ -93,9 +93,11 @@ def extensions() -> list[Extension]:
     found = []
     try:
         import pybind11
+        from pybind11.setup_helpers import ParallelCompile
     except ImportError:
         print("fastgan: no fastgan._native, pybind11 is not installed", file=sys.stderr)
     else:
+        ParallelCompile("FASTGAN_BUILD_JOBS").install()  # by default as many as there are CPUs
         found.append(
             Extension(
                 "fastgan._native",
