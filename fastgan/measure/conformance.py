@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.backend.test.loader import DATA_DIR, load_model_tests
+from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
 
 from fastgan import onnx_backend, ops
@@ -85,48 +85,11 @@ def node_cases() -> tuple[Case, ...]:
             tuple((_arrays(i), _arrays(o)) for i, o in test.data_sets or ()),
             test.rtol,
             _ULP_OF_TERMS if test.name in CANCELLING else test.atol,
-            _types(models[test.name]),
+            types(models[test.name]),
         )
         for test in tests
         if test.name in models
     )
-
-
-@functools.cache
-def stored_cases() -> tuple[Case, ...]:
-    """The small models that the onnx package carries with their data."""
-    cases = []
-    for kind in ("simple", "pytorch-converted", "pytorch-operator"):
-        for test in sorted(load_model_tests(kind=kind), key=lambda test: test.name):
-            folder = Path(test.model_dir or "")
-            model = onnx.load(folder / "model.onnx")
-            data = tuple(
-                (_stored(d, "input", model.graph.input), _stored(d, "output", model.graph.output))
-                for d in sorted(folder.glob("test_data_set*"))
-            )
-            content = model.SerializeToString()
-            types = _types(model)
-            cases.append(Case(test.name, kind, "", content, data, test.rtol, test.atol, types))
-    return tuple(cases)
-
-
-@functools.cache
-def light_cases() -> tuple[Case, ...]:
-    """Well-known classifiers with constant weights, on ONNX's own dummy input."""
-    cases = []
-    for path in sorted(Path(DATA_DIR, "light").glob("*.onnx")):
-        model = onnx.load(path)
-        weights = {tensor.name for tensor in model.graph.initializer}
-        inputs = [
-            Runner.generate_dummy_data(value)
-            for value in model.graph.input
-            if value.name not in weights
-        ]
-        expected = onnx.load_tensor(path.with_name(f"{path.stem}_output_0.pb"))
-        data = ((inputs, [onnx.numpy_helper.to_array(expected)]),)
-        content = model.SerializeToString()
-        cases.append(Case(path.stem, "light", "", content, data, 1e-3, 1e-7, _types(model)))
-    return tuple(cases)
 
 
 def run_fastgan(case: Case) -> Outcome:
@@ -183,19 +146,7 @@ def _arrays(values: Iterable[Any]) -> list[Any]:
     return [onnx.numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for v in values]
 
 
-def _stored(folder: Path, prefix: str, values: Sequence[onnx.ValueInfoProto]) -> list[Any]:
-    arrays: list[Any] = []
-    for index in range(len(list(folder.glob(f"{prefix}_*.pb")))):
-        content = (folder / f"{prefix}_{index}.pb").read_bytes()
-        if values[index].type.HasField("sequence_type"):
-            sequence = onnx.SequenceProto.FromString(content)
-            arrays.append(onnx.numpy_helper.to_list(sequence))
-        else:
-            arrays.append(onnx.numpy_helper.to_array(onnx.TensorProto.FromString(content)))
-    return arrays
-
-
-def _types(model: onnx.ModelProto) -> frozenset[str]:
+def types(model: onnx.ModelProto) -> frozenset[str]:
     names = set()
     for value in (*model.graph.input, *model.graph.output):
         which = value.type.WhichOneof("value")

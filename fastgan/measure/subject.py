@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan import latents
-from fastgan.engine import Target
-from fastgan.engine.batches import automatic_batch, split
+from fastgan.engine.batches import split
 from fastgan.generator import Generator
 from fastgan.inputs import labels
 from fastgan.inputs.given import element_type
@@ -37,8 +36,7 @@ def batch_of(generator: Generator) -> int | None:
     """The batch size that `generate` takes by itself; None where the model says it, or it is n."""
     if generator.signature.frozen_batch is not None or not generator.signature.made.apart:
         return None
-    target = Target(generator.device, generator.precision)
-    return automatic_batch(generator.plan(1), target)
+    return generator._session.automatic_batch
 
 
 def batched(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -300,13 +300,7 @@ def _fused_product(flow: Flow, node: ir.Node) -> Said:
     if x is None or x.axis != 0 or any(flow.lay(node, i) is not None for i in (1, 2)):
         return "weights of samples"
     rank = len(sizes(node.outputs[0]))
-    for i in range(3, len(node.inputs)):
-        lay, own = flow.lay(node, i), len(shape_of(node, i))
-        if lay is None:
-            flow.fit(node, i, own - rank, x.inner, whole=False)
-        elif own != rank or lay.place != x.place:
-            return "samples that lie in different axes"
-    return Lay(0, x.inner, broken=x.broken)
+    return _beside(flow, node, x, dict.fromkeys(range(3, len(node.inputs)), rank))
 
 
 def _fused_norm(flow: Flow, node: ir.Node) -> Said:
@@ -315,12 +309,16 @@ def _fused_norm(flow: Flow, node: ir.Node) -> Said:
     text = over.decode() if isinstance(over, bytes) else over
     if x is None or x.axis != 0 or rank < 2:
         return "parameters of samples" if text != "last" or x is None or x.axis < 0 else ACROSS
-    for i in range(1, len(node.inputs)):
+    return _beside(flow, node, x, {i: 2 if i < 3 else rank for i in range(1, len(node.inputs))})
+
+
+def _beside(flow: Flow, node: ir.Node, x: Lay, axes: Mapping[int, int]) -> Said:
+    """What x becomes, where the inputs that broadcast to it, by their axes, lie as it does."""
+    for i, rank in axes.items():
         lay, own = flow.lay(node, i), len(shape_of(node, i))
-        reach = 2 if i < 3 else rank
         if lay is None:
-            flow.fit(node, i, own - reach, x.inner, whole=False)
-        elif own != reach or lay.place != x.place:
+            flow.fit(node, i, own - rank, x.inner, whole=False)
+        elif own != rank or lay.place != x.place:
             return "samples that lie in different axes"
     return Lay(0, x.inner, broken=x.broken)
 

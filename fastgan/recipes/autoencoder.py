@@ -110,12 +110,8 @@ def data(settings: AutoencoderSettings, folder: Path | None) -> tuple[torch.Tens
             raise ArgumentError(str(folder), "1 image", "at least two: one is held out")
         held_out = torch.arange(len(found)) % 5 == 0
         return found[~held_out], found[held_out]
-    if settings.subject == "faces":
-        faces = photographs.faces("train", settings.size)
-        return torch.cat([faces, faces.flip(3)]), photographs.faces("test", settings.size)
-    if settings.subject != "digits":
-        raise ArgumentError("subject", repr(settings.subject), "digits or faces")
-    return pictures.digits("train", settings.size)[0], pictures.digits("test", settings.size)[0]
+    subject, size = settings.subject, settings.size
+    return photographs.subject(subject, "train", size), photographs.subject(subject, "test", size)
 
 
 def check(settings: AutoencoderSettings) -> None:

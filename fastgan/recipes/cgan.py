@@ -19,7 +19,7 @@ from torch import nn
 from fastgan.errors import ArgumentError
 from fastgan.recipes import images as pictures
 from fastgan.recipes import losses
-from fastgan.recipes.gan import OfImages, Settings
+from fastgan.recipes.gan import OfImages, Settings, normed
 from fastgan.recipes.system import built
 
 NAME = "cgan"
@@ -45,12 +45,8 @@ class Generator(nn.Module):
             nn.LeakyReLU(0.2),
         )
         self.convolutions = nn.Sequential(
-            nn.ConvTranspose2d(64, 64, 4, 2, 1, bias=False),  # [N, 64, 8, 8]
-            nn.BatchNorm2d(64),
-            nn.LeakyReLU(0.2),
-            nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False),  # [N, 32, 16, 16]
-            nn.BatchNorm2d(32),
-            nn.LeakyReLU(0.2),
+            *normed(nn.ConvTranspose2d(64, 64, 4, 2, 1, bias=False)),  # [N, 64, 8, 8]
+            *normed(nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False)),  # [N, 32, 16, 16]
             nn.ConvTranspose2d(32, 1, 4, 2, 1),
             nn.Tanh(),
         )
@@ -69,12 +65,8 @@ class Discriminator(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(1, 16, 4, 2, 1),  # [N, 16, 16, 16]
             nn.LeakyReLU(0.2),
-            nn.Conv2d(16, 32, 4, 2, 1, bias=False),  # [N, 32, 8, 8]
-            nn.BatchNorm2d(32),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(32, 64, 4, 2, 1, bias=False),  # [N, 64, 4, 4]
-            nn.BatchNorm2d(64),
-            nn.LeakyReLU(0.2),
+            *normed(nn.Conv2d(16, 32, 4, 2, 1, bias=False)),  # [N, 32, 8, 8]
+            *normed(nn.Conv2d(32, 64, 4, 2, 1, bias=False)),  # [N, 64, 4, 4]
             nn.Flatten(),
             nn.Linear(64 * 4 * 4, 128),
             nn.LeakyReLU(0.2),
@@ -112,9 +104,7 @@ def build(settings: Settings, found: tuple[torch.Tensor, torch.Tensor]) -> OfIma
     classes = int(labels.max()) + 1
 
     def networks() -> tuple[nn.Module, nn.Module]:
-        discriminator: nn.Module = Discriminator(classes)
-        if settings.spectral_norm:
-            losses.spectrally_normalised(discriminator)
+        discriminator = losses.judge(Discriminator(classes), settings)
         return Generator(settings.latent, classes), discriminator
 
     return OfImages(NAME, *built(settings.seed, networks), images, settings, labels)

@@ -25,7 +25,7 @@ from torch import nn
 from fastgan.errors import ArgumentError
 from fastgan.recipes import images as pictures
 from fastgan.recipes import losses, photographs
-from fastgan.recipes.gan import OfImages, Settings
+from fastgan.recipes.gan import OfImages, Settings, normed
 from fastgan.recipes.system import built
 
 NAME = "dcgan"
@@ -62,12 +62,8 @@ class Generator(nn.Module):
         self.dense = nn.Sequential(*dense)
         last = (4, 2, 1) if size == 64 else (3, 1, 1)  # kernel, stride, padding
         self.convolutions = nn.Sequential(
-            nn.ConvTranspose2d(4, 128, 4, 2, 1, bias=False),  # [N, 128, 16, 16]
-            nn.BatchNorm2d(128),
-            nn.LeakyReLU(0.2),
-            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),  # [N, 64, 32, 32]
-            nn.BatchNorm2d(64),
-            nn.LeakyReLU(0.2),
+            *normed(nn.ConvTranspose2d(4, 128, 4, 2, 1, bias=False)),  # [N, 128, 16, 16]
+            *normed(nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False)),  # [N, 64, 32, 32]
             nn.ConvTranspose2d(64, channels, *last),
             nn.Tanh(),
         )
@@ -85,12 +81,8 @@ class Discriminator(nn.Sequential):
         layers: list[nn.Module] = [
             nn.Conv2d(channels, 64, 4, 2, 1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(128, 256, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(256),
-            nn.LeakyReLU(0.2),
+            *normed(nn.Conv2d(64, 128, 4, 2, 1, bias=False)),
+            *normed(nn.Conv2d(128, 256, 4, 2, 1, bias=False)),
             nn.Flatten(),
             nn.Linear(256 * (size // 8) ** 2, 1),
         ]
@@ -115,12 +107,7 @@ def data(settings: DcganSettings, folder: Path | None, channels: int = 3) -> tor
     """
     if folder is not None:
         return pictures.folder(folder, settings.size, channels)
-    if settings.subject == "faces":
-        faces = photographs.faces("train", settings.size)
-        return torch.cat([faces, faces.flip(3)])
-    if settings.subject != "digits":
-        raise ArgumentError("subject", repr(settings.subject), "digits or faces")
-    return pictures.digits("train", settings.size)[0]
+    return photographs.subject(settings.subject, "train", settings.size)
 
 
 def build(settings: DcganSettings, images: torch.Tensor) -> OfImages:
@@ -138,9 +125,6 @@ def build(settings: DcganSettings, images: torch.Tensor) -> OfImages:
 
     def networks() -> tuple[nn.Module, nn.Module]:
         generator = Generator(settings.latent, channels, size, hidden)
-        discriminator: nn.Module = Discriminator(channels, size)
-        if settings.spectral_norm:
-            losses.spectrally_normalised(discriminator)
-        return generator, discriminator
+        return generator, losses.judge(Discriminator(channels, size), settings)
 
     return OfImages(NAME, *built(settings.seed, networks), images, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,11 @@ class Settings(common.Settings):
     diversity: float = 0.0
 
 
+def normed(layer: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+    """A convolution, a batch norm of its channels, and the usual activation behind it."""
+    return [layer, nn.BatchNorm2d(layer.out_channels), nn.LeakyReLU(0.2)]
+
+
 class Adversarial(System):
     """The recipe of a generator and a discriminator; how images and latents come is a subclass's.
 
@@ -54,9 +60,9 @@ class Adversarial(System):
         super().__init__(name, settings, data, generator, discriminator=discriminator)
         self.discriminator = discriminator
 
+    @abstractmethod
     def real(self, draw: torch.Generator) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """A batch of real images, and what both networks are told of them: labels, or nothing."""
-        raise NotImplementedError
 
     def latents(self, count: int, draw: torch.Generator) -> torch.Tensor:
         """What the generator makes images of, on the CPU."""

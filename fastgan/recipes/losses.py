@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from fastgan.recipes.system import Distance, Loss
+from fastgan.recipes.system import Distance, Loss, Settings
 
 
 def discriminator_loss(
@@ -67,9 +67,9 @@ def mode_seeking(images: torch.Tensor, latents: torch.Tensor, half: int) -> torc
     return (between / (apart + 1e-2)).mean()
 
 
-def spectrally_normalised(network: nn.Module) -> nn.Module:
-    """The network, with spectral norm on each convolution and dense layer."""
-    for layer in network.modules():
+def judge(network: nn.Module, settings: Settings) -> nn.Module:
+    """A discriminator, with spectral norm on each of its products where the settings say so."""
+    for layer in network.modules() if settings.spectral_norm else ():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             parametrizations.spectral_norm(layer)
     return network

@@ -212,6 +212,20 @@ def faces(split: Split, size: int = 32, *, without: bool = False) -> torch.Tenso
     return to_float(torch.from_numpy(np.stack(enlarged)))[:, None]
 
 
+def subject(name: str, split: Split, size: int) -> torch.Tensor:
+    """Digits or faces, [N, 1, size, size] in [-1, 1]; faces to train with also mirrored.
+
+    Raises:
+        ArgumentError: the subject is neither.
+    """
+    if name == "digits":
+        return images.digits(split, size)[0]
+    if name != "faces":
+        raise ArgumentError("subject", repr(name), "digits or faces")
+    found = faces(split, size)
+    return torch.cat([found, found.flip(3)]) if split == "train" else found
+
+
 def pixels(image: Image.Image) -> torch.Tensor:
     """uint8 [C, H, W]."""
     return _tensor(image, 1)

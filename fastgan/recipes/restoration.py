@@ -70,12 +70,8 @@ def data(settings: PairSettings, folder: Path | None) -> tuple[Photographs, Phot
 
 def patch_discriminator(settings: Settings, channels: int = 3, seed: int = 1) -> nn.Module:
     """A patch discriminator of images of so many channels; `seed` is added to the settings' own."""
-
-    def make() -> nn.Module:
-        network = PatchDiscriminator(channels)
-        return losses.spectrally_normalised(network) if settings.spectral_norm else network
-
-    return built(settings.seed + seed, make)
+    own = settings.seed + seed
+    return built(own, lambda: losses.judge(PatchDiscriminator(channels), settings))
 
 
 class Restoration(System):

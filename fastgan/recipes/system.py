@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in free}
 
 
-class System:
+class System(ABC):
     """Networks that are trained together; a recipe adds `step`, `samples` and `export`.
 
     What is kept of `generator` is not its last state but a running average of all of them, which
@@ -120,9 +121,9 @@ class System:
         optimizers = {f"{name}_optimizer": part for name, part in self._optimizers.items()}
         return {**self._networks, "average": self.average, **optimizers}
 
+    @abstractmethod
     def samples(self, count: int) -> torch.Tensor:
         """The same samples each time, at most `count`."""
-        raise NotImplementedError
 
     def score(self) -> float | None:
         """How bad it is on held-out data, lower is better; None where nothing tells."""
@@ -132,9 +133,9 @@ class System:
         """The averaged generator, on the CPU, ready to export."""
         return copy.deepcopy(self.average).cpu().eval()
 
+    @abstractmethod
     def export(self, path: Path) -> None:
         """Write the finished generator as ONNX."""
-        raise NotImplementedError
 
     def autocast(self) -> torch.autocast:
         """Layers in bfloat16 where the settings ask for it and the processor has it."""

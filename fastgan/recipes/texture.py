@@ -19,6 +19,7 @@ from torch import nn
 
 from fastgan.errors import ArgumentError
 from fastgan.recipes import gan, images, losses, photographs
+from fastgan.recipes.gan import normed
 from fastgan.recipes.photographs import Photographs, Split
 from fastgan.recipes.system import built, fixed
 
@@ -71,9 +72,7 @@ class Neighbours(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)
-        )
+        self.layers = nn.Sequential(*normed(nn.Conv2d(width, width, 3, bias=False)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = x + self.layers(wrapped(x))
@@ -89,16 +88,10 @@ class Generator(nn.Module):
 
     def __init__(self, latent: int, channels: int, width: int, reach: int = 0) -> None:
         super().__init__()
-        self.first = nn.Sequential(
-            nn.Conv2d(latent, width, 3, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)
-        )
+        self.first = nn.Sequential(*normed(nn.Conv2d(latent, width, 3, bias=False)))
         self.further = nn.Sequential(*[Neighbours(width) for _ in range(reach)])
         self.ups = nn.ModuleList(
-            nn.Sequential(
-                nn.ConvTranspose2d(depth, wide, 4, 2, 3, bias=False),
-                nn.BatchNorm2d(wide),
-                nn.LeakyReLU(0.2),
-            )
+            nn.Sequential(*normed(nn.ConvTranspose2d(depth, wide, 4, 2, 3, bias=False)))
             for depth, wide in pairwise((width, width * 3 // 4, width // 2, width // 4))
         )
         self.last = nn.Conv2d(width // 4, channels, 3)
@@ -120,11 +113,7 @@ class Discriminator(nn.Sequential):
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         widths = [width * (1 + level) for level in range(3 + reach)]
         for depth, wide in pairwise(widths):
-            layers += [
-                nn.Conv2d(depth, wide, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(wide),
-                nn.LeakyReLU(0.2),
-            ]
+            layers += normed(nn.Conv2d(depth, wide, 4, 2, 1, bias=False))
         super().__init__(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
 
@@ -218,9 +207,7 @@ def build(settings: TextureSettings, texture: Photographs) -> Texture:
     channels = texture.pictures[0].shape[0]
 
     def networks() -> tuple[nn.Module, nn.Module]:
-        discriminator: nn.Module = Discriminator(channels, reach=settings.reach)
-        if settings.spectral_norm:
-            losses.spectrally_normalised(discriminator)
+        discriminator = losses.judge(Discriminator(channels, reach=settings.reach), settings)
         generator = Generator(settings.latent, channels, settings.width, settings.reach)
         return generator, discriminator
 

@@ -23,7 +23,7 @@ from fastgan.scale.manifest import Manifest
 from fastgan.scale.pictures import Folders, Improver, sums
 from fastgan.scale.report import Report
 from fastgan.scale.shards import Job
-from fastgan.scale.store import Folder, open_store
+from fastgan.scale.store import Folder, Store, open_store
 
 Told = Callable[[int, int], object]
 
@@ -97,10 +97,7 @@ def generate(
     store = open_store(out)
     with _ray(cluster) as ray:
         resources = _resources(ray, cluster, job.options)
-        made = _opened(ray, resources, _manifest, job)
-        manifests.claim(store, made)
-        if isinstance(store, Folder):
-            store.sweep()
+        made = _claimed(ray, resources, _manifest, job, store)
         missing = list(job.missing(store.names()))
         report = Report(kept=len(job) - len(missing))
         work.check_resume(store, report.kept, resume)
@@ -145,10 +142,7 @@ def apply(
     store = open_store(out, "output")
     with _ray(cluster) as ray:
         resources = _resources(ray, cluster, folders.options)
-        made = _opened(ray, resources, _picture_manifest, folders)
-        manifests.claim(store, made)
-        if isinstance(store, Folder):
-            store.sweep()
+        made = _claimed(ray, resources, _picture_manifest, folders, store)
         there = sums(store).keys() & store.pictures()
         missing = [(index, *pair) for index, pair in enumerate(jobs) if pair[1] not in there]
         report = Report(kept=len(jobs) - len(missing))
@@ -307,11 +301,14 @@ def _workers(ray: Any, cluster: Cluster, resources: dict[str, Any]) -> int:
     return max(1, count)
 
 
-def _opened(ray: Any, resources: dict[str, Any], manifest: Any, told: Any) -> Manifest:
-    """The manifest, as a worker has it: the one that loads the model on the device of the job.
+def _claimed(
+    ray: Any, resources: dict[str, Any], manifest: Any, told: Any, store: Store
+) -> Manifest:
+    """The manifest, as a worker has it: the one that loads the model on the device of the job; the
+    store is claimed for it.
 
     Raises:
-        FastganError: what a worker says of the model or the options.
+        FastganError: what a worker says of the model or the options, or the store is another's.
     """
 
     @ray.remote(max_retries=3, **resources)  # type: ignore[untyped-decorator, unused-ignore]
@@ -325,6 +322,9 @@ def _opened(ray: Any, resources: dict[str, Any], manifest: Any, told: Any) -> Ma
     if isinstance(found, FastganError):
         raise found
     made: Manifest = found
+    manifests.claim(store, made)
+    if isinstance(store, Folder):
+        store.sweep()
     return made
 
 

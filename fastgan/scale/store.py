@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ def open_store(place: str | os.PathLike[str], where: str = "out") -> Store:
     return Remote(text, system, root_name.rstrip("/"), protocol in _AT_ONCE)
 
 
-class Store:
+class Store(ABC):
     """Files by name below one place; a name may have folders in it, with "/".
 
     Args:
@@ -63,35 +64,35 @@ class Store:
     def __str__(self) -> str:
         return self.name
 
+    @abstractmethod
     def names(self) -> set[str]:
         """Files and folders that stand at the top, but for hidden ones."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inside(self, folder: str) -> set[str]:
         """The same of a folder at the top."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pictures(self) -> list[str]:
         """Every picture, by its name, at the top and below it; in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, name: str) -> BinaryIO:
         """A file to read.
 
         Raises:
             OSError: it is not there, or can't be read.
         """
-        raise NotImplementedError
 
     @contextmanager
+    @abstractmethod
     def whole(self, name: str) -> Iterator[BinaryIO]:
         """A file to write, which appears once it is whole."""
-        raise NotImplementedError
 
     @contextmanager
+    @abstractmethod
     def folder(self, name: str) -> Iterator[Path]:
         """A folder of this machine to fill with files, which appear as one."""
-        raise NotImplementedError
 
     def read(self, name: str) -> bytes | None:
         """What a file holds; None where there is none."""

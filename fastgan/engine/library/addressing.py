@@ -38,15 +38,6 @@ def reader(step: Step) -> Callable[[Tensor], Tensor]:
     return read
 
 
-def read_shape(step: Step, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that `reader` gives for an input of this shape."""
-    sizes = [size * 2 if step.attributes.get("upsample") else size for size in shape[2:]]
-    if "pad_mode" in step.attributes:
-        pads = step.attributes["pads"]
-        sizes = [s + pads[i] + pads[i + len(sizes)] for i, s in enumerate(sizes)]
-    return (*shape[:2], *sizes)
-
-
 def writer(step: Step) -> Callable[[Tensor], Tensor]:
     """From what the convolution itself gives to the step's output, without its residual."""
     block, mode = step.attributes.get("shuffle"), step.attributes.get("shuffle_mode")

@@ -55,7 +55,8 @@ def _alternatives(
     lower = "bf16" if generator.device.type == "cpu" else "fp16"
     makers: list[Source] = [generator]
     if generator.precision not in ("bf16", "fp16", "fp8"):
-        makers += _with_precision(generator, lower)
+        cheaper = generator.at(lower)  # None where its backend does not take that here
+        makers += [] if cheaper is None else [cheaper]
     if generator.signature.image is not None:
         height, width = size or (0, 0)
         shapes = [(height // part, width // part) for part in (1, 2, 4) if min(height, width) > 16]
@@ -72,12 +73,6 @@ def _alternatives(
         for n in sizes:
             if (made, n) != (generator, batch):
                 yield from _timed(made, f"batch {n} in {made.precision}", n, format, None)
-
-
-def _with_precision(generator: Source, precision: str) -> list[Source]:
-    """The same on its backend in another precision; none where that does not take it here."""
-    made = generator.at(precision)
-    return [] if made is None else [made]
 
 
 def _timed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic_ns
 
 from torch import Tensor
@@ -45,15 +45,7 @@ class Frame:
 
     def copy(self) -> Frame:
         """A frame that stays as it is."""
-        return Frame(
-            self.images.clone(),
-            self.index,
-            self.position,
-            self.due_ns,
-            self.begun_ns,
-            self.produced_ns,
-            self.delivered_ns,
-        )
+        return replace(self, images=self.images.clone())
 
 
 class Buffers:

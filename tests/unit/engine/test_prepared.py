@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.engine.triton.rehearsal import Machine, rehearse
+from fastgan.engine.triton.rehearsal import Machine
 from fastgan.errors import ArgumentError, BackendError
 from tests.networks.weights import build
+from tests.rehearsed import gpus_for
 
 MODELS = Path(fastgan.__file__).parent / "models"
 
@@ -55,11 +55,8 @@ def hot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
-    monkeypatch.setenv("FASTGAN_CHECK", "0")
-    with rehearse() as machine:
+    with gpus_for(tmp_path, monkeypatch) as machine:
         yield machine
-        gc.collect()
 
 
 def _same(g: fastgan.Generator, made: Tensor, n: int, seed: int, start: int, **how: Any) -> bool:

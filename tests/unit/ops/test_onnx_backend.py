@@ -16,12 +16,11 @@ from fastgan.measure.conformance import (
     PLAIN_TYPES,
     Case,
     Outcome,
-    light_cases,
     node_cases,
     report,
     run_fastgan,
-    stored_cases,
 )
+from tests.unit.ops.onnx_networks import light_cases, stored_cases
 
 #: Node cases in plain types that covered ops refuse, by what the refusal says.
 RESTRICTIONS = (

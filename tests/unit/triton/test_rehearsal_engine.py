@@ -17,6 +17,7 @@ import fastgan
 from fastgan.engine.triton.rehearsal import Machine, rehearse
 from fastgan.kernels import compiling
 from tests.networks.weights import build
+from tests.rehearsed import gpus_for
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: see tests/gpu")
 
@@ -44,11 +45,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
 
 @pytest.fixture
 def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
-    monkeypatch.setenv("FASTGAN_CHECK", "0")  # see test_rehearsal_faults
-    with rehearse(2) as machine:
+    with gpus_for(tmp_path, monkeypatch, 2) as machine:  # checks: see test_rehearsal_faults
         yield machine
-        gc.collect()
 
 
 def _load(path: Path, device: str = "cuda:0", precision: str = "tf32") -> fastgan.Generator:

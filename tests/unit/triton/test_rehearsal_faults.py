@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan import latents
-from fastgan.engine.triton.rehearsal import Machine, rehearse
+from fastgan.engine.triton.rehearsal import Machine
 from fastgan.errors import BackendError
 from tests.networks.weights import build
+from tests.rehearsed import gpus_for
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: see tests/gpu")
 
@@ -44,11 +44,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture
 def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(latents, "failed", {}, raising=False)
-    with rehearse() as machine:
+    with gpus_for(tmp_path, monkeypatch, checked=True) as machine:
         yield machine
-        gc.collect()
 
 
 # In tf32, whose products are kernels' (those of fp32 are not), and exact in the interpreter.
