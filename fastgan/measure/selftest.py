@@ -183,9 +183,9 @@ def _child_main(arguments: Sequence[str]) -> None:
         if how == "afresh":
             import torch
 
-            from fastgan.engine.triton import tuning
+            from fastgan.engine.triton import disk
 
-            tuning.open_cache(torch.device(device)).forget_verdicts()
+            disk.open_cache(torch.device(device)).forget_verdicts()
         for model in models:
             _check(model, device, precision)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +19,7 @@ from fastgan.engine.arena import Lifetime
 from fastgan.engine.base import Executable, Target
 from fastgan.engine.launches import WHOLE, Launches
 from fastgan.engine.prepared import Run
-from fastgan.engine.triton import tuning
+from fastgan.engine.triton import disk, tuning
 from fastgan.engine.triton.check import failures
 from fastgan.engine.triton.check.belief import Belief, KnownFault
 from fastgan.engine.triton.counters import Drawn
@@ -214,34 +212,20 @@ class TritonExecutable(Executable):
         image: ImageFormat | None,
         *,
         seconds: float = math.inf,
-        measure: Callable[[Callable[[], object]], float] | None = None,
+        measure: tuning.Measure | None = None,
     ) -> int:
-        """Measure what was not measured yet, keep it on disk, and use it from now on.
-
-        Args:
-            image: the format to be fast for; None: all outputs.
-            seconds: how long it may take; steps not begun by then keep what they have.
-            measure: seconds of one run of a callable; by events on the GPU if None.
-
-        Returns:
-            How many steps were measured.
-        """
-        replays = measure or partial(self._gpu.seconds, captured=False)
-        deadline = time.monotonic() + seconds
+        """See `Executable.tune` and `tuning.Tuner`, whose `measure` it is."""
+        tuner = tuning.Tuner(self.steps, self._gpu, image, measure, self.use)
         with self._turn(), self._library_settings():
-            measured = self.steps.tune(image, measure or self._gpu.seconds, deadline, self.use)
-            work = self._run(self.examples(), image if self._formats else None)
-            batch = max((self.plan.buffers[n].shape[0] for n in self.plan.inputs), default=1)
-            per_image = replays(work.replay or work.launch) / batch
-            tuning.open_cache(self.target.device).put_batch(self.steps.key, batch, per_image)
-        return measured
+            given = image if self._formats else None
+            return tuner.run(seconds, lambda: self._run(self.examples(), given))
 
     @property
     def best_batch(self) -> int | None:
         """The batch size that was measured to take the least time per image on this device."""
         if not self._gpu.is_gpu:
             return None
-        return tuning.open_cache(self.target.device).batch(self.steps.key)
+        return disk.open_cache(self.target.device).batch(self.steps.key)
 
     def calibrate(
         self,

@@ -7,7 +7,7 @@ import torch
 from fastgan import latents
 from fastgan.engine import device as devices
 from fastgan.engine.device import Device
-from fastgan.engine.triton import check, tuning
+from fastgan.engine.triton import check, disk
 from fastgan.engine.triton.check import failures
 from fastgan.errors import Refusal
 from fastgan.host import gpu
@@ -51,7 +51,7 @@ def _of_launches(device: Device) -> Refusal | None:
     """Draw latents, and hold them to the host's: which also needs all that a launch needs."""
     if not check.wanted():
         return None
-    cache = tuning.open_cache(device.place)
+    cache = disk.open_cache(device.place)
     verdict = cache.verdict("latents")
     if verdict is None or verdict.startswith("running"):
         cache.put_verdict("latents", check.running())

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from fastgan.engine.base import Target
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.executor import BoundStep
-from fastgan.engine.triton import choice, concat, norms, tuning
+from fastgan.engine.triton import choice, concat, disk, norms
 from fastgan.engine.triton.binding import Binding
 from fastgan.engine.triton.scales import Scales
-from fastgan.engine.triton.trials import ALONE, Sharing, sharing
+from fastgan.engine.triton.trials import Sharing, sharing
 from fastgan.engine.triton.workspace import Workspace
-from fastgan.images.format import ImageFormat
-from fastgan.kernels import compiling
-from fastgan.kernels.types import Call, Config, capability_of
+from fastgan.kernels.types import Config
 from fastgan.model.file import ModelFile
 from fastgan.plan import Plan
 
@@ -61,18 +57,18 @@ class Steps:
         self.bindings = choice.bindings(plan, self.target, workspace)
         if self.scales is not None:
             self.scales.mark(self.bindings)
-        self.key = tuning.model_key(self.bindings, self.target.precision)
+        self.key = disk.model_key(self.bindings, self.target.precision)
         self._kernels = list(self.bindings)
         for index, binding in self.on_kernels:
             if binding.waits:
                 self.bindings[index] = UNMEASURED
         if workspace.gpu.is_gpu:
-            cache = tuning.open_cache(self.target.device)
-            for index, binding in self._offered():
-                self._set(index, cache.step(tuning.step_key(binding, self.sharing(index))))
+            cache = disk.open_cache(self.target.device)
+            for index, binding in self.offered():
+                self.set(index, cache.step(disk.step_key(binding, self.sharing(index))))
         self._annotate()
 
-    def _offered(self) -> Iterator[tuple[int, Binding]]:
+    def offered(self) -> Iterator[tuple[int, Binding]]:
         """The steps that a kernel may be for, each on it as it is looked at."""
         for index, binding in enumerate(self._kernels):
             if isinstance(binding, str) or self.bindings[index] not in (binding, UNMEASURED):
@@ -103,7 +99,7 @@ class Steps:
 
     def use(self, index: int, choice: Config | str) -> None:
         """Run a step's kernel tiled like this, or on the library for the reason given."""
-        self._set(index, choice)
+        self.set(index, choice)
         if self.scales is not None:
             self.scales.mark(self.bindings)
         self._annotate()
@@ -111,72 +107,9 @@ class Steps:
     def forget(self, index: int) -> str:
         """Go on without the tiling that was measured for a step; its label."""
         label = self.tilings.pop(index).label
-        self._set(index, None)
+        self.set(index, None)
         self._annotate()
         return label
-
-    def tune(
-        self,
-        image: ImageFormat | None,
-        measure: tuning.Measure,
-        deadline: float,
-        use: Callable[[int, tuning.Choice], None],
-    ) -> int:
-        """Measure the steps that were not yet, keep it on disk, and use it.
-
-        Args:
-            image: the format to be fast for; None: all outputs.
-            measure: seconds of a run.
-            deadline: of `time.monotonic()`; steps not begun by then keep what they have.
-            use: takes what is fastest for a step, where that is not what it has.
-
-        Returns:
-            How many were measured.
-        """
-        self.fill_scales()
-        cache, measured = tuning.open_cache(self.target.device), 0
-        if self._workspace.gpu.is_gpu and time.monotonic() <= deadline:
-            compiling.ahead(self._to_be_tried(image, cache), deadline)
-        for index, binding in self._offered():
-            if time.monotonic() > deadline or not binding.tunable:
-                self._set(index, None)
-                continue
-            shared = self.sharing(index)
-            key = tuning.step_key(binding, shared)
-            choice = cache.step(key)
-            if choice is None:
-                self.running = index
-                written = self._written(binding, image)
-                given = (binding, dict(self.plan.weights), self.opset, written)
-                try:
-                    outcome = tuning.fastest(*given, measure, deadline, shared)
-                except BaseException:
-                    self._set(index, None)
-                    raise
-                if outcome is None:
-                    self._set(index, None)
-                    continue
-                measured, choice = measured + 1, outcome.choice
-                cache.put_step(key, choice, outcome.seconds)
-            if choice != self.tilings.get(index):  # else what was captured stays
-                use(index, choice)
-        return measured
-
-    def _written(self, binding: Binding, image: ImageFormat | None) -> ImageFormat | None:
-        """The format that a step writes while it is measured."""
-        last = binding.step.outputs[0] in self.plan.outputs and binding.formats
-        return image if last and len(binding.output) == 4 else None
-
-    def _to_be_tried(self, image: ImageFormat | None, cache: tuning.Cache) -> Iterator[Call]:
-        """What a tuner launches of the steps that share no norm: as far as it is known by now."""
-        for index, binding in self._offered():
-            shared = self.sharing(index)
-            known = cache.step(tuning.step_key(binding, shared))
-            if known is None and binding.tunable and shared == ALONE:
-                for tiling in binding.configs(capability_of(self.target.device)):
-                    with contextlib.suppress(Exception):  # the tuner meets it again
-                        yield from binding.launched(tiling, self._written(binding, image))
-            self._set(index, None)
 
     def fill_scales(self) -> None:
         """Give what is in 8 bits its scales; samples may run for it."""
@@ -192,10 +125,10 @@ class Steps:
             for step, bound in zip(self.plan.steps, self.bindings, strict=True)
         ]
 
-    def _set(self, index: int, choice: Config | str | None) -> None:
+    def set(self, index: int, choice: Config | str | None) -> None:
         """None: nothing is known of it."""
         if isinstance(choice, str):
-            self.bindings[index] = MEASURED if choice == tuning.LIBRARY else choice
+            self.bindings[index] = MEASURED if choice == disk.LIBRARY else choice
         elif choice is not None:
             self.tilings[index] = choice
         elif self.binding(index).waits and index not in self.tilings:

@@ -1,234 +1,133 @@
-"""What was measured to be fastest on this GPU, kept on disk: a tiling, or the library op, per step.
+"""The fastest way of each step, measured on the device: a tiling of its kernel, or the library op.
 
-One file for each GPU, driver, Triton version and state of the kernels' sources, so that nothing
-measured under other conditions is ever used. Without a file the kernels' default tilings serve.
+What is found is kept on disk (`disk`), and used from then on.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from fastgan.engine import device as devices
+from fastgan.engine.device import Device
 from fastgan.engine.library import operators as library
-from fastgan.engine.triton import check
+from fastgan.engine.triton import check, disk
 from fastgan.engine.triton.binding import Binding, channels_last, image_of
 from fastgan.engine.triton.check import failures
+from fastgan.engine.triton.steps import Steps
 from fastgan.engine.triton.trials import ALONE, Sharing, Trials
-from fastgan.host import files
-from fastgan.kernels import tiles
+from fastgan.engine.triton.work import Work
+from fastgan.images.format import ImageFormat
+from fastgan.kernels import compiling, tiles
 from fastgan.kernels.e4m3 import E4M3
-from fastgan.kernels.types import Config, capability_of
-
-if TYPE_CHECKING:
-    from fastgan.images.format import ImageFormat
+from fastgan.kernels.types import Call, Config, capability_of
 
 log = logging.getLogger("fastgan")
 
 #: The library op is one launch more for whoever reads its result, so it has to be clearly faster.
 _CLEARLY = 0.97
 
-LIBRARY = "library"
-Choice: TypeAlias = "Config | str"
-Tables: TypeAlias = "dict[str, dict[str, Any]]"
+#: Seconds of one run.
 Measure = Callable[[Callable[[], object]], float]
 
 
-# On disk ------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Tuner:
+    """Measures what was not measured yet, keeps it on disk, and has it used.
 
-
-class Cache:
-    """Choices by a step's key, and seconds per image by a model's key and batch size.
-
-    Args:
-        path: the file; a missing one is empty, a damaged one too, with one warning.
-        environment: what was measured on; it is written beside the choices and has to be the same.
+    Attributes:
+        steps: of a plan.
+        gpu: what they run on.
+        image: the format to be fast for; None: all outputs.
+        measure: seconds of a run; by events on the GPU if None.
+        use: takes what is fastest for a step, where that is not what it has.
     """
 
-    def __init__(self, path: Path, environment: dict[str, str]) -> None:
-        self.path, self.environment = path, environment
-        self._data = self._read()
+    steps: Steps
+    gpu: Device
+    image: ImageFormat | None
+    measure: Measure | None
+    use: Callable[[int, disk.Choice], None]
 
-    def _read(self, again: bool = False) -> Tables:
-        empty: Tables = {"steps": {}, "batches": {}, "checked": {}}
-        try:
-            data = json.loads(self.path.read_text())
-            if data["environment"] != self.environment:
-                raise ValueError("it is of another environment")
-            for choice in data["steps"].values():
-                _choice(choice)
-            for times in data["batches"].values():
-                for batch, seconds in times.items():
-                    if not (int(batch) > 0 and float(seconds) > 0):
-                        raise ValueError("a time is not positive")
-            data.setdefault("checked", {})
-            for verdict in data["checked"].values():
-                if not isinstance(verdict, str):
-                    raise ValueError("a verdict is no text")
-            return {name: dict(data[name]) for name in empty}
-        except FileNotFoundError:
-            return empty
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if not again:
-                log.warning("%s: ignored, since it is damaged: %s", self.path, error)
-            return empty
+    def run(self, seconds: float, whole: Callable[[], Work]) -> int:
+        """Measure the steps, and one run with what was found.
 
-    def step(self, key: str) -> Choice | None:
-        """What is fastest for a step, or None if that was not measured."""
-        found = self._data["steps"].get(key)
-        return None if found is None else _choice(found)
+        Args:
+            seconds: how long it may take; steps not begun by then keep what they have.
+            whole: makes a run of the whole plan.
 
-    def put_step(self, key: str, choice: Choice, seconds: dict[str, float]) -> None:
-        """Keep a choice and the seconds of each candidate."""
-        value = choice if isinstance(choice, str) else asdict(choice)
-        self._change(lambda on: on["steps"].update({key: {"choice": value, "seconds": seconds}}))
+        Returns:
+            How many steps were measured.
+        """
+        steps, plan = self.steps, self.steps.plan
+        measured = self._steps(time.monotonic() + seconds)
+        work = whole()
+        batch = max((plan.buffers[n].shape[0] for n in plan.inputs), default=1)
+        replays = self.measure or partial(self.gpu.seconds, captured=False)
+        per_image = replays(work.replay or work.launch) / batch
+        disk.open_cache(steps.target.device).put_batch(steps.key, batch, per_image)
+        return measured
 
-    def batch(self, key: str) -> int | None:
-        """The batch size that took the least time per image, or None if none was measured."""
-        times = self._data["batches"].get(key)
-        return int(min(times, key=lambda batch: times[batch])) if times else None
+    def _steps(self, deadline: float) -> int:
+        steps, measure = self.steps, self.measure or self.gpu.seconds
+        steps.fill_scales()
+        cache, measured = disk.open_cache(steps.target.device), 0
+        if self.gpu.is_gpu and time.monotonic() <= deadline:
+            compiling.ahead(self._to_be_tried(cache), deadline)
+        for index, binding in steps.offered():
+            if time.monotonic() > deadline or not binding.tunable:
+                steps.set(index, None)
+                continue
+            shared = steps.sharing(index)
+            key = disk.step_key(binding, shared)
+            choice = cache.step(key)
+            if choice is None:
+                steps.running = index
+                given = (binding, dict(steps.plan.weights), steps.opset, self._written(binding))
+                try:
+                    outcome = fastest(*given, measure, deadline, shared)
+                except BaseException:
+                    steps.set(index, None)
+                    raise
+                if outcome is None:
+                    steps.set(index, None)
+                    continue
+                measured, choice = measured + 1, outcome.choice
+                cache.put_step(key, choice, outcome.seconds)
+            if choice != steps.tilings.get(index):  # else what was captured stays
+                self.use(index, choice)
+        return measured
 
-    def put_batch(self, key: str, batch: int, seconds: float) -> None:
-        """Keep the seconds per image of a batch size."""
-        self._change(lambda on: on["batches"].setdefault(key, {}).update({str(batch): seconds}))
+    def _written(self, binding: Binding) -> ImageFormat | None:
+        """The format that a step writes while it is measured."""
+        last = binding.step.outputs[0] in self.steps.plan.outputs and binding.formats
+        return self.image if last and len(binding.output) == 4 else None
 
-    def verdict(self, key: str) -> str | None:
-        """What checking said of a step and tiling: "ok", or what is wrong; None: never checked."""
-        found: str | None = self._data["checked"].get(key)
-        return found
-
-    def put_verdict(self, key: str, verdict: str | None) -> None:
-        """Keep it; None: forget it."""
-        if verdict is None:
-            self._change(lambda on: on["checked"].pop(key, None))
-        else:
-            self._change(lambda on: on["checked"].update({key: verdict}))
-
-    def forget_verdicts(self) -> None:
-        """Check everything again."""
-        self._change(lambda on: on["checked"].clear())
-
-    def _change(self, change: Callable[[Tables], object]) -> None:
-        """Change what is in the file by now, which other processes write as well."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with files.alone_in(self.path.parent):
-                if self.path.exists():
-                    self._data = self._read(again=True)
-                change(self._data)
-                text = json.dumps({"environment": self.environment, **self._data}, indent=1)
-                with files.replacing(self.path) as part:
-                    part.write_text(text)
-        except OSError as error:
-            change(self._data)
-            log.warning("%s: not written: %s", self.path, error)
-
-
-def _choice(found: dict[str, Any]) -> Choice:
-    choice = found["choice"]
-    if choice == LIBRARY:
-        return LIBRARY
-    config = Config(**choice)
-    if not all(isinstance(value, int) and value >= 0 for value in choice.values()):
-        raise ValueError("a tiling is not of whole numbers")
-    return config
-
-
-def folder() -> Path:
-    """Where the files lie."""
-    return files.cache("tuning")
-
-
-def environment(device: torch.device) -> dict[str, str]:
-    """What a measurement depends on beside the step itself."""
-    import triton
-
-    try:
-        driver = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
-    except (OSError, IndexError):
-        driver = f"CUDA {torch.version.cuda}"
-    return {
-        "gpu": devices.of(device).name,
-        "driver": driver,
-        "triton": triton.__version__,
-        "torch": torch.__version__,
-        "kernels": _sources(),
-    }
-
-
-@lru_cache
-def _sources() -> str:
-    from fastgan.kernels import types
-
-    digest = hashlib.sha256()
-    root = Path(types.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def open_cache(device: torch.device) -> Cache:
-    """The cache for this device, read anew where the file has changed."""
-    found = environment(device)
-    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
-    path = folder() / f"{digest}.json"
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        changed = 0
-    return _open(path, tuple(found.items()), changed)
-
-
-@lru_cache(maxsize=8)
-def _open(path: Path, found: tuple[tuple[str, str], ...], changed: int) -> Cache:
-    return Cache(path, dict(found))
-
-
-def step_key(binding: Binding, shared: Sharing = ALONE) -> str:
-    """A step's problem, with its part in others': the same for every model that has it."""
-    step = binding.step
-    weight = tuple(binding.weight_shape)
-    precision = binding.target.precision
-    if precision == "fp8":
-        # Its other layers are those of fp16. A scale changes no time.
-        eight = (binding.input_high is not None, binding.output_high is not None, binding.rounds)
-        precision = f"fp8{eight}" if binding.eight_bit else "fp16"
-    parts = [step.op, precision, binding.input, binding.output, weight]
-    parts += [sorted(step.attributes.items()), str(step.epilogue)]
-    parts += [binding.places, binding.read_shapes, sorted(binding.constants)]
-    parts += [shared.key] if shared.key else []
-    return " ".join(str(part).replace(" ", "") for part in parts)
-
-
-def model_key(bindings: Iterable[Binding | str], precision: str) -> str:
-    """A model, whatever its batch size: the steps' problems for one image."""
-    digest = hashlib.sha256(precision.encode())
-    for bound in bindings:
-        if not isinstance(bound, str):
-            parts = (bound.step.op, bound.input[1:], bound.output[1:], tuple(bound.weight_shape))
-            digest.update(str(parts).encode())
-    return digest.hexdigest()[:16]
-
-
-# Measuring ----------------------------------------------------------------------------------------
+    def _to_be_tried(self, cache: disk.Cache) -> Iterator[Call]:
+        """What is launched of the steps that share no norm: as far as it is known by now."""
+        steps = self.steps
+        for index, binding in steps.offered():
+            shared = steps.sharing(index)
+            known = cache.step(disk.step_key(binding, shared))
+            if known is None and binding.tunable and shared == ALONE:
+                for tiling in binding.configs(capability_of(steps.target.device)):
+                    with contextlib.suppress(Exception):  # it is met again as it is measured
+                        yield from binding.launched(tiling, self._written(binding))
+            steps.set(index, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a step's candidates took, in seconds by name, and the fastest."""
 
-    choice: Choice
+    choice: disk.Choice
     seconds: dict[str, float]
 
 
@@ -274,7 +173,7 @@ def fastest(
     seconds: dict[str, float] = {}
     try:
         if not binding.eight_bit:  # another precision, for another batch size, is no choice
-            seconds[LIBRARY] = measure(by_library)
+            seconds[disk.LIBRARY] = measure(by_library)
     except Exception as error:
         _pass_over(binding, "the library op", error)
     faster: list[Config] = []  # each than the one before
@@ -295,10 +194,10 @@ def fastest(
         if not faster or seconds[config.label] < seconds[faster[-1].label]:
             faster.append(config)
     if not faster:
-        return Outcome(LIBRARY, seconds) if LIBRARY in seconds else None
+        return Outcome(disk.LIBRARY, seconds) if disk.LIBRARY in seconds else None
     best = faster[-1]
-    if seconds.get(LIBRARY, math.inf) < _CLEARLY * seconds[best.label]:
-        return Outcome(LIBRARY, seconds)
+    if seconds.get(disk.LIBRARY, math.inf) < _CLEARLY * seconds[best.label]:
+        return Outcome(disk.LIBRARY, seconds)
     return Outcome(best, seconds)
 
 

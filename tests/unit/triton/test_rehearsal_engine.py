@@ -272,12 +272,12 @@ def test_what_was_packed_at_load_is_there_on_another_stream(
 
 
 def test_a_slice_of_a_gpu_is_another_one() -> None:
-    from fastgan.engine.triton import tuning
+    from fastgan.engine.triton import disk
 
     found = []
     for count in (132, 16):
         with rehearse(multi_processor_count=count):
-            found.append(tuning.environment(torch.device("cuda:0"))["gpu"])
+            found.append(disk.environment(torch.device("cuda:0"))["gpu"])
     assert len(set(found)) == 2
 
 

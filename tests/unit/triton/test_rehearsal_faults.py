@@ -162,11 +162,11 @@ def test_a_sticky_error_is_no_kernels_own(
 
 
 def test_a_check_that_no_process_comes_back_from(model: Model, gpus: Machine) -> None:
-    from fastgan.engine.triton import tuning
+    from fastgan.engine.triton import disk
 
     g = _load(model)
     g.generate(2)
-    cache = tuning.open_cache(torch.device("cuda:0"))
+    cache = disk.open_cache(torch.device("cuda:0"))
     for key in [k for k in cache._data["checked"] if k.startswith("fastgan.")]:  # the steps
         cache.put_verdict(key, "running 999999999")
     g = _load(model)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan.engine.base import Target
+from fastgan.engine.triton.disk import LIBRARY
 from fastgan.engine.triton.executable import TritonExecutable
-from fastgan.engine.triton.tuning import LIBRARY
 from fastgan.model.file import read
 from tests.interpreted import INTERPRETED
 

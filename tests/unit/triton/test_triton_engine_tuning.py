@@ -18,11 +18,11 @@ from torch import Tensor, nn
 import fastgan
 from fastgan.engine.base import Target
 from fastgan.engine.triton import check as triton_check
-from fastgan.engine.triton import tuning as triton_tuning
+from fastgan.engine.triton import disk
 from fastgan.engine.triton.binding import Binding
+from fastgan.engine.triton.disk import LIBRARY, Cache
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.engine.triton.steps import MEASURED
-from fastgan.engine.triton.tuning import LIBRARY, Cache
 from fastgan.images.format import ImageFormat
 from fastgan.kernels.types import Config
 from fastgan.model.file import ModelFile, read
@@ -72,7 +72,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from fastgan.engine.triton.tuning import Cache
+from fastgan.engine.triton.disk import Cache
 
 cache = Cache(Path(sys.argv[1]), {"gpu": "a", "driver": "b"})
 print("ready", flush=True)
@@ -236,7 +236,7 @@ def test_keys_tell_problems_apart(file: tuple[nn.Module, ModelFile]) -> None:
     for batch in (1, 2):
         for bound in _executable(file[1], batch).steps.bindings:
             if isinstance(bound, Binding):
-                keys.add(triton_tuning.step_key(bound))
+                keys.add(disk.step_key(bound))
     assert len(keys) == 4
     assert _executable(file[1], 1).steps.key == _executable(file[1], 4).steps.key
 

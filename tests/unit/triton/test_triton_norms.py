@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import fastgan
 from fastgan.engine.base import Target
 from fastgan.engine.triton import norms as triton_norms
+from fastgan.engine.triton.disk import LIBRARY
 from fastgan.engine.triton.executable import TritonExecutable
-from fastgan.engine.triton.tuning import LIBRARY
 from fastgan.kernels.types import Call, Config
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.model.file import ModelFile, read

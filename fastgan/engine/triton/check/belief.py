@@ -1,6 +1,6 @@
 """Which kernels of a plan are believed on this GPU: those that were checked, there and as they run.
 
-A verdict is kept on disk (`tuning.Cache`), so that the next process neither checks again what was
+A verdict is kept on disk (`disk.Cache`), so that the next process neither checks again what was
 right nor tries again what was wrong, or what a process did not come back from.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fastgan.engine.device import Device
 from fastgan.engine.launches import Launches
-from fastgan.engine.triton import check, tuning
+from fastgan.engine.triton import check, disk
 from fastgan.engine.triton.binding import Binding
 from fastgan.engine.triton.check import failures
 from fastgan.engine.triton.steps import Steps
@@ -177,9 +177,9 @@ class Belief:
     def _key(self, index: int, image: ImageFormat | None) -> str:
         """What a verdict is about: a step's problem, its tiling, and what it writes."""
         steps = self._steps
-        problem = tuning.step_key(steps.binding(index), steps.sharing(index))
+        problem = disk.step_key(steps.binding(index), steps.sharing(index))
         parts = [problem, steps.tiling(index).label.replace(" ", "_")]
         return " ".join([*parts, image.format] if image is not None else parts)
 
-    def _cache(self) -> tuning.Cache:
-        return tuning.open_cache(self._steps.target.device)
+    def _cache(self) -> disk.Cache:
+        return disk.open_cache(self._steps.target.device)
