@@ -1,8 +1,6 @@
 """The last step of a generator by itself: bias, activation, and the image format.
 
-Used where the layer before could not write the format: after a library op, and to sum the partial
-results of a layer whose reduction was split (always in the same order, so that the result never
-depends on which program was first).
+Used where the layer before could not write the format: after a library op.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ from ..types import INTERPRETED, Call, Config, Prepared, ceil_div, next_power_of
 
 
 class Strides(NamedTuple):
-    """`at`: sizes and strides of x [splits, images, channels, height, width]."""
+    """`at`: sizes and strides of x [images, channels, height, width]."""
 
-    elements: int  # of one split
+    elements: int
     images: int
     height: int
     width: int
-    split: int
     image: int
     channel: int
     row: int
@@ -35,13 +32,12 @@ class Layer(NamedTuple):
     """What is computed."""
 
     channels: int
-    splits: int
     flat: bool  # input and output lie in the same order
 
 
 @triton.jit
 def to_image_kernel(
-    x,  # [splits, images, channels, height, width]
+    x,  # [images, channels, height, width]
     at,  # Strides
     to,  # Output: [images, channels, height, width] as end.out_format says
     layer: tl.constexpr,  # Layer
@@ -50,7 +46,6 @@ def to_image_kernel(
     BLOCK_CHANNELS: tl.constexpr,
 ):
     CHANNELS: tl.constexpr = layer.channels
-    SPLITS: tl.constexpr = layer.splits
     tile = tl.program_id(0).to(tl.int64)
     block_channel = tl.arange(0, BLOCK_CHANNELS)
     if layer.flat:
@@ -79,22 +74,16 @@ def to_image_kernel(
         else:
             offset = pixel[:, None] * end.out_pitch + channel
         residual_offset = pixel[:, None] * end.residual_pitch + channel
-    value = tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), dtype=tl.float32)
-    for _ in tl.static_range(SPLITS):
-        value += tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
-        pointers += at.split
+    value = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
     finish(value, channel, channel_exists, offset, residual_offset, mask, to, end)
 
 
 def is_flat(x: torch.Tensor, out_format: str) -> bool:
-    """Whether x [splits, N, C, H, W] lies in the order of the output format."""
-    dense = x[0].is_contiguous() if out_format == "float32_nchw" else nhwc(x[0]).is_contiguous()
-    # Across planes a channel is not the index modulo C; only without them is that no matter.
-    return dense and (out_format != "float32_nchw" or x.shape[2] == 1)
-
-
-def nhwc(x: torch.Tensor) -> torch.Tensor:
-    return x.permute(0, 2, 3, 1)
+    """Whether x [N, C, H, W] lies in the order of the output format."""
+    if out_format == "float32_nchw":
+        # Across planes a channel is not the index modulo C; only without them is that no matter.
+        return x.is_contiguous() and x.shape[1] == 1
+    return x.permute(0, 2, 3, 1).is_contiguous()
 
 
 def configs(channels: int, flat: bool = False) -> tuple[Config, ...]:
@@ -104,39 +93,6 @@ def configs(channels: int, flat: bool = False) -> tuple[Config, ...]:
         return (Config(16384 // block_n, block_n, 1),)
     block_n = 64 if flat else min(next_power_of_two(channels), 128)
     return tuple(Config(elements // block_n, block_n, 1) for elements in (2048, 4096))
-
-
-def prepare_sum(
-    x: torch.Tensor,
-    bias: torch.Tensor | None,
-    out: torch.Tensor,
-    epilogue: Epilogue,
-    residual: torch.Tensor | None = None,
-    flag: torch.Tensor | None = None,
-    slopes: torch.Tensor | None = None,
-    config: Config | None = None,
-) -> Call:
-    """The launch that sums x [splits, N, C, H, W] (any strides) over its first axis into out."""
-    splits, images, channels, height, width = x.shape
-    written = epilogue.arguments(out, bias, residual, flag, slopes)
-    dense = epilogue.out_format not in BUFFERS or written["end"].out_pitch == channels
-    dense = dense and written["end"].residual_pitch in (0, channels)
-    flat = dense and is_flat(x, epilogue.out_format)
-    config = config or configs(channels, flat)[0]
-    arguments: dict[str, Any] = {
-        "x": x,
-        "at": Strides(x[0].numel(), images, height, width, *x.stride()),
-        "layer": Layer(channels, splits, flat),
-        "BLOCK_PIXELS": config.block_m,
-        "BLOCK_CHANNELS": config.block_n,
-        **written,
-    }
-    pixels = images * height * width
-    if flat:
-        tiles = ceil_div(pixels * channels, config.block_m * config.block_n)
-    else:
-        tiles = ceil_div(pixels, config.block_m) * ceil_div(channels, config.block_n)
-    return Call(to_image_kernel, (tiles,), arguments, config)
 
 
 def prepare(
@@ -153,9 +109,27 @@ def prepare(
 ) -> Prepared:
     """See launch."""
     epilogue = Epilogue(out_format=out_format, **epilogue_fields)
-    out = epilogue.output(x, tuple(x.shape), out)
-    call = prepare_sum(x[None], bias, out, epilogue, residual, flag, slopes, config)
-    return Prepared(out, (call,))
+    images, channels, height, width = x.shape
+    out = epilogue.output(x, (images, channels, height, width), out)
+    written = epilogue.arguments(out, bias, residual, flag, slopes)
+    dense = epilogue.out_format not in BUFFERS or written["end"].out_pitch == channels
+    dense = dense and written["end"].residual_pitch in (0, channels)
+    flat = dense and is_flat(x, epilogue.out_format)
+    config = config or configs(channels, flat)[0]
+    arguments: dict[str, Any] = {
+        "x": x,
+        "at": Strides(x.numel(), images, height, width, *x.stride()),
+        "layer": Layer(channels, flat),
+        "BLOCK_PIXELS": config.block_m,
+        "BLOCK_CHANNELS": config.block_n,
+        **written,
+    }
+    pixels = images * height * width
+    if flat:
+        tiles = ceil_div(pixels * channels, config.block_m * config.block_n)
+    else:
+        tiles = ceil_div(pixels, config.block_m) * ceil_div(channels, config.block_n)
+    return Prepared(out, (Call(to_image_kernel, (tiles,), arguments, config),))
 
 
 def launch(x: torch.Tensor, bias: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
