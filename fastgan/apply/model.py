@@ -12,6 +12,7 @@ import torch
 
 from fastgan.apply import binding, fitting, legal, strides
 from fastgan.engine import Session
+from fastgan.engine.batches import planned
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
 from fastgan.host import forks
 from fastgan.images import tiling
@@ -194,8 +195,8 @@ class ImageModel:
             return self.signature.frozen_batch or wanted or 1
         if not self.signature.made.apart:
             return 1 if tiled else sys.maxsize
-        fits = int(_BATCH_BYTES[device] // (self.bytes_per_pixel * window[0] * window[1]))
-        return min(_LARGEST_BATCH[device], 1 << (max(1, fits).bit_length() - 1))
+        fits = _BATCH_BYTES[device] // (self.bytes_per_pixel * window[0] * window[1])
+        return min(_LARGEST_BATCH[device], planned(fits))
 
     def grid(
         self, size: tuple[int, int], tile: int | None = None, pad: int | None = None

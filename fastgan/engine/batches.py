@@ -23,6 +23,11 @@ _LARGEST = {"cpu": 64, "cuda": 1024}
 _L2_BYTES = 32 << 20
 
 
+def planned(most: float) -> int:
+    """The largest batch of at most so many for which there is to be a plan, or a graph of a GPU."""
+    return 1 << (max(1, int(most)).bit_length() - 1)
+
+
 def automatic_batch(plan: Plan | None, target: Target) -> int:
     """The batch size that keeps a plan's largest step in cache: a power of two."""
     on_cpu = target.device.type == "cpu"
@@ -32,8 +37,7 @@ def automatic_batch(plan: Plan | None, target: Target) -> int:
     # Buffers are planned in the model's own dtype, fp32; 16 bits halve them.
     one_image = max(1, plan.peak_bytes * target.dtype.itemsize // 4)
     cache = _CPU_CACHE_BYTES if on_cpu else _l2_bytes(target.device)
-    fits = max(1, cache // one_image)
-    return int(min(largest, 1 << (fits.bit_length() - 1)))
+    return min(largest, planned(cache // one_image))
 
 
 def _l2_bytes(device: torch.device) -> int:
@@ -62,14 +66,14 @@ def split(
         first += full
     while first < n:
         rest = n - first
-        count = rest if frozen or whole else 1 << (rest.bit_length() - 1)
+        count = rest if frozen or whole else planned(rest)
         yield first, count
         first += count
 
 
 def filled(count: int, batch: int | None) -> int:
     """How many rows a batch of so many samples has where its rest is filled up: a power of two."""
-    return min(batch or count, 1 << (count - 1).bit_length()) if count != batch else count
+    return min(batch or count, 2 * planned(count - 1) if count > 1 else 1)
 
 
 class Batches:
@@ -97,7 +101,7 @@ class Batches:
         """
         if count == 1 or self._frozen:
             return None
-        most = 1 << ((count - 1).bit_length() - 1)
+        most = planned(count - 1)
         again = [(first, count), *self._pending]
         self._pending.clear()
         for begin, rows in again:

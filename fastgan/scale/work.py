@@ -15,6 +15,7 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from fastgan.engine.batches import planned
 from fastgan.errors import ArgumentError
 from fastgan.images.formats import WRITTEN
 from fastgan.inputs import labels as class_labels
@@ -35,7 +36,7 @@ _LARGEST_CHUNK = {"cpu": 64, "cuda": 512}
 
 
 def chunk(generator: Generator, size: tuple[int, int] | None, batch_size: int | None) -> int:
-    """Images per call of `generate`: a power of two that fits `_CHUNK_BYTES`, in whole batches.
+    """Images per call of `generate`: as many as fit `_CHUNK_BYTES`, in whole batches.
 
     Args:
         size: height and width, where they are not the model's.
@@ -43,8 +44,7 @@ def chunk(generator: Generator, size: tuple[int, int] | None, batch_size: int | 
     sides = [side for side in generator.signature.made.shape[1:] if isinstance(side, int)]
     sides += size or ()
     largest = _LARGEST_CHUNK[generator.device.type]
-    fits = max(1, min(largest, _CHUNK_BYTES // (4 * max(1, prod(sides)))))
-    power = 1 << (fits.bit_length() - 1)
+    power = planned(min(largest, _CHUNK_BYTES // (4 * max(1, prod(sides)))))
     batch = generator.signature.frozen_batch or batch_size or 1
     return max(1, power // batch) * batch if batch > 0 else power
 
