@@ -18,11 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import busy
 from benchmarks.models import MODELS
 from fastgan.bundle.write import write
 from fastgan.loading import open_model
@@ -121,19 +120,6 @@ def pace(program: Path, bundle: Path, seconds: float, threads: int) -> dict[str,
         name: int(word) if "_" not in name else float(word)
         for name, word in zip(names, words, strict=True)
     }
-
-
-@contextmanager
-def busy(count: int) -> Iterator[None]:
-    """So many processes that do nothing but compute."""
-    command = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(command) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

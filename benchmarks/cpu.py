@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from typing import Any
 import torch
 
 import fastgan
-from benchmarks import footprint
+from benchmarks import busy, footprint
 from benchmarks.subjects import GROUPS, Subject
 from fastgan.errors import FastganError
 from fastgan.loading import open_model
@@ -46,7 +45,7 @@ def main() -> int:
     options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
-    with _folder(options.models) as folder, _busy(options.busy):
+    with _folder(options.models) as folder, busy(options.busy):
         cases: list[dict[str, Any]] = []
         for subject in _subjects(options.groups, options.names):
             try:
@@ -102,17 +101,6 @@ def _folder(given: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="fastgan-bench-") as made:
         yield Path(made)
-
-
-@contextmanager
-def _busy(count: int) -> Iterator[None]:
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
 
 
 def _subjects(groups: Sequence[str], names: Sequence[str] | None) -> Iterator[Subject]:

@@ -1,6 +1,7 @@
 """Mass generation: samples into shards by one process, by a process a core, and by Ray on the same.
 
     python -m benchmarks.scale --n 100000
+    python -m benchmarks.scale --n 100000 --busy 1     # beside a process that only computes
 
 Each in a process of its own, into a folder that is removed. Images per second from the
 first shard on, so that loading and the start of Ray are apart from it; and core-seconds, which a
@@ -18,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks import busy
 
 _PLAIN = """
 import json, sys, torch
@@ -44,6 +47,7 @@ def main() -> int:
     parser.add_argument("--model", default="dcgan-digits")
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--shard-size", type=int, default=1000)
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute meanwhile")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
@@ -52,10 +56,12 @@ def main() -> int:
     cores = machine.cores()
     record: dict[str, Any] = {"machine": machine.describe(), "load": os.getloadavg()}
     record |= {"model": options.model, "n": options.n, "shard_size": options.shard_size}
+    record["busy"] = options.busy
     given = (options.model, options.n, options.shard_size)
-    record["one process"] = plain(given, cores, 1)
-    record[f"{cores} tasks of a job array"] = plain(given, 1, cores)
-    record[f"Ray, {cores} actors"] = on_ray(given, cores)
+    with busy(options.busy):
+        record["one process"] = plain(given, cores, 1)
+        record[f"{cores} tasks of a job array"] = plain(given, 1, cores)
+        record[f"Ray, {cores} actors"] = on_ray(given, cores)
     print(json.dumps({k: v for k, v in record.items() if k != "machine"}, indent=1))
     if options.json is not None:
         options.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """The service: latency beside the engine's own, many clients at once, malformed requests.
 
     python -m benchmarks.serve                       # latency of one client
+    python -m benchmarks.serve --busy 1              # beside a process that only computes
     python -m benchmarks.serve --clients 200 --seconds 180
     python -m benchmarks.serve --malformed 5000
 
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 
 import fastgan
+from benchmarks import busy
 
 #: What is promised beyond the engine alone, in milliseconds, for one image and one client.
 PROMISED = {"http": 2.0, "grpc": 1.0}
@@ -45,15 +47,17 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--malformed", type=int, default=0)
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute meanwhile")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
     from fastgan.measure import machine
 
     record: dict[str, Any] = {"machine": machine.describe(), "load": os.getloadavg()}
+    record["busy"] = options.busy
     generator = fastgan.load(options.model)
     output = f"{generator.signature.made.name}_uint8"
-    with served(options.model) as (over_http, over_grpc, process):
+    with served(options.model) as (over_http, over_grpc, process), busy(options.busy):
         name = options.model
         if options.clients:
             expected = [generator.generate(1, seed=s, format="uint8").numpy() for s in range(SEEDS)]

@@ -31,6 +31,9 @@ class _Waiting:
 class Batcher:
     """Runs the requests of one model, on a thread of its own, for whichever event loops ask.
 
+    One that is brief, and is the only one, is run on the thread that asks: another would have to
+    wake twice for it, which takes longer than a small network.
+
     Args:
         name: of the model, for metrics.
         together: runs them.
@@ -44,11 +47,13 @@ class Batcher:
 
     def __init__(self, name: str, together: Together, window: float = 0.0, most: int = 256) -> None:
         self.together = together
-        self._name, self._window, self._most = name, window, most
+        self._window, self._most = window, most
+        self._length, self._sizes = metrics.QUEUE.labels(name), metrics.BATCH.labels(name)
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()  # holds for all that follows, and for `_waiting`
         self._thread: threading.Thread | None = None
         self._computing = False
+        self._inside = 0  # calls of `run`
         self.draining = False
 
     async def run(self, asked: Asked) -> dict[str, Array]:
@@ -58,10 +63,37 @@ class Batcher:
             BusyError, DrainingError: it is not taken.
             FastganError: it can't be run.
         """
-        one = _Waiting(asked)
         with self._changed:
             if self.draining:
                 raise DrainingError
+            self._inside += 1
+        try:
+            await asyncio.sleep(0)  # so that all that came in one turn of the loop are inside
+            with self._changed:
+                alone = self._inside == 1 and not (self._computing or self._window)
+                here = alone and self.together.brief(asked)
+                self._computing = self._computing or here
+            return self._here(asked) if here else await self._queued(asked, alone)
+        finally:
+            with self._changed:
+                self._inside -= 1
+                if self.draining:
+                    self._changed.notify()
+
+    def _here(self, asked: Asked) -> dict[str, Array]:
+        """Run a request on this thread, which has said that it computes."""
+        try:
+            one = _Waiting(self.together.ready(asked, alone=True))
+            self._compute([one])
+        finally:
+            with self._changed:
+                self._computing = False
+                self._changed.notify()
+        return one.answer.result()
+
+    async def _queued(self, asked: Asked, alone: bool) -> dict[str, Array]:
+        one = _Waiting(self.together.ready(asked, alone))
+        with self._changed:
             if len(self._waiting) >= self._most:
                 raise BusyError
             if self._thread is None:
@@ -90,12 +122,18 @@ class Batcher:
 
     def _idle(self) -> bool:
         with self._changed:
-            return not self._waiting and not self._computing
+            return not self._inside and not self._computing
+
+    def _has_work(self) -> bool:
+        """Whether the thread has something to do, be it to end."""
+        if self._waiting:
+            return not self._computing
+        return self.draining and not self._inside
 
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self.draining)
+                self._changed.wait_for(self._has_work)
                 if not self._waiting:
                     return
             if self._window:
@@ -109,7 +147,7 @@ class Batcher:
                 self._computing = False
 
     def _compute(self, taken: list[_Waiting]) -> None:
-        metrics.BATCH.labels(self._name).observe(sum(one.asked.n for one in taken))
+        self._sizes.observe(sum(one.asked.n for one in taken))
         try:
             found = self.together.run([one.asked for one in taken])
         except BaseException as error:  # the thread has others to serve
@@ -121,7 +159,7 @@ class Batcher:
                 one.answer.set_result(result)
 
     def _count(self) -> None:
-        metrics.QUEUE.labels(self._name).set(len(self._waiting))
+        self._length.set(len(self._waiting))
 
     def _take(self) -> list[_Waiting]:
         """The next batch: what waits, in order, as far as it can be run together."""

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from fastgan.generator import Generator
 
 
+#: How a request may end, for metrics.
+_OUTCOMES = ("answered", "invalid", "refused", "failed")
+
+
 class ServedModel(Model):  # type: ignore[misc]
     """A generator under a name.
 
@@ -42,6 +46,8 @@ class ServedModel(Model):  # type: ignore[misc]
         self.inputs, self.outputs = describe(generator)
         self.ready = True
         metrics.FALLBACKS.labels(name).set(len(generator.refusals))
+        self._seconds = metrics.SECONDS.labels(name)
+        self._ended = {outcome: metrics.REQUESTS.labels(name, outcome) for outcome in _OUTCOMES}
 
     def load(self) -> bool:
         """KServe calls it for a model that is not ready: one that drains stays so."""
@@ -80,8 +86,8 @@ class ServedModel(Model):  # type: ignore[misc]
         except MemoryError:
             raise ResourceExhausted("not enough memory for this request") from None
         finally:
-            metrics.REQUESTS.labels(self.name, outcome).inc()
-            metrics.SECONDS.labels(self.name).observe(time.perf_counter() - began)
+            self._ended[outcome].inc()
+            self._seconds.observe(time.perf_counter() - began)
 
     async def _answer(self, payload: Any) -> InferResponse:
         if not isinstance(payload, InferRequest):
@@ -94,7 +100,7 @@ class ServedModel(Model):  # type: ignore[misc]
         asked = together.reader.read(
             {one.name: _array(one) for one in payload.inputs}, _parameters(payload), wanted
         )
-        found = await self.batcher.run(together.ready(asked))
+        found = await self.batcher.run(asked)
         outputs = []
         for name, array in found.items():
             output = InferOutput(name, list(array.shape), together.reader.outputs[name])

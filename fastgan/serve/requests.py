@@ -228,14 +228,19 @@ def _argument(name: str, value: Any) -> Any:
     return value
 
 
-def made(generator: Generator, asked: Asked) -> Tensor | list[Tensor]:
+def made(
+    generator: Generator, asked: Asked, batch_size: int | None = None
+) -> Tensor | list[Tensor]:
     """Run a request by itself: what it makes as images, in the one form that is asked for first.
 
     Floats in the model's range, if its own output is wanted; else uint8 [n, H, W, C].
+
+    Args:
+        batch_size: of what is generated; None leaves it to the engine.
     """
     format = "float32" if generator.signature.made.name in asked.outputs else "uint8"
     if asked.images is None:
-        return generator.generate(asked.n, format=format, **asked.arguments)
+        return generator.generate(asked.n, batch_size=batch_size, format=format, **asked.arguments)
     images: Tensor | list[Tensor] = generator(asked.images, format=format, **asked.arguments)
     return images
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +35,8 @@ log = logging.getLogger("fastgan")
 _LEAST, _MOST = (1, 2, 4), 64
 #: Larger ones are not tried once one has taken so many seconds: they would gain nothing.
 _LONG = 1.0
+#: A request that takes no more seconds is brief: an event loop can wait for it.
+_BRIEF = 0.002
 #: Pictures of one size that are run together at most, pixels that such a one has at most, and sizes
 #: that are remembered.
 _PICTURES, _PIXELS, _KINDS = 8, 1 << 18, 256
@@ -57,6 +59,7 @@ class Together:
     def __init__(self, name: str, generator: Generator, reader: Reader) -> None:
         self.reader, self._generator, self._name = reader, generator, name
         self.least, self.largest = self._sizes()
+        self._seconds = self._measured()
         signature = generator.signature
         self._merges_pictures = (
             [port.kind for port in signature.inputs] == ["image"]
@@ -65,15 +68,24 @@ class Together:
         )
         self._exact: dict[tuple[Any, ...], int] = {}
 
-    def ready(self, asked: Asked) -> Asked:
+    def ready(self, asked: Asked, alone: bool = False) -> Asked:
         """A request with its inputs drawn, or its pictures apart, where it may run beside others.
+
+        Args:
+            alone: it will not: `generate` draws its inputs on the way, which takes less.
 
         Raises:
             ArgumentError: an input can't be what it is.
         """
         if asked.images is not None and self._merges_pictures and not asked.arguments:
             return replace(asked, images=self._apart(asked.images))
-        return self.reader.drawn(asked) if self.largest > 1 else asked
+        drawn = self.largest > 1 and not (alone and self.least == 1)
+        return self.reader.drawn(asked) if drawn else asked
+
+    def brief(self, asked: Asked) -> bool:
+        """Whether a request by itself takes no more time than an event loop has to spare."""
+        plain = asked.images is None and not any(name.endswith("_png") for name in asked.outputs)
+        return plain and asked.n * self._seconds <= _BRIEF
 
     def fit(self, asked: Sequence[Asked], one: Asked) -> bool:
         """Whether one more request can be run with some."""
@@ -120,8 +132,12 @@ class Together:
         return found
 
     def _alone(self, asked: Asked) -> Tensor | list[Tensor]:
+        if self._are_apart(asked):
+            return self._pictures(asked)
         if asked.rows is None:
-            return self._pictures(asked) if self._are_apart(asked) else made(self._generator, asked)
+            # A batch of another size than those that are exact could have other bytes.
+            size = self.largest if self.largest > 1 else None
+            return made(self._generator, asked, size)
         return self._rows(asked.rows, asked.n, _floats(self._generator, asked))
 
     def _together(self, asked: Sequence[Asked]) -> list[tuple[Asked, Tensor | list[Tensor]]]:
@@ -279,6 +295,17 @@ class Together:
             return 1, 1
         log.warning("%s: no batches are exact, so requests are run one at a time", self._name)
         return 1, 1
+
+    def _measured(self) -> float:
+        """Seconds of the least batch; infinity where requests are run one at a time anyway."""
+        if self.largest == 1:
+            return inf
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            self._generator.generate(self.least, batch_size=self.largest, format="uint8")
+            times.append(time.perf_counter() - began)
+        return min(times)
 
     def _exact_up_to(self, rows: Mapping[str, Tensor], least: int) -> int:
         """The largest batch whose rows, wherever they stand, are those of the least one."""

@@ -21,6 +21,24 @@ def asked(runner: Together, **parameters: object) -> Asked:
     return runner.ready(runner.reader.read({}, parameters, ()))
 
 
+def test_what_is_not_drawn_before_has_the_same_bytes(models) -> None:
+    runner = together(models / "rgb.onnx")
+    for parameters in ({"seed": 5, "n": 7}, {"seed": 9, "start": 3, "truncation": 0.5}):
+        read = runner.reader.read({}, parameters, ())
+        alone = runner.ready(read, alone=True)
+        assert (alone.rows is None) == (runner.least == 1)
+        found, expected = (runner.run([one])[0] for one in (alone, runner.ready(read)))
+        np.testing.assert_array_equal(found["image_uint8"], expected["image_uint8"])
+
+
+def test_what_is_brief(models, upscaler, monkeypatch) -> None:
+    runner = together(models / "rgb.onnx")
+    monkeypatch.setattr(runner, "_seconds", 0.0005)
+    assert [runner.brief(asked(runner, n=n)) for n in (1, 4, 5)] == [True, True, False]
+    assert not runner.brief(runner.reader.read({}, {}, ("image_png",)))
+    assert not upscaler.brief(pictures(upscaler))
+
+
 @pytest.mark.parametrize("model", ["rgb", "classes"])
 def test_the_same_bytes_in_any_company(models, model) -> None:
     runner, random = together(models / f"{model}.onnx"), new_random()
