@@ -6,7 +6,7 @@ from pathlib import Path
 import fastgan
 
 
-def main(folder: str, out: str, model: str = "superres-x2") -> None:
+def main(folder: str, out: str, model: str = "superres-x4") -> None:
     generator = fastgan.load(model)
     Path(out).mkdir(parents=True, exist_ok=True)
     for path in sorted(Path(folder).glob("*.png")):

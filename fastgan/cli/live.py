@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 fastgan live dcgan-digits  # open the address that it prints
-fastgan live restore-photos  # a picture, or the camera, goes in on the page
-fastgan live dcgan-digits vae-digits superres-x2  # the page chooses among them
+fastgan live superres-x4  # a picture, or the camera, goes in on the page
+fastgan live dcgan-digits vae-digits superres-x4  # the page chooses among them
 fastgan live model.onnx --seeds 0-7 --w-frames 90 --fps 60  # from seed to seed
 fastgan live model.onnx --osc 9000  # steered by TouchOSC, Max or Ableton as well
 fastgan live model.onnx --host 0.0.0.0  # for other machines, who need the token

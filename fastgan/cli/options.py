@@ -62,7 +62,7 @@ def _model(example: str) -> Any:
 
 
 Model = Annotated[str, _model("dcgan-digits")]
-ImageModel = Annotated[str, _model("denoise-photos")]
+ImageModel = Annotated[str, _model("superres-x4")]
 ModelIfAny = Annotated[str | None, _model("dcgan-digits")]
 Device = Annotated[
     str,

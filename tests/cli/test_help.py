@@ -9,12 +9,14 @@ import resource
 import subprocess
 import sys
 from dataclasses import fields
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import typer
 
 import fastgan as library
+from fastgan import models
 from fastgan.cli import app
 
 COMMANDS = (
@@ -49,6 +51,28 @@ def test_the_examples_use_options_that_exist(fastgan) -> None:
         options, _, examples = text.partition("Examples:")
         for option in re.findall(r"--[a-z-]+", examples):
             assert option in options, f"{command} has no {option}"
+
+
+def test_the_models_in_the_help_come_with_the_wheel() -> None:
+    """Some come with a checkout alone (pyproject.toml), and are no example for all others."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    (left_out,) = re.findall(r'^"fastgan.models" = (\[".*-photos.*"\])$', text, re.MULTILINE)
+    patterns = ast.literal_eval(left_out)
+    there = {n for n in models.names() if not any(fnmatch(f"{n}.onnx", p) for p in patterns)}
+    assert len(there) < len(models.names())
+    program = typer.main.get_command(app())
+    commands = {**program.commands, **program.commands["scale"].commands}
+    named = set()
+    for name, command in commands.items():
+        takes = [
+            p.help for p in command.params if (p.metavar or "").endswith(("MODEL", "MODEL..."))
+        ]
+        if takes:
+            lines = re.findall(rf"fastgan (?:scale )?{name} ([^#\n]*)", command.epilog or "")
+            words = [word for line in lines for word in line.partition(" -")[0].split()]
+            named |= {word.rpartition("=")[2] for word in words if "." not in word}
+            named |= set(re.findall(r"`fastgan models`\): ([\w-]+)", takes[0] or ""))
+    assert {"dcgan-digits", "superres-x4"} <= named <= there
 
 
 def test_the_help_of_train_has_every_recipe_and_its_settings(fastgan) -> None:

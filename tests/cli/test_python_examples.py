@@ -38,9 +38,9 @@ def test_generate(tmp_path: Path) -> None:
 def test_restore(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.linear_gradient("L").resize((20, 12)).convert("RGB").save(tmp_path / "in" / "a.png")
-    assert "a.png: 40 x 24" in run("restore.py", tmp_path / "in", tmp_path / "out")
+    assert "a.png: 80 x 48" in run("restore.py", tmp_path / "in", tmp_path / "out")
     with Image.open(tmp_path / "out" / "a.png") as result:
-        assert result.size == (40, 24)
+        assert result.size == (80, 48)
 
 
 def test_stream() -> None:

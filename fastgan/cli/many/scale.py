@@ -121,7 +121,7 @@ ABOUT = "Samples or pictures in masses, on this machine or on Ray."
 
 GENERATE_EXAMPLES = """
 fastgan scale generate model.onnx --n 1000000 --seed 7 --out shards  # on this machine's cores
-fastgan scale generate dcgan-faces --n 1000000 --out s3://bucket/x --address auto  # on a cluster
+fastgan scale generate dcgan-digits --n 1000000 --out s3://bucket/x --address auto  # on a cluster
 """
 APPLY_EXAMPLES = """
 fastgan scale apply x4.onnx -i photos -o large  # every picture below photos
