@@ -47,6 +47,7 @@ struct Phase {
   std::vector<std::pair<int64_t, int64_t>> taps;  // (dy, dx)
   std::vector<int64_t> offsets;                   // of the taps, in elements; made by Program
   bool whole = false;                             // no patch reaches over the edge; made by Program
+  bool sparse = false;                            // whether weights of -0 are none
 };
 
 struct Layer {

@@ -52,13 +52,13 @@ void bind_direct(py::module_& module) {
       .value("sigmoid", After::kSigmoid);
   py::class_<Product>(module, "Product")
       .def(py::init([](const std::array<int64_t, 8>& rows, const std::array<int64_t, 8>& columns,
-                       bool linear, int64_t channels, int64_t outputs,
+                       bool linear, bool depthwise, int64_t channels, int64_t outputs,
                        std::array<int64_t, 2> block, uintptr_t weight,
                        const std::array<int64_t, 6>& strides, uintptr_t bias,
                        const std::array<int64_t, 3>& bias_strides) {
              Product p;
              p.rows = axis(rows), p.columns = axis(columns);
-             p.linear = linear;
+             p.linear = linear, p.depthwise = depthwise;
              p.channels = channels, p.outputs = outputs;
              p.block_height = block[0], p.block_width = block[1];
              p.weight = floats(weight), p.bias = floats(bias);
@@ -67,7 +67,8 @@ void bind_direct(py::module_& module) {
              return p;
            }),
            py::kw_only(), py::arg("rows"), py::arg("columns"), py::arg("linear"),
-           py::arg("channels"), py::arg("outputs"), py::arg("block"), py::arg("weight"),
+           py::arg("depthwise"), py::arg("channels"), py::arg("outputs"), py::arg("block"),
+           py::arg("weight"),
            py::arg("strides"), py::arg("bias"), py::arg("bias_strides"))
       .def_property_readonly("most_taps", &most_taps,
                              "The most taps of a phase, whatever the instruction set.");

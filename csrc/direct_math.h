@@ -133,8 +133,8 @@ FASTGAN_INLINE float float_of(uint16_t a) {  // bfloat16
   return value;
 }
 
-// The pixels of a patch share the taps of all, with weights of -0 where a pixel has none (packing.cpp):
-// what is not finite must not come to those by way of 0 * NaN. Makes such sums again.
+// Of the taps and channels that lanes share, some have weights of -0 where a lane has none
+// (packing.cpp): what is not finite must not come to those by way of 0 * NaN. Makes such sums again.
 //
 // in: the inputs of a tap and a pixel. bias: of the block's lanes, or null.
 template <class In>

@@ -160,7 +160,7 @@ void tile(const Part& part, int64_t first) {
     for (int r = 0; r < R; ++r) sums[r][v] = begin;
   }
   multiply<R, V>(pixels, phase, channels, weights, sums);
-  if (layer.lanes() > layer.out.channels && is_poisoned(sums)) {
+  if (phase.sparse && is_poisoned(sums)) {
     clean(pixels, phase, channels, weights, bias, sums);
   }
   for (int r = 0; r < R; ++r) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <stdexcept>
 
@@ -28,6 +29,9 @@ constexpr size_t kMostTaps = 1 << 16;
 
 // Outputs of a layer that the error of Winograd's filtering is measured on.
 constexpr int64_t kMeasured = 16;
+
+// Weights of layers that Winograd's filtering is used for are below: its own are finite then.
+constexpr float kModerate = 1e18f;
 
 // Weights that are packed at a time, so that what they are read from stays in a cache.
 constexpr int64_t kChunk = 1 << 16;
@@ -97,16 +101,28 @@ Geometry geometry(const Product& product, const Ways& rows, const Ways& columns,
   return cheapest.cost(floats) < (1 - kSaves) * plain.cost(floats) ? cheapest : plain;
 }
 
+// In place of a weight where there is none.
+constexpr float kNoFactor = -0.0f;
+
+bool is_none(float weight) { return weight == 0 && std::signbit(weight); }
+
+Sign sign_of(float weight) {
+  if (is_none(weight)) return kNoWeight;
+  return weight > 0 ? kPositive : weight < 0 ? kNegative : kZero;
+}
+
 uint16_t to_bfloat16(float value) {  // to nearest even; a NaN stays one
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
   if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+  const uint16_t rounded = static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+  return rounded == 0x8000 && !is_none(value) ? 0 : rounded;  // it is small, not none
 }
 
 // Where the weights of each tap and lane of a phase are read: lanes are a patch's [height, block
 // height, width, block width, outputs]. Where several meet they are added up; where there is none it
-// is -0, by which kernels know that nothing is to come that way, be it NaN.
+// is -0, by which kernels know that nothing is to come that way, be it NaN. A weight that is -0
+// becomes +0, which changes no sum but one that is zero itself: its sign.
 class Source {
  public:
   Source(const Product& product, const Geometry& made, const AxisPhase& y, const AxisPhase& x)
@@ -136,17 +152,17 @@ class Source {
     const float* weight = product_.weight + c * product_.strides[2];
     const int64_t* at = at_.data() + tap * lanes_;
     for (int64_t lane = first; lane < last; ++lane, ++to) {
-      *to = at[lane] >= 0 ? weight[at[lane]] : at[lane] == kNone ? -0.0f : sum(at[lane], weight);
+      if (at[lane] == kNone || (product_.depthwise && lane % product_.outputs != c)) {
+        *to = kNoFactor;
+      } else {
+        *to = (at[lane] >= 0 ? weight[at[lane]] : sum(at[lane], weight)) + 0.0f;
+      }
     }
   }
 
-  // The taps that each lane has.
-  std::vector<uint16_t> reach(int64_t taps) const {
-    std::vector<uint16_t> found(lanes_);
-    for (int64_t i = 0; i < taps * lanes_; ++i) {
-      if (at_[i] != kNone) found[i % lanes_] |= static_cast<uint16_t>(1 << i / lanes_);
-    }
-    return found;
+  // Whether a lane lacks a tap or channel.
+  bool sparse() const {
+    return product_.depthwise || std::find(at_.begin(), at_.end(), kNone) != at_.end();
   }
 
  private:
@@ -193,6 +209,7 @@ struct Job {
   const Source& source;
   int64_t lanes, block, taps, channels, pack, minimal, chunk;
   void* out;
+  int8_t* signs;
 
   void run(int64_t item) const {
     const int64_t first = item * chunk, last = std::min(channels, first + chunk);
@@ -203,7 +220,11 @@ struct Job {
       memset(values, 0, sizeof values);
       for (int64_t c = first; c < last; ++c) {
         if (minimal > 0) {
-          for (int64_t t = 0; t < 9; ++t) source.read(t, c, begin, end, values + t * block);
+          for (int64_t t = 0; t < 9; ++t) {
+            source.read(t, c, begin, end, values + t * block);
+            int8_t* const to = signs + ((b * 9 + t) * channels + c) * block;
+            for (int64_t l = 0; l < block; ++l) to[l] = sign_of(values[t * block + l]);
+          }
           float* to = static_cast<float*>(out) + (b * places * channels + c) * block;
           transform_weights(minimal, values, block, to, channels * block);
           continue;
@@ -233,6 +254,20 @@ bool is_three_by_three(const std::vector<std::pair<int64_t, int64_t>>& taps) {
   return true;
 }
 
+// Whether a phase's weights are all so that sums of them stay finite.
+bool is_moderate(const Product& product, const Source& source, int64_t lanes) {
+  std::vector<float> read(lanes);
+  for (int64_t t = 0; t < 9; ++t) {
+    for (int64_t c = 0; c < product.channels; ++c) {
+      source.read(t, c, 0, lanes, read.data());
+      for (const float weight : read) {
+        if (!(std::abs(weight) < kModerate)) return false;
+      }
+    }
+  }
+  return true;
+}
+
 // The tile of Winograd's that is the fastest of those, up to `most`, that are exact enough; or 0.
 int64_t minimal_of(const Product& product, const Geometry& made, const AxisPhase& y,
                    const AxisPhase& x, int64_t most, double plain) {
@@ -243,6 +278,7 @@ int64_t minimal_of(const Product& product, const Geometry& made, const AxisPhase
     if (most == 0) return 0;
     if (taps.empty()) {
       const Source source(product, made, y, x);
+      if (!is_moderate(product, source, made.lanes)) return 0;
       taps.resize(channels * 9 * lanes);
       float* to = taps.data();
       for (int64_t c = 0; c < channels; ++c) {
@@ -280,7 +316,7 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   packing.patch_height = by * made.height, packing.patch_width = bx * made.width;
 
   // The phases first, and then memory for all of them.
-  std::vector<int64_t> offsets;
+  std::vector<int64_t> offsets, signs;
   int64_t bytes = 0;
   const auto fit = [&](int64_t rows, int64_t lanes) {  // of float32
     const double size = 4.0 * static_cast<double>(rows) * static_cast<double>(lanes);
@@ -297,7 +333,8 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       if (y.reads.size() * x.reads.size() > kMostTaps) {
         throw std::invalid_argument("too many taps");
       }
-      PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, 0, {}};
+      PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, 0, nullptr,
+                        false};
       for (const int64_t dy : y.reads) {
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
       }
@@ -322,6 +359,7 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
     const int64_t m = phase.minimal;
     const int64_t places = m > 0 ? (m + 2) * (m + 2) : static_cast<int64_t>(phase.taps.size());
     offsets.push_back(take(places * up(product.channels, pack), blocks * block));
+    signs.push_back(take(m > 0 ? up(9 * product.channels, 4) : 0, blocks * block));  // of a byte
   }
   const int64_t bias_at = take(product.bias == nullptr ? 0 : 1, blocks * block);
   packing.memory = Block(bytes);
@@ -330,14 +368,17 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   for (const AxisPhase& y : made.rows) {
     for (const AxisPhase& x : made.columns) {
       PackedPhase& phase = packing.phases[p];
-      char* const out = packing.memory.data() + offsets[p++];
+      char* const out = packing.memory.data() + offsets[p];
+      int8_t* const sign = reinterpret_cast<int8_t*>(packing.memory.data() + signs[p++]);
       phase.weights = out;
+      if (phase.minimal > 0) phase.signs = sign;
       const Source source(product, made, y, x);
       const int64_t taps = static_cast<int64_t>(phase.taps.size());
-      if (phase.minimal > 0 && made.height * made.width > 1) phase.reach = source.reach(taps);
+      phase.sparse = source.sparse();
       const int64_t each = std::max<int64_t>(1, taps * made.lanes);
       const int64_t chunk = std::clamp<int64_t>(kChunk / each, 1, 64) * pack;
-      Job job{source, made.lanes, block, taps, product.channels, pack, phase.minimal, chunk, out};
+      Job job{source, made.lanes, block, taps, product.channels, pack, phase.minimal, chunk, out,
+              sign};
       const auto work = [](void* context, int64_t, int64_t item) {
         static_cast<const Job*>(context)->run(item);
       };

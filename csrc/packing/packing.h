@@ -19,6 +19,7 @@ struct Product {
   // Whether all outputs must be one patch, since each has its own bias: a linear map, which is a
   // transposed convolution of one pixel.
   bool linear = false;
+  bool depthwise = false;  // whether each output is of the channel of its number alone
   int64_t channels = 1, outputs = 1;  // of an input pixel, and of an output pixel
   // The output pixels that each one of the axes' outputs makes: one but for a pixel shuffle.
   int64_t block_height = 1, block_width = 1;
@@ -33,8 +34,9 @@ struct PackedPhase {
   int64_t rows, columns;
   int64_t out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;
-  int64_t minimal;  // pixels of a Winograd tile along an axis, or 0
-  std::vector<uint16_t> reach{};  // Winograd's, of patches: which taps each lane has, a bit each
+  int64_t minimal;      // pixels of a Winograd tile along an axis, or 0
+  const int8_t* signs;  // Winograd's: winograd.h's Sign, [blocks][9][channels][lanes]; or null
+  bool sparse;          // whether a lane lacks a tap or channel that others have: weights of -0
 };
 
 // A product packed for one instruction set.

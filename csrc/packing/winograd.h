@@ -55,6 +55,9 @@ constexpr double kMinimalError = 2e-5 / 8;
 // inputs between -1 and 1. taps: [channels][9][lanes].
 double minimal_error(int64_t m, const float* taps, int64_t channels, int64_t lanes);
 
+// What is left of a weight beside an infinity; kNoWeight: nothing comes to this lane that way.
+enum Sign : int8_t { kNegative = -1, kZero = 0, kPositive = 1, kNoWeight = 2 };
+
 // taps [9][lanes] -> [(m + 2)^2] rows of `lanes`, each `step` floats after the one before.
 void transform_weights(int64_t m, const float* taps, int64_t lanes, float* to, int64_t step);
 

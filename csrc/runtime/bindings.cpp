@@ -107,6 +107,8 @@ void bind_runtime(py::module_& parent) {
       .def("minimal", &Graph::minimal, py::arg("first"), py::arg("last"),
            "The largest tile of Winograd's among operations first .. last - 1, or 0.")
       .def("floats", &Graph::floats, py::arg("threads"));
+  module.attr("MOST_TAPS") = kMostTaps;
+  module.attr("FEW_CHANNELS") = kFewChannels;
   module.def("path", [] {
     const Kernels& found = kernels();
     return std::make_pair(found.name, found.width);

@@ -16,9 +16,9 @@ constexpr int64_t kRound = 1 << 15;
 // Of a Winograd phase: items that are enough for many threads, and else the blocks of one.
 constexpr int64_t kManyItems = 32, kFewBlocks = 4;
 
-// Channels that leave a vector empty; vectors that are read beyond a line's end at most; and floats
-// of the lines that a thread copies.
-constexpr int64_t kFewChannels = 4, kFewSlack = 6, kMostLines = 1 << 20;
+// Of layers of few channels: vectors that are read beyond a line's end at most; and floats of the
+// lines that a thread copies.
+constexpr int64_t kFewSlack = 6, kMostLines = 1 << 20;
 
 // Tiles that share each reading of a phase's weights, `floats` in all: where these stay in no
 // cache, more of them than a core's own has room for.

@@ -33,6 +33,10 @@ enum class Border { kZeros, kReflect, kEdge };
 // The most taps of a layer's phase.
 constexpr int64_t kMostTaps = 512;
 
+// So many channels, each by itself, leave a vector's lanes empty. Several pixels fill it where those
+// are side by side (kernels_few.h), else all channels as one dense layer.
+constexpr int64_t kFewChannels = 4;
+
 // Images [images, height, width, channels], channel after channel.
 struct Grid {
   int64_t height, width, channels;
@@ -58,7 +62,8 @@ struct DensePhase {
   int64_t rows, columns, out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;  // (dy, dx)
   int64_t minimal;                 // pixels of a Winograd tile along an axis, 2 or 4; or 0: none
-  std::vector<uint16_t> reach{};   // Winograd's, of patches: which taps each lane has, a bit each
+  const int8_t* signs;             // Winograd's, of the weights: see winograd.h
+  bool sparse;                     // whether weights of -0 are none
   std::vector<int64_t> offsets{};  // of the taps within an image
   bool whole = false;              // no patch reaches over the edge
 };

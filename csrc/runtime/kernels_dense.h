@@ -10,7 +10,6 @@ namespace fastgan {
 namespace {
 
 constexpr int kMostBlock = 2 * kWidth;
-constexpr int64_t kFewAlone = 4;  // _FEW_CHANNELS of fastgan/engine/native/layers.py
 
 // The pixels of a tile: where each reads, and which patch it makes.
 struct TilePixels {
@@ -143,8 +142,6 @@ void dense(const DensePart& part) {
   const int64_t pixels = part.images * phase.rows * phase.columns;
   const int64_t tiles = (pixels + kMostRows - 1) / kMostRows, block = shape.vectors * kWidth;
   const int64_t taps = static_cast<int64_t>(phase.taps.size()), channels = shape.in.channels;
-  // Where weights may be none: see keep_apart. A few channels may be depthwise ones.
-  const bool sparse = shape.lanes() > shape.out.channels || channels <= kFewAlone;
   const Element* in[kMostTaps * kMostRows];
   alignas(64) float values[kMostRows * kMostBlock];
   TilePixels located;
@@ -159,7 +156,7 @@ void dense(const DensePart& part) {
       const Element* weights =
           static_cast<const Element*>(part.weights) + b * taps * channels * block;
       multiply(in, taps, channels, weights, values);
-      if (sparse) {
+      if (phase.sparse) {
         Vector poison{};
         for (int64_t i = 0; i < located.count * block; i += kWidth) {
           poison += poison_of(load(values + i));

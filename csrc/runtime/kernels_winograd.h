@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
 #include "../packing/winograd.h"
 #include "kernels_dense.h"
@@ -116,24 +115,44 @@ FASTGAN_NOINLINE uint64_t transform_cleaned(const float* const* in, int64_t chan
   return where;
 }
 
-// NaN for the pixels whose windows hold what was not finite; of a patch, by the taps that each has.
+// Adds the products of what was not finite to the pixels whose windows hold it. signs: of the
+// block's weights, [9][channels][block].
 template <int M>
-FASTGAN_NOINLINE void poison_pixels(uint64_t where, const std::vector<uint16_t>& reach,
-                                    int64_t lane, int64_t block, float* pixels) {
-  constexpr uint16_t kAll = (1 << 9) - 1;
-  const int64_t lanes = static_cast<int64_t>(reach.size());
-  for (int i = 0; i < M; ++i) {
-    for (int j = 0; j < M; ++j) {
-      uint16_t held = 0;  // which of the pixel's taps, a bit each
+FASTGAN_NOINLINE void add_poison(uint64_t where, const float* const* in, int64_t channels,
+                                 const int8_t* signs, int64_t block, float* pixels) {
+  constexpr int N = M + 2;
+  for (int at = 0; at < N * N; ++at) {
+    if ((where >> at & 1) == 0) continue;
+    for (int64_t c = 0; c < channels; ++c) {
+      const float x = in[at][c];
+      if (std::isfinite(x)) continue;
       for (int t = 0; t < 9; ++t) {
-        const int at = (i + t / 3) * (M + 2) + j + t % 3;
-        held |= static_cast<uint16_t>((where >> at & 1) << t);
+        const int i = at / N - t / 3, j = at % N - t % 3;
+        if (i < 0 || i >= M || j < 0 || j >= M) continue;
+        const int8_t* sign = signs + (t * channels + c) * block;
+        float* pixel = pixels + (i * M + j) * block;
+        for (int64_t l = 0; l < block; ++l) {
+          if (sign[l] != kNoWeight) pixel[l] += x * sign[l];
+        }
       }
-      for (int64_t l = 0; l < block; ++l) {
-        const uint16_t taps = lane + l < lanes ? reach[lane + l] : kAll;
-        if ((held & taps) == 0) continue;
-        pixels[(i * M + j) * block + l] = std::numeric_limits<float>::quiet_NaN();
-      }
+    }
+  }
+}
+
+// The inputs of a tile.
+template <int M>
+FASTGAN_INLINE void point_tile(const DensePart& part, int64_t image, int64_t y, int64_t x,
+                               const float** in) {
+  constexpr int N = M + 2;
+  const DenseShape& shape = *part.shape;
+  const auto [dy, dx] = part.phase->taps[0];
+  const int64_t* rows = shape.rows.at.data() + shape.rows.before + y + dy;
+  const int64_t* columns = shape.columns.at.data() + shape.columns.before + x + dx;
+  const float* base = static_cast<const float*>(part.in) + image * shape.in.image;
+  for (int i = 0; i < N; ++i) {
+    for (int j = 0; j < N; ++j) {
+      in[i * N + j] =
+          (rows[i] | columns[j]) < 0 ? shape.zeros.data() : base + rows[i] + columns[j];
     }
   }
 }
@@ -142,20 +161,9 @@ FASTGAN_NOINLINE void poison_pixels(uint64_t where, const std::vector<uint16_t>&
 template <int M>
 FASTGAN_NOINLINE uint64_t winograd_tile_in(const DensePart& part, int64_t image, int64_t y, int64_t x,
                                            float* to, int64_t place) {
-  constexpr int N = M + 2;
-  const DenseShape& shape = *part.shape;
-  const auto [dy, dx] = part.phase->taps[0];
-  const int64_t* rows = shape.rows.at.data() + shape.rows.before + y + dy;
-  const int64_t* columns = shape.columns.at.data() + shape.columns.before + x + dx;
-  const float* base = static_cast<const float*>(part.in) + image * shape.in.image;
-  const float* in[N * N];
-  for (int i = 0; i < N; ++i) {
-    for (int j = 0; j < N; ++j) {
-      in[i * N + j] =
-          (rows[i] | columns[j]) < 0 ? shape.zeros.data() : base + rows[i] + columns[j];
-    }
-  }
-  const int64_t channels = shape.in.channels;
+  const float* in[(M + 2) * (M + 2)];
+  point_tile<M>(part, image, y, x, in);
+  const int64_t channels = part.shape->in.channels;
   if (!transform_all<M, false>(in, channels, to, place)) return 0;
   return transform_cleaned<M>(in, channels, to, place);
 }
@@ -212,7 +220,12 @@ void winograd_by(const DensePart& part) {
     }
     for (int64_t t = 0; t < count; ++t) {
       winograd_tile_out<M>(products + t * block, to, block, pixels);
-      if (poison[t] != 0) poison_pixels<M>(poison[t], phase.reach, b * block, block, pixels);
+      if (poison[t] != 0) {
+        const float* in[N * N];
+        point_tile<M>(part, image[t], y[t], x[t], in);
+        add_poison<M>(poison[t], in, channels, phase.signs + b * 9 * channels * block, block,
+                      pixels);
+      }
       TilePixels of;
       const int64_t left = phase.columns - x[t];
       of.count = left < M ? left : M;

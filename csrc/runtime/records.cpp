@@ -155,11 +155,13 @@ class Reader {
     Product p;
     p.rows = axis();
     p.columns = axis();
-    p.linear = flag();
+    const int64_t form = whole(0, 2);
+    p.linear = form == 1, p.depthwise = form == 2;
     p.channels = size();
     p.outputs = size();
     p.block_height = whole(1, 64);
     p.block_width = whole(1, 64);
+    require(!p.depthwise || p.channels == p.outputs, "a depthwise layer that is none");
     const Place weight = place();
     for (int64_t& step : p.strides) step = stride();
     const Place bias = place();
@@ -177,7 +179,7 @@ class Reader {
     }
     require(p.linear || p.rows.period() * p.columns.period() <= 1 << 12, "too many phases");
     require(!p.linear || (p.block_height == 1 && p.block_width == 1), "a linear map that is none");
-    const int64_t sizes[6] = {p.rows.kernel,  p.columns.kernel, p.channels,
+    const int64_t sizes[6] = {p.rows.kernel,  p.columns.kernel, p.depthwise ? 1 : p.channels,
                               p.block_height, p.block_width,    p.outputs};
     int64_t last = 0, count = 1;
     for (int i = 0; i < 6; ++i) {
@@ -185,6 +187,7 @@ class Reader {
       count *= sizes[i];
       require(count <= kMostOffset && last <= kMostOffset, "a weight too large");
     }
+    require(!p.depthwise || p.strides[2] == 0, "a depthwise layer that is none");
     p.weight = constant(weight, last);
     require(p.weight != nullptr && count <= slots_.size(weight), "a weight that is not there");
     const int64_t heights = p.linear ? p.rows.outputs : p.block_height;
@@ -288,7 +291,7 @@ class Reader {
     for (const PackedPhase& phase : packing->phases) {
       require(phase.taps.size() <= kMostTaps, "too many taps");
       shape.phases.push_back({phase.weights, phase.rows, phase.columns, phase.out_y, phase.out_x,
-                              phase.taps, phase.minimal, phase.reach});
+                              phase.taps, phase.minimal, phase.signs, phase.sparse});
     }
     const Place none;
     return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing,
@@ -310,7 +313,7 @@ class Reader {
     read(packed, (shared ? 0 : images - 1) * matrix + matrix - 1);
     DenseShape shape{images, in, out, Border::kZeros, vectors, 1,       1,
                      1,      1,  1,   1,              nullptr, Epilogue{}, {}};
-    shape.phases.push_back({nullptr, 1, rows, 0, 0, {{0, 0}}, 0});
+    shape.phases.push_back({nullptr, 1, rows, 0, 0, {{0, 0}}, 0, nullptr, false});
     return std::make_shared<Dense>(std::move(shape), x, y, Beside{}, packed, shared ? 0 : matrix,
                                    nullptr);
   }
@@ -590,9 +593,9 @@ std::shared_ptr<const Packing> Weights::packed(const Product& product, int64_t w
       append(key, number);
     }
   }
-  for (const int64_t number : {int64_t{product.linear}, product.channels, product.outputs,
-                               product.block_height, product.block_width, width, pack,
-                               most_minimal}) {
+  for (const int64_t number : {int64_t{product.linear}, int64_t{product.depthwise},
+                               product.channels, product.outputs, product.block_height,
+                               product.block_width, width, pack, most_minimal}) {
     append(key, number);
   }
   append(key, product.weight);
@@ -657,6 +660,7 @@ Layer layer_of(const Packing& p) {
     phase.rows = of.rows, phase.columns = of.columns;
     phase.out_y = of.out_y, phase.out_x = of.out_x;
     phase.taps = of.taps;
+    phase.sparse = of.sparse;
     layer.phases.push_back(std::move(phase));
   }
   return layer;

@@ -58,6 +58,8 @@ def _kernel(
 
 _TANH = {"approximate": "tanh"}
 
+_LATEST = {op.name: op for op in all_ops() if not op.domain}
+
 _ROWS = (
     _kernel("none", "", lambda x: x, instruction=False, native=True),
     _kernel("relu", "Relu", torch.relu, native=True),
@@ -74,7 +76,7 @@ _ROWS = (
     _kernel("hard_swish", "HardSwish", F.hardswish),
     _kernel("softplus", "Softplus", F.softplus),
     *(
-        Activation(name.lower(), name, getattr(torch, name.lower()), instruction=True)
+        Activation(name.lower(), name, _LATEST[name].function, instruction=True)
         for name in ("Exp", "Log", "Sqrt", "Reciprocal", "Neg", "Abs", "Erf", "Sin", "Cos")
     ),
 )
@@ -103,8 +105,6 @@ def _curves() -> list[Activation]:
             rows.append(Activation(name, op.name, function, tuple(numbers)))
     return rows
 
-
-_LATEST = {op.name: op for op in all_ops() if not op.domain}
 
 #: Every activation by its name.
 TABLE: Mapping[str, Activation] = {row.name: row for row in (*_ROWS, *_curves())}

@@ -248,4 +248,4 @@ def test_a_visitor_chooses_among_several_models(tmp_path) -> None:
             assert process.stdout.readline().startswith("dcgan-digits: ")
         finally:
             process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from fastgan.engine.native import packing, records, sampling
 from fastgan.engine.native.lowering import Lowering, grid, place, unsupported
@@ -17,14 +16,6 @@ from fastgan.plan.cost import is_depthwise
 
 #: More groups than this are too little work each.
 _MOST_GROUPS = 16
-
-#: As kernels_dense.h has it.
-_MOST_TAPS = 512
-
-#: So many channels by themselves leave a vector's lanes empty. Several pixels fill it where those
-#: are side by side (csrc/runtime/kernels_few.h), and else as one convolution of all channels, whose
-#: weights are zero between them.
-_FEW_CHANNELS = 4
 
 #: The largest tile of Winograd's; which is taken, csrc/packing/winograd.h says of the weights.
 _MOST_MINIMAL = 4
@@ -69,23 +60,14 @@ def product(low: Lowering, step: Step) -> None:
     if group == 1:
         _dense(low, step, low.plan, x, y, residual, scale_out)
     elif step.op == "fastgan.Conv" and _plain(step) and is_depthwise(step.op, weight.shape, group):
-        if group <= _FEW_CHANNELS and step.attributes["strides"][-1] > 1:
-            alone = replace(step, attributes={**step.attributes, "group": 1})
-            weights = {**low.plan.weights, step.inputs[1]: _crossed(weight)}
-            _dense(low, alone, replace(low.plan, weights=weights), x, y, residual, scale_out)
+        if group <= low.native.FEW_CHANNELS and step.attributes["strides"][-1] > 1:
+            _dense(low, step, low.plan, x, y, residual, scale_out)
         else:
             _depthwise(low, step, x, y, residual, scale_out)
     elif group <= _MOST_GROUPS and "shuffle" not in step.attributes:
         _groups(low, step, x, y, residual, scale_out)
     else:
         raise unsupported(step, f"{group} groups")
-
-
-def _crossed(weight: Tensor) -> Tensor:
-    """[C, 1, ...] as [C, C, ...], between different channels -0: no weight (packing.cpp)."""
-    made = weight.new_full((weight.shape[0], *weight.shape), -0.0)
-    made.diagonal().copy_(weight.movedim(0, -1))
-    return made.squeeze(2)
 
 
 def _plain(step: Step) -> bool:
@@ -175,7 +157,7 @@ def _dense(
         x = sampling.doubled(low, x)
         step = replace(step, attributes={**step.attributes, "upsample": 0})
     made = packing.product(step, plan, x.shape, y.shape)
-    if made.native(low.module).most_taps > _MOST_TAPS:
+    if made.native(low.module).most_taps > low.native.MOST_TAPS:
         raise unsupported(step, "too many taps")
     fields = records.product(made, low.constants)
     fused, residual, scale = low.epilogue(step, y, residual, scale)
@@ -225,7 +207,7 @@ def _depthwise(
         for ky in range(kernel[0])
         for kx in range(kernel[1])
     ]
-    if len(taps) > _MOST_TAPS:
+    if len(taps) > low.native.MOST_TAPS:
         raise unsupported(step, "too many taps")
     weights = low.constants.place(weight.contiguous())
     bias = NOTHING

@@ -70,6 +70,8 @@ class Product:
             the axes' outputs makes: one but for a pixel shuffle.
         bias: a vector for each of these pixels, [by, bx, C_out]; of a linear map instead [H, W, C].
         linear: whether all outputs must be one patch, since each has its own bias.
+        depthwise: whether each output is of the channel of its number alone; the weight is the same
+            for all C_in, by a stride of 0.
         tensors: what weight and bias are views of, in fp32, row by row.
     """
 
@@ -77,6 +79,7 @@ class Product:
     weight: Tensor
     bias: Tensor | None
     linear: bool
+    depthwise: bool
     tensors: tuple[Tensor, Tensor | None]
 
     def native(self, native: Any) -> Any:
@@ -87,6 +90,7 @@ class Product:
             rows=rows.numbers,
             columns=columns.numbers,
             linear=self.linear,
+            depthwise=self.depthwise,
             channels=channels,
             outputs=outputs,
             block=block,
@@ -101,7 +105,8 @@ def product(step: Step, plan: Plan, shape: Sequence[int], out: Sequence[int]) ->
     """What a step computes.
 
     Args:
-        step: a Linear, Conv or ConvTranspose on rows, sequences or images, of one group.
+        step: a Linear, Conv or ConvTranspose on rows, sequences or images, of one group; or a
+            depthwise Conv.
         plan: has its weights.
         shape, out: of its input and its output.
     """
@@ -118,7 +123,7 @@ def product(step: Step, plan: Plan, shape: Sequence[int], out: Sequence[int]) ->
         )
         taps = weight.reshape(shape[1], channels, height, width).permute(2, 3, 0, 1)
         bias = None if bias is None else bias.reshape(channels, height, width).permute(1, 2, 0)
-        return Product(axes, taps[:, :, :, None, None], bias, True, tensors)
+        return Product(axes, taps[:, :, :, None, None], bias, True, False, tensors)
     a, transposed = step.attributes, step.op == "fastgan.ConvTranspose"
     shuffle = a.get("shuffle") or 1
     if len(shape) == 3:  # a sequence is an image of one row
@@ -140,6 +145,9 @@ def product(step: Step, plan: Plan, shape: Sequence[int], out: Sequence[int]) ->
 
     rank = len(shape) - 2
     taps = weight.permute(2, 3, 0, 1) if transposed else weight.permute(2, 3, 1, 0)
+    depthwise = a["group"] > 1
+    if depthwise:
+        taps = taps.expand(-1, -1, a["group"], -1)
     # The channels of a pixel shuffle are [C, by, bx] ("CRD") or [by, bx, C].
     last = a.get("shuffle_mode") == "CRD"
     sizes = (out[1], shuffle, shuffle) if last else (shuffle, shuffle, out[1])
@@ -148,4 +156,4 @@ def product(step: Step, plan: Plan, shape: Sequence[int], out: Sequence[int]) ->
     if last:
         taps = taps.movedim(3, -1)
         bias = None if bias is None else bias.movedim(0, -1)
-    return Product((axis(rank - 2), axis(rank - 1)), taps, bias, False, tensors)
+    return Product((axis(rank - 2), axis(rank - 1)), taps, bias, False, depthwise, tensors)

@@ -90,7 +90,7 @@ def product(made: Product, constants: Constants) -> bytes:
             _field,
             (
                 *(axis.numbers for axis in made.axes),
-                made.linear,
+                2 if made.depthwise else int(made.linear),
                 channels,
                 outputs,
                 block,

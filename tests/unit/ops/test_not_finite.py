@@ -73,13 +73,15 @@ LAYERS = [
 def test_poison_stays_in_its_windows(
     layer: tuple[int, int, int, int, int], transposed: bool, alone: bool
 ) -> None:
-    """And reaches all of them, by weights of zero too, as in PyTorch and ONNX Runtime."""
+    """And reaches all of them, by weights of either zero too, as in PyTorch and ONNX Runtime: an
+    infinity stays one, of its sign, unless it meets a zero or its opposite."""
     channels, outs, kernel, stride, groups = layer
     x = torch.randn(2, channels, 15, 14)
     x[0, channels // 2, 5, 6], x[1, 0, 14, 13], x[1, channels - 1, 0, 9] = NAN, INF, -INF
     size = (channels, outs // groups) if transposed else (outs, channels // groups)
     weight = torch.randn(*size, kernel, kernel)
-    weight[torch.rand_like(weight) < 0.3] = 0
+    weight[torch.rand_like(weight) < 0.2] = 0
+    weight[torch.rand_like(weight) < 0.1] = -0.0
     run = F.conv_transpose2d if transposed else F.conv2d
     pad = kernel // 2
 
@@ -88,7 +90,9 @@ def test_poison_stays_in_its_windows(
             x.double(), weight.double(), None, stride=stride, padding=pad, groups=groups
         )
 
-    reached = by_torch(~x.isfinite(), torch.ones_like(weight))
+    expected = by_torch(x, weight)
+    reached = by_torch(~x.isfinite(), torch.ones_like(weight)) > 0.5
+    assert torch.equal(~expected.isfinite(), reached)
     op = "ConvTranspose" if transposed else "Conv"
     given = {"strides": [stride] * 2, "pads": [pad] * 4, "group": groups}
     nodes = [helper.make_node(op, ["x", "w"], ["y"], **given)]
@@ -104,10 +108,53 @@ def test_poison_stays_in_its_windows(
     )
     g = fastgan.load(data, device="cpu", backend="torch", strict=True)
     made = g.run({"x": x})["y"]
-    assert torch.equal(~made.isfinite(), reached > 0.5)
-    clean = by_torch(torch.where(x.isfinite(), x, torch.zeros_like(x)), weight)
-    error = torch.where(reached > 0.5, 0, made.double() - clean).abs().max()
-    assert error < 2e-5 * clean.abs().max()
+    assert torch.equal(made[reached].nan_to_num(7), expected[reached].float().nan_to_num(7))
+    error = torch.where(reached, 0, made.double() - expected).abs().max()
+    assert error < 2e-5 * expected[~reached].abs().max()
+
+
+@pytest.mark.parametrize("channels", [3, 32])
+def test_weights_that_bf16_rounds_to_zero_are_weights(channels: int) -> None:
+    """As a transposed layer's patches of pixels have them; what is infinite is made in fp32."""
+    x = torch.zeros(1, channels, 4, 4)
+    x[0, 0, 1, 1] = INF
+    weight = np.full((channels, 3, 4, 4), -1e-41, np.float32)
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], pads=[1] * 4)
+    data = graph_model([node], [value("x", ["n", channels, 4, 4])], weights={"w": weight})
+    g = fastgan.load(data, device="cpu", backend="torch", precision="bf16", strict=True)
+    expected = F.conv_transpose2d(x, torch.tensor(weight), stride=2, padding=1)
+    assert torch.equal(g.run({"x": x})["y"], expected)
+
+
+def test_factors_of_minus_zero_from_data() -> None:
+    """Of a product of few: they are numbers."""
+    a, b = torch.tensor([[INF, 1, 2]]), torch.tensor([[-0.0, 1], [1, 1], [1, -0.0]])
+    data = graph_model(
+        [helper.make_node("MatMul", ["a", "b"], ["y"]), helper.make_node("Neg", ["b"], ["z"])],
+        [value("a", [1, 3]), value("b", [3, 2])],
+        outputs=[value("y"), value("z")],
+    )
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    made = g.run({"a": a, "b": b})["y"]
+    torch.testing.assert_close(made, a @ b, equal_nan=True)
+
+
+@pytest.mark.parametrize("weight", [INF, NAN, 3e38])
+def test_weights_that_are_no_numbers(weight: float) -> None:
+    """Or next to none: they stay in their channel, where Winograd's filtering has no such."""
+    x, weights = torch.randn(1, 32, 12, 12), torch.randn(64, 32, 3, 3)
+    weights[37, 5, 1, 2] = weight
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)]
+    nodes.append(helper.make_node("Neg", ["x"], ["z"]))  # a chain has no Winograd's
+    data = graph_model(
+        nodes,
+        [value("x", [1, 32, 12, 12])],
+        weights={"w": weights.numpy()},
+        outputs=[value("y"), value("z")],
+    )
+    made = fastgan.load(data, device="cpu", backend="torch", strict=True).run({"x": x})["y"]
+    expected = F.conv2d(x, weights, padding=1)
+    torch.testing.assert_close(made, expected, equal_nan=True, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("residual", [False, True])

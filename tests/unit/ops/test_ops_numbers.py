@@ -15,7 +15,7 @@ from onnx import helper
 
 from fastgan import onnx_backend
 from fastgan.errors import FastganError, UnsupportedError
-from tests.unit.ops.onnx_nodes import close, floats, run
+from tests.unit.ops.onnx_nodes import RNG, close, floats, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,6 +55,15 @@ SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e30, 0.7], np.fl
 def test_nan_and_infinity_pass_as_in_torch(op: str, opset: int, module: Any) -> None:
     expected = module(torch.from_numpy(SPECIAL.copy()))
     close(run(op, opset, SPECIAL), expected)
+
+
+@pytest.mark.parametrize("op", ["Sin", "Cos"])
+def test_sines_are_the_nearest_floats(op: str) -> None:
+    """At the extremes too, where one that is less than 1 has another Floor."""
+    turns = np.concatenate([np.zeros(1000), np.arange(1000) % 50]) * np.pi / 2
+    x = (turns + RNG.normal(0, 3e-4, turns.size)).astype(np.float32)
+    expected = getattr(np, op.lower())(x.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(run(op, 13, x), expected)
 
 
 @pytest.mark.parametrize("op", ["Max", "Min"])
