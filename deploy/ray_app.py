@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 
 from ray import serve
 from starlette.requests import Request
@@ -29,10 +30,11 @@ class Samples:
 
     def __call__(self, request: Request) -> Response:
         """The picture of `?seed=` and `?start=`."""
+        said = {n: v for n, v in request.query_params.items() if n in ("seed", "start")}
+        numbers = {n: int(v) if re.fullmatch(r"-?\d{1,20}", v) else v for n, v in said.items()}
         try:
-            seed, start = (int(request.query_params.get(name, 0)) for name in ("seed", "start"))
-            image = self._generator.generate(1, seed=seed, start=start, format="uint8")
-        except ValueError as error:  # fastgan's own errors of arguments too
+            image = self._generator.generate(1, format="uint8", **numbers)
+        except ValueError as error:  # the engine's own, of its arguments
             return PlainTextResponse(str(error), 400)
         file = io.BytesIO()
         to_pil(image)[0].save(file, "PNG")

@@ -92,6 +92,10 @@ class ServedModel(Model):  # type: ignore[misc]
     async def _answer(self, payload: Any) -> InferResponse:
         if not isinstance(payload, InferRequest):
             raise InvalidInput("this server speaks the V2 protocol: POST /v2/models/NAME/infer")
+        for port in (*payload.inputs, *(payload.request_outputs or ())):
+            if "shared_memory_region" in (port.parameters or {}):
+                where = f"{port.name!r}: found a region of shared memory"
+                raise InvalidInput(f"{where}; needed bytes in the message: this server maps none")
         wanted = [output.name for output in payload.request_outputs or ()]
         binary = payload.from_grpc or _all_binary(payload)
         if any(name.endswith("_png") for name in wanted) and not binary:

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from fastgan.cli import app
 from tests.serve.conftest import LIMIT, require_kserve
@@ -73,3 +77,26 @@ def test_the_ray_application_fits_ray_serves_schema() -> None:
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     assert {deployment.name for deployment in application.deployments} <= classes
     assert f"{name} = " in (DEPLOY / "ray_app.py").read_text()
+
+
+def test_what_the_ray_application_answers() -> None:
+    try:
+        application = importlib.import_module("deploy.ray_app")
+    except ImportError:
+        pytest.skip("no Ray Serve: pip install 'ray[serve]'")
+    from starlette.requests import Request
+
+    import fastgan
+
+    samples = application.Samples.func_or_class("dcgan-digits")
+
+    def asked(query: bytes) -> Any:
+        return samples(Request({"type": "http", "query_string": query}))
+
+    answer = asked(b"seed=7&start=3")
+    made = fastgan.load("dcgan-digits").generate(1, seed=7, start=3, format="uint8").numpy()
+    picture = np.asarray(Image.open(io.BytesIO(answer.body)))
+    np.testing.assert_array_equal(picture, made[0, :, :, 0])
+    for query, found in ((b"seed=x", "seed: found 'x'"), (b"start=-1", "start: found -1")):
+        assert asked(query).status_code == 400
+        assert asked(query).body.decode().startswith(found)

@@ -201,6 +201,17 @@ def test_a_parameter_that_grpc_would_lose_is_refused(server) -> None:
     remote.close()
 
 
+@pytest.mark.parametrize("output", [False, True])
+def test_shared_memory_is_refused(client, output) -> None:
+    remote, module = client
+    port = module.InferRequestedOutput("image_uint8") if output else None
+    port = port or module.InferInput("z", [1, 6], "FP32")
+    port.set_shared_memory("region", 24)
+    given = {"inputs": [], "outputs": [port]} if output else {"inputs": [port]}
+    with pytest.raises(module.InferenceServerException, match="found a region of shared memory"):
+        remote.infer("rgb", **given)
+
+
 def test_a_client_cannot_end_a_model_for_others(client) -> None:
     remote, module = client
     if module is httpclient:  # the gRPC client calls a method that KServe has not
