@@ -109,9 +109,7 @@ def _download(url: str, address: str, kept: Path, wanted: str | None, limits: Li
             if wanted not in (None, made.hexdigest()):
                 found = f"a file whose SHA-256 is {made.hexdigest()}"
                 raise ModelFileError(url, found, "the one that it says")
-    except (
-        FileNotFoundError
-    ) as error:  # fsspec's for all that keeps it from a file, with the address
+    except FileNotFoundError as error:  # fsspec's, of whatever keeps it from a file
         raise _away(url, error.__cause__ or "no such file there", "FASTGAN_OFFLINE") from None
     except (ClientError, TimeoutError, OSError) as error:
         raise _away(url, error, "FASTGAN_OFFLINE") from None
