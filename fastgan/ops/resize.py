@@ -96,14 +96,14 @@ def _coordinates(axis: _Axis, mode: str, device: torch.device) -> Tensor:
     width = _product(axis.size, axis.scale)
     if abs(width - round(width)) < 1e-4:  # a rounding from what is meant
         width = axis.output
-    if mode == "align_corners":
-        return y * 0 if width == 1 else y * (axis.size - 1) / (width - 1)
+    if mode == "align_corners":  # of the elements that are made, not of size times scale
+        return y * (axis.size - 1) / max(axis.output - 1, 1)
     if mode == "asymmetric":
         return y / scale
     if mode == "tf_crop_and_resize":
         start, end = axis.roi
         span = (end - start) * (axis.size - 1)
-        inside = y * 0 + span / 2 if width == 1 else y * (span / (width - 1))
+        inside = y * 0 + span / 2 if axis.output == 1 else y * (span / (axis.output - 1))
         return inside + start * (axis.size - 1)
     if mode == "tf_half_pixel_for_nn":
         return (y + 0.5) / scale

@@ -207,7 +207,12 @@ def test_resize_against_the_reference(
         "antialias": int(antialias),
     }
     scales = np.array([1, 1, high, wide], np.float32)
-    expected = reference("Resize", 19, x, None, scales, **attributes)
+    made: tuple[np.ndarray, ...] = (scales,)
+    if coordinates == "align_corners":
+        # Of the elements that are made, which the reference does of sizes alone.
+        assume(not antialias or ((high * 4).is_integer() and (wide * 5).is_integer()))
+        made = np.zeros(0, np.float32), np.floor(x.shape * scales).astype(np.int64)
+    expected = reference("Resize", 19, x, None, *made, **attributes)
     close(run("Resize", 19, x, None, scales, **attributes), expected, atol=1e-4)
 
 
@@ -228,6 +233,17 @@ def test_resize_to_sizes(rank: int, opset: int) -> None:
         coordinate_transformation_mode="half_pixel",
     )
     close(y, F.interpolate(torch.from_numpy(x), sizes[2:], mode=kind))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.5, 2.0])
+def test_corners_are_aligned_at_odd_sizes_as_in_pytorch(mode: str, scale: float) -> None:
+    """Whose exporters write scales: 17 rows become 8, the last of which is the last of the 17."""
+    x = floats(1, 2, 17, 23)
+    scales = np.array([1, 1, scale, scale], np.float32)
+    how = {"mode": mode.removeprefix("bi"), "coordinate_transformation_mode": "align_corners"}
+    expected = F.interpolate(torch.from_numpy(x), scale_factor=scale, mode=mode, align_corners=True)
+    close(run("Resize", 18, x, None, scales, cubic_coeff_a=-0.75, **how), expected)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 5, 7])
