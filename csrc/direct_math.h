@@ -120,9 +120,15 @@ FASTGAN_INLINE Factors splat_factors(const Element* p) { return splat(*p); }
 FASTGAN_INLINE Vector poison_of(Vector x) { return x - x; }
 
 FASTGAN_INLINE bool is_poison(Vector x) {
+#if FASTGAN_WIDTH == 16
+  return _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_NEQ_UQ) != 0;
+#elif FASTGAN_WIDTH == 8
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)x, _mm256_setzero_ps(), _CMP_NEQ_UQ)) != 0;
+#else
   float sum = 0;
   for (int i = 0; i < kWidth; ++i) sum += x[i];
   return sum != 0;
+#endif
 }
 
 FASTGAN_INLINE float float_of(float a) { return a; }

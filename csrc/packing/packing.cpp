@@ -8,7 +8,6 @@
 #include <stdexcept>
 
 #include "../workers.h"
-#include "winograd.h"
 
 namespace fastgan {
 namespace {
@@ -32,6 +31,9 @@ constexpr int64_t kMeasured = 16;
 
 // Weights of layers that Winograd's filtering is used for are below: its own are finite then.
 constexpr float kModerate = 1e18f;
+
+// What may be filtered: the taps of a phase.
+constexpr Filtering kFilterings[] = {{0, 3, 1}, {0, 2, 1}, {0, 2, 2}};
 
 // Weights that are packed at a time, so that what they are read from stays in a cache.
 constexpr int64_t kChunk = 1 << 16;
@@ -207,28 +209,33 @@ class Source {
 // What the threads share out: chunks of a phase's channels.
 struct Job {
   const Source& source;
-  int64_t lanes, block, taps, channels, pack, minimal, chunk;
+  int64_t lanes, block, taps, channels, pack;
+  Filtering filtering;
+  int64_t chunk;
   void* out;
   int8_t* signs;
 
   void run(int64_t item) const {
     const int64_t first = item * chunk, last = std::min(channels, first + chunk);
-    const int64_t blocks = up(lanes, block), places = (minimal + 2) * (minimal + 2);
+    const int64_t blocks = up(lanes, block), places = filtering.places();
+    const int64_t parts = filtering.parts(), each = filtering.taps * filtering.taps;
     float values[9 * kMostLanes] = {};
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t begin = b * block, end = std::min(lanes, begin + block);
       memset(values, 0, sizeof values);
       for (int64_t c = first; c < last; ++c) {
-        if (minimal > 0) {
-          for (int64_t t = 0; t < 9; ++t) {
-            source.read(t, c, begin, end, values + t * block);
-            int8_t* const to = signs + ((b * 9 + t) * channels + c) * block;
+        for (int64_t part = 0; filtering.pixels > 0 && part < parts; ++part) {
+          for (int64_t t = 0; t < each; ++t) {
+            const int64_t tap = filtering.tap(part, t);
+            source.read(tap, c, begin, end, values + t * block);
+            int8_t* const to = signs + ((b * taps + tap) * channels + c) * block;
             for (int64_t l = 0; l < block; ++l) to[l] = sign_of(values[t * block + l]);
           }
-          float* to = static_cast<float*>(out) + (b * places * channels + c) * block;
-          transform_weights(minimal, values, block, to, channels * block);
-          continue;
+          const int64_t row = (b * places * parts + part) * channels + c;
+          float* to = static_cast<float*>(out) + row * block;
+          transform_weights(filtering, values, block, to, parts * channels * block);
         }
+        if (filtering.pixels > 0) continue;
         for (int64_t t = 0; t < taps; ++t) {
           if (pack == 1) {
             float* to = static_cast<float*>(out) + ((b * taps + t) * channels + c) * block;
@@ -246,18 +253,20 @@ struct Job {
   }
 };
 
-bool is_three_by_three(const std::vector<std::pair<int64_t, int64_t>>& taps) {
-  if (taps.size() != 9) return false;
-  for (int64_t t = 0; t < 9; ++t) {
-    if (taps[t] != std::make_pair(taps[0].first + t / 3, taps[0].second + t % 3)) return false;
+// Whether taps are a square of such parts.
+bool is_square(const std::vector<std::pair<int64_t, int64_t>>& taps, const Filtering& of) {
+  const int64_t side = of.taps * of.stride;
+  if (static_cast<int64_t>(taps.size()) != side * side) return false;
+  for (int64_t t = 0; t < side * side; ++t) {
+    if (taps[t] != std::make_pair(taps[0].first + t / side, taps[0].second + t % side)) return false;
   }
   return true;
 }
 
 // Whether a phase's weights are all so that sums of them stay finite.
-bool is_moderate(const Product& product, const Source& source, int64_t lanes) {
+bool is_moderate(const Product& product, const Source& source, int64_t taps, int64_t lanes) {
   std::vector<float> read(lanes);
-  for (int64_t t = 0; t < 9; ++t) {
+  for (int64_t t = 0; t < taps; ++t) {
     for (int64_t c = 0; c < product.channels; ++c) {
       source.read(t, c, 0, lanes, read.data());
       for (const float weight : read) {
@@ -268,29 +277,33 @@ bool is_moderate(const Product& product, const Source& source, int64_t lanes) {
   return true;
 }
 
-// The tile of Winograd's that is the fastest of those, up to `most`, that are exact enough; or 0.
-int64_t minimal_of(const Product& product, const Geometry& made, const AxisPhase& y,
-                   const AxisPhase& x, int64_t most, double plain) {
+// The fastest filtering of a phase, of tiles up to `most`, that is exact enough; of 0 pixels where
+// there is none.
+Filtering filtering_of(const Product& product, const Geometry& made, const AxisPhase& y,
+                       const AxisPhase& x, const Filtering& as, int64_t most, double plain) {
   const int64_t channels = product.channels, lanes = std::min(made.lanes, kMeasured);
+  const int64_t parts = as.parts(), each = as.taps * as.taps;
+  Filtering found = as;
   std::vector<float> taps;
   for (;; --most) {
-    most = minimal(y.count, x.count, channels, made.lanes, most, plain);
-    if (most == 0) return 0;
+    most = minimal(as, y.count, x.count, channels, made.lanes, most, plain);
+    found.pixels = most;
+    if (most == 0) return found;
     if (taps.empty()) {
       const Source source(product, made, y, x);
-      if (!is_moderate(product, source, made.lanes)) return 0;
-      taps.resize(channels * 9 * lanes);
+      if (!is_moderate(product, source, parts * each, made.lanes)) return as;
+      taps.resize(channels * parts * each * lanes);
       float* to = taps.data();
-      for (int64_t c = 0; c < channels; ++c) {
-        for (int64_t t = 0; t < 9; ++t) {
+      for (int64_t c = 0; c < channels * parts; ++c) {
+        for (int64_t t = 0; t < each; ++t) {
           for (int64_t l = 0; l < lanes; ++l, ++to) {
             const int64_t lane = l * made.lanes / lanes;
-            source.read(t, c, lane, lane + 1, to);
+            source.read(as.tap(c % parts, t), c / parts, lane, lane + 1, to);
           }
         }
       }
     }
-    if (minimal_error(most, taps.data(), channels, lanes) <= kMinimalError) return most;
+    if (minimal_error(found, taps.data(), channels * parts, lanes) <= kMinimalError) return found;
   }
 }
 
@@ -333,33 +346,37 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       if (y.reads.size() * x.reads.size() > kMostTaps) {
         throw std::invalid_argument("too many taps");
       }
-      PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, 0, nullptr,
+      PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, {}, nullptr,
                         false};
       for (const int64_t dy : y.reads) {
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
       }
-      if (packing.in_step_y == 1 && packing.in_step_x == 1 && is_three_by_three(phase.taps)) {
-        fit(9 * product.channels, made.lanes);  // before they are measured
-        phase.minimal =
-            minimal_of(product, made, y, x, most_minimal, 1.0 / static_cast<double>(pack));
+      for (const Filtering& as : kFilterings) {
+        if (packing.in_step_y != as.stride || packing.in_step_x != as.stride) continue;
+        if (!is_square(phase.taps, as)) continue;
+        fit(static_cast<int64_t>(phase.taps.size()) * product.channels, made.lanes);  // measured
+        const double plain = 1.0 / static_cast<double>(pack);
+        phase.filtering = filtering_of(product, made, y, x, as, most_minimal, plain);
       }
       packing.phases.push_back(std::move(phase));
     }
   }
   if (pack > 1) {  // for all phases or none: Winograd's takes floats
-    const auto is_filtered = [](const PackedPhase& phase) { return phase.minimal > 0; };
+    const auto is_filtered = [](const PackedPhase& phase) { return phase.filtering.pixels > 0; };
     if (std::all_of(packing.phases.begin(), packing.phases.end(), is_filtered)) {
       pack = 1;
     } else {
-      for (PackedPhase& phase : packing.phases) phase.minimal = 0;
+      for (PackedPhase& phase : packing.phases) phase.filtering = {};
     }
   }
   packing.pack = pack;
   for (const PackedPhase& phase : packing.phases) {
-    const int64_t m = phase.minimal;
-    const int64_t places = m > 0 ? (m + 2) * (m + 2) : static_cast<int64_t>(phase.taps.size());
+    const Filtering& of = phase.filtering;
+    const int64_t taps = static_cast<int64_t>(phase.taps.size());
+    const int64_t places = of.pixels > 0 ? of.places() * of.parts() : taps;
     offsets.push_back(take(places * up(product.channels, pack), blocks * block));
-    signs.push_back(take(m > 0 ? up(9 * product.channels, 4) : 0, blocks * block));  // of a byte
+    const int64_t bytes_of = of.pixels > 0 ? taps * product.channels : 0;
+    signs.push_back(take(up(bytes_of, 4), blocks * block));
   }
   const int64_t bias_at = take(product.bias == nullptr ? 0 : 1, blocks * block);
   packing.memory = Block(bytes);
@@ -371,14 +388,14 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       char* const out = packing.memory.data() + offsets[p];
       int8_t* const sign = reinterpret_cast<int8_t*>(packing.memory.data() + signs[p++]);
       phase.weights = out;
-      if (phase.minimal > 0) phase.signs = sign;
+      if (phase.filtering.pixels > 0) phase.signs = sign;
       const Source source(product, made, y, x);
       const int64_t taps = static_cast<int64_t>(phase.taps.size());
       phase.sparse = source.sparse();
       const int64_t each = std::max<int64_t>(1, taps * made.lanes);
       const int64_t chunk = std::clamp<int64_t>(kChunk / each, 1, 64) * pack;
-      Job job{source, made.lanes, block, taps, product.channels, pack, phase.minimal, chunk, out,
-              sign};
+      Job job{source,          made.lanes, block, taps, product.channels, pack,
+              phase.filtering, chunk,      out,   sign};
       const auto work = [](void* context, int64_t, int64_t item) {
         static_cast<const Job*>(context)->run(item);
       };

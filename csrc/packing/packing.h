@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "geometry.h"
+#include "winograd.h"
 #include "../memory.h"
 
 namespace fastgan {
@@ -34,8 +35,8 @@ struct PackedPhase {
   int64_t rows, columns;
   int64_t out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;
-  int64_t minimal;      // pixels of a Winograd tile along an axis, or 0
-  const int8_t* signs;  // Winograd's: winograd.h's Sign, [blocks][9][channels][lanes]; or null
+  Filtering filtering;
+  const int8_t* signs;  // Winograd's: winograd.h's Sign, [blocks][taps][channels][lanes]; or null
   bool sparse;          // whether a lane lacks a tap or channel that others have: weights of -0
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <type_traits>
 #include <vector>
 
 namespace fastgan {
@@ -11,32 +12,37 @@ namespace {
 // It is to save this share of the time that is estimated.
 constexpr double kSaves = 0.15;
 
-// What a weight costs beside a product with it, since it comes from far for the tiles of one image.
-constexpr double kWeight = 9;
+// What a weight costs beside a product with it, since it comes from far for the tiles of one image:
+// from a cache, or where a layer has many, from memory.
+constexpr double kNearWeight = 9, kFarWeight = 40;
+constexpr double kManyWeights = 1 << 19;
 
 // The vectors that time is estimated for, whichever there are.
 constexpr int64_t kNominal = 8;
 
 constexpr int64_t kMostLanes = 64;
 
-template <int M>
+template <int M, int R>
 void transform(const float* taps, int64_t lanes, float* to, int64_t step) {
-  constexpr int N = M + 2;
-  const auto& g = Minimal<M>::weights;
-  double half[N][3][kMostLanes];
+  constexpr int N = M + R - 1;
+  const auto& g = Minimal<M, R>::weights;
+  const auto sum = [](const double (&factors)[R], const auto* x, int64_t apart) {
+    double total = 0;
+    for (int k = 0; k < R; ++k) total += factors[k] * x[k * apart];
+    return total;
+  };
+  double half[N][R][kMostLanes];
   for (int i = 0; i < N; ++i) {
-    for (int x = 0; x < 3; ++x) {
-      const float *a = taps + x * lanes, *b = a + 3 * lanes, *c = b + 3 * lanes;
+    for (int x = 0; x < R; ++x) {
       for (int64_t l = 0; l < lanes; ++l) {
-        half[i][x][l] = g[i][0] * a[l] + g[i][1] * b[l] + g[i][2] * c[l];
+        half[i][x][l] = sum(g[i], taps + x * lanes + l, R * lanes);
       }
     }
   }
   for (int i = 0; i < N; ++i) {
     for (int j = 0; j < N; ++j, to += step) {
-      const double *a = half[i][0], *b = half[i][1], *c = half[i][2];
       for (int64_t l = 0; l < lanes; ++l) {
-        to[l] = static_cast<float>(g[j][0] * a[l] + g[j][1] * b[l] + g[j][2] * c[l]);
+        to[l] = static_cast<float>(sum(g[j], half[i][0] + l, kMostLanes));
       }
     }
   }
@@ -60,29 +66,29 @@ void between(const float (&matrix)[I][K], const float (&from)[K][K], float (&to)
   }
 }
 
-template <int M>
+template <int M, int R>
 double error(const float* taps, int64_t channels, int64_t lanes) {
-  constexpr int N = M + 2;
+  constexpr int N = M + R - 1;
   std::vector<float> weights(N * N * lanes), products(N * N * lanes);
   std::vector<double> exact(M * M * lanes);
   uint32_t random = 1;
   float in[N][N], places[N][N];
-  for (int64_t c = 0; c < channels; ++c, taps += 9 * lanes) {
+  for (int64_t c = 0; c < channels; ++c, taps += R * R * lanes) {
     for (auto& row : in) {
       for (float& x : row) {
         random = random * 1664525 + 1013904223;  // Numerical Recipes' generator
         x = static_cast<float>(static_cast<int32_t>(random) >> 8) / 0x800000;
       }
     }
-    between(Minimal<M>::in, in, places);
-    transform<M>(taps, lanes, weights.data(), lanes);
+    between(Minimal<M, R>::in, in, places);
+    transform<M, R>(taps, lanes, weights.data(), lanes);
     for (int p = 0; p < N * N; ++p) {
       const float x = places[p / N][p % N];
       for (int64_t l = 0; l < lanes; ++l) products[p * lanes + l] += x * weights[p * lanes + l];
     }
     for (int p = 0; p < M * M; ++p) {
-      for (int t = 0; t < 9; ++t) {
-        const double x = in[p / M + t / 3][p % M + t % 3];
+      for (int t = 0; t < R * R; ++t) {
+        const double x = in[p / M + t / R][p % M + t % R];
         for (int64_t l = 0; l < lanes; ++l) exact[p * lanes + l] += x * taps[t * lanes + l];
       }
     }
@@ -91,7 +97,7 @@ double error(const float* taps, int64_t channels, int64_t lanes) {
   float made[M][M];
   for (int64_t l = 0; l < lanes; ++l) {
     for (int p = 0; p < N * N; ++p) places[p / N][p % N] = products[p * lanes + l];
-    between(Minimal<M>::out, places, made);
+    between(Minimal<M, R>::out, places, made);
     for (int p = 0; p < M * M; ++p) {
       const double right = exact[p * lanes + l], wrong = made[p / M][p % M] - right;
       errors += wrong * wrong, squares += right * right;
@@ -100,39 +106,51 @@ double error(const float* taps, int64_t channels, int64_t lanes) {
   return errors == 0 ? 0 : std::sqrt(errors / squares);
 }
 
+// Calls a function with the tile and taps as constants.
+template <class F>
+auto by(const Filtering& of, const F& function) {
+  using std::integral_constant;
+  const integral_constant<int, 2> two;
+  const integral_constant<int, 3> three;
+  if (of.taps == 2) return of.pixels == 2 ? function(two, two) : function(three, two);
+  return of.pixels == 2 ? function(two, three) : function(integral_constant<int, 4>(), three);
+}
+
 }  // namespace
 
-int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t lanes, int64_t most,
-                double plain) {
+int64_t minimal(const Filtering& of, int64_t rows, int64_t columns, int64_t channels, int64_t lanes,
+                int64_t most, double plain) {
   // Vector operations of an image: products, and the transforms of each input and output channel.
   const auto up = [](int64_t a, int64_t b) { return static_cast<double>((a + b - 1) / b); };
   const double inputs = up(channels, kNominal), outputs = up(lanes, kNominal);
   const auto cost = [&](int64_t m) {
-    const double products = static_cast<double>(channels) * outputs;
-    if (m == 0) return plain * (up(rows, 1) * up(columns, 1) + kWeight) * 9 * products;
+    const double parts = static_cast<double>(of.parts());
+    const double products = static_cast<double>(channels) * outputs * parts;
+    const double taps = static_cast<double>(of.taps * of.taps);
+    const bool far = taps * products * kNominal > kManyWeights;
+    const double weight = far ? kFarWeight : kNearWeight;
+    if (m == 0) return plain * (up(rows, 1) * up(columns, 1) + weight) * taps * products;
     const double tiles = up(rows, m) * up(columns, m);
-    const double of_input = m == 2 ? 130 : 430, of_output = m == 2 ? 90 : 330;
-    const double places = m == 2 ? 16 : 36;
-    const double transforms = of_input * inputs + of_output * outputs;
-    return (tiles + kWeight) * places * products + tiles * transforms;
+    const double places = static_cast<double>(Filtering{m, of.taps, of.stride}.places());
+    const double of_input = places < 16 ? 75 : places == 16 ? 130 : 430;
+    const double of_output = places < 16 ? 55 : m == 2 ? 90 : m == 3 ? 120 : 330;
+    const double transforms = of_input * parts * inputs + of_output * outputs;
+    return (tiles + weight) * places * products + tiles * transforms;
   };
   int64_t best = 0;
-  for (const int64_t m : {2, 4}) {
+  for (const int64_t m : {2, of.taps == 2 ? 3 : 4}) {
     if (m <= most && cost(m) < cost(best)) best = m;
   }
   return best == 0 || cost(best) > (1 - kSaves) * cost(0) ? 0 : best;
 }
 
-double minimal_error(int64_t m, const float* taps, int64_t channels, int64_t lanes) {
-  return m == 2 ? error<2>(taps, channels, lanes) : error<4>(taps, channels, lanes);
+double minimal_error(const Filtering& of, const float* taps, int64_t channels, int64_t lanes) {
+  return by(of, [&](auto m, auto r) { return error<m, r>(taps, channels, lanes); });
 }
 
-void transform_weights(int64_t m, const float* taps, int64_t lanes, float* to, int64_t step) {
-  if (m == 2) {
-    transform<2>(taps, lanes, to, step);
-  } else {
-    transform<4>(taps, lanes, to, step);
-  }
+void transform_weights(const Filtering& of, const float* taps, int64_t lanes, float* to,
+                       int64_t step) {
+  by(of, [&](auto m, auto r) { transform<m, r>(taps, lanes, to, step); });
 }
 
 }  // namespace fastgan

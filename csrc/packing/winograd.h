@@ -1,7 +1,10 @@
-// Which phases of 3 x 3 taps are computed by Winograd's minimal filtering, and their weights.
+// Which phases are computed by Winograd's minimal filtering, and their weights.
 //
-// A tile of M x M pixels takes (M + 2)^2 products for each input and output channel instead of
-// 9 M^2 (Lavin and Gray, 2016): 2.25 times fewer with M = 2, four times with M = 4. The kernels are
+// A tile of M x M pixels and R x R taps takes (M + R - 1)^2 products for each input and output
+// channel instead of M^2 R^2 (Lavin and Gray, 2016). Of 3 x 3 taps: 2.25 times fewer with M = 2,
+// four times with M = 4; of the 2 x 2 that a transposed convolution of kernel 4 and stride 2 has in
+// each phase: 1.78 times with M = 2, 2.25 times with M = 3. A convolution of kernel 4 and stride 2
+// is the sum of four such ones, of its input's even and odd rows and columns. The kernels are
 // runtime/kernels_winograd.h.
 #pragma once
 
@@ -9,21 +12,50 @@
 
 namespace fastgan {
 
-// What inputs become along an axis, what weights do, and what products do. Rows 1, 2 and 3, 4 of
-// `in`, and these columns of `out`, are of a point and its negative: the same but for the signs of
-// every second number.
-template <int M>
+// How a phase is filtered.
+struct Filtering {
+  int64_t pixels = 0;  // of a tile along an axis: 2, 3 or 4; 0: not at all
+  int64_t taps = 3;    // along an axis: 2 or 3
+  int64_t stride = 1;  // 2: of even and odd rows and columns, whose taps these are
+
+  constexpr int64_t places() const { return (pixels + taps - 1) * (pixels + taps - 1); }
+  constexpr int64_t parts() const { return stride * stride; }
+  // Which of the phase's taps tap t of a part is.
+  int64_t tap(int64_t part, int64_t t) const {
+    const int64_t y = t / taps * stride + part / stride, x = t % taps * stride + part % stride;
+    return y * taps * stride + x;
+  }
+};
+
+// What M + R - 1 inputs become along an axis, what R weights do, and what products do. Rows 1, 2
+// and 3, 4 of `in`, and these columns of `out`, are of a point and its negative: the same but for
+// the signs of every second number.
+template <int M, int R>
 struct Minimal;
 
 template <>
-struct Minimal<2> {  // on the points 0, +-1 and infinity
+struct Minimal<2, 2> {  // on the points 0, 1 and infinity
+  static constexpr float in[3][3] = {{1, -1, 0}, {0, 1, 0}, {0, -1, 1}};
+  static constexpr double weights[3][2] = {{1, 0}, {1, 1}, {0, 1}};
+  static constexpr float out[2][3] = {{1, 1, 0}, {0, 1, 1}};
+};
+
+template <>
+struct Minimal<3, 2> {  // on 0, +-1 and infinity
+  static constexpr float in[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}};
+  static constexpr double weights[4][2] = {{1, 0}, {0.5, 0.5}, {0.5, -0.5}, {0, 1}};
+  static constexpr float out[3][4] = {{1, 1, 1, 0}, {0, 1, -1, 0}, {0, 1, 1, 1}};
+};
+
+template <>
+struct Minimal<2, 3> {  // on the same
   static constexpr float in[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}};
   static constexpr double weights[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
   static constexpr float out[2][4] = {{1, 1, 1, 0}, {0, 1, -1, 1}};
 };
 
 template <>
-struct Minimal<4> {  // on 0, +-3/4, +-3/2 and infinity: errors half those of 0, +-1, +-2
+struct Minimal<4, 3> {  // on 0, +-3/4, +-3/2 and infinity: errors half those of 0, +-1, +-2
   static constexpr float in[6][6] = {
       {1.265625f, 0, -2.8125f, 0, 1, 0},    {0, -1.6875f, -2.25f, 0.75f, 1, 0},
       {0, 1.6875f, -2.25f, -0.75f, 1, 0},   {0, -0.84375f, -0.5625f, 1.5f, 1, 0},
@@ -40,11 +72,11 @@ struct Minimal<4> {  // on 0, +-3/4, +-3/2 and infinity: errors half those of 0,
                                       {0, 0.421875f, -0.421875f, 3.375f, -3.375f, 1}};
 };
 
-// The M, up to `most`, that saves enough of a phase's time; 0 for none. The same for every
-// instruction set, and for any number of images. plain: what a product costs without it, of one
-// with it.
-int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t lanes, int64_t most,
-                double plain);
+// How many pixels of a tile, up to `most`, save the most of a phase's time; 0 where none saves
+// enough. The same for every instruction set, and for any number of images. of: taps and stride of
+// the phase. plain: what a product costs without it, of one with it.
+int64_t minimal(const Filtering& of, int64_t rows, int64_t columns, int64_t channels, int64_t lanes,
+                int64_t most, double plain);
 
 // The error of a layer that is allowed, as `minimal_error` measures it: an eighth of what fp32
 // images may differ by in all (fastgan/measure/tolerances.py). Errors of layers are independent, and
@@ -52,13 +84,14 @@ int64_t minimal(int64_t rows, int64_t columns, int64_t channels, int64_t lanes, 
 constexpr double kMinimalError = 2e-5 / 8;
 
 // The error of a tile in fp32 against fp64, root mean squares of errors by those of results, of
-// inputs between -1 and 1. taps: [channels][9][lanes].
-double minimal_error(int64_t m, const float* taps, int64_t channels, int64_t lanes);
+// inputs between -1 and 1. taps: [channels][taps of a part][lanes], the parts as channels.
+double minimal_error(const Filtering& of, const float* taps, int64_t channels, int64_t lanes);
 
 // What is left of a weight beside an infinity; kNoWeight: nothing comes to this lane that way.
 enum Sign : int8_t { kNegative = -1, kZero = 0, kPositive = 1, kNoWeight = 2 };
 
-// taps [9][lanes] -> [(m + 2)^2] rows of `lanes`, each `step` floats after the one before.
-void transform_weights(int64_t m, const float* taps, int64_t lanes, float* to, int64_t step);
+// Taps of a part [taps][lanes] -> [places] rows of `lanes`, each `step` floats after the one before.
+void transform_weights(const Filtering& of, const float* taps, int64_t lanes, float* to,
+                       int64_t step);
 
 }  // namespace fastgan

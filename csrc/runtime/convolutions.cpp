@@ -13,8 +13,9 @@ constexpr int64_t kItem = 1 << 18;
 // Elements that are rounded at a time.
 constexpr int64_t kRound = 1 << 15;
 
-// Of a Winograd phase: items that are enough for many threads, and else the blocks of one.
-constexpr int64_t kManyItems = 32, kFewBlocks = 4;
+// Of a Winograd phase: items that are enough for many threads, and else the blocks of one; but so
+// many items there are to be at the least.
+constexpr int64_t kManyItems = 32, kFewBlocks = 4, kFewItems = 4;
 
 // Of layers of few channels: vectors that are read beyond a line's end at most; and floats of the
 // lines that a thread copies.
@@ -22,15 +23,28 @@ constexpr int64_t kFewSlack = 6, kMostLines = 1 << 20;
 
 // Tiles that share each reading of a phase's weights, `floats` in all: where these stay in no
 // cache, more of them than a core's own has room for.
-int64_t winograd_tiles(int64_t minimal, int64_t rows, int64_t floats) {
+int64_t winograd_tiles(int64_t places, int64_t rows, int64_t floats) {
   if (floats > 1 << 22) return kMostWinogradTiles / rows * rows;
-  return minimal == 2 ? 2 * rows : rows;
+  return places <= 16 ? 2 * rows : rows;
 }
 
 int64_t reflected(int64_t at, int64_t size) {
   if (at < 0) at = -at;
   if (at >= size) at = 2 * (size - 1) - at;
   return at;
+}
+
+// How many taps follow each other in each row; 1 where rows differ.
+int64_t in_a_row(const std::vector<std::pair<int64_t, int64_t>>& taps) {
+  const int64_t count = static_cast<int64_t>(taps.size());
+  int64_t run = 1;
+  while (run < count && taps[run].first == taps[0].first) ++run;
+  if (count % run != 0) return 1;
+  for (int64_t t = 0; t < count; ++t) {
+    const auto& first = taps[t / run * run];
+    if (taps[t] != std::make_pair(first.first, first.second + t % run)) return 1;
+  }
+  return run;
 }
 
 }  // namespace
@@ -83,20 +97,28 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     phase.whole = phase.out_y >= 0 && phase.out_x >= 0 && y <= shape_.out.height &&
                   x <= shape_.out.width;
     const int64_t taps = std::max<int64_t>(1, phase.taps.size());
+    // A pointer for each tap and pixel costs more than the products of a few channels.
+    if (shape_.in.pixel == shape_.in.channels && taps * shape_.in.channels <= kMostJoined) {
+      phase.joined = in_a_row(phase.taps);
+    }
     Split of;
     of.blocks = divide_up(shape_.lanes(), block);
-    if (const int64_t m = phase.minimal; m > 0) {
-      const int64_t places = (m + 2) * (m + 2);
-      most_y = std::max(most_y, divide_up(phase.rows, m) * m + 2);
-      most_x = std::max(most_x, divide_up(phase.columns, m) * m + 2);
+    if (const Filtering& as = phase.filtering; as.pixels > 0) {
+      const int64_t m = as.pixels, places = as.places();
+      const int64_t inputs = as.parts() * shape_.in.channels;
+      most_y = std::max(most_y, divide_up(phase.rows, m) * m * as.stride);
+      most_x = std::max(most_x, divide_up(phase.columns, m) * m * as.stride);
       of.tiles = shape_.images * divide_up(phase.rows, m) * divide_up(phase.columns, m);
-      const int64_t floats = places * shape_.in.channels * of.blocks * block;
-      of.tiles_each = divide_up(of.tiles, divide_up(of.tiles, winograd_tiles(m, rows, floats)));
+      const int64_t floats = places * inputs * of.blocks * block;
+      of.tiles_each = divide_up(of.tiles, divide_up(of.tiles, winograd_tiles(places, rows, floats)));
       // Every item transforms its inputs, so that it is to be several blocks.
-      const bool many = divide_up(of.tiles, of.tiles_each) >= kManyItems;
-      of.blocks_each = many ? of.blocks : std::min<int64_t>(of.blocks, kFewBlocks);
-      const int64_t channels = divide_up(shape_.in.channels, width) * width;
-      room_ = std::max(room_, places * (winograd_place(of.tiles_each * channels) +
+      const int64_t parts = divide_up(of.tiles, of.tiles_each);
+      of.blocks_each = parts >= kManyItems ? of.blocks : std::min<int64_t>(of.blocks, kFewBlocks);
+      while (of.blocks_each > 1 && parts * divide_up(of.blocks, of.blocks_each) < kFewItems) {
+        of.blocks_each = divide_up(of.blocks_each, 2);
+      }
+      const int64_t padded = winograd_inputs(as, shape_.in.channels, width);
+      room_ = std::max(room_, places * (winograd_place(of.tiles_each * padded) +
                                         winograd_place(of.tiles_each * block)));
     } else {
       const int64_t tile = taps * shape_.in.channels * block * rows;
@@ -110,12 +132,12 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
   }
   shape_.rows = Reach(shape_.in.height, shape_.in.row, shape_.border, low_y, high_y, most_y);
   shape_.columns = Reach(shape_.in.width, shape_.in.pixel, shape_.border, low_x, high_x, most_x);
-  shape_.zeros.assign(shape_.in.channels, 0.0f);
+  shape_.zeros.assign(std::max(shape_.in.channels, kMostJoined), 0.0f);
 }
 
 int64_t Dense::minimal() const {
   int64_t most = 0;
-  for (const DensePhase& phase : shape_.phases) most = std::max(most, phase.minimal);
+  for (const DensePhase& phase : shape_.phases) most = std::max(most, phase.filtering.pixels);
   return most;
 }
 
@@ -170,7 +192,7 @@ void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
   part.first_tile = within % parts * split.tiles_each;
   part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
   if (bf16_) return bf16_kernels().dense(part);
-  if (phase.minimal == 0) return kernels().dense(part);
+  if (phase.filtering.pixels == 0) return kernels().dense(part);
   part.room = memory.rooms + this_thread() * memory.room;
   kernels().winograd(part);
 }

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "../packing/winograd.h"
+
 namespace fastgan {
 
 // Functions of one number; the names are those of fastgan/plan/activations.py.
@@ -37,6 +39,9 @@ constexpr int64_t kMostTaps = 512;
 // are side by side (kernels_few.h), else all channels as one dense layer.
 constexpr int64_t kFewChannels = 4;
 
+// The most inputs of a pixel, of all taps, where those of a row are read as one.
+constexpr int64_t kMostJoined = 256;
+
 // Images [images, height, width, channels], channel after channel.
 struct Grid {
   int64_t height, width, channels;
@@ -57,14 +62,15 @@ struct Reach {
 
 // Output pixels that share their weights; see direct.h.
 struct DensePhase {
-  // [blocks][taps][channels][lanes of a block], of Winograd's (minimal + 2)^2 taps; null: of the call
+  // [blocks][taps][channels][lanes of a block], of Winograd's places as taps; null: of the call
   const void* weights;
   int64_t rows, columns, out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;  // (dy, dx)
-  int64_t minimal;                 // pixels of a Winograd tile along an axis, 2 or 4; or 0: none
+  Filtering filtering;             // of Winograd's
   const int8_t* signs;             // Winograd's, of the weights: see winograd.h
   bool sparse;                     // whether weights of -0 are none
   std::vector<int64_t> offsets{};  // of the taps within an image
+  int64_t joined = 1;              // taps in a row whose inputs lie side by side, read as one
   bool whole = false;              // no patch reaches over the edge
 };
 
@@ -74,6 +80,13 @@ constexpr int64_t kMostWinogradTiles = 36;
 // Floats from one of Winograd's places to the next: no power of two, so that the places of a tile
 // do not all fall on the same lines of a cache.
 constexpr int64_t winograd_place(int64_t floats) { return ((floats + 15) / 16 | 1) * 16; }
+
+// Inputs of a Winograd tile at each place: the parts' channels one after another, and what the last
+// vector has beyond them.
+inline int64_t winograd_inputs(const Filtering& as, int64_t channels, int64_t width) {
+  const int64_t padded = (channels + width - 1) / width * width;
+  return (as.parts() - 1) * channels + padded;
+}
 
 // Convolutions, transposed ones and linear maps; see direct.h. Inputs and weights are elements of what
 // runs it: floats, or bfloat16.

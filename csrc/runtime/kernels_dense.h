@@ -36,35 +36,44 @@ inline void locate(const DensePart& part, int64_t first, TilePixels& found) {
   }
 }
 
-// The inputs of taps and pixels: [taps][count].
-inline void point(const DensePart& part, const TilePixels& pixels, const Element** to) {
+// Inputs that lie side by side are read as one: `joined` taps of a row, all channels of each.
+struct TapRuns {
+  int64_t count, channels;
+
+  TapRuns(const DenseShape& shape, const DensePhase& phase)
+      : count(static_cast<int64_t>(phase.taps.size()) / phase.joined),
+        channels(phase.joined * shape.in.channels) {}
+};
+
+// The inputs of runs of taps and pixels: [runs][count]. edge: room for those that meet an edge.
+inline void point(const DensePart& part, const TilePixels& pixels, const Element** to,
+                  Element* edge) {
   const DenseShape& shape = *part.shape;
   const DensePhase& phase = *part.phase;
-  const int64_t count = pixels.count, taps = static_cast<int64_t>(phase.taps.size());
-  const Element* image[kMostRows];
-  bool inside = true;
-  for (int64_t r = 0; r < count; ++r) {
-    image[r] = static_cast<const Element*>(part.in) + pixels.image[r] * shape.in.image;
-    inside = inside && pixels.in_y[r] >= shape.rows.first && pixels.in_y[r] < shape.rows.last &&
-             pixels.in_x[r] >= shape.columns.first && pixels.in_x[r] < shape.columns.last;
-  }
-  if (inside) {
-    for (int64_t r = 0; r < count; ++r) {
-      image[r] += pixels.in_y[r] * shape.in.row + pixels.in_x[r] * shape.in.pixel;
-    }
-    for (int64_t t = 0; t < taps; ++t) {
-      for (int64_t r = 0; r < count; ++r) to[t * count + r] = image[r] + phase.offsets[t];
-    }
-    return;
-  }
+  const int64_t count = pixels.count, joined = phase.joined, channels = shape.in.channels;
+  const int64_t runs = TapRuns(shape, phase).count;
   const int64_t* rows = shape.rows.at.data() + shape.rows.before;
   const int64_t* columns = shape.columns.at.data() + shape.columns.before;
   const Element* zeros = reinterpret_cast<const Element*>(shape.zeros.data());
-  for (int64_t t = 0; t < taps; ++t) {
-    const auto [dy, dx] = phase.taps[t];
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t y = rows[pixels.in_y[r] + dy], x = columns[pixels.in_x[r] + dx];
-      to[t * count + r] = (y | x) < 0 ? zeros : image[r] + y + x;
+  for (int64_t r = 0; r < count; ++r, ++to) {
+    const Element* image = static_cast<const Element*>(part.in) + pixels.image[r] * shape.in.image;
+    const int64_t in_y = pixels.in_y[r], in_x = pixels.in_x[r];
+    const bool across = in_x >= shape.columns.first && in_x < shape.columns.last;
+    if (across && in_y >= shape.rows.first && in_y < shape.rows.last) {
+      image += in_y * shape.in.row + in_x * shape.in.pixel;
+      for (int64_t t = 0; t < runs; ++t) to[t * count] = image + phase.offsets[t * joined];
+      continue;
+    }
+    for (int64_t t = 0; t < runs; ++t) {
+      const auto [dy, dx] = phase.taps[t * joined];
+      const int64_t y = rows[in_y + dy];
+      const int64_t* x = columns + in_x + dx;
+      to[t * count] = (y | *x) < 0 ? zeros : image + y + *x;
+      if (joined == 1 || across || y < 0) continue;
+      to[t * count] = edge;
+      for (int64_t i = 0; i < joined; ++i) {
+        for (int64_t c = 0; c < channels; ++c) *edge++ = x[i] < 0 ? Element{} : image[y + x[i] + c];
+      }
     }
   }
 }
@@ -108,14 +117,76 @@ inline Multiply multiply_of(int64_t rows, int64_t vectors) {
   return vectors == 1 ? multiply_of<1>(rows, all) : multiply_of<2>(rows, all);
 }
 
-// Stores lanes from `lane` on of the patches of a tile.
+// Stores lanes from `lane` on of the patches of a tile, which are finished: row by row.
+inline void scatter(const DensePart& part, const TilePixels& pixels, int64_t lane, int64_t block,
+                    const float* values) {
+  const DenseShape& shape = *part.shape;
+  const Grid& out = shape.out;
+  const int64_t channels = out.channels, row = shape.patch_width * channels;
+  const int64_t left = shape.lanes() - lane, last = left < block ? left : block;
+  for (int64_t r = 0; r < pixels.count; ++r, values += block) {
+    // A patch may reach over the edges: what of its rows is within them.
+    const int64_t before = -pixels.x[r] * channels, after = before + out.width * channels;
+    float* const to = part.out + pixels.image[r] * out.image - before;
+    int64_t y = pixels.y[r] + lane / row, first = lane % row;
+    for (int64_t at = 0; at < last; ++y) {
+      const int64_t run = row - first < last - at ? row - first : last - at;
+      if (y >= 0 && y < out.height) {
+        const int64_t begin = before > first ? before : first;
+        const int64_t end = after < first + run ? after : first + run;
+        if (begin < end) copy(values + at + (begin - first), end - begin, to + y * out.row + begin);
+      }
+      at += run;
+      first = 0;
+    }
+  }
+}
+
+// Finishes and stores lanes from `lane` on of pixels.
+inline void write_pixels(const DensePart& part, const TilePixels& pixels, int64_t lane,
+                         int64_t block, const float* values) {
+  const DenseShape& shape = *part.shape;
+  const Grid& out = shape.out;
+  const Curve curve = shape.epilogue.curve;
+  const float parameter = shape.epilogue.parameter;
+  const float* bias = shape.bias == nullptr ? nullptr : shape.bias + lane;
+  const int64_t left = out.channels - lane, n = left < block ? left : block;
+  for (int64_t r = 0; r < pixels.count; ++r, values += block) {
+    float* to = part.out + pixels.image[r] * out.image + pixels.y[r] * out.row +
+                pixels.x[r] * out.pixel + lane;
+    for (int64_t i = 0; i < n; i += kWidth) {
+      Vector x = load(values + i);
+      if (bias != nullptr) x += load(bias + i);
+      x = bend(curve, parameter, x);
+      if (i + kWidth <= n) {
+        store(to + i, x);
+      } else {
+        store_some(to + i, x, n - i);
+      }
+    }
+  }
+}
+
+// Finishes and stores lanes from `lane` on of the patches of a tile.
 inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane, int64_t block,
-                  const float* values) {
+                  float* values) {
   const DenseShape& shape = *part.shape;
   const Grid& out = shape.out;
   const Epilogue& e = shape.epilogue;
   const int64_t lanes = shape.lanes(), row = shape.patch_width * out.channels;
   const int64_t last = lanes < lane + block ? lanes : lane + block;
+  const bool alone = part.scale == nullptr && part.residual == nullptr && e.slopes == nullptr;
+  if (alone && lanes == out.channels && part.phase->whole) {
+    return write_pixels(part, pixels, lane, block, values);
+  }
+  if (alone && out.pixel == out.channels) {
+    // Whole vectors at once, before they fall into pixels of a few channels each.
+    const float* bias = shape.bias == nullptr ? nullptr : shape.bias + lane;
+    for (int64_t r = 0; r < pixels.count; ++r) {
+      finish(e, {bias, nullptr, nullptr, nullptr}, values + r * block, block, values + r * block);
+    }
+    return scatter(part, pixels, lane, block, values);
+  }
   for (int64_t r = 0; r < pixels.count; ++r, values += block) {
     const int64_t image = pixels.image[r];
     float* const to = part.out + image * out.image;
@@ -141,8 +212,10 @@ void dense(const DensePart& part) {
   const DensePhase& phase = *part.phase;
   const int64_t pixels = part.images * phase.rows * phase.columns;
   const int64_t tiles = (pixels + kMostRows - 1) / kMostRows, block = shape.vectors * kWidth;
-  const int64_t taps = static_cast<int64_t>(phase.taps.size()), channels = shape.in.channels;
+  const TapRuns runs(shape, phase);
+  const int64_t taps = runs.count, channels = runs.channels;
   const Element* in[kMostTaps * kMostRows];
+  Element edge[kMostJoined * kMostRows];
   alignas(64) float values[kMostRows * kMostBlock];
   TilePixels located;
   for (int64_t t = part.first_tile; t < part.last_tile; ++t) {
@@ -150,7 +223,7 @@ void dense(const DensePart& part) {
     const int64_t first = t * pixels / tiles;
     located.count = (t + 1) * pixels / tiles - first;
     locate(part, first, located);
-    point(part, located, in);
+    point(part, located, in, edge);
     const Multiply multiply = multiply_of(located.count, shape.vectors);
     for (int64_t b = part.first_block; b < part.last_block; ++b) {
       const Element* weights =

@@ -202,6 +202,12 @@ FASTGAN_INLINE void finish(const Epilogue& e, const Operands& with, const float*
   if (i < n) store_some(out + i, part(i, [&](const float* p) { return load_some(p, n - i); }), n - i);
 }
 
+FASTGAN_INLINE void copy(const float* from, int64_t n, float* to) {
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) store(to + i, load(from + i));
+  if (i < n) store_some(to + i, load_some(from + i, n - i), n - i);
+}
+
 inline Operands operands(const Epilogue& e, const float* bias, const float* scale,
                          const float* residual, int64_t image, int64_t y, int64_t x, int64_t c) {
   return {bias == nullptr ? nullptr : bias + c,

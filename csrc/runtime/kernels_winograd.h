@@ -1,4 +1,4 @@
-// Phases of 3 x 3 taps by Winograd's minimal filtering: packing/winograd.h. Included by
+// Phases by Winograd's minimal filtering: packing/winograd.h. Included by
 // kernels_code.h.
 #pragma once
 
@@ -23,46 +23,48 @@ FASTGAN_INLINE void add(float factor, Vector x, Vector& to, bool& first) {
   first = false;
 }
 
-// What M + 2 inputs `step` vectors apart become, as far apart. A point and its negative share their
-// sums of even and of odd powers.
-template <int M>
+// What M + R - 1 inputs `step` vectors apart become, as far apart. A point and its negative share
+// their sums of even and of odd powers.
+template <int M, int R>
 FASTGAN_INLINE void transform_in(const Vector* x, int step, Vector* to) {
-  constexpr int N = M + 2;
+  constexpr int N = M + R - 1;
   const auto sum = [&](int i, int first, int every) {
     Vector sum{};
     bool none = true;
 #pragma GCC unroll 6
-    for (int k = first; k < N; k += every) add(Minimal<M>::in[i][k], x[k * step], sum, none);
+    for (int k = first; k < N; k += every) add(Minimal<M, R>::in[i][k], x[k * step], sum, none);
     return sum;
   };
   to[0] = sum(0, 0, 1);
 #pragma GCC unroll 2
-  for (int i = 1; i < N - 1; i += 2) {
+  for (int i = 1; i + 1 < N - 1; i += 2) {
     const Vector even = sum(i, 0, 2), odd = sum(i, 1, 2);
     to[i * step] = even + odd;
     to[(i + 1) * step] = even - odd;
   }
+  if (N % 2 == 1) to[(N - 2) * step] = sum(N - 2, 0, 1);  // a point alone
   to[(N - 1) * step] = sum(N - 1, 0, 1);
 }
 
-// What M + 2 products become: M pixels.
-template <int M>
+// What M + R - 1 products become: M pixels.
+template <int M, int R>
 FASTGAN_INLINE void transform_out(const Vector* x, int step, Vector* to, int to_step) {
-  constexpr int N = M + 2;
+  constexpr int N = M + R - 1;
   Vector even[N], odd[N];
 #pragma GCC unroll 2
-  for (int k = 1; k < N - 1; k += 2) {
+  for (int k = 1; k + 1 < N - 1; k += 2) {
     even[k] = x[k * step] + x[(k + 1) * step];
     odd[k] = x[k * step] - x[(k + 1) * step];
   }
 #pragma GCC unroll 4
   for (int i = 0; i < M; ++i) {
-    const auto& row = Minimal<M>::out[i];
+    const auto& row = Minimal<M, R>::out[i];
     Vector sum{};
     bool none = true;
     add(row[0], x[0], sum, none);
 #pragma GCC unroll 2
-    for (int k = 1; k < N - 1; k += 2) add(row[k], i % 2 == 0 ? even[k] : odd[k], sum, none);
+    for (int k = 1; k + 1 < N - 1; k += 2) add(row[k], i % 2 == 0 ? even[k] : odd[k], sum, none);
+    if (N % 2 == 1) add(row[N - 2], x[(N - 2) * step], sum, none);
     add(row[N - 1], x[(N - 1) * step], sum, none);
     to[i * to_step] = sum;
   }
@@ -70,66 +72,67 @@ FASTGAN_INLINE void transform_out(const Vector* x, int step, Vector* to, int to_
 
 // The transform of n channels of a tile's inputs, to places `place` floats apart. Returns
 // `poison_of` them all: the corners of the result are made of every input.
-template <int M, bool Cleaned>
+template <int M, int R, bool Cleaned>
 FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t n, float* to,
-                                   int64_t place) {
-  constexpr int N = M + 2;
+                                     int64_t place) {
+  constexpr int N = M + R - 1;
   Vector read[N * N], half[N * N], all[N * N];
   for (int i = 0; i < N * N; ++i) {
     read[i] = n == kWidth ? load(in[i] + c) : load_some(in[i] + c, n);
     if (Cleaned) read[i] = poison_of(read[i]) == 0.0f ? read[i] : Vector{};
   }
 #pragma GCC unroll 6
-  for (int j = 0; j < N; ++j) transform_in<M>(read + j, N, half + j);
+  for (int j = 0; j < N; ++j) transform_in<M, R>(read + j, N, half + j);
 #pragma GCC unroll 6
-  for (int i = 0; i < N; ++i) transform_in<M>(half + i * N, 1, all + i * N);
+  for (int i = 0; i < N; ++i) transform_in<M, R>(half + i * N, 1, all + i * N);
   for (int i = 0; i < N * N; ++i) store(to + i * place + c, all[i]);
   return poison_of(all[0] + all[N - 1] + all[N * N - N] + all[N * N - 1]);
 }
 
 // The transform of all channels of a tile's inputs; returns whether one is not finite.
-template <int M, bool Cleaned>
+template <int M, int R, bool Cleaned>
 FASTGAN_INLINE bool transform_all(const float* const* in, int64_t channels, float* to,
                                   int64_t place) {
   Vector poison{};
   int64_t c = 0;
   for (; c + kWidth <= channels; c += kWidth) {
-    poison += transform_tile<M, Cleaned>(in, c, kWidth, to, place);
+    poison += transform_tile<M, R, Cleaned>(in, c, kWidth, to, place);
   }
-  if (c < channels) poison += transform_tile<M, Cleaned>(in, c, channels - c, to, place);
+  if (c < channels) poison += transform_tile<M, R, Cleaned>(in, c, channels - c, to, place);
   return is_poison(poison);
 }
 
 // Zeros in place of what is not finite, which the transform would spread over the whole tile.
 // Returns where in the tile it was, a bit each.
-template <int M>
+template <int M, int R>
 FASTGAN_NOINLINE uint64_t transform_cleaned(const float* const* in, int64_t channels, float* to,
                                             int64_t place) {
   uint64_t where = 0;
-  for (int i = 0; i < (M + 2) * (M + 2); ++i) {
+  for (int i = 0; i < (M + R - 1) * (M + R - 1); ++i) {
     for (int64_t c = 0; c < channels; ++c) {
       if (!std::isfinite(in[i][c])) where |= uint64_t{1} << i;
     }
   }
-  transform_all<M, true>(in, channels, to, place);
+  transform_all<M, R, true>(in, channels, to, place);
   return where;
 }
 
-// Adds the products of what was not finite to the pixels whose windows hold it. signs: of the
-// block's weights, [9][channels][block].
-template <int M>
-FASTGAN_NOINLINE void add_poison(uint64_t where, const float* const* in, int64_t channels,
-                                 const int8_t* signs, int64_t block, float* pixels) {
-  constexpr int N = M + 2;
+// Adds the products of what was not finite in a part to the pixels whose windows hold it. signs: of
+// the block's weights, [taps of the phase][channels][block].
+template <int M, int R>
+FASTGAN_NOINLINE void add_poison(uint64_t where, const float* const* in, const Filtering& as,
+                                 int64_t of_part, int64_t channels, const int8_t* signs,
+                                 int64_t block, float* pixels) {
+  constexpr int N = M + R - 1;
   for (int at = 0; at < N * N; ++at) {
     if ((where >> at & 1) == 0) continue;
     for (int64_t c = 0; c < channels; ++c) {
       const float x = in[at][c];
       if (std::isfinite(x)) continue;
-      for (int t = 0; t < 9; ++t) {
-        const int i = at / N - t / 3, j = at % N - t % 3;
+      for (int t = 0; t < R * R; ++t) {
+        const int i = at / N - t / R, j = at % N - t % R;
         if (i < 0 || i >= M || j < 0 || j >= M) continue;
-        const int8_t* sign = signs + (t * channels + c) * block;
+        const int8_t* sign = signs + (as.tap(of_part, t) * channels + c) * block;
         float* pixel = pixels + (i * M + j) * block;
         for (int64_t l = 0; l < block; ++l) {
           if (sign[l] != kNoWeight) pixel[l] += x * sign[l];
@@ -139,58 +142,67 @@ FASTGAN_NOINLINE void add_poison(uint64_t where, const float* const* in, int64_t
   }
 }
 
-// The inputs of a tile.
-template <int M>
+// The inputs of a part of a tile.
+template <int M, int R>
 FASTGAN_INLINE void point_tile(const DensePart& part, int64_t image, int64_t y, int64_t x,
-                               const float** in) {
-  constexpr int N = M + 2;
+                               int64_t of_part, const float** in) {
+  constexpr int N = M + R - 1;
   const DenseShape& shape = *part.shape;
   const auto [dy, dx] = part.phase->taps[0];
-  const int64_t* rows = shape.rows.at.data() + shape.rows.before + y + dy;
-  const int64_t* columns = shape.columns.at.data() + shape.columns.before + x + dx;
+  const int64_t stride = part.phase->filtering.stride;
+  const int64_t down = y * stride + dy + of_part / stride;
+  const int64_t across = x * stride + dx + of_part % stride;
+  const int64_t* rows = shape.rows.at.data() + shape.rows.before + down;
+  const int64_t* columns = shape.columns.at.data() + shape.columns.before + across;
   const float* base = static_cast<const float*>(part.in) + image * shape.in.image;
   for (int i = 0; i < N; ++i) {
     for (int j = 0; j < N; ++j) {
-      in[i * N + j] =
-          (rows[i] | columns[j]) < 0 ? shape.zeros.data() : base + rows[i] + columns[j];
+      const int64_t row = rows[i * stride], column = columns[j * stride];
+      in[i * N + j] = (row | column) < 0 ? shape.zeros.data() : base + row + column;
     }
   }
 }
 
-// Returns which of a tile's inputs are not finite, a bit each.
-template <int M>
+// Returns at which of a tile's places an input of any part is not finite, a bit each.
+template <int M, int R>
 FASTGAN_NOINLINE uint64_t winograd_tile_in(const DensePart& part, int64_t image, int64_t y, int64_t x,
                                            float* to, int64_t place) {
-  const float* in[(M + 2) * (M + 2)];
-  point_tile<M>(part, image, y, x, in);
-  const int64_t channels = part.shape->in.channels;
-  if (!transform_all<M, false>(in, channels, to, place)) return 0;
-  return transform_cleaned<M>(in, channels, to, place);
+  constexpr int N = M + R - 1;
+  const int64_t parts = part.phase->filtering.parts(), channels = part.shape->in.channels;
+  const float* in[N * N];
+  uint64_t poison = 0;
+  for (int64_t p = 0; p < parts; ++p, to += channels) {
+    point_tile<M, R>(part, image, y, x, p, in);
+    if (!transform_all<M, R, false>(in, channels, to, place)) continue;
+    poison |= transform_cleaned<M, R>(in, channels, to, place);
+  }
+  return poison;
 }
 
 // One block of lanes of a tile: from its products, `place` floats apart, to M x M pixels.
-template <int M>
+template <int M, int R>
 FASTGAN_NOINLINE void winograd_tile_out(const float* products, int64_t place, int64_t block,
                                         float* to) {
-  constexpr int N = M + 2;
+  constexpr int N = M + R - 1;
   for (int64_t lane = 0; lane < block; lane += kWidth) {
     Vector read[N * N], half[M * N], all[M * M];
     for (int i = 0; i < N * N; ++i) read[i] = load(products + i * place + lane);
 #pragma GCC unroll 6
-    for (int j = 0; j < N; ++j) transform_out<M>(read + j, N, half + j, N);
+    for (int j = 0; j < N; ++j) transform_out<M, R>(read + j, N, half + j, N);
 #pragma GCC unroll 4
-    for (int i = 0; i < M; ++i) transform_out<M>(half + i * N, 1, all + i * M, 1);
+    for (int i = 0; i < M; ++i) transform_out<M, R>(half + i * N, 1, all + i * M, 1);
     for (int i = 0; i < M * M; ++i) store(to + i * block + lane, all[i]);
   }
 }
 
-template <int M>
+template <int M, int R>
 void winograd_by(const DensePart& part) {
-  constexpr int N = M + 2;
+  constexpr int N = M + R - 1;
   const DenseShape& shape = *part.shape;
   const DensePhase& phase = *part.phase;
-  const int64_t block = shape.vectors * kWidth, channels = shape.in.channels;
-  const int64_t padded = (channels + kWidth - 1) / kWidth * kWidth;
+  const int64_t block = shape.vectors * kWidth;
+  const int64_t channels = phase.filtering.parts() * shape.in.channels;
+  const int64_t padded = winograd_inputs(phase.filtering, shape.in.channels, kWidth);
   const int64_t down = (phase.rows + M - 1) / M, across = (phase.columns + M - 1) / M;
   const int64_t count = part.last_tile - part.first_tile;
   const int64_t groups = (count + kMostRows - 1) / kMostRows;
@@ -205,7 +217,7 @@ void winograd_by(const DensePart& part) {
     image[t] = tile / (down * across);
     y[t] = tile / across % down * M;
     x[t] = tile % across * M;
-    poison[t] = winograd_tile_in<M>(part, image[t], y[t], x[t], inputs + t * padded, from);
+    poison[t] = winograd_tile_in<M, R>(part, image[t], y[t], x[t], inputs + t * padded, from);
   }
   for (int64_t b = part.first_block; b < part.last_block; ++b) {
     for (int64_t p = 0; p < N * N; ++p) {
@@ -219,12 +231,13 @@ void winograd_by(const DensePart& part) {
       }
     }
     for (int64_t t = 0; t < count; ++t) {
-      winograd_tile_out<M>(products + t * block, to, block, pixels);
-      if (poison[t] != 0) {
+      winograd_tile_out<M, R>(products + t * block, to, block, pixels);
+      for (int64_t p = 0; poison[t] != 0 && p < phase.filtering.parts(); ++p) {
+        const int64_t taps = static_cast<int64_t>(phase.taps.size());
         const float* in[N * N];
-        point_tile<M>(part, image[t], y[t], x[t], in);
-        add_poison<M>(poison[t], in, channels, phase.signs + b * 9 * channels * block, block,
-                      pixels);
+        point_tile<M, R>(part, image[t], y[t], x[t], p, in);
+        add_poison<M, R>(poison[t], in, phase.filtering, p, shape.in.channels,
+                         phase.signs + b * taps * shape.in.channels * block, block, pixels);
       }
       TilePixels of;
       const int64_t left = phase.columns - x[t];
@@ -242,11 +255,9 @@ void winograd_by(const DensePart& part) {
 }
 
 void winograd(const DensePart& part) {
-  if (part.phase->minimal == 2) {
-    winograd_by<2>(part);
-  } else {
-    winograd_by<4>(part);
-  }
+  const Filtering& as = part.phase->filtering;
+  if (as.taps == 2) return as.pixels == 2 ? winograd_by<2, 2>(part) : winograd_by<3, 2>(part);
+  as.pixels == 2 ? winograd_by<2, 3>(part) : winograd_by<4, 3>(part);
 }
 
 }  // namespace

@@ -291,7 +291,7 @@ class Reader {
     for (const PackedPhase& phase : packing->phases) {
       require(phase.taps.size() <= kMostTaps, "too many taps");
       shape.phases.push_back({phase.weights, phase.rows, phase.columns, phase.out_y, phase.out_x,
-                              phase.taps, phase.minimal, phase.signs, phase.sparse});
+                              phase.taps, phase.filtering, phase.signs, phase.sparse});
     }
     const Place none;
     return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing,
@@ -313,7 +313,7 @@ class Reader {
     read(packed, (shared ? 0 : images - 1) * matrix + matrix - 1);
     DenseShape shape{images, in, out, Border::kZeros, vectors, 1,       1,
                      1,      1,  1,   1,              nullptr, Epilogue{}, {}};
-    shape.phases.push_back({nullptr, 1, rows, 0, 0, {{0, 0}}, 0, nullptr, false});
+    shape.phases.push_back({nullptr, 1, rows, 0, 0, {{0, 0}}, {}, nullptr, false});
     return std::make_shared<Dense>(std::move(shape), x, y, Beside{}, packed, shared ? 0 : matrix,
                                    nullptr);
   }

@@ -90,7 +90,7 @@ class NativeCall:
         ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
         self._ranges = list(zip([0, *ends], ends, strict=False))
         tiles = [self._graph.minimal(first, last) for first, last in self._ranges]
-        #: What runs each step: by Winograd's filtering F(m x m, 3 x 3) where an m is named.
+        #: What runs each step: by Winograd's filtering, m x m pixels each, where an m is named.
         self.kernels = [f"{KERNEL} F({m}x{m})" if m else KERNEL for m in tiles]
 
     def __call__(self, *inputs: Tensor, out: Tensor | None = None) -> tuple[Tensor, ...]:

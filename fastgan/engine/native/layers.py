@@ -17,7 +17,8 @@ from fastgan.plan.cost import is_depthwise
 #: More groups than this are too little work each.
 _MOST_GROUPS = 16
 
-#: The largest tile of Winograd's; which is taken, csrc/packing/winograd.h says of the weights.
+#: The largest tile of Winograd's, in pixels along an axis; which is taken,
+#: csrc/packing/winograd.h says of the weights.
 _MOST_MINIMAL = 4
 
 #: Columns of a matrix are packed in blocks of so many at most.

@@ -187,6 +187,40 @@ def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
         check(plan, 4e-6 if most < 4 else 2e-5)
 
 
+@pytest.mark.parametrize(("most", "tile"), [(0, 0), (2, 2), (4, 3)])
+def test_minimal_filtering_of_two_taps(
+    most: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels of 4 and stride 2, of each kind, in patches too; and enlarged inputs."""
+    monkeypatch.setattr(layers, "_MOST_MINIMAL", most)
+    given: dict[str, Any] = {"dilations": [1, 1], "group": 1, "pads": [1] * 4}
+    two = {**given, "strides": [2, 2]}
+    for n, c, out, h, w, mode in ((1, 96, 64, 17, 19, None), (2, 123, 96, 20, 13, "reflect")):
+        net = Network(x=(n, c, 2 * h, 2 * w))
+        own = {"pad_mode": mode} if mode else {}
+        names = ["x", net.weight(out, c, 4, 4, scale=(16 * c) ** -0.5), net.weight(out)]
+        epilogue = Epilogue("leaky_relu", (0.2,), bias=True)
+        y = net.add("fastgan.Conv", names, (n, out, h, w), epilogue=epilogue, **two, **own)
+        names = [y, net.weight(out, c, 4, 4, scale=(4 * out) ** -0.5)]
+        after = {**two, "output_padding": [0, 0]}
+        z = net.add("fastgan.ConvTranspose", names, (n, c, 2 * h, 2 * w), **after)
+        names = [y, net.weight(c, out, 3, 3, scale=(9 * out) ** -0.5)]
+        one = {**given, "strides": [1, 1], "upsample": 1, **own}
+        enlarged = net.add("fastgan.Conv", names, (n, c, 2 * h, 2 * w), **one)
+        names = [z, net.weight(c, 3, 4, 4, scale=(4 * c) ** -0.5), net.weight(3)]
+        epilogue = Epilogue("tanh", bias=True)
+        shape = (n, 3, 4 * h, 4 * w)
+        image = net.add("fastgan.ConvTranspose", names, shape, epilogue=epilogue, **after)
+        plan = net.plan(enlarged, image)
+        kernel = f"native F({tile}x{tile})" if tile else "native"
+        kernels = [step.kernel for step in native_of(plan).plan.steps]
+        # What is reflected is enlarged before, and then has 3 taps.
+        assert kernels[:2] == [kernel] * 2
+        assert mode or kernels[2] == kernel
+        assert tile != 3 or kernels[3] == kernel
+        check(plan)
+
+
 @pytest.mark.parametrize(
     ("channels", "size", "kernel"),
     [
