@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -27,40 +27,7 @@ from ..types import (
     describe_weight,
 )
 from .kernel import Layer, Tiling, conv_kernel
-
-
-class Packed(Protocol):
-    """What both kinds of packed weights say."""
-
-    data: torch.Tensor
-    c_in: int
-    c_out: int
-    scale: torch.Tensor | None  # [c_out] float32, in e4m3
-
-    @property
-    def pitch(self) -> int: ...
-    @property
-    def columns(self) -> int: ...
-    @property
-    def copies(self) -> int:
-        """How often the tiles of a phase are there."""
-        ...
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks of statistics a tile has."""
-        ...
-
-    @property
-    def geometry(self) -> dict[str, Any]:
-        """The fields of `kernel.Layer` that are the layer's own."""
-        ...
-
-    def phase_size(self, height: int, width: int) -> tuple[int, int]: ...
-    def output_size(self, height: int, width: int) -> tuple[int, int]: ...
-    def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, height and width of the result."""
-        ...
+from .weight import Packed
 
 
 def statistics_size(packed: Packed, images: int, height: int, width: int, config: Config) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +14,17 @@ from ..types import ceil_div
 PAD_MODES = ("zeros", "reflect", "edge")
 
 
-@dataclass(frozen=True)
-class PackedWeight:
+@dataclass(frozen=True, kw_only=True)
+class Packed(ABC):
     """Weights as the kernel reads them, with the geometry they were packed for."""
 
-    data: torch.Tensor  # [kernel_h * kernel_w * c_in, c_out padded]; in e4m3 its transpose
+    data: torch.Tensor  # [taps and channels in, columns padded]; in e4m3 its transpose
     c_in: int
     c_out: int
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]  # top, left, bottom, right
-    dilation: tuple[int, int]
-    pad_mode: str
-    upsample: bool  # the input is read as if each pixel were a square of four
-    shuffle: int  # columns are (row, column, channel) of squares of shuffle x shuffle pixels
-    shuffle_mode: str
-    scale: torch.Tensor | None = None  # [c_out] float32, of each column in e4m3
+    scale: torch.Tensor | None = None  # [c_out] float32, in e4m3
 
     @property
     def pitch(self) -> int:
@@ -41,8 +37,41 @@ class PackedWeight:
 
     @property
     def copies(self) -> int:
-        """How often the output's pixels are tiled."""
+        """How often the pixels of a phase are tiled."""
         return 1
+
+    @property
+    @abstractmethod
+    def chunks(self) -> int:
+        """How many chunks of statistics a tile has."""
+
+    @property
+    @abstractmethod
+    def geometry(self) -> dict[str, Any]:
+        """The fields of `kernel.Layer` that are the layer's own."""
+
+    @abstractmethod
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what is computed."""
+
+    def phase_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of a phase of it."""
+        return self.output_size(height, width)
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the result."""
+        return (self.c_out, *self.output_size(height, width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedWeight(Packed):
+    """Of a convolution: data [kernel_h * kernel_w * c_in, c_out padded]."""
+
+    dilation: tuple[int, int]
+    pad_mode: str
+    upsample: bool  # the input is read as if each pixel were a square of four
+    shuffle: int  # columns are (row, column, channel) of squares of shuffle x shuffle pixels
+    shuffle_mode: str
 
     @property
     def chunks(self) -> int:
@@ -66,8 +95,6 @@ class PackedWeight:
             (padded[0] - reach[0]) // self.stride[0] + 1,
             (padded[1] - reach[1]) // self.stride[1] + 1,
         )
-
-    phase_size = output_size
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Channels, height and width of the result, after the shuffle."""

@@ -9,30 +9,18 @@ from typing import Any
 import torch
 
 from .. import phases
+from ..conv.weight import Packed
 from ..e4m3 import E4M3, quantise
 from ..types import ceil_div
 
 
-@dataclass(frozen=True)
-class PackedWeight:
-    """Weights as the kernel reads them, with the geometry they were packed for."""
+@dataclass(frozen=True, kw_only=True)
+class PackedWeight(Packed):
+    """Of a transposed one: data [(phases or 1) * taps_h * taps_w * c_in, columns padded]."""
 
-    # [(phases or 1) * taps_h * taps_w * c_in, columns padded]; in e4m3 its transpose
-    data: torch.Tensor
-    c_in: int
-    c_out: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]  # top, left, bottom, right
     output_padding: tuple[int, int]
     taps: tuple[int, int]  # the most taps of any phase, or of their union
     phases_in_columns: bool
-    scale: torch.Tensor | None = None  # [c_out] float32, in e4m3
-
-    @property
-    def pitch(self) -> int:
-        """The columns, padded."""
-        return self.data.shape[1 if self.scale is None else 0]
 
     @property
     def columns(self) -> int:
@@ -77,10 +65,6 @@ class PackedWeight:
         """Output rows and columns of a phase."""
         size = self.output_size(height, width)
         return ceil_div(size[0], self.stride[0]), ceil_div(size[1], self.stride[1])
-
-    def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, height and width of the result."""
-        return (self.c_out, *self.output_size(height, width))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result."""
