@@ -23,6 +23,13 @@ _UNSIGNED = frozenset((torch.uint16, torch.uint32, torch.uint64))
 _COPY_BYTES = 4096
 
 
+def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    """The data of an initializer; None where the value depends on data or is left out."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
 def resolve(node: ir.Node, opset_imports: Mapping[str, int]) -> tuple[Op, dict[str, Any]]:
     """The registered op of a node, and its attributes as Python values.
 

@@ -15,10 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from fastgan.errors import UnsupportedError
-from fastgan.ops.nodes import where
+from fastgan.ops.nodes import constant, where
 from fastgan.plan.following import follow
 from fastgan.plan.sample_rules import integers
-from fastgan.plan.samples import Array, Flow, Rows, constant, sizes
+from fastgan.plan.samples import Array, Flow, Rows, sizes
 
 NEEDED = "samples that do not depend on each other"
 

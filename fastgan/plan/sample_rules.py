@@ -14,7 +14,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from fastgan.plan.samples import ACROSS, Flow, Lay, Said, constant, sizes
+from fastgan.ops.nodes import constant
+from fastgan.plan.samples import ACROSS, Flow, Lay, Said, sizes
 
 Rule = Callable[[Flow, ir.Node], Said]
 

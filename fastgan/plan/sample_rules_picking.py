@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.ops.nodes import constant
 from fastgan.plan.sample_rules import ACROSS_AXES, Rule, alone, elsewhere, given, shape_of
-from fastgan.plan.samples import ACROSS, Array, Flow, Lay, Said, constant, sizes
+from fastgan.plan.samples import ACROSS, Array, Flow, Lay, Said, sizes
 
 
 def _gather(flow: Flow, node: ir.Node) -> Said:

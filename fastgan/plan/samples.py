@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fastgan.ops import random
+from fastgan.ops.nodes import constant
 from fastgan.ops.registry import names
 
 Array = np.ndarray[Any, Any]
@@ -345,13 +346,6 @@ def sizes(value: ir.Value) -> tuple[int, ...]:
     assert value.shape is not None
     dims: Any = value.shape.dims  # all of them integers, where it is static
     return tuple(dims)
-
-
-def constant(value: ir.Value | None) -> Array | None:
-    """The data of an initializer; None where the value depends on data or is left out."""
-    if value is None or value.const_value is None or value.is_graph_input():
-        return None
-    return value.const_value.numpy()
 
 
 def _plain(attribute: ir.Attr) -> Hashable:

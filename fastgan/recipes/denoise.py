@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastgan.recipes import restoration
+from fastgan.recipes.images import from_bytes
 from fastgan.recipes.networks import UNet
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import Restoration, UNetSettings
@@ -115,8 +116,3 @@ def as_bytes(images: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.ui
     """[N, C, H, W] in [-1, 1] to uint8 [N, H, W, C]."""
     pixels = images.float().cpu().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def from_bytes(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> torch.Tensor:
-    """uint8 [N, H, W, C] to [N, C, H, W] in [-1, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()

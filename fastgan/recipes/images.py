@@ -38,7 +38,7 @@ def digits(split: Literal["train", "test"], size: int = 32) -> tuple[torch.Tenso
         np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC))
         for p in pixels
     ]
-    return _to_tensor(np.stack(enlarged)[..., None]), torch.from_numpy(found.target[chosen]).long()
+    return from_bytes(np.stack(enlarged)[..., None]), torch.from_numpy(found.target[chosen]).long()
 
 
 def folder(path: Path, size: int = 64, channels: int = 3) -> torch.Tensor:
@@ -55,7 +55,7 @@ def folder(path: Path, size: int = 64, channels: int = 3) -> torch.Tensor:
         box = (left, top, left + side, top + side)
         small = image.resize((size, size), Image.Resampling.LANCZOS, box)
         images.append(np.asarray(small).reshape(size, size, channels))
-    return _to_tensor(np.stack(images))
+    return from_bytes(np.stack(images))
 
 
 def files(path: Path) -> list[Path]:
@@ -101,6 +101,6 @@ def grid(images: torch.Tensor, columns: int = 10, scale: int = 1, gap: int = 2) 
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def _to_tensor(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> torch.Tensor:
-    """[N, H, W, C] in 0..255 to [N, C, H, W] in [-1, 1]."""
+def from_bytes(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> torch.Tensor:
+    """uint8 [N, H, W, C] to [N, C, H, W] in [-1, 1]."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()

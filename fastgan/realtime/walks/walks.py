@@ -118,17 +118,8 @@ class SeedPath(Walk):
 
 
 @dataclass(frozen=True)
-class Drift(Walk):
-    """Endless smooth noise: never the same again, always of the model's own distribution.
-
-    Normals on a lattice `frames` apart, blended by a cubic B-spline whose weights are scaled so
-    that every frame has unit variance: a smooth relative of the Ornstein-Uhlenbeck process that
-    needs no history, so frame k costs the same for every k.
-
-    Args:
-        seed: of the lattice.
-        frames: after about so many frames a latent is another one.
-    """
+class _OfNormals(Walk):
+    """What is made of the normal numbers of a seed, frame by frame."""
 
     seed: int = 0
     frames: float = 60.0
@@ -145,6 +136,24 @@ class Drift(Walk):
         """See `Walk.latents`."""
         return space.from_normal(np.stack([self._one(p, space) for p in positions]))
 
+    @abstractmethod
+    def _one(self, position: float, space: Space) -> Array:
+        """One frame's, [batch, *shape], as if they were normal."""
+
+
+@dataclass(frozen=True)
+class Drift(_OfNormals):
+    """Endless smooth noise: never the same again, always of the model's own distribution.
+
+    Normals on a lattice `frames` apart, blended by a cubic B-spline whose weights are scaled so
+    that every frame has unit variance: a smooth relative of the Ornstein-Uhlenbeck process that
+    needs no history, so frame k costs the same for every k.
+
+    Args:
+        seed: of the lattice.
+        frames: after about so many frames a latent is another one.
+    """
+
     def _one(self, position: float, space: Space) -> Array:
         along = bounded(max(0.0, position) / self.frames)
         whole = math.floor(along)
@@ -158,7 +167,7 @@ class Drift(Walk):
 
 
 @dataclass(frozen=True)
-class Orbit(Walk):
+class Orbit(_OfNormals):
     """A perfect loop: after `frames` frames it is back, position and speed alike.
 
     A sum of circles: sqrt(1 / harmonics) * sum of cos(h t) a_h + sin(h t) b_h with independent
@@ -170,27 +179,17 @@ class Orbit(Walk):
         harmonics: how many circles, the h-th turning h times; more is livelier.
     """
 
-    seed: int = 0
     frames: float = 240.0
     harmonics: int = 2
 
     def __post_init__(self) -> None:
-        settle(self, "seed", arguments.whole("seed", self.seed, 0, arguments.LARGEST_SEED))
-        settle(self, "frames", positive("frames", self.frames))
+        super().__post_init__()
         settle(self, "harmonics", arguments.whole("harmonics", self.harmonics, 1, 64))
 
     @property
     def period(self) -> float | None:
         """See `Walk.period`."""
         return self.frames
-
-    def reseeded(self, seed: int) -> Walk:
-        """See `Walk.reseeded`."""
-        return replace(self, seed=seed)
-
-    def latents(self, positions: NDArray[np.float64], space: Space) -> Array:
-        """See `Walk.latents`."""
-        return space.from_normal(np.stack([self._one(p, space) for p in positions]))
 
     def _one(self, position: float, space: Space) -> Array:
         turn = 2.0 * math.pi * (math.fmod(bounded(position), self.frames) / self.frames)

@@ -7,6 +7,7 @@ import gc
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -370,26 +371,15 @@ def of(machine: Machine) -> Iterator[None]:
     global _machine
     from triton.runtime.interpreter import InterpretedFunction
 
-    before: list[tuple[Any, str, Any]] = []
-
-    def put(owner: Any, name: str, value: Any) -> None:
-        before.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, value)
-
     _machine = machine
     _graph.default = None
     machine.defaults = [_Stream(gpu.index) for gpu in machine.gpus]
-    for name, standin in _STANDINS.items():
-        put(torch.cuda, name, standin)
-    put(torch.cuda.nvtx, "range", _range)
-    put(torch.version, "cuda", "13.0")
-    put(latents, "_cuda_library", lambda: None)
-    put(compiling, "_target", lambda: None)
-    put(compiling, "_known", set())
-    put(compiling, "Child", _Child)
-    put(InterpretedFunction, "run", _launching(InterpretedFunction.run))
-    try:
+    with (
+        patch.multiple(torch.cuda, **_STANDINS),
+        patch.object(torch.cuda.nvtx, "range", _range),
+        patch.object(torch.version, "cuda", "13.0"),
+        patch.object(latents, "_cuda_library", lambda: None),
+        patch.multiple(compiling, _target=lambda: None, _known=set(), Child=_Child),
+        patch.object(InterpretedFunction, "run", _launching(InterpretedFunction.run)),
+    ):
         yield
-    finally:
-        for owner, name, value in reversed(before):
-            setattr(owner, name, value)

@@ -10,6 +10,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -379,23 +380,17 @@ def of(machine: Machine) -> Iterator[None]:
         raise RuntimeError("a rehearsal within another one")
     _register()
     torch._C._ensureCUDADeviceGuardSet()
-    before: list[tuple[Any, str, Any]] = []
-
-    def put(owner: Any, name: str, value: Any) -> None:
-        before.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, value)
-
-    put(torch, "tensor", _from_host(torch.tensor))
-    put(torch, "as_tensor", _from_host(torch.as_tensor))
-    put(torch.Tensor, "to", _to(torch.Tensor.to))
-    put(torch.Tensor, "pin_memory", _pinned)
     _machine = machine
     try:
-        yield
+        with (
+            patch.object(torch, "tensor", _from_host(torch.tensor)),
+            patch.object(torch, "as_tensor", _from_host(torch.as_tensor)),
+            patch.object(torch.Tensor, "to", _to(torch.Tensor.to)),
+            patch.object(torch.Tensor, "pin_memory", _pinned),
+        ):
+            yield
     finally:
         _machine = None
-        for owner, name, value in reversed(before):
-            setattr(owner, name, value)
 
 
 def faulty(machine: Machine, name: str, given: list[Rehearsed], run: Callable[[], None]) -> Any:

@@ -82,22 +82,18 @@ class Gelu(_Named):
 
     activation = "gelu"
 
-    def __init__(self, order: str, operator: str) -> None:
-        super().__init__(f"{order}, {operator}")
-        self.order, self.operator = order, operator
-
     def pattern(self, op: Any, x: Any, root: Any, one: Any, half: Any) -> Any:
-        curve = op.Add(op.Erf(getattr(op, self.operator)(x, root)), one)
-        if self.order == "half x":
+        curve = op.Add(op.Erf(getattr(op, self.behind)(x, root)), one)
+        if self.of == "half x":
             return op.Mul(op.Mul(x, half), curve, _outputs=["out"])
-        if self.order == "half last":
+        if self.of == "half last":
             return op.Mul(op.Mul(x, curve), half, _outputs=["out"])
         return op.Mul(x, op.Mul(curve, half), _outputs=["out"])
 
     def refuses(
         self, x: ir.Value, root: ir.Value, one: ir.Value, half: ir.Value, out: ir.Value
     ) -> str | None:
-        wanted = sqrt(2.0) if self.operator == "Div" else sqrt(0.5)
+        wanted = sqrt(2.0) if self.behind == "Div" else sqrt(0.5)
         if not (_is(root, wanted) and _is(one, 1.0) and _is(half, 0.5)):
             return "other numbers"
         return None

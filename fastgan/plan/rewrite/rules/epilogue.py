@@ -49,14 +49,10 @@ class AddBias(Rule):
 class FuseActivation(Rule):
     """activation(product) -> the product with that activation in its epilogue."""
 
-    def __init__(self, product: str, operator: str) -> None:
-        super().__init__(f"{product}, {operator}")
-        self.product, self.operator = product, operator
-
     def pattern(self, op: Any) -> Any:
-        product = nodes.any_product(op, self.product, "product")
-        domain = {"_domain": nodes.DOMAIN} if self.operator == "Activate" else {}
-        return getattr(op, self.operator)(
+        product = nodes.any_product(op, self.of, "product")
+        domain = {"_domain": nodes.DOMAIN} if self.behind == "Activate" else {}
+        return getattr(op, self.behind)(
             product, _allow_other_attributes=True, _outputs=["out"], **domain
         )
 

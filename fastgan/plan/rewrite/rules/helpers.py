@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.ops.nodes import constant as constant
+
 #: The domain of fused operators.
 DOMAIN = "fastgan"
 
@@ -20,13 +22,6 @@ WITH_EPILOGUES = (*PRODUCTS, "Normalise")
 #: In a pattern, a node with any further inputs and attributes; and such a fused one.
 ANY = {"_allow_other_inputs": True, "_allow_other_attributes": True}
 FUSED = {"_domain": DOMAIN, **ANY}
-
-
-def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
-    """The data of an initializer, or None where the value depends on data or is left out."""
-    if value is None or value.const_value is None or value.is_graph_input():
-        return None
-    return value.const_value.numpy()
 
 
 def is_float(value: ir.Value) -> bool:

@@ -25,7 +25,7 @@ import onnx_ir as ir
 
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.factors import Factor, Label, Labels
-from fastgan.plan.rewrite.rules.rule import Rule
+from fastgan.plan.rewrite.rules.rule import OfAny
 
 Run = tuple[Label, ...]
 
@@ -114,11 +114,8 @@ def _of_first(factor: Factor, repeated: frozenset[Label]) -> Factor:
     return Factor(ir.Value(name=name, const_value=ir.tensor(array[keep])), axes, factor.inverse)
 
 
-class ShareWeight(Rule):
+class ShareWeight(OfAny):
     """Conv with weights of each sample's own -> Mul, Conv with one weight, Mul."""
-
-    def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.of)(x, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
@@ -170,14 +167,11 @@ class ShareWeight(Rule):
         return op.Reshape(y, op.initializer(flat))
 
 
-class SumOfSquares(Rule):
+class SumOfSquares(OfAny):
     """ReduceSum of a constant times scales of fewer axes -> MatMul of the two.
 
     Worth it only where the product is larger than the scales: a norm of data stays what it is.
     """
-
-    def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.of)(x, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         found = self._sum(nodes.producer(out))

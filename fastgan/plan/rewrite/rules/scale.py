@@ -18,13 +18,9 @@ from fastgan.plan.rewrite.rules.rule import Rule
 class FoldScale(Rule):
     """Mul or Div of a product by a constant per output channel -> the product."""
 
-    def __init__(self, product: str, operator: str) -> None:
-        super().__init__(f"{product}, {operator}")
-        self.product, self.operator = product, operator
-
     def pattern(self, op: Any, factor: Any) -> Any:
-        product = nodes.any_product(op, self.product, "product")
-        return getattr(op, self.operator)(product, factor, _outputs=["out"])
+        product = nodes.any_product(op, self.of, "product")
+        return getattr(op, self.behind)(product, factor, _outputs=["out"])
 
     def refuses(self, factor: ir.Value, product: ir.Value, out: ir.Value) -> str | None:
         node, constant = nodes.producer(product), nodes.constant(factor)
@@ -36,7 +32,7 @@ class FoldScale(Rule):
             return "the factor broadcasts the product"
         if not nodes.per_channel(constant, nodes.shape(product)):
             return "the factor differs from pixel to pixel"
-        if not np.isfinite(constant).all() or (self.operator == "Div" and not constant.all()):
+        if not np.isfinite(constant).all() or (self.behind == "Div" and not constant.all()):
             return "the factor is not finite"
         return None
 
@@ -48,11 +44,11 @@ class FoldScale(Rule):
         assert constant is not None
         channels = nodes.shape(product)[1]
         row = np.broadcast_to(constant.astype(np.float64).reshape(-1), channels)
-        row = 1 / row if self.operator == "Div" else row
-        if self.product == "Linear":  # columns of rows that become images: [C, *size]
+        row = 1 / row if self.behind == "Div" else row
+        if self.of == "Linear":  # columns of rows that become images: [C, *size]
             row = np.repeat(row, old.shape[1] // channels)
         group = nodes.attributes(node).get("group", 1)
-        new = scale_outputs(self.product, old, row, group).astype(old.dtype)
+        new = scale_outputs(self.of, old, row, group).astype(old.dtype)
         array = ir.tensor(np.ascontiguousarray(new))
         inputs = [x, op.initializer(array, name=f"{out.name}.w"), None, *others]
         if old_bias is not None:

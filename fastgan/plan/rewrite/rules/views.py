@@ -16,7 +16,7 @@ import onnx_ir as ir
 from fastgan.ops.registry import names
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.addressing import padding
-from fastgan.plan.rewrite.rules.rule import Rule
+from fastgan.plan.rewrite.rules.rule import OfAny, Rule
 
 _VIEWS = (*sorted(names("view") - {"Identity"}), "Transpose")
 
@@ -45,11 +45,8 @@ def _source(value: ir.Value) -> ir.Value:
     return value
 
 
-class MergeViews(Rule):
+class MergeViews(OfAny):
     """A view of a view -> one Reshape, or nothing."""
-
-    def pattern(self, op: Any, x: Any) -> Any:
-        return getattr(op, self.of)(x, **nodes.ANY, _outputs=["out"])
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
