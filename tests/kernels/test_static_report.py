@@ -10,6 +10,7 @@ import pytest
 import torch
 import triton
 
+from benchmarks import machine_code
 from benchmarks.compiled import LIMITS, Report, loop_length, occupancy, widest_load
 from benchmarks.static_report import Job, faults, main
 from fastgan.kernels.e4m3 import E4M3
@@ -55,6 +56,28 @@ def test_the_report_is_of_these_kernels_and_clean():
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_assembler(), reason=f"this Triton comes without {' and '.join(TOOLS)}")
+@pytest.mark.skipif(not machine_code.stored(), reason="nothing is kept of this Triton")
+def test_the_machine_code_is_what_it_was():
+    """Of one kernel; where a difference is meant, `python -m benchmarks.machine_code --write`."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks.machine_code", "--kernels", "linear"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 compiled" in done.stdout
+    assert "0 other than before, 0 that were not there" in done.stdout
+
+
+def test_another_machine_code_is_named():
+    before = {"a": [[32, 0, 100, "0f"]], "b": [[40, 0, 90, "1e"]], "gone": [[1, 0, 1, "2d"]]}
+    after = {"a": [[32, 0, 100, "0f"]], "b": [[40, 2, 90, "3c"]], "new": [[2, 0, 2, "4b"]]}
+    (found,) = machine_code.differences(before, after)
+    assert found.startswith("b: [[40, 0, 90, '1e']] before, [[40, 2, 90, '3c']] now")
 
 
 def test_what_the_engine_refuses_is_not_compiled(monkeypatch, capsys):
