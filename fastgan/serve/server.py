@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from fastgan.errors import ArgumentError
+from fastgan.serve.address import taken
 from fastgan.serve.framework import (
     DataPlane,
     DecodeError,
@@ -126,7 +126,7 @@ class Server:
         try:
             port = server.add_insecure_port(f"{host}:{self.grpc}")
         except RuntimeError:
-            raise _taken("--grpc", host, self.grpc or 0) from None
+            raise taken("--grpc", host, self.grpc or 0) from None
         await server.start()
         self._remote = server
         return int(port)
@@ -174,29 +174,6 @@ class _Thread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-@contextlib.contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A port that is ours for as long as the block takes.
-
-    Raises:
-        ArgumentError: it is taken, or the host is none of this machine.
-    """
-    try:
-        made = socket.create_server((host, port), backlog=1024)
-        # Its connections have it too: an answer's second packet else waits for the client to
-        # acknowledge the first, for 40 ms on Linux.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError:
-        raise _taken("--http", host, port) from None
-    with made:
-        yield made
-
-
-def _taken(option: str, host: str, port: int) -> ArgumentError:
-    found = f"{host}:{port}, where nothing can be bound"
-    return ArgumentError(option, found, "an address of this machine and a port that is free")
 
 
 # HTTP --------------------------------------------------------------------------------------------

@@ -71,16 +71,16 @@ def serve(
             typer.echo(str(triton.export(name, model, export_triton, how.options, max_n)))
         return
 
-    from fastgan.serve.requests import Limits
-
-    limits = Limits(max_n, max_pixels, max_bytes)
-    from fastgan.serve.batching import Batcher
-    from fastgan.serve.model import ServedModel
-    from fastgan.serve.requests import Reader
-    from fastgan.serve.server import Server, bound
-    from fastgan.serve.together import Together
+    from fastgan.serve.address import bound
 
     with bound(host, http) as listening:  # or it is said now that it can't be
+        from fastgan.serve.batching import Batcher
+        from fastgan.serve.model import ServedModel
+        from fastgan.serve.requests import Limits, Reader
+        from fastgan.serve.server import Server
+        from fastgan.serve.together import Together
+
+        limits = Limits(max_n, max_pixels, max_bytes)
         served = []
         for name, model in named.items():
             generator = how.load(model)

@@ -11,7 +11,7 @@ from fastgan.errors import LimitError, ModelFileError
 from fastgan.host import arguments, files
 from fastgan.limits import Limits, size_text
 
-EXPORT = "export the generator with fastgan.export(module, path)"
+EXPORT = "`fastgan export` makes one of published weights, fastgan.export(module, path) of a module"
 NEEDED = "an ONNX model file"
 
 
