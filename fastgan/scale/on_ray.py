@@ -235,6 +235,9 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is raised here
+    # Of a Ray that is begun here: its workers would have the least priority but four, and next to
+    # nothing of a core that anything else computes on.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
         import ray.data

@@ -6,6 +6,7 @@ loses a part of itself, and waits without end for what does not come.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +50,14 @@ def machines() -> Iterator[Any]:
     nodes.shutdown()
 
 
-def test_nothing_has_to_be_started(models, tmp_path, fastgan) -> None:
+def test_nothing_has_to_be_started(models, tmp_path, fastgan, monkeypatch) -> None:
+    init, priorities = ray.init, []
+
+    def watched(*given: Any, **options: Any) -> None:
+        init(*given, **options)
+        priorities.append(ray.get(ray.remote(lambda: os.nice(0)).remote()))
+
+    monkeypatch.setattr(ray, "init", watched)
     model, out = models / "rgb.onnx", tmp_path / "out"
     made = fastgan(
         *("scale", "generate", model, "--n", 5, "--shard-size", 2, "--out", out, "--workers", 2),
@@ -57,6 +65,7 @@ def test_nothing_has_to_be_started(models, tmp_path, fastgan) -> None:
     assert made.code == 0, made.err
     assert "3 shards made: 5 images" in made.out
     assert not ray.is_initialized()
+    assert priorities == [os.nice(0)]  # what else computes here takes no more than its share
     alone = tmp_path / "alone"
     fastgan("generate", model, "--n", 5, "--shards", alone, "--shard-size", 2)
     assert contents(out) == contents(alone)
