@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: What is promised of a prepared call, in microseconds.
+#: What is promised of a call that was made ready, in microseconds.
 PROMISED = 12.0
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "kernels.md"
@@ -148,7 +148,7 @@ def main() -> int:
     options = parser.parse_args()
     found = measure(options.turns, options.calls)
     blocks = found["blocks"]
-    first, *_, last = blocks
+    *ready, last = blocks
     base = statistics.median(blocks[last])
     print(f"microseconds of a core for a call of one image, {options.turns} turns")
     for name, each in blocks.items():
@@ -158,7 +158,7 @@ def main() -> int:
         options.json.write_text(json.dumps(found) + "\n")
     if options.write:
         write(document(found, counts()))
-    kept = min(blocks[first]) <= PROMISED
+    kept = all(min(blocks[name]) <= PROMISED for name in ready)
     return 1 if options.check and not kept else 0
 
 

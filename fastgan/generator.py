@@ -288,7 +288,8 @@ class Generator:
         if pictures:
             image_formats.check_pictures(self._signature.made, out)
             format = "uint8"
-        unasked = all(x is None for x in (labels, truncation, size, batch_size, latents))
+        as_ever = labels is None and truncation is None and size is None and batch_size is None
+        unasked = as_ever and latents is None
         if unasked and rng == "philox" and noise is True and not progress and not inputs:
             made = self._repeated(n, seed, start, format, out)
             if made is not None:

@@ -316,8 +316,9 @@ def fill(
     _normalise(kind, out)
 
 
-# A state is this many int32 words in device memory.
-WORDS = 8
+# A state in device memory: seed, first sample, stream, and three parameters, as int32 words.
+_STATE, _WORDS = struct.Struct("<QQI3f"), struct.Struct("<8i")
+WORDS = _STATE.size // 4
 
 
 def words(
@@ -325,8 +326,8 @@ def words(
 ) -> tuple[int, ...]:
     """The state that `fill_next` reads: seed, first sample (two words each, the lower one first),
     stream, and the bits of the three parameters."""
-    bits = struct.unpack("<3i", struct.pack("<3f", offset, scale, limit))
-    return (*(_signed(word) for word in (seed, seed >> 32, start, start >> 32, stream)), *bits)
+    packed = _STATE.pack(seed % (1 << 64), start % (1 << 64), stream, offset, scale, limit)
+    return _WORDS.unpack(packed)
 
 
 def fill_next(kind: int, out: torch.Tensor, state: torch.Tensor) -> None:

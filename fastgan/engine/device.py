@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -59,7 +60,7 @@ class Device:
 
     def put(self, words: Sequence[int], into: Tensor) -> None:
         """Write int32 words to the device, in the order of its work; the host does not wait."""
-        into.copy_(torch.tensor(words, dtype=torch.int32))
+        into.copy_(_on_the_host(words))
 
     def flag(self) -> Tensor:
         """int32 [1], 0: memory of the host to which kernels write as well."""
@@ -132,8 +133,7 @@ class Gpu(Device):
         return torch.cuda.get_device_properties(self.place).multi_processor_count
 
     def put(self, words: Sequence[int], into: Tensor) -> None:
-        host = torch.tensor(words, dtype=torch.int32).pin_memory()  # else the host would wait
-        into.copy_(host, non_blocking=True)
+        into.copy_(_on_the_host(words).pin_memory(), non_blocking=True)  # else the host would wait
 
     def flag(self) -> Tensor:
         return torch.zeros(1, dtype=torch.int32).pin_memory()
@@ -264,6 +264,11 @@ class Graphs:
         finally:
             with contextlib.suppress(RuntimeError):  # a device that failed says so by itself
                 current.wait_stream(stream)
+
+
+def _on_the_host(words: Sequence[int]) -> Tensor:
+    """int32 words as a tensor; `torch.tensor` takes four times as long, before each image."""
+    return torch.frombuffer(array("i", words), dtype=torch.int32)
 
 
 @cache

@@ -63,11 +63,17 @@ class Run:
         self._nonfinite: Tensor | bool | None = None
         self._on_cpu = device.type == "cpu"
 
-    def __call__(self, seed: int, start: int) -> None:
-        """Make the images of these samples; on a GPU they are there when its work is done."""
+    def __call__(self, seed: int, start: int, behind: Callable[[], None] | None = None) -> None:
+        """Make the images of these samples; on a GPU they are there when its work is done.
+
+        Args:
+            behind: what is to be done with them before another run can be.
+        """
         for fill, samples in self._drawing:
             fill(seed, start, samples.stream, samples.parameters)
         self._nonfinite = self._run()
+        if behind is not None:
+            behind()
 
     def raised(self) -> bool:
         """Whether images hold a NaN or Inf, of runs that are done and since `lower`."""
@@ -171,19 +177,23 @@ class Prepared:
             ):
                 seed = arguments.whole("seed", seed, 0, arguments.LARGEST_SEED)
                 start = arguments.whole("start", start, 0, self._last)
-            if self._plain:
-                self._run(seed, start)
-            else:
-                self._run_changed(seed, start)
-            self._seed, self._start, self._next = seed, start, start + self._rows
+            self._make_of(seed, start)
             return self.images
+
+    def _make_of(self, seed: int, start: int, behind: Callable[[], None] | None = None) -> None:
+        """Make the images of samples that there are; `behind` is `Run`'s."""
+        if self._plain:
+            self._run(seed, start, behind)
+        else:
+            self._run_changed(seed, start, behind)
+        self._seed, self._start, self._next = seed, start, start + self._rows
 
     def make_ready(self) -> None:
         """Do now what the first call would: compile kernels, capture a graph."""
         with self._lock, limited(self._threads):
             self._run.make_ready()
 
-    def _run_changed(self, seed: int, start: int) -> None:
+    def _run_changed(self, seed: int, start: int, behind: Callable[[], None] | None) -> None:
         """A run for which more is to be done than to say which samples it is of."""
         with limited(self._threads), self._run.turn():
             if self._changing:
@@ -192,10 +202,10 @@ class Prepared:
                     value, place = every[name], self._run.tensors[name]
                     value.into(place) if isinstance(value, Draw) else place.copy_(value)
             if self._noise is None:
-                self._run(seed, start)
+                self._run(seed, start, behind)
                 return
             with using_noise(self._noise(seed, start)):
-                self._run(seed, start)
+                self._run(seed, start, behind)
 
     def mend(self) -> bool:
         """Make the last call's images again in fp32, with a warning, if they hold a NaN or Inf.
@@ -237,10 +247,8 @@ class Prepared:
         if not run.repeats or not self._lock.acquire(blocking=False):
             return None
         try:
-            with run.turn():
-                self(seed, start)
-                result = torch.empty_like(images) if out is None else out
-                self._copy(result)
+            result = torch.empty_like(images) if out is None else out
+            self._make_of(seed, start, lambda: self._copy(result))
             run.settle()
             if self.mend():
                 with run.turn():
@@ -256,7 +264,8 @@ class Prepared:
         on the cores that the next run needs.
         """
         if self._array is None:
-            to.copy_(self.images)
+            with torch.inference_mode():
+                to.copy_(self.images)
         else:
             np.copyto(to.detach().numpy() if to.requires_grad else to.numpy(), self._array)
 

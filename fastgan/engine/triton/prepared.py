@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fastgan.engine.device import Launch
 from fastgan.engine.prepared import Run
 from fastgan.engine.triton.counters import Counter
 from fastgan.engine.triton.work import Place
@@ -58,7 +59,7 @@ class TritonRun(Run):
         self._counters: list[tuple[Counter, Samples]] = []
         executable.workspace.runs.add(self)
 
-    def __call__(self, seed: int, start: int) -> None:
+    def __call__(self, seed: int, start: int, behind: Launch | None = None) -> None:
         """See `Run`."""
         executable, place = self._executable, self._place
         work = place.work
@@ -69,14 +70,17 @@ class TritonRun(Run):
             or executable.watched
             or executable.draws_noise
         ):
-            self._run_at(seed, start)
+            with self._workspace.turn():
+                self._run_at(seed, start)
+                if behind is not None:
+                    behind()
             return
         counters = [
             (counter, Samples(s.kind, seed, start, s.stream, s.parameters))
             for counter, s in self._counters
         ]
         try:
-            self._workspace.replay(work.replay, counters, self._rows)
+            self._workspace.replay(work.replay, counters, self._rows, behind)
         except Exception as error:
             if self._workspace.gpu.being_captured():
                 raise BackendError(

@@ -66,21 +66,30 @@ class Workspace:
                 raise
             self._order.end()
 
-    def replay(self, graph: Launch, counters: Sequence[tuple[Counter, Samples]], rows: int) -> None:
+    def replay(
+        self,
+        graph: Launch,
+        counters: Sequence[tuple[Counter, Samples]],
+        rows: int,
+        behind: Launch | None = None,
+    ) -> None:
         """A graph in its turn: nothing is asked of the device, which knows where its graphs belong.
 
         Args:
             graph: what `capture` made.
             counters: of what it draws, and the samples that it is to draw.
             rows: how many of them.
+            behind: what else belongs into the turn.
         """
         with self._lock:
             self._order.begin()
             for counter, samples in counters:
-                counter.stand_at(samples)
+                counter.set(samples)
             graph()
             for counter, samples in counters:
                 counter.drew(samples, rows)
+            if behind is not None:
+                behind()
             self._order.end()
 
     def packed(self, key: Hashable, sources: tuple[Tensor, ...], pack: Callable[[], T]) -> T:

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
+from benchmarks import host
 from fastgan.engine.triton.rehearsal import Machine
 from fastgan.errors import ArgumentError, BackendError
 from tests.networks.weights import build
 from tests.rehearsed import gpus_for
+from tests.work import lines, operators
 
 MODELS = Path(fastgan.__file__).parent / "models"
 
@@ -144,6 +146,45 @@ def test_a_call_is_one_replay(small: Path, gpus: Machine, format: str) -> None:
         assert _same(g, call(start=5), 2, 3, 5, format=format)
     g._session.executable({"latent": (2, 5, 1, 1)}).use(0, "no kernel any more")
     assert (call(start=2).float() - g.generate(2, seed=3, start=2, format=format)).abs().max() < 2
+    assert gpus.complaints == []
+
+
+def test_what_a_call_costs_the_host(tmp_path: Path) -> None:
+    """On the GPU's engine with a launch that does nothing: what is left is Python's part."""
+    g = host.generator(tmp_path / "host.onnx")
+    frame = g.prepare(1, format="uint8")
+    out = frame().clone()
+
+    def generate(start: int) -> Tensor:
+        return g.generate(1, seed=7, start=start, format="uint8", out=out)
+
+    generate(0)
+    frame()
+    counter = ["aten.copy_.default"]  # eight words to where the graph reads them
+    assert operators(frame) == []
+    assert operators(lambda: frame(seed=7)) == counter
+    assert operators(lambda: frame(seed=7, start=1)) == []  # it stands there
+    assert operators(lambda: generate(5)) == counter
+    assert operators(lambda: generate(6)) == []
+    assert lines(frame) <= 90
+    assert lines(lambda: frame(seed=9)) <= 90
+    assert lines(lambda: generate(3)) <= 130
+
+
+@rehearsed
+@pytest.mark.parametrize("mode", [True, False])
+def test_generate_copies_into_whatever_it_is_given(small: Path, gpus: Machine, mode: bool) -> None:
+    g = fastgan.load(small, device="cuda:0", precision="fp16")
+    expected = g.generate(1, seed=3, start=4, batch_size=1).cpu()
+    with torch.inference_mode(mode):
+        made = g.generate(1, seed=3, start=4)
+        assert torch.equal(made.cpu(), expected)
+        gradients = torch.zeros_like(made).requires_grad_(not mode)
+    with torch.inference_mode():
+        inferred = torch.zeros_like(made)
+    for out in (made.zero_() if not mode else inferred, gradients, inferred):
+        assert g.generate(1, seed=3, start=4, out=out) is out
+        assert torch.equal(out.detach().cpu(), expected)
     assert gpus.complaints == []
 
 

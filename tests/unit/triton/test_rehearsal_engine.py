@@ -247,6 +247,8 @@ def test_the_second_device(model: tuple[nn.Module, Path], gpus: Machine) -> None
     z = g.latents(2, seed=1)
     assert torch.equal(z.cpu(), fastgan.latents.sample("normal", 2, (7, 1, 1), seed=1))
     assert g.generate(2, seed=[3, 4]).device == torch.device("cuda", 1)
+    frame = g.prepare(2)  # whose calls make no device the current one
+    assert torch.equal(frame(seed=5).cpu(), g.generate(2, seed=5, batch_size=2).cpu())
     torch.cuda.synchronize()
 
 

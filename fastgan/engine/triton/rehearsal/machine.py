@@ -110,10 +110,10 @@ class Block:
 
 
 class Graph:
-    """Recorded work."""
+    """Recorded work, of one device."""
 
     def __init__(self, machine: Machine, pool: Any) -> None:
-        self.machine, self.pool = machine, pool
+        self.machine, self.pool, self.device = machine, pool, machine.device
         self.work: list[tuple[str, list[tuple[Block, bool]], Callable[[], None]]] = []
         self.failed = False
 
@@ -219,8 +219,9 @@ class Machine:
         self.forbid(what)
         self.check()
         self.log.append(f"wait {what}")
-        for seen, written in self.unseen:
-            seen.copy_(written)
+        with torch.inference_mode():  # a device asks for no mode
+            for seen, written in self.unseen:
+                seen.copy_(written)
         self.unseen.clear()
         for stream in streams or self._all():
             _merge(self.host, stream.clock)
@@ -270,12 +271,13 @@ class Machine:
         run()
 
     def replay(self, graph: Graph) -> None:
-        """All that it has recorded, on this thread's stream."""
+        """All that it has recorded, on this thread's stream of its device, which need not be the
+        current one: torch sees to that."""
         with self.lock:
             self.forbid("a replay")
             self.check()
             self.log.append("replay")
-            stream = self.stream(self.device)
+            stream = self.stream(graph.device)
             with torch.inference_mode():  # whatever mode the capture was in
                 for name, blocks, run in graph.work:
                     self.run(stream, name, blocks, run)
