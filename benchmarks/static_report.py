@@ -1,7 +1,7 @@
 """Compiles every shipped configuration for every architecture, with no GPU, and reports on it.
 
     python -m benchmarks.static_report [--quick | --defaults] [--kernels conv] [--architectures 90]
-                                       [--tilings dependent]
+                                       [--tilings dependent] [--missing]
 
 Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; with --check
 nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
@@ -144,6 +144,7 @@ def main() -> int:
     parser.add_argument("--architectures", default=",".join(map(str, ARCHITECTURES)))
     parser.add_argument("--kernels", default=",".join(kernel.name for kernel in KERNELS))
     parser.add_argument("--tilings", default="", help="those alone with this in their label")
+    parser.add_argument("--missing", action="store_true", help="those that no results are of yet")
     parser.add_argument("--check", action="store_true", help="write no files")
     parser.add_argument("--verify", action="store_true", help="compile nothing, see `verify`")
     parser.add_argument("--workers", type=int, default=2)
@@ -162,6 +163,9 @@ def main() -> int:
     ]
     if arguments.verify:
         return verify(todo)
+    if arguments.missing:
+        done = known()
+        todo = [job for job in todo if place(job) not in done]
     rows, failures = [], []
     with ProcessPoolExecutor(arguments.workers) as pool:
         for job, reports in zip(todo, pool.map(run, todo), strict=True):
@@ -182,14 +186,9 @@ def main() -> int:
 
 def verify(todo: list[Job]) -> int:
     """Whether the results on disk hold each of these, without a fault; prints what is wrong."""
-    names = [field.name for field in fields(Report)]
-    known = {}
-    for row in json.loads(RESULTS.read_text())["rows"]:
-        place = tuple(row[name] for name in (*KEY, "architecture"))
-        known[place] = Report(**{name: row[name] for name in names})
-    failures = []
+    done, failures = known(), []
     for job in todo:
-        found = known.get((*key(job).values(), job.architecture))
+        found = done.get(place(job))
         wrong = ["not compiled"] if found is None else faults(job, found)
         failures += [f"{title(job)}: {fault}" for fault in wrong]
     for failure in failures:
@@ -198,6 +197,20 @@ def verify(todo: list[Job]) -> int:
     if failures:
         print("compile those kernels again: python -m benchmarks.static_report --kernels NAME")
     return 1 if failures else 0
+
+
+def known() -> dict[tuple, Report]:
+    """The results on disk, by `place`."""
+    names = [field.name for field in fields(Report)]
+    return {
+        tuple(row[name] for name in (*KEY, "architecture")): Report(**{n: row[n] for n in names})
+        for row in json.loads(RESULTS.read_text())["rows"]
+    }
+
+
+def place(job: Job) -> tuple:
+    """What its row of the results is found by."""
+    return (*key(job).values(), job.architecture)
 
 
 KEY = ("kernel", "case", "dtype", "batch", "config")
@@ -230,18 +243,18 @@ def summary(found: Report) -> str:
 
 def write(rows: list[dict]) -> None:
     """Puts new rows in the place of older ones, and drops those that there is no job for."""
-    places = (*KEY, "architecture")
-    done = {tuple(row[name] for name in places) for row in rows}
+    names = (*KEY, "architecture")
+    done = {tuple(row[name] for name in names) for row in rows}
     wanted = {
-        (*key(job).values(), job.architecture): {"default": job.is_default, "main": job.is_main}
+        place(job): {"default": job.is_default, "main": job.is_main}
         for job in jobs(list(ARCHITECTURES))
     }
     if RESULTS.exists():
         old = json.loads(RESULTS.read_text())
         if old["triton"] == triton.__version__:
-            known = {tuple(row[name] for name in places): row for row in old["rows"]}
-            kept = [place for place in known if place in wanted and place not in done]
-            rows = [known[place] | wanted[place] for place in kept] + rows
+            rows_before = {tuple(row[name] for name in names): row for row in old["rows"]}
+            kept = [one for one in rows_before if one in wanted and one not in done]
+            rows = [rows_before[one] | wanted[one] for one in kept] + rows
     order = [kernel.name for kernel in KERNELS]
     rows.sort(key=lambda row: (order.index(row["kernel"]), row["case"], row["architecture"]))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import triton
 
 from benchmarks import machine_code
 from benchmarks.compiled import LIMITS, Report, loop_length, occupancy, widest_load
-from benchmarks.static_report import Job, faults, main
+from benchmarks.static_report import Job, faults, jobs, main, place
 from fastgan.kernels.e4m3 import E4M3
 from fastgan.kernels.table import KERNELS
 from fastgan.kernels.types import Config
@@ -78,6 +78,15 @@ def test_another_machine_code_is_named():
     after = {"a": [[32, 0, 100, "0f"]], "b": [[40, 2, 90, "3c"]], "new": [[2, 0, 2, "4b"]]}
     (found,) = machine_code.differences(before, after)
     assert found.startswith("b: [[40, 0, 90, '1e']] before, [[40, 2, 90, '3c']] now")
+
+
+def test_what_is_missing_is_compiled_alone(monkeypatch, capsys):
+    there = {place(job) for job in jobs([80, 90], "main")}
+    monkeypatch.setattr("benchmarks.static_report.known", lambda: there)
+    chosen = ["--quick", "--architectures", "80,90", "--check", "--missing"]
+    monkeypatch.setattr(sys, "argv", ["static_report", *chosen])
+    assert main() == 0
+    assert capsys.readouterr().out == "0 configurations, 0 faults\n"
 
 
 def test_what_the_engine_refuses_is_not_compiled(monkeypatch, capsys):
