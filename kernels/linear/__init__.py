@@ -4,6 +4,10 @@ What follows a generator's first layer is an image of a few pixels, and its colu
 any order at no cost. So packing puts them in channels-last order (h, w, c), and the result, seen as
 [N, C, H, W] with channels last, is what the next layer reads: of a dense layer whose columns a
 Reshape turns into [C, H, W], as of a transposed convolution of a 1x1 input, which is such a layer.
+
+Rows are not padded: those of 100 numbers in 16 bits are read 8 bytes at a time. With 104 the
+compiler's instructions for a batch of 1 are the same ones; for 256 it copies 16 bytes where there
+were 8 (744 instructions for 800 on sm_90): of 51 KB, beside 1.6 MB of weights and 4 MB of results.
 """
 
 from __future__ import annotations
