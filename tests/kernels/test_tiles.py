@@ -57,6 +57,15 @@ def test_descriptors_only_where_the_hardware_has_them():
     assert all(config.descriptors for config in tiles.configs(layer(64), (10, 0)))
 
 
+def test_what_bulk_copies_read_again_is_kept_small():
+    """They pass the first-level cache by: larger tiles, and for an image layer pointers as well."""
+    short = tiles.configs(layer(1024, columns=64, channels=128), (9, 0))[0]
+    assert (short.block_m, short.block_n) == (256, 64)
+    image = tiles.configs(layer(1024, columns=12, channels=64), (9, 0))
+    assert image[0].descriptors
+    assert any(not config.descriptors for config in image)
+
+
 def test_programs_walk_where_there_are_many_tiles():
     for capability in ((9, 0), (10, 0)):
         configs = tiles.configs(layer(1024), capability)
