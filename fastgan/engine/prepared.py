@@ -247,13 +247,20 @@ class Prepared:
         if not run.repeats or not self._lock.acquire(blocking=False):
             return None
         try:
-            result = torch.empty_like(images) if out is None else out
-            self._make_of(seed, start, lambda: self._copy(result))
+            copies = [] if out is None else [out]
+
+            def copy() -> None:
+                if not copies:
+                    with torch.inference_mode():  # as all ways to make images do
+                        copies.append(torch.empty_like(images))
+                self._copy(copies[0])
+
+            self._make_of(seed, start, copy)
             run.settle()
             if self.mend():
                 with run.turn():
-                    self._copy(result)
-            return result
+                    self._copy(copies[0])
+            return copies[0]
         finally:
             self._lock.release()
 

@@ -80,14 +80,14 @@ class TritonExecutable(Executable):
         self._program: Program | None = None
         self._formats, self._draws = True, "Triton" not in latents.failed
         self._launches = Launches(self.plan, target.device)
-        with self._turn():  # weights are packed in the order of the device's work
+        with self.turn():  # weights are packed in the order of the device's work
             self.steps.choose()
         self.plan = self.steps.plan
         self._belief = Belief(self.steps, self._gpu, self._launches)
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
         """See `Executable.__call__`."""
-        with self._turn():
+        with self.turn():
             work = self._run(inputs, None)
             return {name: tensor.clone() for name, tensor in self._outputs(work).items()}
 
@@ -101,7 +101,7 @@ class TritonExecutable(Executable):
             out: where the images are to go. It is written and returned if they have its shape
                 and type, else left alone.
         """
-        with self._turn():
+        with self.turn():
             work = self._run(inputs, image)
             if not self._believes_image(work, inputs, image):
                 work = self._run(inputs, image)
@@ -126,7 +126,7 @@ class TritonExecutable(Executable):
     def run_at(self, inputs: Inputs, place: Place) -> None:
         """A run into a place, checked and captured if it is the first."""
         image = place.image.asked
-        with self._turn():
+        with self.turn():
             work = self._run(inputs, image, place)
             if not self._believes_image(work, inputs, place.image):
                 self._run(inputs, image, place)
@@ -159,7 +159,7 @@ class TritonExecutable(Executable):
 
     def first_nonfinite(self, inputs: Inputs) -> str | None:
         """See `Executable.first_nonfinite`."""
-        with self._turn(), self._library_settings():
+        with self.turn(), self._library_settings():
             program = self._built()
             program.load(inputs)
             return program.first_nonfinite()
@@ -169,7 +169,7 @@ class TritonExecutable(Executable):
 
         inputs: such as there will be; tensors if None.
         """
-        with self._turn():
+        with self.turn():
             given = image if self._formats else None
             self._compile_ahead(given)
             self._run(inputs or self.examples(), given)
@@ -216,7 +216,7 @@ class TritonExecutable(Executable):
     ) -> int:
         """See `Executable.tune` and `tuning.Tuner`, whose `measure` it is."""
         tuner = tuning.Tuner(self.steps, self._gpu, image, measure, self.use)
-        with self._turn(), self._library_settings():
+        with self.turn(), self._library_settings():
             given = image if self._formats else None
             return tuner.run(seconds, lambda: self._run(self.examples(), given))
 
@@ -246,14 +246,14 @@ class TritonExecutable(Executable):
 
     def use(self, index: int, choice: Config | str) -> None:
         """Run a step's kernel tiled like this, or on the library for the reason given."""
-        with self._turn():
+        with self.turn():
             self.steps.use(index, choice)
             self.plan, self._program = self.steps.plan, None
             self._belief.doubt()
 
     def examine(self, image: ImageFormat) -> Iterator[dict[str, Any]]:
         """Check each step on a kernel, as where these images are wanted; see `Belief.examine`."""
-        with self._turn():
+        with self.turn():
             yield from self._belief.examine(image if self._formats else None)
 
     def _built(self) -> Program:
@@ -310,7 +310,7 @@ class TritonExecutable(Executable):
         self._give_up(index, reason)
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
         """The workspace's turn; a failure of the device is raised as one, with its step."""
         try:
             with self._workspace.turn():

@@ -70,7 +70,7 @@ class TritonRun(Run):
             or executable.watched
             or executable.draws_noise
         ):
-            with self._workspace.turn():
+            with executable.turn():
                 self._run_at(seed, start)
                 if behind is not None:
                     behind()
@@ -131,8 +131,12 @@ class TritonRun(Run):
 
     def settle(self) -> None:
         """See `Run.settle`."""
-        if self._flag is not None:
+        if self._flag is None:
+            return
+        try:
             self._workspace.gpu.wait()
+        except Exception as error:
+            raise self._executable.failure(error) from error
 
     def turn(self) -> contextlib.AbstractContextManager[Any]:
         """See `Run.turn`."""

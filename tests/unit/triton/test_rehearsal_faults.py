@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan import latents
-from fastgan.engine.triton.rehearsal import Machine
+from fastgan.engine.triton.rehearsal import Machine, faults
 from fastgan.errors import BackendError
 from tests.networks.weights import build
 from tests.rehearsed import gpus_for
@@ -159,6 +159,20 @@ def test_a_sticky_error_is_no_kernels_own(
             g.generate(2).cpu()
     assert "going on without" not in caplog.text
     gpus.sticky = None
+
+
+def test_a_failure_that_is_met_in_waiting(
+    model: Model, gpus: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g = fastgan.load(model[1], device="cuda:0", precision="bf16")  # waits for the flag of a NaN
+    g.generate(1)
+
+    def wait(_: object) -> None:
+        raise faults.error("an illegal memory access was encountered")
+
+    monkeypatch.setattr("fastgan.engine.device.Gpu.wait", wait)
+    with pytest.raises(BackendError, match="CUDA_LAUNCH_BLOCKING=1"):
+        g.generate(1, seed=1)
 
 
 def test_a_check_that_no_process_comes_back_from(model: Model, gpus: Machine) -> None:
