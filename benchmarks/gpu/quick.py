@@ -99,6 +99,8 @@ def dcgan64(setting: Setting, cells: Cells) -> None:
         frame, out = g.prepare(1, format="uint8"), g.generate(1, format="uint8")
         calls = {
             "prepared": lambda i: frame(),
+            "prepared, of a seed": lambda i: frame(seed=i),
+            "generate": lambda i: g.generate(1, start=i, format="uint8", out=out),
             "batch": lambda i: g.generate(1, start=i, format="uint8", out=out, batch_size=1),
         }
         found: dict[str, list[float]] = {name: [] for name in calls}
