@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -203,7 +203,7 @@ def generate(
             **given,
         },
         seed,
-        _there(outdir, format) if resume else frozenset(),
+        _there(outdir, format) if resume else {},
         facts,
         metadata,
     )
@@ -252,14 +252,14 @@ def _format(format: str | None, generator: Generator, grid: bool) -> str:
     return format
 
 
-def _there(outdir: Path, format: str) -> frozenset[str]:
-    """The names, without suffix, of the files in a folder that hold something."""
+def _there(outdir: Path, format: str) -> dict[str, Path]:
+    """The files in a folder that hold something, by their names without suffix."""
     with os.scandir(outdir) as entries:
-        return frozenset(
-            entry.name.removesuffix(f".{format}")
+        return {
+            entry.name.removesuffix(f".{format}"): Path(entry)
             for entry in entries
             if entry.name.endswith(f".{format}") and entry.is_file() and entry.stat().st_size
-        )
+        }
 
 
 # Making ------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class _Job:
     """What to make, and how long it took.
 
     Attributes:
-        there: names of images that are made already.
+        there: images that are made already, by name.
         facts: how every picture is made, but for its own seed and index.
         metadata: whether pictures say it.
         log: what is to have it as JSON, a line a picture.
@@ -282,7 +282,7 @@ class _Job:
     seeds: Seeds | None
     arguments: dict[str, Any]
     seed: int
-    there: frozenset[str] = frozenset()
+    there: Mapping[str, Path] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: bool = True
     log: IO[str] | None = None
@@ -344,9 +344,23 @@ class _Job:
     def _missing(self, images: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
         for name, number in images:
             if name in self.there:
+                own = {"start": number} if self.seeds is None else {"seed": number}
+                self._check_kept(self.there[name], own)
                 self.kept += 1
             else:
                 yield name, number
+
+    def _check_kept(self, path: Path, own: dict[str, int]) -> None:
+        """That a picture which says how it was made was made so, if not by which engine."""
+        try:
+            told = made.read(path)
+        except ArgumentError:  # of another format, or without a word
+            return
+        of_engine = ("fastgan", "model", "backend", "n", "seeds")
+        for name, wanted in json.loads(json.dumps({**self.facts, **own})).items():
+            if name not in of_engine and name in told and told[name] != wanted:
+                found = f"a picture of {name} {told[name]}"
+                raise ArgumentError(str(path), found, f"one of {name} {wanted}", "another --outdir")
 
     def _chunk(self) -> int:
         """Images per call; all of them, where they may meet in the model."""

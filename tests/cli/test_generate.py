@@ -300,6 +300,17 @@ def test_a_killed_run_is_gone_on_with(fastgan, rgb, tmp_path) -> None:
     assert all(read(tmp_path / name).shape == (8, 8, 3) for name in names)
 
 
+@pytest.mark.parametrize("which", [("--n", 4), ("--seeds", "0-3")])
+def test_resume_keeps_no_other_pictures(fastgan, rgb, tmp_path, which) -> None:
+    command = ["generate", rgb, *which, "--outdir", tmp_path]
+    other = ["--seed", 5] if which[0] == "--n" else ["--trunc", 0.5]
+    assert fastgan(*command).code == 0
+    assert fastgan(*command, "--resume").code == 0
+    outcome = fastgan(*command, *other, "--resume")
+    assert outcome.code == 2
+    assert f"{other[0].strip('-')} {other[1]}; another --outdir" in outcome.err
+
+
 def test_resume_is_for_files(fastgan, rgb, tmp_path) -> None:
     outcome = fastgan("generate", rgb, "--grid", "2x2", "--resume", "--outdir", tmp_path)
     assert outcome.code == 2
