@@ -1,6 +1,6 @@
-"""Holds an `InferenceService` to the types of KServe's and of Kubernetes' clients.
+"""Holds `InferenceService`s to the types of KServe's and of Kubernetes' clients: a line of each.
 
-    python -m tests.serve.kserve_types SERVICE.yaml
+    python -m tests.serve.kserve_types SERVICE.yaml...
 
 A process of its own, since KServe's messages and tritonclient's have the same names.
 """
@@ -45,5 +45,10 @@ def held(value: Any, kind: str, where: str) -> None:
 
 
 if __name__ == "__main__":
-    document = yaml.safe_load(Path(sys.argv[1]).read_text())
-    held(document, "V1beta1InferenceService", sys.argv[1])
+    for path in sys.argv[1:]:
+        document = yaml.safe_load(Path(path).read_text())
+        try:
+            held(document, "V1beta1InferenceService", Path(path).name)
+            print("right")
+        except AssertionError as error:
+            print(error)
