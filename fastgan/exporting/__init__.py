@@ -274,11 +274,17 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    # TorchScript's exporter turns a log on that it means to leave alone (PyTorch 2.13), and prints
+    # the whole graph of what fails, to stdout.
+    name = "_jit_set_onnx_log_enabled"
+    switch = getattr(torch._C, name, None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            setattr(torch._C, name, lambda _: None)
             yield
         finally:
+            setattr(torch._C, name, switch)
             logger.setLevel(level)
 
 

@@ -220,6 +220,20 @@ def test_a_module_that_cannot_be_exported(tmp_path, exporter):
         export(Two(), tmp_path / "g.onnx", latent=16, exporter=exporter)
 
 
+def test_what_fails_prints_no_graph(tmp_path, capfd):
+    class Pools(nn.Module):
+        def forward(
+            self, x
+        ):  # to a size that is not constant, which TorchScript's exporter has not
+            return nn.functional.adaptive_avg_pool2d(x, (x.shape[2] // 2, x.shape[3] // 2))
+
+    given = {"image": (3, "height", "width"), "range": (0, 1), "exporter": "torchscript"}
+    with pytest.raises(UnsupportedError):
+        export(Pools(), tmp_path / "m.onnx", **given)
+    torch._C._jit_onnx_log("and it was left off")
+    assert capfd.readouterr().out == ""
+
+
 def test_a_latent_of_the_wrong_size(tmp_path):
     with pytest.raises(UnsupportedError, match=r"Generator given latent \(2, 17\)"):
         export(Generator(), tmp_path / "g.onnx", latent=17)
