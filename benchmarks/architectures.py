@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.networks.weights import build
 
@@ -35,19 +35,33 @@ class Architecture:
         where: module and class within `spandrel.architectures`.
         arguments: of its constructor.
         shape: of an image.
+        exporter: PyTorch's, as `fastgan.export` takes it.
     """
 
     name: str
     where: str
     arguments: dict[str, Any]
     shape: tuple[int, int, int] = (3, 32, 32)
+    exporter: str = "torchscript"
 
     def make(self) -> nn.Module:
         """The module in fp32 on the CPU; the same weights every time."""
         module, name = self.where.rsplit(".", 1)
         cls = getattr(importlib.import_module(f"spandrel.architectures.{module}"), name)
-        made: nn.Module = build(lambda: cls(**self.arguments), 1).eval()
+        made: nn.Module = build(lambda: _Image(cls(**self.arguments)), 1).eval()
         return made
+
+
+class _Image(nn.Module):
+    """The image alone of what a network makes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        made = self.network(x)
+        return made[0] if isinstance(made, tuple) else made
 
 
 ARCHITECTURES = (
@@ -64,6 +78,7 @@ ARCHITECTURES = (
             "upscale": 2,
             "upsampler": "pixelshuffledirect",
         },
+        exporter="dynamo",
     ),
     Architecture(
         "compact", "Compact.__arch.SRVGG.SRVGGNetCompact", {"num_feat": 24, "num_conv": 8}
@@ -81,16 +96,19 @@ ARCHITECTURES = (
     Architecture(
         "craft",
         "CRAFT.__arch.CRAFT.CRAFT",
-        {"embed_dim": 24, "depths": [2], "num_heads": [2], "upscale": 2},
+        {"embed_dim": 48, "depths": [2], "num_heads": [2], "upscale": 2},
     ),
     Architecture(
         "dat",
         "DAT.__arch.DAT.DAT",
-        {"img_size": 32, "embed_dim": 24, "split_size": [2, 4], "depth": [2], "num_heads": [2]},
+        {"img_size": 32, "embed_dim": 48, "split_size": [2, 4], "depth": [2], "num_heads": [2]},
     ),
     Architecture("dctlsa", "DCTLSA.__arch.dctlsa.DCTLSA", {"nf": 20, "num_head": 5}),
     Architecture(
-        "ditn", "DITN.__arch.DITN_Real.DITN_Real", {"dim": 24, "ITL_blocks": 1, "SAL_blocks": 1}
+        "ditn",
+        "DITN.__arch.DITN_Real.DITN_Real",
+        {"dim": 24, "ITL_blocks": 1, "SAL_blocks": 1},
+        exporter="dynamo",
     ),
     Architecture(
         "drct",
@@ -126,7 +144,7 @@ ARCHITECTURES = (
     Architecture(
         "esrgan-shuffled",
         "ESRGAN.__arch.RRDB.RRDBNet",
-        {"in_nc": 3, "num_filters": 24, "num_blocks": 2, "scale": 4, "shuffle_factor": 2},
+        {"in_nc": 12, "num_filters": 24, "num_blocks": 2, "scale": 4, "shuffle_factor": 2},
     ),
     Architecture(
         "esrgan-plus",
@@ -177,7 +195,7 @@ ARCHITECTURES = (
     ),
     Architecture(
         "mmrealsr",
-        "MMRealSR.__arch.mmrealsr_arch.MMRealSR",
+        "MMRealSR.__arch.mmrealsr_arch.MMRRDBNet_test",
         {
             "num_in_ch": 3,
             "num_out_ch": 3,
@@ -225,7 +243,7 @@ ARCHITECTURES = (
     Architecture(
         "rgt",
         "RGT.__arch.rgt.RGT",
-        {"img_size": 32, "embed_dim": 24, "depth": [2], "num_heads": [2]},
+        {"img_size": 32, "embed_dim": 48, "depth": [2], "num_heads": [2]},
     ),
     Architecture("real-cugan-x2", "RealCUGAN.__arch.upcunet_v3.UpCunet2x", {}),
     Architecture("real-cugan-x3", "RealCUGAN.__arch.upcunet_v3.UpCunet3x", {}),

@@ -82,7 +82,7 @@ def architectures() -> Iterator[Subject]:
                     path,
                     image=each.shape,
                     range=(0.0, 1.0),
-                    exporter="torchscript",
+                    exporter=each.exporter,
                     verify=False,
                 )
             return str(path)
