@@ -308,7 +308,7 @@ class Generator:
             raise ArgumentError("truncation", "latents beside it", "one of the two")
         given = named if noise else self._silenced(named, n)
         if size is not None:
-            port, places = sized(self._signature, size, self._image_of_field(named))
+            port, places = self._field(size, named)
             given[port.name] = self._inputs.sample(port, n, 0, sampling)
             if batch_size is None and self._session.model.output.apart:
                 # What suits the caches is known for a field of one place.
@@ -760,10 +760,20 @@ class Generator:
 
     def _of_size(self, size: tuple[int, ...], named: Mapping[str, Tensor]) -> Generator:
         """The same, with a latent field of the one size that makes images of this one."""
-        port, _ = sized(self._signature, size, self._image_of_field(named))
+        port, _ = self._field(size, named)
         inputs = tuple(port if i.name == port.name else i for i in self._signature.inputs)
         fixed = replace(self._signature, inputs=inputs)
         return self.restored(fixed, self._refusals)
+
+    def _field(self, size: Any, named: Mapping[str, Tensor]) -> tuple[Input, int]:
+        """The latent that makes images of this size, and its places: see `sized`."""
+        if self._session.sizes:  # which its latents are of
+            port = self._session.field(arguments.size("size", size))
+            if port is None:
+                needed = " or ".join(str(each) for each in self._session.sizes)
+                raise ArgumentError("size", f"{size}", needed, "a bundle is ready for these alone")
+            return port, math.prod(port.sample_shape[1:])
+        return sized(self._signature, size, self._image_of_field(named))
 
     def _image_of_field(
         self, named: Mapping[str, Tensor]

@@ -40,9 +40,6 @@ Prepared::Prepared(const Bundle& bundle, const BundleProgram& program, int64_t t
   }
   Fields fields(program.records, program.size);
   const DirectPath* const path = chain_path(bf16);
-  if (bf16 && path == nullptr) {
-    throw ProcessorError("a bundle in bf16, and no code for that on this processor: AVX2 is needed");
-  }
   if (program.chain && path != nullptr) {
     int64_t images = 0;
     std::vector<Layer> layers =
@@ -54,7 +51,7 @@ Prepared::Prepared(const Bundle& bundle, const BundleProgram& program, int64_t t
                 slots.tensors[1] == images * out.height * out.width * out.channels,
             "a chain of another size than its tensors");
   } else {
-    graph_ = std::make_unique<Graph>(read_operations(fields, slots, bundle.weights()),
+    graph_ = std::make_unique<Graph>(read_operations(fields, slots, bundle.weights(), bf16),
                                      program.arena);
   }
   bundle.file().rest();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <stdexcept>
 #include <vector>
 
 #include "../runtime/graph.h"
@@ -10,15 +9,10 @@
 
 namespace fastgan {
 
-// A processor without code for what is asked of it.
-struct ProcessorError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 class Prepared {
  public:
   // Throws std::invalid_argument where the program is none, std::bad_alloc where memory does not
-  // suffice, ProcessorError for bf16 that this one has no code for. The bundle is to stay.
+  // suffice. The bundle is to stay.
   // threads: that pack its weights; bf16: to compute in, for a program.bf16, or fp32.
   Prepared(const Bundle& bundle, const BundleProgram& program, int64_t threads, bool bf16);
 

@@ -45,8 +45,6 @@ fastgan_status guarded(const char* where, const Work& work) {
     return fail(FASTGAN_FORMAT, where, error.what());
   } catch (const std::invalid_argument& error) {
     return fail(FASTGAN_DAMAGED, where, error.what());
-  } catch (const fastgan::ProcessorError& error) {
-    return fail(FASTGAN_MISSING, where, error.what());
   } catch (const std::bad_alloc&) {
     return fail(FASTGAN_MEMORY, where, "not enough memory, or more than its limit");
   } catch (const std::exception& error) {

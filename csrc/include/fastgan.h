@@ -51,7 +51,7 @@ typedef enum fastgan_status {
   FASTGAN_DAMAGED = 3,    /* it is no bundle, or a damaged one */
   FASTGAN_FORMAT = 4,     /* a bundle of another version of the format */
   FASTGAN_MEMORY = 5,     /* memory does not suffice, or more than the limit would be needed */
-  FASTGAN_MISSING = 6,    /* no program for this batch or size, or no code here for its bf16 */
+  FASTGAN_MISSING = 6,    /* no program for this batch or size */
   FASTGAN_BUSY = 7,       /* another call on this session is running */
   FASTGAN_CANCELLED = 8,  /* fastgan_cancel came; what was written by then stays */
   FASTGAN_INTERNAL = 9    /* an error of this library's own */

@@ -37,12 +37,12 @@ struct DenseRecord {
 
 class Reader {
  public:
-  Reader(Fields& fields, const Slots& slots, Weights& weights)
-      : fields_(fields), slots_(slots), weights_(weights) {}
+  Reader(Fields& fields, const Slots& slots, Weights& weights, bool bf16 = false)
+      : fields_(fields), slots_(slots), weights_(weights), bf16_(bf16) {}
 
   std::shared_ptr<const Operation> operation(Kind kind) {
     switch (kind) {
-      case Kind::kDense: return dense(false);
+      case Kind::kDense: return dense(bf16_);
       case Kind::kDenseBf16: return dense(true);
       case Kind::kMatrices: return matrices();
       case Kind::kPack: return pack();
@@ -548,6 +548,7 @@ class Reader {
   Fields& fields_;
   const Slots& slots_;
   Weights& weights_;
+  bool bf16_;  // whether products are to be in it
 };
 
 After after_of(Curve curve) {
@@ -632,8 +633,8 @@ std::shared_ptr<const Block> Weights::transposed(const float* from, int64_t rows
 }
 
 std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, const Slots& slots,
-                                                              Weights& weights) {
-  Reader reader(fields, slots, weights);
+                                                              Weights& weights, bool bf16) {
+  Reader reader(fields, slots, weights, bf16);
   std::vector<std::shared_ptr<const Operation>> found;
   while (!fields.done()) found.push_back(reader.operation(reader.kind()));
   return found;

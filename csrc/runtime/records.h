@@ -60,9 +60,10 @@ class Weights {
   std::map<std::string, std::shared_ptr<const Block>> blocks_;
 };
 
-// Reads operations until the bytes end.
+// Reads operations until the bytes end. bf16: whether products that sum over channels are in it where
+// that is faster, also those recorded in fp32.
 std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, const Slots& slots,
-                                                              Weights& weights);
+                                                              Weights& weights, bool bf16 = false);
 
 // The products alone, as layers of a Program for one path of direct.h; the last one planar. Keeps what
 // they point to in `kept`.

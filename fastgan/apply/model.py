@@ -126,6 +126,8 @@ class ImageModel:
         with self._lock:
             if self._fit is None:
                 sizes = declared(self.port, 2), declared(self.port, 3)
+                if self._session.sizes:
+                    sizes = self._session.sizes[0]
                 ports = (self.port, *self.guides)
                 graph = self._session.model.file.model
                 steps = strides.steps(graph, [port.name for port in ports])[1]
@@ -133,6 +135,10 @@ class ImageModel:
                 self._fit = fitting.find(sizes, self._probe, steps, bases)
                 log.info("%s: %s", self.name, self._fit)
             return self._fit
+
+    def fixed(self, size: tuple[int, int]) -> tuple[int | None, int | None]:
+        """The height and width at which it runs an image of this size; None where any will do."""
+        return size if size in self._session.sizes else self.fit.fixed
 
     def _probe(self, height: int, width: int) -> tuple[int, int] | None:
         """The size of the result for an image of this size; None where it does not run."""
@@ -212,11 +218,11 @@ class ImageModel:
         Raises:
             ArgumentError: the model would take images of this size, a bundle of it does not.
         """
-        fit, pad = self.fit, TILE_PAD if pad is None else pad
-        if self._session.sizes and size != self._session.sizes[0]:
+        fit, fixed, pad = self.fit, self.fixed(size), TILE_PAD if pad is None else pad
+        if self._session.sizes and size not in self._session.sizes:
             self._tell_sizes(size, tile)
             tile = 1
-        if fit.fixed != (None, None):
+        if fixed != (None, None):
             # An upscaler that got a smaller copy of the image could only win back what that lost.
             grows = fit.scale is not None and max(fit.scale) > 1
             if fit.scale is None or not (grows if tile is None else tile > 0):
@@ -226,10 +232,8 @@ class ImageModel:
         elif tile is None:
             tile = self._automatic_tile(size, pad)
         if fit.floors and not tile:
-            return tiling.grid(size, minimum=fit.minimum, fixed=fit.fixed)
-        return tiling.grid(
-            size, tile or None, pad, fit.multiple, fit.minimum, fit.fixed, fit.remainder
-        )
+            return tiling.grid(size, minimum=fit.minimum, fixed=fixed)
+        return tiling.grid(size, tile or None, pad, fit.multiple, fit.minimum, fixed, fit.remainder)
 
     def _tell_sizes(self, size: tuple[int, int], tile: int | None) -> None:
         """Of an image of another size than a bundle runs at."""
@@ -237,7 +241,7 @@ class ImageModel:
         if self.fit.scale is None or tile == 0:
             found = f"{size[1]} x {size[0]} pixels whole, and a bundle for {', '.join(sizes)}"
             instead = f"make a bundle with --size {size[1]}x{size[0]}"
-            raise ArgumentError("images", found, f"{sizes[0]}, which it runs at", instead)
+            raise ArgumentError("images", found, f"{' or '.join(sizes)}, which it runs at", instead)
         text = "%s: a bundle for %s: images of %d x %d are run in tiles of that size"
         log.info(text, self.name, sizes[0], size[1], size[0])
 

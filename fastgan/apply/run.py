@@ -252,7 +252,7 @@ class _Group:
         """The windows of images; where the model asks for one size, of the images resized."""
         model, guides, grid = self._model, self._guides, self._grid
         if grid is None:
-            fixed = model.fit.fixed
+            fixed = model.fixed(pixels.size)
             size = fixed[0] or pixels.size[0], fixed[1] or pixels.size[1]
             guides = {
                 port.name: _resized(guides[port.name], size, smooth=port.kind != "mask")

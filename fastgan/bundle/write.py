@@ -193,20 +193,20 @@ def _program(
         (
             whole(batch, *(size or (0, 0))),
             *(whole(len(each)) + b"".join(each) for each in tensors),
-            whole(made.arena, _chain(model, plan, made, precision)),
+            whole(made.arena, _way(plan, made, precision)),
             made.records,
         )
     )
 
 
-def _chain(model: Model, plan: Plan, made: Lowered, precision: str) -> int:
-    """Whether csrc/direct.h runs it as it runs the file itself: 0, 1 in fp32, 2 in bf16."""
+def _way(plan: Plan, made: Lowered, precision: str) -> int:
+    """What runs it, as it runs the file itself: in fp32 csrc/runtime 0, csrc/direct.h 1.
+
+    In bf16 3 and 2.
+    """
     low = precision == "bf16"
     is_chain = chain.is_chain(plan, any_size=low) and len(made.inputs) == len(made.outputs) == 1
-    if low and not is_chain:
-        found = "bf16, for a model that is not one chain of dense layers"
-        raise ArgumentError("--precision", found, "fp32", f"{model.name} runs in that here too")
-    return 2 if low else int(is_chain)
+    return 3 - is_chain if low else int(is_chain)
 
 
 def _save(

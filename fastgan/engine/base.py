@@ -25,7 +25,7 @@ from fastgan.errors import BackendError, LimitError, Refusal, UnsupportedError
 from fastgan.host import forks
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.model.opened import Model
-from fastgan.model.signature import Shapes, Signature
+from fastgan.model.signature import Input, Shapes, Signature
 from fastgan.plan import Plan
 from fastgan.plan.batch import example
 
@@ -268,6 +268,10 @@ class Session(Runs):
             if own:
                 self._last = (dict(shapes), executable)
             return executable
+
+    def field(self, size: tuple[int, int]) -> Input | None:
+        """The latent that makes images of one of `sizes`, of a model that has such; else None."""
+        return None
 
     def forget(self, shapes: Shapes) -> None:
         """Drop what was made for these input shapes."""

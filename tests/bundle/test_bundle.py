@@ -92,6 +92,33 @@ def test_images_of_other_sizes_are_run_in_tiles_of_its_own(
         made(images, tile=0)
 
 
+def test_images_of_each_size_run_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model.fgb"
+    write(open_model("restore-photos"), path, (1, 2), [(24, 32), (40, 48)])
+    file, made = fastgan.load("restore-photos", device="cpu"), fastgan.load(path)
+    images = np.random.default_rng(6).integers(0, 256, (3, 40, 48, 3), dtype=np.uint8)
+    for sides in ((40, 48), (24, 32)):
+        cut = images[:, : sides[0], : sides[1]]
+        assert torch.equal(made(cut, tile=0, format="uint8"), file(cut, tile=0, format="uint8"))
+        assert torch.equal(made(cut, format="uint8"), file(cut, format="uint8"))
+    given = {made.signature.inputs[0].name: torch.rand(3, 3, 40, 48)}
+    for name, expected in file.run(given).items():
+        assert torch.equal(made.run(given)[name], expected)
+    with pytest.raises(ArgumentError, match=r"bundle for 32 x 24, 48 x 40.*--size 32x40"):
+        made(images[:, :, :32], tile=0)
+
+
+def test_generators_make_each_size(tmp_path: Path) -> None:
+    path = tmp_path / "model.fgb"
+    write(open_model("texture-gravel"), path, (1,), [(64, 48), (32, 96)])
+    file, made = fastgan.load("texture-gravel", device="cpu"), fastgan.load(path)
+    for size in (None, (32, 96), (64, 48)):
+        expected = file.generate(2, seed=5, size=size or (64, 48))
+        assert torch.equal(made.generate(2, seed=5, size=size), expected)
+    with pytest.raises(ArgumentError, match=r"\(64, 48\) or \(32, 96\)"):
+        made.generate(1, size=(32, 32))
+
+
 @pytest.mark.parametrize("name", ["biggan", "sagan", "stylegan2-noise", "wgan-gp", "vae"])
 def test_families_give_the_bytes_of_the_file(name: str, tmp_path: Path) -> None:
     onnx = exported(families.FROM_LATENTS[name], tmp_path)
@@ -100,7 +127,7 @@ def test_families_give_the_bytes_of_the_file(name: str, tmp_path: Path) -> None:
     assert torch.equal(made.generate(2, seed=9), file.generate(2, seed=9))
 
 
-@pytest.mark.parametrize("name", ["dcgan-digits", "vae-digits"])
+@pytest.mark.parametrize("name", ["dcgan-digits", "vae-digits", "cgan-digits"])
 def test_bf16_gives_the_bytes_of_the_file_in_bf16(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +148,20 @@ def test_bf16_gives_the_bytes_of_the_file_in_bf16(
     write(open_model(name), path)
     with pytest.raises(BackendError, match="--precision bf16"):
         fastgan.load(path, precision="bf16")
-    with pytest.raises(ArgumentError, match="one chain of dense layers"):
-        write(open_model("superres-x4"), path, sizes=[(32, 32)], precision="bf16")
+
+
+def test_images_in_bf16_are_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.fgb"
+    monkeypatch.setattr(processor, "has_tiles", bool)
+    write(open_model("superres-x4"), path, sizes=[(24, 32)], precision="bf16")
+    images = np.random.default_rng(6).integers(0, 256, (2, 24, 32, 3), dtype=np.uint8)
+    low = fastgan.load("superres-x4", device="cpu", precision="bf16")(images)
+    assert torch.equal(fastgan.load(path)(images), low)
+    exact = fastgan.load(path, precision="fp32")(images)
+    assert torch.equal(exact, fastgan.load("superres-x4", device="cpu")(images))
+    assert not torch.equal(exact, low)
 
 
 def test_weights_are_there_once(bundled: Bundled) -> None:

@@ -18,7 +18,6 @@ from PIL import Image
 
 import fastgan
 from fastgan.bundle.write import write
-from fastgan.engine.native import chain
 from fastgan.loading import open_model
 from tests.bundle import capi
 from tests.bundle.conftest import INCLUDE, ROOT, Build, Bundled
@@ -99,11 +98,10 @@ def test_apply_and_run_are_pythons(
     session.close()
 
 
-def test_bf16_is_pythons(threads: int, library: capi.Library, tmp_path: Path) -> None:
-    if not chain.paths(torch.bfloat16):
-        pytest.skip("no native code for bf16 on this processor")
+@pytest.mark.parametrize("name", ["dcgan-digits", "cgan-digits"])
+def test_bf16_is_pythons(name: str, threads: int, library: capi.Library, tmp_path: Path) -> None:
     path = tmp_path / "model.fgb"
-    write(open_model("dcgan-digits"), path, precision="bf16")
+    write(open_model(name), path, precision="bf16")
     expected = fastgan.load(path).generate(3, seed=5, format="uint8")
     session = library.session(path, threads=threads, format=capi.UINT8)
     assert np.array_equal(images_of(session.generate(3, seed=5), expected), expected.numpy())
