@@ -48,6 +48,25 @@ def test_groups_and_depthwise(bf16: bool) -> None:
             check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5, bf16)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_wide_images_channel_by_channel(stride: int) -> None:
+    """Strips of pixels that reach over no edge, and those beside them."""
+    for c, size, kernel, dilation in (
+        (5, 40, 3, 1),
+        (24, 37, 7, 1),
+        (16, 44, 3, 5),
+        (35, 33, 9, 1),
+    ):
+        net = Network(x=(2, c, size, size))
+        reach = dilation * (kernel - 1)
+        after = (size - 1) // stride + 1
+        given = {"strides": [stride] * 2, "pads": [reach // 2] * 4, "dilations": [dilation] * 2}
+        names = ["x", net.weight(c, 1, kernel, kernel, scale=1 / kernel), net.weight(c)]
+        shape = (2, c, after, after)
+        y = net.add("fastgan.Conv", names, shape, group=c, epilogue=Epilogue(bias=True), **given)
+        check(net.plan(y), 3e-5)
+
+
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_pixels_of_few_channels_side_by_side(channels: int) -> None:
     """Rows of less than a vector, of some and a part, and of what is behind and beyond an edge."""
