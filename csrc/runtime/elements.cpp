@@ -120,4 +120,15 @@ void Reduce::run(const Memory& memory, int64_t, int64_t item) const {
                     std::min(count_, (item + 1) * each_)});
 }
 
+Dots::Dots(DotsShape shape, Place a, Place b, Place out)
+    : shape_(shape), a_(a), b_(b), out_(out) {
+  const int64_t matrix = shape_.rows * shape_.columns * (shape_.inner + 32);
+  each_ = std::max<int64_t>(1, (1 << 15) / matrix);
+}
+
+void Dots::run(const Memory& memory, int64_t, int64_t item) const {
+  kernels().dots({&shape_, memory.at(a_), memory.at(b_), memory.at(out_), item * each_,
+                  std::min(shape_.count, (item + 1) * each_)});
+}
+
 }  // namespace fastgan

@@ -257,6 +257,19 @@ struct ReducePart {
   int64_t first, last;  // outputs
 };
 
+// Matrices [rows][inner] by [inner][columns] to [rows][columns], of few rows or few columns.
+struct DotsShape {
+  int64_t count, rows, inner, columns;
+  int64_t a_matrix, a_row, b_matrix, b_column;  // strides; along `inner` elements lie side by side
+};
+
+struct DotsPart {
+  const DotsShape* shape;
+  const float *a, *b;
+  float* out;
+  int64_t first, last;  // matrices
+};
+
 struct Kernels {
   const char* name;
   int64_t width;  // floats to a vector
@@ -271,6 +284,7 @@ struct Kernels {
   void (*rows_kernel)(const RowsPart& part);
   void (*resample)(const ResamplePart& part);
   void (*reduce)(const ReducePart& part);
+  void (*dots)(const DotsPart& part);
 };
 
 extern const Kernels kernels_avx512, kernels_avx2, kernels_portable;

@@ -47,11 +47,18 @@ const float* fetch(const PointwiseShape& shape, int64_t tensor, const float* fro
     const int64_t left = length - index[inner], run = left < n - done ? left : n - done;
     float* to = room + done;
     const float* p = from + at;
-    if ((length == 3 || length == 4) && inner > 0 && index[inner] == 0 && n - done >= length) {
+    const bool few = length == 3 || length == 4 || (length < kWidth && step == 1);
+    if (few && inner > 0 && index[inner] == 0 && n - done >= length) {
       // The channels of an image, say: row after row without counting through all dimensions.
       const int64_t outer = strides[inner - 1], there = shape.sizes[inner - 1] - index[inner - 1];
       const int64_t rows = there < (n - done) / length ? there : (n - done) / length;
-      (length == 3 ? fetch_short<3> : fetch_short<4>)(p, rows, outer, step, to);
+      if (length == 3 || length == 4) {
+        (length == 3 ? fetch_short<3> : fetch_short<4>)(p, rows, outer, step, to);
+      } else {
+        for (int64_t r = 0; r < rows; ++r) {
+          store_some(to + r * length, load_some(p + r * outer, length), length);
+        }
+      }
       done += rows * length;
       at += rows * outer;
       index[inner - 1] += rows;
@@ -243,7 +250,7 @@ void normalise(const NormPart& part) {
   }
 }
 
-// The sum of function(vector, lanes) over a row: lanes are added up in fp32 for kElements at a time.
+// The sum of function(vector, at, lanes) over a row, in fp32 for kElements at a time.
 template <class F>
 FASTGAN_INLINE double sum_of(const float* x, int64_t n, const F& function) {
   double total = 0;
@@ -253,10 +260,9 @@ FASTGAN_INLINE double sum_of(const float* x, int64_t n, const F& function) {
     int64_t i = first;
     for (; i + kWidth <= last; i += kWidth) sums += function(load(x + i), i, kWidth);
     if (i < last) {
-      const Vector some = function(load_some(x + i, last - i), i, last - i);
-      for (int64_t k = 0; k < last - i; ++k) total += some[k];
+      sums += first_of(function(load_some(x + i, last - i), i, last - i), last - i);
     }
-    for (int k = 0; k < kWidth; ++k) total += sums[k];
+    total += total_of(sums);
   }
   return total;
 }
@@ -285,34 +291,54 @@ void softmax_of(const float* x, int64_t n, float* y) {
   for (; i < n; ++i) y[i] *= share;
 }
 
-void rows_kernel(const RowsPart& part) {
+// kWidth rows or fewer: their statistics first, so that all have one root and one division.
+void normalise_rows(const RowsPart& part, int64_t first, int64_t count) {
   const RowsShape& shape = *part.shape;
+  const Epilogue& e = shape.epilogue;
   const int64_t n = shape.channels;
-  for (int64_t r = part.first; r < part.last; ++r) {
-    const float* x = part.in + r * shape.in_row;
-    float* y = part.out + r * shape.out_row;
-    if (shape.softmax) {
-      softmax_of(x, n, y);
-      continue;
-    }
-    const double count = static_cast<double>(n);
+  const double share = 1.0 / static_cast<double>(n);
+  alignas(64) float centres[kWidth] = {}, scales[kWidth], values[kElements];
+  for (int64_t r = 0; r < kWidth; ++r) scales[r] = 1;
+  for (int64_t r = 0; r < count; ++r) {
+    const float* x = part.in + (first + r) * shape.in_row;
     double mean = 0;
     if (shape.centre) {  // above the first one, whose digits a common offset would take
-      mean = x[0] + sum_of(x, n, [&](Vector a, int64_t, int64_t) { return a - x[0]; }) / count;
+      mean = x[0] + sum_of(x, n, [&](Vector a, int64_t, int64_t) { return a - x[0]; }) * share;
     }
     const float centre = static_cast<float>(mean);
     const double square =
         sum_of(x, n, [&](Vector a, int64_t, int64_t) { return (a - centre) * (a - centre); });
     const double apart = mean - centre;
-    const float scale =
-        static_cast<float>(1 / std::sqrt(square / count - apart * apart + shape.epsilon));
-    alignas(64) float values[kElements];
-    const Epilogue& e = shape.epilogue;
+    centres[r] = centre;
+    scales[r] = static_cast<float>(square * share - apart * apart + shape.epsilon);
+  }
+  store(scales, 1.0f / square_root(load(scales)));
+  for (int64_t r = 0; r < count; ++r) {
+    const float* x = part.in + (first + r) * shape.in_row;
+    float* y = part.out + (first + r) * shape.out_row;
     for (int64_t c = 0; c < n; c += kElements) {
       const int64_t m = n - c < kElements ? n - c : kElements;
-      for (int64_t i = 0; i < m; ++i) values[i] = (x[c + i] - centre) * scale;
-      finish(e, operands(e, part.beta, part.gamma, part.residual, 0, r, 0, c), values, m, y + c);
+      int64_t i = 0;
+      for (; i + kWidth <= m; i += kWidth) {
+        store(values + i, (load(x + c + i) - centres[r]) * scales[r]);
+      }
+      if (i < m) store(values + i, (load_some(x + c + i, m - i) - centres[r]) * scales[r]);
+      finish(e, operands(e, part.beta, part.gamma, part.residual, 0, first + r, 0, c), values, m,
+             y + c);
     }
+  }
+}
+
+void rows_kernel(const RowsPart& part) {
+  const RowsShape& shape = *part.shape;
+  if (shape.softmax) {
+    for (int64_t r = part.first; r < part.last; ++r) {
+      softmax_of(part.in + r * shape.in_row, shape.channels, part.out + r * shape.out_row);
+    }
+    return;
+  }
+  for (int64_t r = part.first; r < part.last; r += kWidth) {
+    normalise_rows(part, r, part.last - r < kWidth ? part.last - r : kWidth);
   }
 }
 
@@ -354,7 +380,7 @@ void resample(const ResamplePart& part) {
 // All of it, under its name.
 constexpr Kernels table(const char* name, bool (*runs_here)()) {
   return {name,      kWidth,    kMostRows, runs_here, dense,       winograd,
-          depthwise, pointwise, measure,   normalise, rows_kernel, resample, reduce};
+          depthwise, pointwise, measure,   normalise, rows_kernel, resample, reduce, dots};
 }
 
 }  // namespace

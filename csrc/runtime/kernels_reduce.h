@@ -1,4 +1,4 @@
-// Sums and extremes over any axes on one thread; included by kernels_code.h.
+// Sums and extremes over any axes, and products of rows, on one thread; included by kernels_code.h.
 //
 // Outputs that lie side by side, and whose inputs do, are reduced together; others one by one, along
 // their inputs. Sums are taken in two levels, so that long ones keep their digits.
@@ -10,6 +10,37 @@ namespace fastgan {
 namespace {
 
 constexpr int64_t kTogether = 64;  // outputs, or parts of one
+
+// The sum of a vector's lanes: of its halves, until one is left.
+FASTGAN_INLINE float total_of(Vector a) {
+#if FASTGAN_WIDTH == 16
+  return _mm512_reduce_add_ps((__m512)a);
+#elif FASTGAN_WIDTH == 8
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)a),
+                                 _mm256_extractf128_ps((__m256)a, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
+  float lanes[kWidth];
+  store(lanes, a);
+  for (int half = kWidth / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+#endif
+}
+
+// A vector with zeros beyond its first n < kWidth lanes.
+FASTGAN_INLINE Vector first_of(Vector a, int64_t n) {
+#if FASTGAN_WIDTH == 16
+  return (Vector)_mm512_maskz_mov_ps(static_cast<__mmask16>((1u << n) - 1), (__m512)a);
+#elif FASTGAN_WIDTH == 8
+  return (Vector)_mm256_and_ps((__m256)a, _mm256_castsi256_ps(first_lanes(n)));
+#else
+  for (int64_t i = n; i < kWidth; ++i) a[i] = 0;
+  return a;
+#endif
+}
 
 template <Fold F>
 FASTGAN_INLINE float folded(float sum, float x) {
@@ -120,6 +151,29 @@ void reduce(const ReducePart& part) {
     case Fold::kSquares: return reduce_by<Fold::kSquares>(part);
     case Fold::kMaximum: return reduce_by<Fold::kMaximum>(part);
     case Fold::kMinimum: return reduce_by<Fold::kMinimum>(part);
+  }
+}
+
+// Products of matrices, of which one has few rows or columns: each element is one of two rows.
+void dots(const DotsPart& part) {
+  const DotsShape& s = *part.shape;
+  for (int64_t m = part.first; m < part.last; ++m) {
+    const float* with = part.b + m * s.b_matrix;
+    float* const out = part.out + m * s.rows * s.columns;
+    for (int64_t c = 0; c < s.columns; ++c, with += s.b_column) {
+      const float* a = part.a + m * s.a_matrix;
+      for (int64_t r = 0; r < s.rows; ++r, a += s.a_row) {
+        Vector sums{};
+        int64_t i = 0;
+        for (; i + kWidth <= s.inner; i += kWidth) {
+          sums = multiply_add(load(a + i), load(with + i), sums);
+        }
+        if (i < s.inner) {
+          sums = multiply_add(load_some(a + i, s.inner - i), load_some(with + i, s.inner - i), sums);
+        }
+        out[r * s.columns + c] = total_of(sums);
+      }
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "operations.h"
 
@@ -10,15 +11,43 @@ constexpr int64_t kElementsPerPart = 1 << 16;
 // Where there are few pixels, statistics of all channels are to be one thread's work.
 constexpr int64_t kElementsPerItem = 1 << 14;
 
+// Channels that fill vectors, of any instruction set; so many have no need to.
+constexpr int64_t kLanes = 16, kManyChannels = 64;
+
 }  // namespace
 
 Norm::Norm(NormShape shape, Place in, Place out, Place gamma, Place beta, Place residual)
     : shape_(shape), in_(in), out_(out), gamma_(gamma), beta_(beta), residual_(residual) {
+  widen();
   const int64_t pixels = shape_.pixels_high * shape_.pixels_wide;
   const int64_t wanted =
       std::clamp<int64_t>(pixels * shape_.in.channels / kElementsPerPart, 1, pixels);
   per_chunk_ = divide_up(pixels, wanted);
   chunks_ = divide_up(pixels, per_chunk_);
+}
+
+// Has pixels of few channels, all side by side, be wider ones, that vectors are full.
+void Norm::widen() {
+  const int64_t channels = shape_.in.channels, pixels = shape_.pixels_high * shape_.pixels_wide;
+  const int64_t beside = kLanes / std::gcd(channels, kLanes);
+  Epilogue& e = shape_.epilogue;
+  const auto dense = [&](int64_t row, int64_t pixel) {
+    return pixel == channels && (shape_.pixels_high == 1 || row == shape_.pixels_wide * channels);
+  };
+  if (channels >= kManyChannels || pixels % beside != 0 || e.slopes != nullptr ||
+      !dense(shape_.in.row, shape_.in.pixel) || !dense(shape_.out.row, shape_.out.pixel) ||
+      (residual_.given() &&
+       (e.residual_channel != 1 || !dense(e.residual_row, e.residual_pixel)))) {
+    return;
+  }
+  beside_ = beside;
+  shape_.pixels_high = 1, shape_.pixels_wide = pixels / beside;
+  for (Grid* grid : {&shape_.in, &shape_.out}) {
+    grid->height = 1, grid->width = shape_.pixels_wide;
+    grid->pixel = grid->channels = channels * beside;
+    grid->row = grid->width * grid->pixel;
+  }
+  e.residual_pixel = channels * beside;
 }
 
 int64_t Norm::items(int64_t stage) const {
@@ -74,42 +103,48 @@ void Norm::run(const Memory& memory, int64_t stage, int64_t item) const {
 
 // Means and sums of squared deviations, as in Chan, Golub, LeVeque (1983), in a fixed order.
 void Norm::merge(const Memory& memory, int64_t n) const {
-  const int64_t channels = shape_.in.channels, size = channels / shape_.groups;
+  const int64_t wide = shape_.in.channels, channels = wide / beside_;
+  const int64_t size = channels / shape_.groups;
   const int64_t pixels = shape_.pixels_high * shape_.pixels_wide;
   const float* base = memory.at(in_) + n * shape_.in.image;
   const float* gamma = memory.at(gamma_);
   const float* beta = memory.at(beta_);
   float* centre = image(memory, n);
-  const double total = static_cast<double>(pixels * size);
+  const double total = static_cast<double>(pixels * beside_ * size);
   const auto of_chunk = [&](int64_t k) {
     return static_cast<double>(std::min(per_chunk_, pixels - k * per_chunk_));
   };
   for (int64_t g = 0; g < shape_.groups; ++g) {
+    // The channels of a group, in each of the pixels that are one.
+    const auto each = [&](const auto& work) {
+      for (int64_t first = g * size; first < wide; first += channels) {
+        for (int64_t c = first; c < first + size; ++c) work(c);
+      }
+    };
     double mean = 0, squares = 0;
     for (int64_t k = 0; k < chunks_ && shape_.centre; ++k) {
       const float* means = chunk(memory, n * chunks_ + k);
-      for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-        mean += of_chunk(k) * (static_cast<double>(base[c]) + means[c]);
-      }
+      each([&](int64_t c) { mean += of_chunk(k) * (static_cast<double>(base[c]) + means[c]); });
     }
     mean /= total;
     for (int64_t k = 0; k < chunks_; ++k) {
-      const float *means = chunk(memory, n * chunks_ + k), *deviations = means + channels;
-      for (int64_t c = g * size; c < (g + 1) * size; ++c) {
+      const float *means = chunk(memory, n * chunks_ + k), *deviations = means + wide;
+      each([&](int64_t c) {
         const double apart = static_cast<double>(base[c]) + means[c] - mean;
         squares += deviations[c] + of_chunk(k) * apart * apart;
-      }
+      });
     }
     const double inverse = 1 / std::sqrt(squares / total + shape_.epsilon);
-    for (int64_t c = g * size; c < (g + 1) * size; ++c) {
+    each([&](int64_t c) {
+      const int64_t own = c % channels;
       const double scale =
-          inverse * (gamma == nullptr ? 1.0 : gamma[n * shape_.gamma_image + c]);
+          inverse * (gamma == nullptr ? 1.0 : gamma[n * shape_.gamma_image + own]);
       const float at = static_cast<float>(mean);
       centre[c] = at;
-      centre[channels + c] = static_cast<float>(scale);
-      centre[2 * channels + c] = static_cast<float>(
-          (at - mean) * scale + (beta == nullptr ? 0.0 : beta[n * shape_.beta_image + c]));
-    }
+      centre[wide + c] = static_cast<float>(scale);
+      centre[2 * wide + c] = static_cast<float>(
+          (at - mean) * scale + (beta == nullptr ? 0.0 : beta[n * shape_.beta_image + own]));
+    });
   }
 }
 

@@ -128,6 +128,7 @@ class Norm : public Operation {
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:
+  void widen();
   void merge(const Memory& memory, int64_t image) const;
   // Within the scratch: chunk by chunk, then image by image.
   float* chunk(const Memory& memory, int64_t item) const;
@@ -135,6 +136,7 @@ class Norm : public Operation {
 
   NormShape shape_;
   Place in_, out_, gamma_, beta_, residual_;
+  int64_t beside_ = 1;  // pixels that are taken as channels of one
   int64_t per_chunk_, chunks_;
 };
 
@@ -172,6 +174,20 @@ class Reduce : public Operation {
   ReduceShape shape_;
   Place in_, out_;
   int64_t count_ = 1, each_;
+};
+
+// Products of many matrices of few columns, which would leave a vector's lanes empty, or few rows,
+// for which packing takes longer than the product.
+class Dots : public Operation {
+ public:
+  Dots(DotsShape shape, Place a, Place b, Place out);
+  int64_t items(int64_t) const override { return divide_up(shape_.count, each_); }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  DotsShape shape_;
+  Place a_, b_, out_;
+  int64_t each_;  // matrices to an item
 };
 
 // Reads weights that another operation made, as Dense takes them: [blocks][rows][lanes of a block].

@@ -22,7 +22,7 @@ constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
   kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake,
-  kReduce, kDenseBf16
+  kReduce, kDenseBf16, kDots
 };
 
 struct DenseRecord {
@@ -54,11 +54,12 @@ class Reader {
       case Kind::kResample: return resample();
       case Kind::kTake: return take();
       case Kind::kReduce: return reduce();
+      case Kind::kDots: return dots();
     }
     throw std::invalid_argument("an operation of no known kind");
   }
 
-  Kind kind() { return static_cast<Kind>(fields_.whole(1, 12, "an operation of no known kind")); }
+  Kind kind() { return static_cast<Kind>(fields_.whole(1, 13, "an operation of no known kind")); }
 
   DenseRecord dense_record() {
     DenseRecord r{};
@@ -543,6 +544,21 @@ class Reader {
     read(x, last_in);
     write(y, last_out, outputs);
     return std::make_shared<Reduce>(shape, x, y);
+  }
+
+  std::shared_ptr<const Operation> dots() {
+    DotsShape shape{};
+    shape.count = size(), shape.rows = whole(1, kMostPixels), shape.inner = size();
+    shape.columns = whole(1, kMostPixels);
+    shape.a_matrix = stride(), shape.a_row = stride();
+    shape.b_matrix = stride(), shape.b_column = stride();
+    Place a = place(), b = place(), y = place();
+    const int64_t all = count(shape.count, Grid{shape.rows, 1, shape.columns, 0, 0, 0});
+    read(a, (shape.count - 1) * shape.a_matrix + (shape.rows - 1) * shape.a_row + shape.inner - 1);
+    read(b, (shape.count - 1) * shape.b_matrix + (shape.columns - 1) * shape.b_column +
+                shape.inner - 1);
+    write(y, all - 1, all);
+    return std::make_shared<Dots>(shape, a, b, y);
   }
 
   Fields& fields_;

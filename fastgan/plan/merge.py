@@ -8,6 +8,7 @@ reads it wherever nobody else does and both have one shape; operands may broadca
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -34,9 +35,11 @@ _Operand = str | float
 _Operation = tuple[str, _Operand, "_Operand | None"]
 
 
-def merge(plan: Plan) -> Plan:
+def merge(plan: Plan, ranks: Container[int] = (2, 3, 4)) -> Plan:
     """The plan with its elementwise floating-point steps merged; those left alone are merged too,
     each into a step by itself, if `operations` knows them.
+
+    ranks: how many axes their results may have.
     """
     plan = _without_batch_norms(_without_curves(plan))
     readers: dict[str, list[Step]] = {}
@@ -47,7 +50,7 @@ def merge(plan: Plan) -> Plan:
     steps: list[Step | _Chain] = []
     merged: set[int] = set()
     for step in plan.steps:
-        found = operations(step, plan)
+        found = operations(step, plan, ranks)
         if found is None:
             steps.append(step)
             continue
@@ -142,7 +145,9 @@ def _without_batch_norms(plan: Plan) -> Plan:
     return replace(plan, steps=tuple(steps), buffers=buffers, weights=weights)
 
 
-def operations(step: Step, plan: Plan) -> list[_Operation] | None:
+def operations(
+    step: Step, plan: Plan, ranks: Container[int] = (2, 3, 4)
+) -> list[_Operation] | None:
     """What an elementwise step does, or None where an instruction can't say it.
 
     An operand is the name of a buffer or weight, "" for the operation before, or a number.
@@ -150,7 +155,7 @@ def operations(step: Step, plan: Plan) -> list[_Operation] | None:
     if len(step.outputs) != 1 or not step.inputs or not _is_float(step.outputs[0], plan):
         return None
     rank = len(plan.buffers[step.outputs[0]].shape)
-    if rank not in (2, 3, 4):
+    if rank not in ranks:
         return None
     for name in step.inputs:
         if name and (not _is_float(name, plan) or len(_shape(name, plan)) > rank):

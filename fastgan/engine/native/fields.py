@@ -246,13 +246,42 @@ def strided(low: Lowering, step: Step) -> None:
         made = function(x.meta, *given[1:])
         parts = made if isinstance(made, tuple) else (made,)
         if not all(_shares(part, x.meta) for part in parts):
-            raise unsupported(step, "a view that is none")
+            if len(parts) > 1:
+                raise unsupported(step, "a view that is none")
+            moved(low, step)  # backwards, say
+            return
     for name, part in zip(step.outputs, parts, strict=False):
         low.name(name, x.of(part))
 
 
 def _shares(a: Tensor, b: Tensor) -> bool:
     return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+
+
+def cast(low: Lowering, step: Step) -> None:
+    """Cast to the float32 that all numbers are here."""
+    low.name(step.outputs[0], low.read(step.inputs[0]))
+
+
+def scattered(low: Lowering, step: Step) -> None:
+    """ScatterND into one box of places that are known: a copy beside another."""
+    indices = low.plan.weights.get(step.inputs[1])
+    if indices is None or step.attributes.get("reduction", "none") != "none":
+        raise unsupported(step, "places that depend on data, or a sum there")
+    y = low.write(step.outputs[0])
+    depth = indices.shape[-1]
+    places = indices.reshape(-1, depth)
+    places = torch.where(places < 0, places + torch.tensor(y.shape[:depth]), places)
+    first, last = places.amin(0), places.amax(0)
+    axes = [torch.arange(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
+    if not torch.equal(places, torch.cartesian_prod(*axes).reshape(-1, depth)):
+        raise unsupported(step, "places that are no box, in order")
+    box = y
+    for axis, found in enumerate(axes):
+        box = box.narrow(axis, int(found[0]), len(found))
+    new_ones = low.rows(low.read(step.inputs[2]))
+    low.copy(low.read(step.inputs[0]), y)
+    low.copy(new_ones.of(new_ones.meta.view(box.shape)), box)
 
 
 def gather(low: Lowering, step: Step) -> None:

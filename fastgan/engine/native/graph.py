@@ -18,7 +18,7 @@ from fastgan.engine.base import Executable
 from fastgan.engine.faults import FAULTS, fault, faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable, nonfinite
-from fastgan.engine.native import fields, layers, reductions, sampling
+from fastgan.engine.native import fields, layers, matrices, reductions, sampling
 from fastgan.engine.native.call import KERNEL, Lowered, NativeCall
 from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.records import Constants
@@ -38,6 +38,9 @@ OPERATOR = "fastgan.Native"
 #: A call of fewer steps between those of the library is not worth it.
 _FEWEST = 3
 
+#: Of elementwise steps that are merged: as many axes as csrc/runtime takes.
+_RANKS = range(9)
+
 #: What knows each operator.
 _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
     "fastgan.Linear": layers.product,
@@ -45,7 +48,8 @@ _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
     "fastgan.ConvTranspose": layers.product,
     "fastgan.Normalise": fields.normalise,
     "fastgan.Pointwise": fields.pointwise,
-    "MatMul": layers.matrices,
+    "MatMul": matrices.product,
+    "Einsum": matrices.einsum,
     "Softmax": fields.softmax,
     "Concat": fields.concat,
     "Resize": sampling.resized,
@@ -55,6 +59,8 @@ _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
     "MaxPool": sampling.max_pool,
     **dict.fromkeys(reductions.OPERATORS, reductions.reduce),
     "Gather": fields.gather,
+    "Cast": fields.cast,
+    "ScatterND": fields.scattered,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), fields.arithmetic),
     **dict.fromkeys(("Tile", "DepthToSpace", "SpaceToDepth", "Trilu"), fields.moved),
     **dict.fromkeys(names("strided"), fields.strided),
@@ -72,7 +78,7 @@ def lowered(plan: Plan, opset: int, constants: Constants) -> Lowered:
     Raises:
         UnsupportedError: there is no native code for a step.
     """
-    plan = merge(plan)
+    plan = merge(plan, _RANKS)
     low = Lowering(plan, opset, constants, labels=True)
     for step in plan.steps:
         lower = _TABLE.get(step.op)
@@ -210,7 +216,7 @@ def executable(
     """
     if not runs_here():
         return None
-    plan = merge(plan)
+    plan = merge(plan, _RANKS)
     parts = _parts(plan, opset, bf16)
     if all(isinstance(part, Step) for part in parts):
         return None

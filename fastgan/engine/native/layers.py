@@ -1,8 +1,7 @@
-"""Products as native operations: convolutions of every grouping, linear maps, matrices."""
+"""Products with weights as native operations: convolutions of every grouping, linear maps."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from fastgan.engine.native import packing, records, sampling
 from fastgan.engine.native.lowering import Lowering, grid, place, unsupported
 from fastgan.engine.native.records import NOTHING, Kind, listed, record
-from fastgan.engine.native.tensors import View, new, plain
+from fastgan.engine.native.tensors import View, new
 from fastgan.plan import Epilogue, Plan, Step
 from fastgan.plan.cost import is_depthwise
 
@@ -20,9 +19,6 @@ _MOST_GROUPS = 16
 #: The largest tile of Winograd's, in pixels along an axis; which is taken,
 #: csrc/packing/winograd.h says of the weights.
 _MOST_MINIMAL = 4
-
-#: Columns of a matrix are packed in blocks of so many at most.
-_MOST_LANES = 32
 
 #: An instruction of a pointwise program: its first tensor.
 _LOAD = ("load", 0.0, 0, -1, -1)
@@ -44,7 +40,7 @@ def product(low: Lowering, step: Step) -> None:
             raise unsupported(step, f"rows of {len(x.shape)} axes to {len(y.shape)}")
         if len(y.shape) == 5:  # a volume's slices, one below the other
             y = y.of(y.meta.view(*y.shape[:2], -1, y.shape[4]))
-        _dense(low, step, low.plan, low.images(x), y, residual, None)
+        dense(low, step, low.plan, low.images(x), y, residual, None)
         return
     if len(x.shape) > 5:
         raise unsupported(step, f"images of {len(x.shape) - 2} axes")
@@ -59,10 +55,10 @@ def product(low: Lowering, step: Step) -> None:
     group = step.attributes["group"]
     weight = low.plan.weights[step.inputs[1]]
     if group == 1:
-        _dense(low, step, low.plan, x, y, residual, scale_out)
+        dense(low, step, low.plan, x, y, residual, scale_out)
     elif step.op == "fastgan.Conv" and _plain(step) and is_depthwise(step.op, weight.shape, group):
         if group <= low.native.FEW_CHANNELS and step.attributes["strides"][-1] > 1:
-            _dense(low, step, low.plan, x, y, residual, scale_out)
+            dense(low, step, low.plan, x, y, residual, scale_out)
         else:
             _depthwise(low, step, x, y, residual, scale_out)
     elif group <= _MOST_GROUPS and "shuffle" not in step.attributes:
@@ -98,7 +94,7 @@ def _groups(
         def of(view: View | None, size: int, g: int = g) -> View | None:
             return view if view is None or view.shape[1] == 1 else view.narrow(1, g * size, size)
 
-        _dense(
+        dense(
             low,
             alone,
             replace(low.plan, weights=weights),
@@ -138,12 +134,12 @@ def _volumes(low: Lowering, step: Step, x: View, y: View) -> None:
                 view.of(view.meta[n].movedim(1, 0)[ranges[view is many]][: end - begin])
                 for view in (x, y)
             )
-            _dense(low, alone, plan, source, target, target, None)
+            dense(low, alone, plan, source, target, target, None)
     if fused.activation != "none":
         low.pointwise([_LOAD, (fused.activation, fused.slope, -1, -1, -1)], [y], y)
 
 
-def _dense(
+def dense(
     low: Lowering,
     step: Step,
     plan: Plan,
@@ -152,6 +148,10 @@ def _dense(
     residual: View | None,
     scale: View | None,
 ) -> None:
+    """A product of one group: its rows, sequences or images from x to y.
+
+    residual, scale: what its epilogue adds, and multiplies with.
+    """
     border = _border(low, step)
     if step.attributes.get("pad_mode") == "reflect" and step.attributes.get("upsample"):
         # Reflected is what is enlarged, and that differs from enlarging what is reflected.
@@ -232,73 +232,3 @@ def _depthwise(
         )
 
     low.add(make, x, y, residual, scale)
-
-
-def matrices(low: Lowering, step: Step) -> None:
-    """MatMul of two tensors that depend on data, or of one."""
-    a, b = low.read(step.inputs[0]), low.read(step.inputs[1])
-    if len(a.shape) < 2 or len(b.shape) < 2:
-        raise unsupported(step, "a product with a vector")
-    y = low.write(step.outputs[0], like=plain(low.plan.buffers[step.outputs[0]].shape))
-    batch = y.shape[:-2]
-    if not y.meta.is_contiguous():
-        made = new(plain(y.shape))
-        _matrices(low, a, b, made, batch)
-        low.copy(made, y)
-    else:
-        _matrices(low, a, b, y, batch)
-
-
-def _matrices(low: Lowering, a: View, b: View, y: View, batch: tuple[int, ...]) -> None:
-    count = math.prod(batch)
-    rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
-    a, b = (
-        _batched(low, view, batch, inner_is_last) for view, inner_is_last in ((a, True), (b, False))
-    )
-    # How wide its blocks are, the processor says: here is room for the widest.
-    wide = -(-columns // _MOST_LANES) * _MOST_LANES
-    packed = new(plain((b.shape[0], inner, wide)))
-
-    def pack() -> bytes:
-        sizes = (b.shape[0], inner, columns)
-        return record(Kind.PACK, sizes, b.meta.stride(), b.place, packed.place)
-
-    low.add(pack, b, packed)
-    image, row, _ = a.strides
-
-    def make() -> bytes:
-        return record(
-            Kind.MATRICES,
-            count,
-            rows,
-            inner,
-            columns,
-            image,
-            row,
-            b.shape[0] == 1,
-            a.place,
-            y.place,
-            packed.place,
-        )
-
-    low.add(make, a, y, packed)
-
-
-def _batched(low: Lowering, view: View, batch: tuple[int, ...], rows_only: bool) -> View:
-    """[matrices, rows, columns]; one matrix for all where that is so."""
-    shape = view.shape[-2:]
-    if math.prod(view.shape[:-2]) == 1:
-        view = view.of(view.meta.reshape(1, *shape))
-        if rows_only:
-            view = view.of(view.meta.expand(math.prod(batch), *shape))
-    else:
-        wide = view.of(view.meta.expand(*batch, *shape))
-        try:
-            view = wide.of(wide.meta.view(-1, *shape))
-        except RuntimeError:
-            made = new(plain(wide.shape))
-            low.copy(wide, made)
-            view = made.of(made.meta.view(-1, *shape))
-    if rows_only and view.shape[2] > 1 and view.meta.stride(2) != 1:
-        view = low.rows(view)
-    return view

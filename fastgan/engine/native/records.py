@@ -38,6 +38,7 @@ class Kind(IntEnum):
     TAKE = 10
     REDUCE = 11
     DENSE_BF16 = 12
+    DOTS = 13
 
 
 class Constants:

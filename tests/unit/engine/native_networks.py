@@ -38,9 +38,7 @@ class Network:
         self.weights[name] = torch.randn(shape) * scale
         return name
 
-    def host(
-        self, values: Sequence[int] | Sequence[float], dtype: torch.dtype = torch.int64
-    ) -> str:
+    def host(self, values: float | Sequence[Any], dtype: torch.dtype = torch.int64) -> str:
         name = f"w{len(self.weights)}"
         self.weights[name] = torch.tensor(values, dtype=dtype)
         return name

@@ -82,7 +82,7 @@ def test_concatenations_are_written_in_place() -> None:
 @pytest.mark.parametrize("over", ["space", "last", "channels"])
 @pytest.mark.parametrize("centre", [0, 1])
 def test_norms(over: str, centre: int) -> None:
-    for n, c, h, w in ((1, 4, 3, 5), (3, 18, 7, 9), (2, 36, 40, 50)):
+    for n, c, h, w in ((1, 4, 3, 5), (3, 18, 7, 9), (2, 36, 40, 50), (1, 600, 3, 2)):
         net = Network(x=(n, c, h, w), r=(n, c, h, w), g=(n, c))
         size = w if over == "last" else c
         gamma = "g" if over == "space" else net.weight(size)
@@ -211,7 +211,81 @@ def test_products_of_two_tensors() -> None:
     others = net.add("Softmax", [scores], (2, 3, 9, 9), axis=1)
     values = net.add("MatMul", [shares, "v"], (2, 3, 9, 33))
     matrix = net.add("MatMul", ["q", "m"], (2, 3, 9, 18))
-    check(net.plan(values, matrix, others))
+    known = net.add("MatMul", ["q", net.weight(20, 18)], (2, 3, 9, 18))
+    check(
+        net.plan(values, matrix, others, net.add("Concat", [known, matrix], (2, 3, 9, 36), axis=3))
+    )
+
+
+@pytest.mark.parametrize("inner", [1, 5, 16, 37])
+def test_products_of_few_rows_or_columns(inner: int) -> None:
+    draw = drawing.new_random()
+    for rows, columns in ((7, 1), (5, 3), (1, 9), (4, 40), (33, 2)):
+        net = Network(a=(2, 3, rows, inner), b=(2, 3, inner, columns), c=(3, columns, inner))
+        turned = net.add("Transpose", ["c"], (3, inner, columns), perm=[0, 2, 1])
+        shape = (2, 3, rows, columns)
+        made = [net.add("MatMul", ["a", other], shape) for other in ("b", turned)]
+        if draw.random() < 0.5:
+            made.append(net.add("Concat", made, (2, 3, rows, 2 * columns), axis=3))
+        check(net.plan(*made))
+
+
+@pytest.mark.parametrize(
+    "equation",
+    [
+        "b h i d, b h j d -> b h i j",
+        "bhij,bhjd->bhid",
+        "bhdi,bhdj->hbji",
+        "bhid,dj->jbhi",
+        "hi,j->ijh",
+    ],
+)
+def test_einsums(equation: str) -> None:
+    sizes = {"b": 2, "h": 3, "i": 6, "j": 9, "d": 20}
+    given, _, made = equation.replace(" ", "").partition("->")
+    shapes = [tuple(sizes[x] for x in letters) for letters in given.split(",")]
+    net = Network(x=shapes[0], y=shapes[1])
+    shape = tuple(sizes[x] for x in made)
+    check(net.plan(net.add("Einsum", ["x", "y"], shape, equation=equation)))
+
+
+def test_elements_of_any_number_of_axes_are_one_step() -> None:
+    net = Network(x=(1, 2, 3, 4, 5, 2), y=(4, 1, 2))
+    shape = net.shapes["x"]
+    numbers = [net.host(value, torch.float32) for value in (-0.5, 0.7)]
+    clipped = net.add("Clip", ["x", numbers[0], ""], shape)
+    scaled = net.add("Mul", [clipped, "y"], shape)
+    plan = net.plan(net.add("Clip", [scaled, "", numbers[1]], shape))
+    assert len(native_of(plan).plan.steps) == 1
+    check(plan)
+
+
+def test_a_box_of_a_tensor_is_written_anew() -> None:
+    net = Network(x=(2, 6, 4, 5), y=(2, 3, 4, 5), z=(2, 2, 5))
+    part = torch.cartesian_prod(torch.arange(2), torch.arange(1, 4)).reshape(2, 3, 2)
+    rows = torch.cartesian_prod(torch.arange(2), torch.tensor([-1]), torch.arange(2)).reshape(
+        2, 2, 3
+    )
+    first = net.add("ScatterND", ["x", net.host(part.tolist()), "y"], net.shapes["x"])
+    second = net.add("ScatterND", [first, net.host(rows.tolist()), "z"], net.shapes["x"])
+    check(net.plan(first, second, net.add("Neg", ["x"], net.shapes["x"])))
+
+
+def test_what_lies_backwards() -> None:
+    net = Network(x=(2, 3, 6, 4))
+    given = [net.host([v]) for v in (-1, -7, 2, -1)]
+    y = net.add("Slice", ["x", *given], (2, 3, 6, 4))
+    check(net.plan(net.add("Neg", [y], (2, 3, 6, 4)), y))
+
+
+def test_whole_numbers_are_cast_to_floats() -> None:
+    net = Network(x=(2, 3), n=(2, 1))
+    number = net.add("Cast", ["n"], (2, 1), to=1)
+    plan = net.plan(net.add("Mul", ["x", number], (2, 3)))
+    plan = replace(plan, buffers={**plan.buffers, "n": Buffer("n", (2, 1), torch.int64)})
+    given = {"x": torch.randn(2, 3), "n": torch.tensor([[3], [-4]])}
+    (made,) = native_of(plan)(given).values()
+    assert torch.equal(made, given["x"] * given["n"])
 
 
 def test_other_views_of_the_same_numbers() -> None:
