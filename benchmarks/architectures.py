@@ -252,14 +252,20 @@ ARCHITECTURES = (
         "RetinexFormer.__arch.retinexformer_arch.RetinexFormer",
         {"n_feat": 16, "stage": 1},
     ),
-    Architecture("safmn", "SAFMN.__arch.safmn.SAFMN", {"dim": 24, "n_blocks": 4}),
     Architecture(
-        "safmn-wide", "SAFMN.__arch.safmn.SAFMN", {"dim": 48, "n_blocks": 2, "upscaling_factor": 2}
+        "safmn", "SAFMN.__arch.safmn.SAFMN", {"dim": 24, "n_blocks": 4}, exporter="dynamo"
+    ),
+    Architecture(
+        "safmn-wide",
+        "SAFMN.__arch.safmn.SAFMN",
+        {"dim": 48, "n_blocks": 2, "upscaling_factor": 2},
+        exporter="dynamo",
     ),
     Architecture(
         "safmn-bcie",
         "SAFMNBCIE.__arch.safmn_bcie.SAFMN_BCIE",
         {"dim": 24, "n_blocks": 2, "num_layers": 2},
+        exporter="dynamo",
     ),
     Architecture(
         "span", "SPAN.__arch.span.SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 24}
@@ -270,7 +276,9 @@ ARCHITECTURES = (
         {"num_in_ch": 3, "num_out_ch": 3, "upscale": 2, "norm": False},
     ),
     Architecture(
-        "seemore", "SeemoRe.__arch.seemore_arch.SeemoRe", {"num_layers": 2, "embedding_dim": 24}
+        "seemore",
+        "SeemoRe.__arch.seemore_arch.SeemoRe",
+        {"num_layers": 2, "embedding_dim": 32, "num_experts": 2},
     ),
     Architecture(
         "swift-srgan",

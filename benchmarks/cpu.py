@@ -115,7 +115,8 @@ def _measured(
 ) -> Iterator[dict[str, Any]]:
     """What is found of a network, size by size."""
     source = subject.source(folder)
-    for n in options.n or subject.sizes:
+    frozen = open_model(source).signature.frozen_batch  # which it runs at whatever is asked for
+    for n in (frozen,) if frozen else options.n or subject.sizes:
         case: dict[str, Any] = {"group": subject.group, "name": subject.name, "n": n}
         if options.memory:
             case |= {
