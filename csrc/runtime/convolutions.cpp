@@ -10,6 +10,9 @@ namespace {
 // enough that no thread waits long for another at the end of a layer.
 constexpr int64_t kItem = 1 << 18;
 
+// What a tile costs beside them.
+constexpr int64_t kTile = 1 << 13;
+
 // Elements that are rounded at a time.
 constexpr int64_t kRound = 1 << 15;
 
@@ -97,9 +100,11 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     phase.whole = phase.out_y >= 0 && phase.out_x >= 0 && y <= shape_.out.height &&
                   x <= shape_.out.width;
     const int64_t taps = std::max<int64_t>(1, phase.taps.size());
-    // A pointer for each tap and pixel costs more than the products of a few channels.
     if (shape_.in.pixel == shape_.in.channels && taps * shape_.in.channels <= kMostJoined) {
       phase.joined = in_a_row(phase.taps);
+      const int64_t pixels = (phase.columns - 1) * shape_.in_step_x + phase.joined;
+      phase.line = divide_up(pixels * shape_.in.channels, 16) * 16;
+      if (phase.joined > 1) room_ = std::max(room_, taps / phase.joined * phase.line);
     }
     Split of;
     of.blocks = divide_up(shape_.lanes(), block);
@@ -123,7 +128,7 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     } else {
       const int64_t tile = taps * shape_.in.channels * block * rows;
       of.tiles = divide_up(shape_.images / units_ * phase.rows * phase.columns, rows);
-      of.tiles_each = std::min(of.tiles, divide_up(kItem, tile));
+      of.tiles_each = std::min(of.tiles, divide_up(kItem, tile + kTile));
       of.blocks_each = std::min(of.blocks, divide_up(kItem, tile * of.tiles_each));
     }
     of.first_item = items_;
@@ -132,7 +137,7 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
   }
   shape_.rows = Reach(shape_.in.height, shape_.in.row, shape_.border, low_y, high_y, most_y);
   shape_.columns = Reach(shape_.in.width, shape_.in.pixel, shape_.border, low_x, high_x, most_x);
-  shape_.zeros.assign(std::max(shape_.in.channels, kMostJoined), 0.0f);
+  shape_.zeros.assign(shape_.in.channels, 0.0f);
 }
 
 int64_t Dense::minimal() const {
@@ -191,10 +196,9 @@ void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
   part.last_block = std::min(split.blocks, part.first_block + split.blocks_each);
   part.first_tile = within % parts * split.tiles_each;
   part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
-  if (bf16_) return bf16_kernels().dense(part);
-  if (phase.filtering.pixels == 0) return kernels().dense(part);
   part.room = memory.rooms + this_thread() * memory.room;
-  kernels().winograd(part);
+  if (bf16_) return bf16_kernels().dense(part);
+  phase.filtering.pixels == 0 ? kernels().dense(part) : kernels().winograd(part);
 }
 
 Depthwise::Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside,

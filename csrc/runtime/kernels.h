@@ -40,7 +40,7 @@ constexpr int64_t kMostTaps = 512;
 constexpr int64_t kFewChannels = 4;
 
 // The most inputs of a pixel, of all taps, where those of a row are read as one.
-constexpr int64_t kMostJoined = 256;
+constexpr int64_t kMostJoined = 128;
 
 // Images [images, height, width, channels], channel after channel.
 struct Grid {
@@ -70,7 +70,8 @@ struct DensePhase {
   const int8_t* signs;             // Winograd's, of the weights: see winograd.h
   bool sparse;                     // whether weights of -0 are none
   std::vector<int64_t> offsets{};  // of the taps within an image
-  int64_t joined = 1;              // taps in a row whose inputs lie side by side, read as one
+  int64_t joined = 1;              // taps of a row that are read as one: see kernels_dense.h
+  int64_t line = 0;                // elements from one of their lines to the next
   bool whole = false;              // no patch reaches over the edge
 };
 
@@ -114,7 +115,7 @@ struct DensePart {
   const float* residual;  // or null
   const float* scale;     // or null
   int64_t images, first_block, last_block, first_tile, last_tile;
-  float* room;  // of a Winograd phase: [taps][tiles][channels], and a block's products
+  float* room;  // of a Winograd phase: [taps][tiles][channels], and a block's products; or lines
 };
 
 // Each channel by itself: taps of all of an image's channels.

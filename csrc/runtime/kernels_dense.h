@@ -36,44 +36,27 @@ inline void locate(const DensePart& part, int64_t first, TilePixels& found) {
   }
 }
 
-// Inputs that lie side by side are read as one: `joined` taps of a row, all channels of each.
-struct TapRuns {
-  int64_t count, channels;
-
-  TapRuns(const DenseShape& shape, const DensePhase& phase)
-      : count(static_cast<int64_t>(phase.taps.size()) / phase.joined),
-        channels(phase.joined * shape.in.channels) {}
-};
-
-// The inputs of runs of taps and pixels: [runs][count]. edge: room for those that meet an edge.
-inline void point(const DensePart& part, const TilePixels& pixels, const Element** to,
-                  Element* edge) {
+// The inputs of taps and pixels: [taps][count].
+inline void point(const DensePart& part, const TilePixels& pixels, const Element** to) {
   const DenseShape& shape = *part.shape;
   const DensePhase& phase = *part.phase;
-  const int64_t count = pixels.count, joined = phase.joined, channels = shape.in.channels;
-  const int64_t runs = TapRuns(shape, phase).count;
+  const int64_t count = pixels.count, taps = static_cast<int64_t>(phase.taps.size());
   const int64_t* rows = shape.rows.at.data() + shape.rows.before;
   const int64_t* columns = shape.columns.at.data() + shape.columns.before;
   const Element* zeros = reinterpret_cast<const Element*>(shape.zeros.data());
   for (int64_t r = 0; r < count; ++r, ++to) {
     const Element* image = static_cast<const Element*>(part.in) + pixels.image[r] * shape.in.image;
     const int64_t in_y = pixels.in_y[r], in_x = pixels.in_x[r];
-    const bool across = in_x >= shape.columns.first && in_x < shape.columns.last;
-    if (across && in_y >= shape.rows.first && in_y < shape.rows.last) {
+    if (in_y >= shape.rows.first && in_y < shape.rows.last && in_x >= shape.columns.first &&
+        in_x < shape.columns.last) {
       image += in_y * shape.in.row + in_x * shape.in.pixel;
-      for (int64_t t = 0; t < runs; ++t) to[t * count] = image + phase.offsets[t * joined];
+      for (int64_t t = 0; t < taps; ++t) to[t * count] = image + phase.offsets[t];
       continue;
     }
-    for (int64_t t = 0; t < runs; ++t) {
-      const auto [dy, dx] = phase.taps[t * joined];
-      const int64_t y = rows[in_y + dy];
-      const int64_t* x = columns + in_x + dx;
-      to[t * count] = (y | *x) < 0 ? zeros : image + y + *x;
-      if (joined == 1 || across || y < 0) continue;
-      to[t * count] = edge;
-      for (int64_t i = 0; i < joined; ++i) {
-        for (int64_t c = 0; c < channels; ++c) *edge++ = x[i] < 0 ? Element{} : image[y + x[i] + c];
-      }
+    for (int64_t t = 0; t < taps; ++t) {
+      const auto [dy, dx] = phase.taps[t];
+      const int64_t y = rows[in_y + dy], x = columns[in_x + dx];
+      to[t * count] = (y | x) < 0 ? zeros : image + y + x;
     }
   }
 }
@@ -207,40 +190,109 @@ inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane,
   }
 }
 
-void dense(const DensePart& part) {
+// Multiplies, finishes and stores a tile of all blocks. in: its inputs, [taps][pixels].
+inline void make_tile(const DensePart& part, const TilePixels& pixels, const Element* const* in,
+                      int64_t taps, int64_t channels) {
+  const int64_t block = part.shape->vectors * kWidth;
+  alignas(64) float values[kMostRows * kMostBlock];
+  const Multiply multiply = multiply_of(pixels.count, part.shape->vectors);
+  for (int64_t b = part.first_block; b < part.last_block; ++b) {
+    const Element* weights =
+        static_cast<const Element*>(part.weights) + b * taps * channels * block;
+    multiply(in, taps, channels, weights, values);
+    if (part.phase->sparse) {
+      Vector poison{};
+      for (int64_t i = 0; i < pixels.count * block; i += kWidth) {
+        poison += poison_of(load(values + i));
+      }
+      if (is_poison(poison)) {
+        const auto at = [&](int64_t t, int64_t r) { return in[t * pixels.count + r]; };
+        keep_apart(at, pixels.count, taps, channels, weights, nullptr, block, values);
+      }
+    }
+    write(part, pixels, b * block, block, values);
+  }
+}
+
+// Copies `count` pixels of a row from column `first` on, with what lies beyond the image.
+inline void copy_line(const DenseShape& shape, const Element* image, int64_t row, int64_t first,
+                      int64_t count, Element* to) {
+  const int64_t channels = shape.in.channels;
+  const int64_t* columns = shape.columns.at.data() + shape.columns.before;
+  for (int64_t x = first; x < first + count;) {
+    if (row >= 0 && x >= 0 && x < shape.in.width) {
+      const int64_t left = first + count - x, there = shape.in.width - x;
+      const int64_t some = left < there ? left : there;
+      memcpy(to, image + row + columns[x], some * channels * sizeof(Element));
+      to += some * channels;
+      x += some;
+      continue;
+    }
+    const bool none = (row | columns[x]) < 0;
+    for (int64_t c = 0; c < channels; ++c) *to++ = none ? Element{} : image[row + columns[x] + c];
+    ++x;
+  }
+}
+
+// A layer of few channels: pointers to each tap, and edges, would take longer than its products. The
+// taps of a row are one whose inputs lie side by side, and lines of inputs are copied with what lies
+// beyond their ends, so that pixels read them at steps.
+void dense_lines(const DensePart& part) {
+  constexpr int64_t kPixels = kMostRows < 8 ? kMostRows : 8;  // whose pointers fit the registers
   const DenseShape& shape = *part.shape;
   const DensePhase& phase = *part.phase;
   const int64_t pixels = part.images * phase.rows * phase.columns;
-  const int64_t tiles = (pixels + kMostRows - 1) / kMostRows, block = shape.vectors * kWidth;
-  const TapRuns runs(shape, phase);
-  const int64_t taps = runs.count, channels = runs.channels;
+  const int64_t tiles = (pixels + kMostRows - 1) / kMostRows;
+  const int64_t last = part.last_tile * pixels / tiles;
+  const int64_t joined = phase.joined, lines = static_cast<int64_t>(phase.taps.size()) / joined;
+  const int64_t step = shape.in_step_x * shape.in.pixel;
+  const int64_t* rows = shape.rows.at.data() + shape.rows.before;
+  Element* const room = reinterpret_cast<Element*>(part.room);
+  const Element* in[kMostJoined * kPixels];
+  TilePixels located;
+  for (int64_t at = part.first_tile * pixels / tiles; at < last;) {
+    const int64_t image = at / (phase.rows * phase.columns);
+    const int64_t y = at / phase.columns % phase.rows, first = at % phase.columns;
+    const int64_t left = phase.columns - first, count = left < last - at ? left : last - at;
+    const Element* from = static_cast<const Element*>(part.in) + image * shape.in.image;
+    for (int64_t t = 0; t < lines; ++t) {
+      const auto [dy, dx] = phase.taps[t * joined];
+      copy_line(shape, from, rows[y * shape.in_step_y + dy], first * shape.in_step_x + dx,
+                (count - 1) * shape.in_step_x + joined, room + t * phase.line);
+    }
+    const int64_t groups = (count + kPixels - 1) / kPixels;
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t begin = g * count / groups;
+      located.count = (g + 1) * count / groups - begin;
+      for (int64_t r = 0; r < located.count; ++r) {
+        located.image[r] = image;
+        located.y[r] = phase.out_y + y * shape.out_step_y;
+        located.x[r] = phase.out_x + (first + begin + r) * shape.out_step_x;
+        for (int64_t t = 0; t < lines; ++t) {
+          in[t * located.count + r] = room + t * phase.line + (begin + r) * step;
+        }
+      }
+      make_tile(part, located, in, lines, joined * shape.in.channels);
+    }
+    at += count;
+  }
+}
+
+void dense(const DensePart& part) {
+  if (part.phase->joined > 1) return dense_lines(part);
+  const DensePhase& phase = *part.phase;
+  const int64_t pixels = part.images * phase.rows * phase.columns;
+  const int64_t tiles = (pixels + kMostRows - 1) / kMostRows;
+  const int64_t taps = static_cast<int64_t>(phase.taps.size());
   const Element* in[kMostTaps * kMostRows];
-  Element edge[kMostJoined * kMostRows];
-  alignas(64) float values[kMostRows * kMostBlock];
   TilePixels located;
   for (int64_t t = part.first_tile; t < part.last_tile; ++t) {
     // Tiles as even as can be: one pixel alone takes as long as several.
     const int64_t first = t * pixels / tiles;
     located.count = (t + 1) * pixels / tiles - first;
     locate(part, first, located);
-    point(part, located, in, edge);
-    const Multiply multiply = multiply_of(located.count, shape.vectors);
-    for (int64_t b = part.first_block; b < part.last_block; ++b) {
-      const Element* weights =
-          static_cast<const Element*>(part.weights) + b * taps * channels * block;
-      multiply(in, taps, channels, weights, values);
-      if (phase.sparse) {
-        Vector poison{};
-        for (int64_t i = 0; i < located.count * block; i += kWidth) {
-          poison += poison_of(load(values + i));
-        }
-        if (is_poison(poison)) {
-          const auto at = [&](int64_t t, int64_t r) { return in[t * located.count + r]; };
-          keep_apart(at, located.count, taps, channels, weights, nullptr, block, values);
-        }
-      }
-      write(part, located, b * block, block, values);
-    }
+    point(part, located, in);
+    make_tile(part, located, in, taps, part.shape->in.channels);
   }
 }
 

@@ -81,6 +81,21 @@ def test_pixels_of_few_channels_side_by_side(channels: int) -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("mode", [None, "reflect", "edge"])
+def test_lines_of_few_channels(mode: str | None, bf16: bool) -> None:
+    """Rows of many tiles, that several items share, and their ends."""
+    own = {"pad_mode": mode} if mode else {}
+    for c, out, kernel, stride, size in ((1, 16, 4, 2, (90, 47)), (3, 37, 3, 1, (21, 130))):
+        net = Network(x=(2, c, *size))
+        names = ["x", net.weight(out, c, kernel, kernel, scale=c**-0.5 / kernel), net.weight(out)]
+        given = {"strides": [stride] * 2, "pads": [1] * 4, "dilations": [1] * 2, "group": 1, **own}
+        shape = (2, out, *((s + 2 - kernel) // stride + 1 for s in size))
+        epilogue = Epilogue("leaky_relu", (0.2,), bias=True)
+        y = net.add("fastgan.Conv", names, shape, epilogue=epilogue, **given)
+        check(net.plan(y), 3e-5, bf16)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_volumes(transposed: bool, bf16: bool) -> None:
     draw = drawing.new_random()
