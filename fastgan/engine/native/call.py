@@ -135,18 +135,21 @@ class NativeCall:
         self, inputs: Sequence[Tensor], out: Tensor | None = None
     ) -> tuple[list[int], tuple[Tensor, ...], list[Tensor]]:
         """The addresses of inputs and outputs, the outputs, and the inputs as they are read."""
-        given = []
+        given, places = [], []
         for x, (layout, rows) in zip(inputs, self._reads, strict=True):
             read = x if rows is None else _within(x, rows)
             if read.dtype is not torch.float32 or not read.is_contiguous(memory_format=layout):
                 read = read.to(torch.float32).contiguous(memory_format=layout)
             given.append(read)
+            places.append(read.data_ptr())
         if out is not None:
             there = (out.shape, out.stride(), out.dtype, out.device.type)
             out = out if there == (*self._made[0], torch.float32, "cpu") else None
-        made = tuple(torch.empty_strided(*each) for each in self._made[out is not None :])
-        made = made if out is None else (out, *made)
-        return [x.data_ptr() for x in (*given, *made)], made, given
+        made = [] if out is None else [out]
+        for shape, strides in self._made[len(made) :]:
+            made.append(torch.empty_strided(shape, strides))
+        places += [y.data_ptr() for y in made]
+        return places, tuple(made), given
 
 
 def _within(numbers: Tensor, rows: Rows) -> Tensor:
