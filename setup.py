@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-CPU_FOLDERS = ("csrc", "csrc/packing", "csrc/runtime", "csrc/bundle")
+CPU_ROOMS = ("", "direct/", "latents/", "packing/", "runtime/", "runtime/kernels/", "bundle/")
 PYTHON_ONLY = "frames.cpp"  # not in libfastgan
 LIBRARY = "libfastgan.so.1"
 # Bit equality needs every operation rounded on its own, on both compilers.
@@ -89,7 +89,7 @@ class BuildNative(build_ext):
 
 
 def extensions() -> list[Extension]:
-    headers = [*glob("csrc/*.h"), *glob("csrc/*/*.h")]
+    headers = glob("csrc/**/*.h", recursive=True)
     found = []
     try:
         import pybind11
@@ -101,7 +101,7 @@ def extensions() -> list[Extension]:
         found.append(
             Extension(
                 "fastgan._native",
-                sorted(file for folder in CPU_FOLDERS for file in glob(f"{folder}/*.cpp")),
+                sorted(file for room in CPU_ROOMS for file in glob(f"csrc/{room}*.cpp")),
                 include_dirs=[pybind11.get_include()],
                 depends=headers,
                 language="c++",
@@ -113,7 +113,7 @@ def extensions() -> list[Extension]:
     if shutil.which("nvcc"):
         found.append(
             CudaLibrary(
-                "fastgan._native_cuda", ["csrc/sampling.cu"], depends=headers, optional=True
+                "fastgan._native_cuda", ["csrc/latents/sampling.cu"], depends=headers, optional=True
             )
         )
     return found

@@ -4,10 +4,10 @@
 #include <pybind11/stl.h>
 
 #include "bundle/bindings.h"
-#include "direct_bindings.h"
+#include "direct/direct_bindings.h"
 #include "frames.h"
 #include "runtime/bindings.h"
-#include "sampling_cpu.h"
+#include "latents/sampling_cpu.h"
 
 namespace py = pybind11;
 

@@ -1,7 +1,7 @@
 // The numbers that a truncated normal is drawn by, the same bits everywhere.
 #pragma once
 
-#include "../philox.h"
+#include "../latents/philox.h"
 
 namespace fastgan {
 

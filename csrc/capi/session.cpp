@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "../bundle/truncation.h"
-#include "../sampling_cpu.h"
+#include "../latents/sampling_cpu.h"
 
 namespace fastgan {
 namespace {

@@ -1,4 +1,4 @@
-// Products as layers of csrc/direct.h: which phases, patches and vectors suit an instruction set, and
+// Products as layers of csrc/direct/direct.h: which phases, patches and vectors suit an instruction set, and
 // the weights in the order in which that uses them.
 #pragma once
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "../packing/packing.h"
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "operation.h"
 
 namespace fastgan {

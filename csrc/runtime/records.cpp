@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <new>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "operations.h"
 
 namespace fastgan {

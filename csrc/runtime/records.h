@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "../direct.h"
+#include "../direct/direct.h"
 #include "../packing/packing.h"
 #include "fields.h"
 #include "operation.h"

@@ -200,7 +200,7 @@ def _program(
 
 
 def _way(plan: Plan, made: Lowered, precision: str) -> int:
-    """What runs it, as it runs the file itself: in fp32 csrc/runtime 0, csrc/direct.h 1.
+    """What runs it, as it runs the file itself: in fp32 csrc/runtime 0, csrc/direct/direct.h 1.
 
     In bf16 3 and 2.
     """

@@ -259,7 +259,7 @@ def give_up(way: str, reason: str) -> None:
 
 @cache
 def _cuda_library() -> Any:
-    """The shared library of csrc/sampling.cu, or None where it was not built."""
+    """The shared library of csrc/latents/sampling.cu, or None where it was not built."""
     spec = importlib.util.find_spec("fastgan._native_cuda")
     if spec is None or spec.origin is None:
         return None

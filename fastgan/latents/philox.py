@@ -10,9 +10,9 @@ into four 32-bit words; element j is made from word j % 4. A normal takes two ne
 two neighbouring elements (0 with 1, 2 with 3), every other distribution one word per element.
 
 The distributions use IEEE single precision add, subtract, multiply, divide and square root, one
-rounding each, and never a fused multiply-add. So this file, `csrc/philox.h` (C++ and CUDA) and
-`kernels/latents.py` (Triton) agree bit for bit; they are written in the same order, with the same
-names and the same constants, and a change to one is a change to all three.
+rounding each, and never a fused multiply-add. So this file, `csrc/latents/philox.h` (C++ and CUDA)
+and `kernels/latents.py` (Triton) agree bit for bit; they are written in the same order, with the
+same names and the same constants, and a change to one is a change to all three.
 """
 
 from __future__ import annotations

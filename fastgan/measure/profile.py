@@ -151,7 +151,7 @@ def profile(
 
 
 _CHAIN = (
-    "the plan is a chain of dense layers in one native call (csrc/direct.h): "
+    "the plan is a chain of dense layers in one native call (csrc/direct/direct.h): "
     "its steps have no times of their own"
 )
 _BUSY = "steps that beat their floors: this machine was busy while those were measured"

@@ -34,7 +34,8 @@ class Activation:
         given: what the other attributes must be.
         instruction: whether `fastgan.kernels.pointwise` has it.
         kernel: whether the epilogue of every Triton kernel has it.
-        native: whether the native chain has it, as `After` of csrc/direct.h under the same name.
+        native: whether the native chain has it, under the same name (`After` of
+            csrc/direct/direct.h).
     """
 
     name: str

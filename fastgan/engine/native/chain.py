@@ -1,4 +1,4 @@
-"""A whole plan as one native call, in fp32 or bf16 on a CPU: csrc/direct.h.
+"""A whole plan as one native call, in fp32 or bf16 on a CPU: csrc/direct/direct.h.
 
 A library costs 20 to 50 microseconds a call and leaves half of the vector units idle on a single
 image's layers; and each on the way has threads of its own, which spin on the cores that the

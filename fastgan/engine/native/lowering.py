@@ -328,7 +328,7 @@ def epilogue(
     scale_image: int = 0,
     residual: Sequence[int] = (0, 0, 0, 1),
 ) -> bytes:
-    """The fields of `Epilogue` of csrc/runtime/kernels.h.
+    """The fields of `Epilogue` of csrc/runtime/kernels/kernels.h.
 
     Args:
         curve: a `_native.runtime.Curve`.

@@ -8,7 +8,7 @@ from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.records import Kind, record
 from fastgan.plan import Step
 
-#: As csrc/runtime/kernels.h numbers them.
+#: As csrc/runtime/kernels/kernels.h numbers them.
 _SUM, _ABSOLUTE, _SQUARES, _MAXIMUM, _MINIMUM = range(5)
 
 #: What each operator folds, and whether it takes the root.

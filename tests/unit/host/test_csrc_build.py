@@ -82,7 +82,7 @@ def test_without_a_compiler_the_install_is_pure_python(checkout, tmp_path):
 @needs_nvcc
 @pytest.mark.nvcc
 def test_a_failing_nvcc_is_said_aloud_and_not_fatal(checkout, tmp_path):
-    (checkout / "csrc/sampling.cu").write_text("#error not today\n")
+    (checkout / "csrc/latents/sampling.cu").write_text("#error not today\n")
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path / "lib")]
     environment = {**os.environ, "CC": "/bin/false", "CXX": "/bin/false"}  # CUDA alone, for speed
     result = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
@@ -96,7 +96,7 @@ def test_a_failing_nvcc_is_said_aloud_and_not_fatal(checkout, tmp_path):
 @pytest.mark.parametrize("architecture", constant("CUDA_ARCHITECTURES"))
 def test_the_cuda_sampler_compiles_without_spills(architecture, tmp_path):
     command = [NVCC, *constant("CUDA_FLAGS"), "-cubin", f"-arch=sm_{architecture}", "-Xptxas=-v"]
-    command += [str(ROOT / "csrc/sampling.cu"), "-o", str(tmp_path / "sampling.cubin")]
+    command += [str(ROOT / "csrc/latents/sampling.cu"), "-o", str(tmp_path / "sampling.cubin")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", result.stderr)
@@ -109,7 +109,14 @@ def test_the_cuda_sampler_compiles_without_spills(architecture, tmp_path):
 @pytest.mark.nvcc
 def test_the_cuda_sampler_rounds_every_operation_on_its_own(tmp_path):
     ptx = tmp_path / "sampling.ptx"
-    command = [NVCC, *constant("CUDA_FLAGS"), "-ptx", str(ROOT / "csrc/sampling.cu"), "-o", ptx]
+    command = [
+        NVCC,
+        *constant("CUDA_FLAGS"),
+        "-ptx",
+        str(ROOT / "csrc/latents/sampling.cu"),
+        "-o",
+        ptx,
+    ]
     subprocess.run(command, check=True)
     text = ptx.read_text()
     assert "fma." not in text

@@ -29,7 +29,7 @@ def test_kernels_have_what_the_table_says() -> None:
 
 
 def test_native_code_has_what_the_table_says() -> None:
-    after = re.findall(r'"(\w+)", After::', (ROOT / "csrc/direct_bindings.cpp").read_text())
+    after = re.findall(r'"(\w+)", After::', (ROOT / "csrc/direct/direct_bindings.cpp").read_text())
     assert {row.name for row in TABLE.values() if row.native} == set(after)
 
 

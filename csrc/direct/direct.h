@@ -20,8 +20,8 @@
 #include <utility>
 #include <vector>
 
-#include "memory.h"
-#include "workers.h"
+#include "../memory.h"
+#include "../workers.h"
 
 namespace fastgan {
 

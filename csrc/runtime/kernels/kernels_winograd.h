@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "../packing/winograd.h"
+#include "../../packing/winograd.h"
 #include "kernels_dense.h"
 
 namespace fastgan {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "../packing/winograd.h"
+#include "../../packing/winograd.h"
 
 namespace fastgan {
 

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "../direct_math.h"
+#include "../../direct/direct_math.h"
 #include "kernels.h"
 
 namespace fastgan {

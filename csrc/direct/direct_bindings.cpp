@@ -4,9 +4,9 @@
 #include <pybind11/stl.h>
 
 #include "direct.h"
-#include "packing/packing.h"
-#include "runtime/records.h"
-#include "workers.h"
+#include "../packing/packing.h"
+#include "../runtime/records.h"
+#include "../workers.h"
 
 namespace py = pybind11;
 

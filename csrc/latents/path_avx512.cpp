@@ -1,5 +1,5 @@
 #if defined(__x86_64__) && defined(__GNUC__)
-#include "targets/avx512.h"
+#include "../targets/avx512.h"
 
 #define FASTGAN_LANES 8
 #include "fill.h"
@@ -10,5 +10,5 @@ const Path path_avx512 = {"avx512", runs_here, fill, normalise};
 
 }  // namespace fastgan
 
-#include "targets/end.h"
+#include "../targets/end.h"
 #endif

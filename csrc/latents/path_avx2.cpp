@@ -1,12 +1,12 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include "../targets/avx2.h"
 
-#define FASTGAN_WIDTH 8
-#include "kernels_bf16.h"
+#define FASTGAN_LANES 4
+#include "fill.h"
 
 namespace fastgan {
 
-constexpr Bf16Kernels bf16_kernels_avx2 = bf16_table("avx2_bf16", runs_here);
+const Path path_avx2 = {"avx2", runs_here, fill, normalise};
 
 }  // namespace fastgan
 

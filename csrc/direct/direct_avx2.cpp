@@ -1,5 +1,5 @@
 #if defined(__x86_64__) && defined(__GNUC__)
-#include "targets/avx2.h"
+#include "../targets/avx2.h"
 
 #define FASTGAN_WIDTH 8
 #include "direct_tile.h"
@@ -10,5 +10,5 @@ const DirectPath direct_avx2 = {"avx2", kWidth, kMostRows, kPack, runs_here, run
 
 }  // namespace fastgan
 
-#include "targets/end.h"
+#include "../targets/end.h"
 #endif

@@ -1,4 +1,4 @@
-// For any processor: see kernels_portable.cpp.
+// For any processor: vectors of four floats as GCC and Clang make them of what there is.
 #ifdef __GNUC__
 #include <math.h>
 #include <string.h>
@@ -7,17 +7,17 @@
 #include <utility>
 #include <vector>
 
-#include "../direct.h"
+#include "../../direct/direct.h"
 #include "kernels.h"
 
 static bool runs_here() { return true; }
 
 #define FASTGAN_WIDTH 4
-#include "kernels_bf16.h"
+#include "kernels_code.h"
 
 namespace fastgan {
 
-constexpr Bf16Kernels bf16_kernels_portable = bf16_table("portable_bf16", runs_here);
+constexpr Kernels kernels_portable = table("portable", runs_here);
 
 }  // namespace fastgan
 #endif

@@ -1,5 +1,5 @@
 #if defined(__x86_64__) && defined(__GNUC__)
-#include "../targets/avx2.h"
+#include "../../targets/avx2.h"
 
 #define FASTGAN_WIDTH 8
 #include "kernels_code.h"
@@ -10,5 +10,5 @@ constexpr Kernels kernels_avx2 = table("avx2", runs_here);
 
 }  // namespace fastgan
 
-#include "../targets/end.h"
+#include "../../targets/end.h"
 #endif

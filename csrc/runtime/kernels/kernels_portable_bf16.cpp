@@ -1,4 +1,4 @@
-// For any processor: vectors of four floats as GCC and Clang make them of what there is.
+// For any processor: see kernels_portable.cpp.
 #ifdef __GNUC__
 #include <math.h>
 #include <string.h>
@@ -7,17 +7,17 @@
 #include <utility>
 #include <vector>
 
-#include "../direct.h"
+#include "../../direct/direct.h"
 #include "kernels.h"
 
 static bool runs_here() { return true; }
 
 #define FASTGAN_WIDTH 4
-#include "kernels_code.h"
+#include "kernels_bf16.h"
 
 namespace fastgan {
 
-constexpr Kernels kernels_portable = table("portable", runs_here);
+constexpr Bf16Kernels bf16_kernels_portable = bf16_table("portable_bf16", runs_here);
 
 }  // namespace fastgan
 #endif

@@ -1,5 +1,5 @@
 #if defined(__x86_64__) && defined(__GNUC__)
-#include "targets/avx512.h"
+#include "../targets/avx512.h"
 
 #define FASTGAN_WIDTH 16
 #include "direct_tile.h"
@@ -10,5 +10,5 @@ const DirectPath direct_avx512 = {"avx512", kWidth, kMostRows, kPack, runs_here,
 
 }  // namespace fastgan
 
-#include "targets/end.h"
+#include "../targets/end.h"
 #endif

@@ -1,5 +1,5 @@
 #if defined(__x86_64__) && defined(__GNUC__)
-#include "targets/avx512_bf16.h"
+#include "../targets/avx512_bf16.h"
 
 #define FASTGAN_WIDTH 16
 #define FASTGAN_BF16
@@ -11,5 +11,5 @@ const DirectPath direct_avx512_bf16 = {"avx512_bf16", kWidth, kMostRows, kPack, 
 
 }  // namespace fastgan
 
-#include "targets/end.h"
+#include "../targets/end.h"
 #endif

@@ -1,0 +1,14 @@
+#if defined(__x86_64__) && defined(__GNUC__)
+#include "../../targets/avx2.h"
+
+#define FASTGAN_WIDTH 8
+#include "kernels_bf16.h"
+
+namespace fastgan {
+
+constexpr Bf16Kernels bf16_kernels_avx2 = bf16_table("avx2_bf16", runs_here);
+
+}  // namespace fastgan
+
+#include "../../targets/end.h"
+#endif
