@@ -6,6 +6,7 @@ the machine do not allow it. 130: interrupted; 143: ended by SIGTERM, 129 by SIG
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
@@ -32,6 +33,8 @@ _LISTED = 20
 
 #: What is said of a word that is none of those that an argument takes.
 _CHOICE = re.compile(r"'([^']*)' is not one of ('[^.]*')")
+#: Of a word that stands where a command does.
+_NO_COMMAND = re.compile(r"No such command '([^']*)'\.$")
 
 
 class Ended(KeyboardInterrupt):
@@ -140,6 +143,8 @@ def report(error: Exception) -> int:
         if choice := _CHOICE.search(message):
             near = meant(choice[1], re.findall(r"'([^']+)'", choice[2]))
             message = f"{message.removesuffix('.')}; {near}" if near else message
+        if (unknown := _NO_COMMAND.search(message)) and (line := _of_model(unknown[1])):
+            message = f"{message.removesuffix('.')}; did you mean '{line}'?"
         if message.startswith("Missing argument 'MODEL"):
             message += " an ONNX file, or a model that ships ('fastgan models' lists them)."
         stop = "" if message.endswith((".", "?")) else "."
@@ -150,6 +155,24 @@ def report(error: Exception) -> int:
     hint = "" if log.isEnabledFor(logging.DEBUG) else "; 'fastgan --verbose ...' shows where"
     kind, text = type(error).__name__, " ".join(str(error).split())
     return fail(f"a fault of fastgan, please report it: {kind}: {text}{hint}", 1)
+
+
+def _of_model(word: str) -> str:
+    """The command that a model wants which was given none; "" where the word is no model's."""
+    from fastgan import models
+    from fastgan.model.file import read
+    from fastgan.model.side_file import describe
+
+    if word.endswith(".onnx"):
+        return f"fastgan inspect {word}"
+    for name in difflib.get_close_matches(word, models.names(), 1, 0.7):
+        described = describe(read(models.path(name)))
+        takes, gives = (
+            [port.kind for port in side] for side in (described.inputs, described.outputs)
+        )
+        command = "generate" if "latent" in takes else "apply" if "image" in gives else "inspect"
+        return f"fastgan {command} {name}"
+    return ""
 
 
 def fail(message: str, code: int = 2) -> int:

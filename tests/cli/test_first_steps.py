@@ -73,6 +73,10 @@ def test_models_are_completed_with_files(tmp_path, monkeypatch) -> None:
         (("generate", "dcgan-digits", "--input", "latend=1"), "latent"),
         (("train", "superres", "--set", "scal=4"), "scale"),
         (("generat", "dcgan-digits"), "generate"),
+        (("cgan-digits",), "fastgan generate cgan-digits"),
+        (("superres-x", "-i", "a.png"), "fastgan apply superres-x"),
+        (("vae-digits-encoder",), "fastgan inspect vae-digits-encoder"),
+        (("some.onnx",), "fastgan inspect some.onnx"),
     ],
 )
 def test_a_name_that_is_nearly_right_is_answered(fastgan, words, meant) -> None:
