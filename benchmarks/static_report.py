@@ -3,8 +3,8 @@
     python -m benchmarks.static_report [--quick | --defaults] [--kernels conv] [--architectures 90]
                                        [--tilings dependent] [--missing]
 
-Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json; with --check
-nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
+Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json, at an interrupt
+(SIGINT) with what is compiled by then; with --check nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
 its architecture has, or a main kernel in 16 or 8 bits misses the tensor cores or the copies it is
 made for.
 """
@@ -168,14 +168,18 @@ def main() -> int:
         todo = [job for job in todo if place(job) not in done]
     rows, failures = [], []
     with ProcessPoolExecutor(arguments.workers) as pool:
-        for job, reports in zip(todo, pool.map(run, todo), strict=True):
-            main_report = reports[0]
-            name = title(job)
-            wrong = [fault for found in reports for fault in faults(job, found)]
-            failures += [f"{name}: {fault}" for fault in wrong]
-            where = {"default": job.is_default, "main": job.is_main}
-            rows.append({**key(job), **where, **asdict(main_report)})
-            print(f"{name}: {summary(main_report)}", flush=True)
+        try:
+            for job, reports in zip(todo, pool.map(run, todo), strict=True):
+                main_report = reports[0]
+                name = title(job)
+                wrong = [fault for found in reports for fault in faults(job, found)]
+                failures += [f"{name}: {fault}" for fault in wrong]
+                where = {"default": job.is_default, "main": job.is_main}
+                rows.append({**key(job), **where, **asdict(main_report)})
+                print(f"{name}: {summary(main_report)}", flush=True)
+        except KeyboardInterrupt:  # hours are lost otherwise; `--missing` goes on from there
+            pool.shutdown(cancel_futures=True)
+            print(f"stopped at {len(rows)} of {len(todo)}", file=sys.stderr)
     for failure in failures:
         print("FAULT", failure, file=sys.stderr)
     print(f"{len(rows)} configurations, {len(failures)} faults")
