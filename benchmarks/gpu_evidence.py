@@ -22,9 +22,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.gpu.paths import LOST, ROOT, arrange
+from benchmarks.gpu.paths import ROOT, arrange
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,24 +78,22 @@ def _run(name: str, options: argparse.Namespace, deadline: float) -> int:
     """One part, here."""
     from benchmarks.gpu.cells import Cells
     from benchmarks.gpu.parts import QUICK, parts
+    from benchmarks.gpu.rehearsal import rehearsed
     from benchmarks.gpu.setting import Setting
     from benchmarks.gpu.zoo import TINY, ZOO
 
     models = options.out / "models"
     models.mkdir(exist_ok=True)
     # A kernel alone is held to PyTorch's operator where that is: on the CPU.
-    rehearsed = options.dry_run and name in QUICK and name != "kernels-quick"
-    setting = Setting(options.out, options.dry_run, deadline, models, rehearsed)
+    on_gpu = options.dry_run and name in QUICK and name != "kernels-quick"
+    setting = Setting(options.out, options.dry_run, deadline, models, on_gpu)
     patience = options.patience or (30.0 if name in QUICK and not options.dry_run else 600.0)
     cells = Cells(options.out / f"{name}.json", deadline, patience)
     with contextlib.ExitStack() as stack:
-        if rehearsed:
+        if on_gpu:
             for entry in setting.entries:
                 entry.export(models)
-            machine = stack.enter_context(_rehearsal())
-            kind, _, kernel = os.environ.get("FASTGAN_REHEARSAL", "").partition(" ")
-            if kind:
-                machine.fault(kind, kernel)
+            cells.begin = stack.enter_context(rehearsed(name))
         try:
             parts(TINY if options.dry_run else ZOO)[name][0](setting, cells)
         except Exception as error:
@@ -106,14 +103,10 @@ def _run(name: str, options: argparse.Namespace, deadline: float) -> int:
     return 0
 
 
-def _rehearsal() -> Any:
-    from fastgan.engine.triton.rehearsal import rehearse
-
-    return rehearse()
-
-
 def _measure(name: str, options: argparse.Namespace, deadline: float) -> None:
     """A part in processes of its own, one after the other for as long as they are lost."""
+    from benchmarks.gpu.cells import give_up
+
     command = [sys.executable, "-m", "benchmarks.gpu_evidence", "--out", str(options.out.resolve())]
     command += ["--part", name, "--inside"] + (["--dry-run"] if options.dry_run else [])
     command += ["--patience", str(options.patience)] if options.patience else []
@@ -130,22 +123,10 @@ def _measure(name: str, options: argparse.Namespace, deadline: float) -> None:
         child.wait()
         if code in (0, None):
             return
-        lost = _lost(options.out / f"{name}.json", code)
+        lost = give_up(options.out / f"{name}.json", code)
         print(f"  {name}: its process ended with {code}, in {lost or 'no cell'}", flush=True)
         if lost is None:  # before or between its cells: it would end there again
             return
-
-
-def _lost(path: Path, code: int) -> str | None:
-    """Give up the cell that a process was lost in; None if it was in none."""
-    data = json.loads(path.read_text()) if path.exists() else {"cells": {}}
-    key = data.pop("running", None)
-    if key is not None:
-        data["cells"][key] = {"error": f"its process was lost ({code})"}
-    elif code != LOST:
-        data["error"] = f"its process ended with {code}"
-    path.write_text(json.dumps(data, indent=1))
-    return key or ("the cell before" if code == LOST else None)
 
 
 def _complete(path: Path) -> bool:

@@ -4,9 +4,9 @@
                                        [--tilings dependent] [--missing]
 
 Writes the table of docs/kernels.md and benchmarks/results/static/kernels.json, at an interrupt
-(SIGINT) with what is compiled by then; with --check nothing. The exit code is 1 where a default configuration spills, any needs more shared memory than
-its architecture has, or a main kernel in 16 or 8 bits misses the tensor cores or the copies it is
-made for.
+(SIGINT) with what is compiled by then; with --check nothing. The exit code is 1 where a default
+configuration spills, any needs more shared memory than its architecture has, or a main kernel in 16
+or 8 bits misses the tensor cores or the copies it is made for.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ class Cells:
         path: the file; what is there is not made again.
         deadline: of `time.monotonic()`, when to stop beginning cells.
         patience: seconds after which a cell is a hang, and ends the process; None: never.
+
+    Attributes:
+        begin: is called with the key of each cell before it is made.
     """
 
     def __init__(self, path: Path, deadline: float, patience: float | None = None) -> None:
@@ -35,6 +38,7 @@ class Cells:
         self.data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         self.data.setdefault("cells", {})
         self.data["complete"] = False
+        self.begin: Callable[[str], None] = lambda key: None
         self._late = False
         running = self.data.pop("running", None)
         if running is not None:
@@ -53,6 +57,7 @@ class Cells:
         if self.patience is not None:
             faulthandler.dump_traceback_later(self.patience, exit=True)
         try:
+            self.begin(key)
             result = make()
         except Exception as error:  # whatever a peer raises
             text = " ".join(str(error).split())[:300]
@@ -85,9 +90,25 @@ class Cells:
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
-        draft = self.path.with_suffix(".part")
-        draft.write_text(json.dumps(self.data, indent=1))
-        os.replace(draft, self.path)
+        _write(self.path, self.data)
+
+
+def give_up(path: Path, code: int) -> str | None:
+    """Give up the cell that a process was lost in, which ended with `code`; None: in none."""
+    data = json.loads(path.read_text()) if path.exists() else {"cells": {}}
+    key = data.pop("running", None)
+    if key is not None:
+        data["cells"][key] = {"error": f"its process was lost ({code})"}
+    elif code != LOST:
+        data["error"] = f"its process ended with {code}"
+    _write(path, data)
+    return key or ("the cell before" if code == LOST else None)
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(data, indent=1))
+    os.replace(draft, path)
 
 
 def short(result: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def dcgan64(setting: Setting, cells: Cells) -> None:
     """From a seed to one image, and images per second, beside eager's graph and torch.compile."""
     entry: Entry = setting.entries[0]
     device, precision = setting.device, setting.precisions[0]
-    frames = 3 if setting.dry else 1000
+    frames = 1 if setting.dry else 1000
 
     def latency(format: str) -> dict[str, Any]:
         g = setting.load(entry, precision)

@@ -21,10 +21,12 @@ def write(out: Path) -> tuple[str, int]:
     parts, found = _parts(out), cells(out)
     lines = [f"# Evidence\n\n{_machine(out)}\n", *table(promises(found)), ""]
     failures = 0
-    for name in ("smoke", "dcgan64", "kernels-quick", "kernels", "models", "sharing"):
-        bad = {k: c["error"] for k, c in found.get(name, {}).items() if "error" in c}
-        failures += len(bad)
-        lines.append(f"{name}: {len(found.get(name, {})) - len(bad)} passed, {len(bad)} failed")
+    for name, part in found.items():
+        bad = {key: cell["error"] for key, cell in part.items() if "error" in cell}
+        ours = [key for key in bad if _is_ours(name, key)]
+        failures += len(ours)
+        others = f", {len(bad) - len(ours)} of others failed" if len(bad) > len(ours) else ""
+        lines.append(f"{name}: {len(part) - len(bad)} passed, {len(ours)} failed{others}")
         lines += [f"- {key}: {error}" for key, error in bad.items()]
     for name, part in parts.items():
         if "error" in part:
@@ -49,6 +51,13 @@ def write(out: Path) -> tuple[str, int]:
     (out / "summary.md").write_text(text)
     _plot(out / "throughput.png", throughput)
     return text, failures
+
+
+def _is_ours(part: str, key: str) -> bool:
+    """Whether a cell is fastgan's: what another fails at, or a GPU lacks, is no failed check."""
+    if part == "ceilings":
+        return key == "latents"
+    return not any(peer in key for peer in ("eager", "compile", "onnxruntime"))
 
 
 def cells(out: Path) -> dict[str, dict[str, Cell]]:

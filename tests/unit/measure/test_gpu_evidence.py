@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.gpu import checks, readme
+from benchmarks.gpu import checks, readme, summary
 from benchmarks.gpu.cells import Cells
+from benchmarks.gpu.parts import QUICK
 from benchmarks.gpu.promises import Promise, promises
 from benchmarks.gpu.roofline import roofline
 from benchmarks.gpu.zoo import SMALL, ZOO
@@ -59,6 +62,80 @@ def test_what_is_lost_costs_its_cell_alone(
     assert all(said in bad[key] for key in lost)
     assert "convolution" in bad["fallbacks"]
     assert "3 failed" in (tmp_path / "summary.md").read_text()
+
+
+#: What goes wrong in the rehearsal of the whole, and what is said of it.
+FAULTS = {
+    "smoke/latents uniform": ("wrong", "numbers are not the CPU's"),
+    "smoke/dcgan64 n=1 float32": ("crash", "was lost"),
+    "dcgan64/latency prepared uint8": ("illegal", "illegal memory"),
+    "dcgan64/host": ("hang", "was lost"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_whole_run_outlives_what_goes_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash, a hang, a GPU that fails and wrong numbers, each in a cell of its own."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    kinds = {cell: kind for cell, (kind, _) in FAULTS.items()}
+    monkeypatch.setenv("FASTGAN_REHEARSAL", json.dumps(kinds))
+    command = [sys.executable, "-m", "benchmarks.gpu_evidence", "--out", str(out), "--dry-run"]
+    seen: list[dict[str, dict[str, Any]]] = []
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file) as running,
+    ):
+        while running.poll() is None:
+            state = _parts(out)
+            if state not in seen[-1:]:
+                seen.append(state)
+            time.sleep(0.05)
+    final = _parts(out)
+    assert running.returncode == 1, log.read_text()[-3000:]
+    assert set(final) == set(QUICK)
+    assert all(part["complete"] and "error" not in part for part in final.values())
+
+    bad = {
+        f"{name}/{key}": cell["error"]
+        for name, part in final.items()
+        for key, cell in part["cells"].items()
+        if "error" in cell
+    }
+    # What a crash has taken is not launched again, and that is reported as well.
+    assert "did not come back" in bad.pop("smoke/fallbacks")
+    assert set(bad) == set(FAULTS)
+    for cell, (_, said) in FAULTS.items():
+        assert said in bad[cell]
+
+    # At any moment: what is there is final, complete is only what is whole, a page can be written.
+    assert len(seen) > len(FAULTS)
+    for number, state in enumerate(seen):
+        for name, part in state.items():
+            assert part["cells"].items() <= final[name]["cells"].items()
+            assert not part["complete"] or part == final[name]
+        text = _page(tmp_path / str(number), state)
+        assert "| latents: those of the CPU, bit for bit | the same |" in text
+    assert "failed: uniform | **missed** |" in text
+
+
+def _parts(out: Path) -> dict[str, dict[str, Any]]:
+    paths = [path for path in out.glob("*.json") if path.stem != "machine"]
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def _page(folder: Path, parts: dict[str, dict[str, Any]]) -> str:
+    """The README's block from these parts, as if they were a GPU's."""
+    folder.mkdir()
+    for name, part in parts.items():
+        (folder / f"{name}.json").write_text(json.dumps(part))
+    (folder / "machine.json").write_text(json.dumps({"torch_cuda": {"name": "Imagined 1"}}))
+    page = folder / "README.md"
+    page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
+    readme.write(folder, page)
+    return page.read_text()
 
 
 def test_a_hang_ends_its_process(tmp_path: Path) -> None:
@@ -117,6 +194,21 @@ def test_cells_are_kept_and_errors_too(tmp_path: Path) -> None:
     assert not json.loads(path.read_text())["complete"]
 
 
+def test_ours_fails_a_run_in_every_part_and_others_in_none(tmp_path: Path) -> None:
+    bad = {"error": "its process was lost (-9)"}
+    keys = {
+        "ceilings": ("latents", "product fp8"),
+        "throughput-dcgan64": ("fastgan fp16 n=1", "compile fp16 n=1", "eager fp32 n=1"),
+        "latency": ("dcgan64 fastgan fp16 uint8", "dcgan64 onnxruntime"),
+        "tune": ("dcgan64 n=1",),
+    }
+    for name, each in keys.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"cells": dict.fromkeys(each, bad)}))
+    text, failures = summary.write(tmp_path)
+    assert failures == 4
+    assert "throughput-dcgan64: 0 passed, 1 failed, 2 of others failed" in text
+
+
 def test_roofline_is_the_slower_of_two() -> None:
     rates = {"product fp16": 1e12, "copy": 1e9}
     cell = {"precision": "fp16", "flops": 5e9, "bytes": 1e7, "p50": 0.02}
@@ -170,7 +262,13 @@ def test_promises_are_judged() -> None:
 
 
 def test_what_was_not_measured_is_neither_kept_nor_missed() -> None:
-    assert all(p == Promise(p.what, p.promised) for p in promises({}))
+    assert all(p == Promise(p.what, p.promised, p.estimated) for p in promises({}))
+
+
+def test_promises_stand_in_the_docs_with_their_estimates() -> None:
+    text = (ROOT / "docs" / "kernels.md").read_text()
+    for p in promises({}):
+        assert f"| {p.what} | {p.promised} | {p.estimated} |" in text
 
 
 def test_the_readme_is_written_from_a_run(tmp_path: Path) -> None:
