@@ -160,7 +160,8 @@ def _plot(path: Path, throughput: dict[str, dict[str, Cell]]) -> None:
             if points:
                 axis.loglog(*zip(*points, strict=True), marker="o", label=name)
         axis.set(title=model, xlabel="batch", ylabel="images per second")
-    axes[0][-1].legend(fontsize="xx-small")
+    if axes[0][-1].get_legend_handles_labels()[0]:  # not where all cells failed
+        axes[0][-1].legend(fontsize="xx-small")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

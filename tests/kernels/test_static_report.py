@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import triton
 
-from benchmarks import machine_code
+from benchmarks import machine_code, static_report
 from benchmarks.compiled import LIMITS, Report, loop_length, occupancy, widest_load
 from benchmarks.static_report import Job, faults, jobs, main, place
 from fastgan.kernels.e4m3 import E4M3
@@ -47,6 +48,34 @@ def test_main_kernels_compile_cleanly():
     assert sum("sm_80" in line for line in lines) == 9
     assert sum("sm_90" in line for line in lines) == 12  # and those in e4m3
     assert all(("wgmma" in line) == ("sm_90" in line) for line in lines)
+
+
+class Interrupted:
+    """A pool that compiles one launch, and is then interrupted."""
+
+    def __init__(self, workers: int) -> None: ...
+
+    def __enter__(self) -> "Interrupted":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, run: object, todo: list[Job]) -> Iterator[list[Report]]:
+        yield [next(iter(static_report.known().values()))]
+        raise KeyboardInterrupt
+
+    def shutdown(self, cancel_futures: bool) -> None:
+        assert cancel_futures
+
+
+def test_an_interrupt_keeps_what_is_compiled(monkeypatch, capsys):
+    kept = []
+    monkeypatch.setattr(static_report, "ProcessPoolExecutor", Interrupted)
+    monkeypatch.setattr(static_report, "write", kept.extend)
+    monkeypatch.setattr(sys, "argv", ["static_report", "--quick", "--kernels", "to_image"])
+    main()
+    assert [row["kernel"] for row in kept] == ["to_image"]
+    assert "stopped at 1 of" in capsys.readouterr().err
 
 
 def test_the_report_is_of_these_kernels_and_clean():
