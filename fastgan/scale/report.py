@@ -11,7 +11,7 @@ class Report:
 
     Attributes:
         images, shards: made by this run.
-        kept: shards that were there already.
+        kept: shards, or pictures of `apply`, that were there already.
         bytes: of the shards that were made.
         seconds: of the clock, from the first shard on.
         core_seconds: of all workers' processors, while they made shards.
@@ -40,10 +40,13 @@ class Report:
         """What the run costs, where all its machines together cost so much an hour."""
         return self.seconds / 3600 * per_hour
 
-    def lines(self, price_per_hour: float | None = None) -> list[str]:
-        """For people: a line each."""
+    def lines(self, price_per_hour: float | None = None, things: str = "shards") -> list[str]:
+        """For people: a line each; of a run without shards, `things` are its "pictures"."""
         kept = f", {self.kept} there already" if self.kept else ""
-        said = [f"{self.shards} shards made{kept}: {self.images} images, {self.bytes} bytes"]
+        shards = things == "shards"
+        images = f"{self.images} images, " if shards else ""
+        made = self.shards if shards else self.images
+        said = [f"{made} {things} made{kept}: {images}{self.bytes} bytes"]
         if self.images:
             said.append(
                 f"{self.rate:.4g} images/s, {self.core_seconds_per_thousand:.4g} core-seconds per "

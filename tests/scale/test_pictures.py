@@ -12,6 +12,7 @@ from PIL import Image
 from fastgan.errors import ModelFileError
 from fastgan.scale import manifest as manifests
 from fastgan.scale.pictures import SUMS, Folders, Improver, sums
+from fastgan.scale.report import Report
 from fastgan.scale.sinks import read_sums, sum_line
 from fastgan.scale.store import open_store
 from fastgan.scale.verify import verify
@@ -88,3 +89,11 @@ def test_a_store_without_checksums(tmp_path: Path) -> None:
     store.write(f"{SUMS}/x.sha256", b"\xff")
     with pytest.raises(ModelFileError, match="sha256sum"):
         sums(store)
+
+
+def test_a_run_says_how_many_pictures_it_made() -> None:
+    said = Report(images=6, kept=2, bytes=900, seconds=2.0).lines(things="pictures")
+    assert said[:2] == [
+        "6 pictures made, 2 there already: 900 bytes",
+        "3 images/s, 0 core-seconds per thousand",
+    ]

@@ -85,7 +85,9 @@ def _part(text: str | None) -> tuple[int, int]:
 
 
 @contextmanager
-def _progress(things: str = "images") -> Iterator[Callable[[int, int], object]]:
+def _progress(
+    things: str = "images", pieces: str = "shards"
+) -> Iterator[Callable[[int, int], object]]:
     """A bar of images, their rate and the time that is left; and a word on how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
@@ -98,12 +100,14 @@ def _progress(things: str = "images") -> Iterator[Callable[[int, int], object]]:
             rate = f"{console.digits(speed)} {things}/s" if speed else things
             bar.update(task, completed=done, total=total, rate=rate)
 
-        with hint(lambda: "shards that are there are whole; --resume makes the others"):
+        with hint(lambda: f"{pieces} that are there are whole; --resume makes the others"):
             yield told
 
 
-def _say(account: records.Account, report: Report, out: str, price: float | None) -> None:
-    for line in report.lines(price):
+def _say(
+    account: records.Account, report: Report, out: str, price: float | None, things: str = "shards"
+) -> None:
+    for line in report.lines(price, things):
         account.say(line)
     account.say(out)
     rates = {
@@ -242,14 +246,14 @@ def apply(
     account = records.Account("scale apply", json_file, model)
     from fastgan.scale import on_ray
 
-    with _progress() as told:
+    with _progress(pieces="pictures") as told:
         report = on_ray.apply(
             model, input, output, ext=ext, resume=resume, told=told,
             options=where.options,
             cluster=workers_on.cluster(),
             tile=tile, seed=seed, labels=options.label(class_),
         )  # fmt: skip
-    _say(account, report, output, price_per_hour)
+    _say(account, report, output, price_per_hour, "pictures")
 
 
 def verify(
