@@ -31,8 +31,13 @@ def run(chosen: str, folder: Path, limit: float) -> None:
     """Run cases; whatever of them is left when they end, or `limit` seconds are over, is killed."""
     command = [sys.executable, "-m", "pytest", str(CASES), "-k", chosen, "-v", "--durations=0"]
     command += ["-p", "no:xdist", "-p", "no:cacheprovider", f"--basetemp={folder / 'cases'}"]
-    # How much of this machine's memory others have taken is no matter of these tests.
-    environment = {**os.environ, "RAY_memory_monitor_refresh_ms": "0"}
+    # How much of this machine's memory others have taken is no matter of these tests; nor are its
+    # processors, of which workers of Ray's own priority would be left next to nothing.
+    environment = {
+        **os.environ,
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_worker_niceness": "0",
+    }
     log = folder / "log"
     with open(log, "wb") as out:  # a pipe would be waited for as long as anyone held it
         child = subprocess.Popen(
