@@ -97,3 +97,11 @@ def test_a_run_says_how_many_pictures_it_made() -> None:
         "6 pictures made, 2 there already: 900 bytes",
         "3 images/s, 0 core-seconds per thousand",
     ]
+
+
+def test_who_ends_a_check_is_not_told_to_resume_it(run: Path, monkeypatch, fastgan) -> None:
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastgan.scale.verify.verify", ended)
+    assert fastgan("scale", "verify", run).err == "fastgan: interrupted\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,9 +86,9 @@ def _part(text: str | None) -> tuple[int, int]:
 
 @contextmanager
 def _progress(
-    things: str = "images", pieces: str = "shards"
+    things: str = "images", pieces: str | None = "shards"
 ) -> Iterator[Callable[[int, int], object]]:
-    """A bar of images, their rate and the time that is left; and a word on how to go on."""
+    """A bar of images, their rate and time left; and how to go on, where pieces are made."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
@@ -100,7 +100,8 @@ def _progress(
             rate = f"{console.digits(speed)} {things}/s" if speed else things
             bar.update(task, completed=done, total=total, rate=rate)
 
-        with hint(lambda: f"{pieces} that are there are whole; --resume makes the others"):
+        whole = f"{pieces} that are there are whole; --resume makes the others"
+        with hint(lambda: whole) if pieces else nullcontext():
             yield told
 
 
@@ -264,7 +265,7 @@ def verify(
     from fastgan.scale.verify import verify as check
 
     account = records.Account("scale verify", json_file)
-    with _progress("files") as told:
+    with _progress("files", None) as told:
         wrong, shards, samples = check(place, told)
     account.close(
         place=place, shards=shards, samples=samples,
