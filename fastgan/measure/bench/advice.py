@@ -29,7 +29,8 @@ def _bound(report: Report) -> Iterator[str]:
         arithmetic, memory = floors
         by, limit = ("arithmetic", "matrix product") if arithmetic > memory else ("memory", "copy")
         share = max(floors) / result.samples.median
-        yield f"n = {n}: bound by {by}; {share:.0%} of the speed of a plain {limit}"
+        if share <= 1:
+            yield f"n = {n}: bound by {by}; {share:.0%} of the speed of a plain {limit}"
 
 
 def _bfloat16(report: Report) -> Iterator[str]:

@@ -131,6 +131,13 @@ def test_roofline_is_the_least_time_over_the_time_taken() -> None:
     assert any(line.startswith("n = 64: bound by arithmetic; 50%") for line in lines)
 
 
+def test_no_limit_is_named_that_was_beaten() -> None:
+    """By what stays in the caches, or as the limit was measured beside other work."""
+    report = report_of(onnxruntime=(4.0, 8.0), fastgan=(0.2, 12.8))
+    lines = [line for line in advice.advise(report) if "bound by" in line]
+    assert lines == ["n = 64: bound by arithmetic; 50% of the speed of a plain matrix product"]
+
+
 def test_half_precision_halves_the_weights_traffic() -> None:
     cost = Cost(flops=1, weights=1000, ends=10, copy_rate=1.0)
     assert (cost.bytes("fp32"), cost.bytes("bf16")) == (4010, 2010)
