@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from unittest.mock import patch
 
 import torch
 
@@ -274,18 +275,29 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    # TorchScript's exporter turns a log on that it means to leave alone (PyTorch 2.13), and prints
-    # the whole graph of what fails, to stdout.
-    name = "_jit_set_onnx_log_enabled"
-    switch = getattr(torch._C, name, None)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _log_off():
         warnings.simplefilter("ignore")
         try:
-            setattr(torch._C, name, lambda _: None)
             yield
         finally:
-            setattr(torch._C, name, switch)
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _log_off() -> Iterator[None]:
+    """Of TorchScript's exporter, which turns its log on where it means to ask whether it is on
+    (PyTorch 2.13), and then prints the whole graph of what fails, to stdout."""
+    switch = getattr(torch._C, "_jit_set_onnx_log_enabled", None)
+    if switch is None:
+        yield
+        return
+    was_on = torch._C._jit_is_onnx_log_enabled()
+    switch(False)
+    try:
+        with patch.object(torch._C, switch.__name__, lambda _: None):
+            yield
+    finally:
+        switch(was_on)
 
 
 def _open_axes(shape: Shape) -> dict[int, str]:

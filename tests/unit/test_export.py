@@ -220,17 +220,21 @@ def test_a_module_that_cannot_be_exported(tmp_path, exporter):
         export(Two(), tmp_path / "g.onnx", latent=16, exporter=exporter)
 
 
-def test_what_fails_prints_no_graph(tmp_path, capfd):
+@pytest.mark.parametrize("was_on", [False, True])
+def test_what_fails_prints_no_graph(tmp_path, capfd, was_on):
     class Pools(nn.Module):
-        def forward(
-            self, x
-        ):  # to a size that is not constant, which TorchScript's exporter has not
+        def forward(self, x):  # to a size that TorchScript's exporter does not know
             return nn.functional.adaptive_avg_pool2d(x, (x.shape[2] // 2, x.shape[3] // 2))
 
     given = {"image": (3, "height", "width"), "range": (0, 1), "exporter": "torchscript"}
-    with pytest.raises(UnsupportedError):
-        export(Pools(), tmp_path / "m.onnx", **given)
-    torch._C._jit_onnx_log("and it was left off")
+    before = torch._C._jit_is_onnx_log_enabled()
+    torch._C._jit_set_onnx_log_enabled(was_on)
+    try:
+        with pytest.raises(UnsupportedError):
+            export(Pools(), tmp_path / "m.onnx", **given)
+        assert torch._C._jit_is_onnx_log_enabled() == was_on
+    finally:
+        torch._C._jit_set_onnx_log_enabled(before)
     assert capfd.readouterr().out == ""
 
 
