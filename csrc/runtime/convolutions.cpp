@@ -218,6 +218,7 @@ Depthwise::Depthwise(DepthwiseShape shape, Border border, Place in, Place out, B
   shape_.rows = Reach(from.height, from.row, border, low_y, high_y, most_y);
   shape_.columns = Reach(from.width, from.pixel, border, low_x, high_x, most_x);
   shape_.zeros.assign(from.channels, 0.0f);
+  shape_.joined = in_a_row(shape_.taps);
   const int64_t row = to.width * to.channels * static_cast<int64_t>(shape_.taps.size());
   if (to.channels <= kFewChannels && shape_.step_x == 1) gather_pixels();
   const int64_t item = shape_.lines.empty() ? kItem / 2 : 2 * kItem;

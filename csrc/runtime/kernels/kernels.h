@@ -129,6 +129,7 @@ struct DepthwiseShape {
   Epilogue epilogue;
   Reach rows{}, columns{};
   std::vector<float> zeros{};
+  int64_t joined = 1;  // taps of a row that lie side by side
   // Of few channels, else empty: see kernels_few.h.
   std::vector<int64_t> lines{};  // the taps' rows, each once
   int64_t left = 0, span = 0;    // the first tap's column, and from it to the last one's

@@ -74,27 +74,13 @@ FASTGAN_NOINLINE void depthwise_slide(const float* in, const DepthwiseShape& sha
   for (int r = 0; r < R; ++r) store(values + r * step, sums[r]);
 }
 
-// Taps to a line, where each line has as many side by side; else 0.
-inline int64_t taps_of_a_line(const DepthwiseShape& shape) {
-  const auto& taps = shape.taps;
-  const size_t count = taps.size();
-  size_t k = 1;
-  while (k < count && taps[k].first == taps[0].first) ++k;
-  for (size_t t = 0; t < count; ++t) {
-    const bool beside = taps[t].first == taps[t - t % k].first &&
-                        taps[t].second == taps[0].second + static_cast<int64_t>(t % k);
-    if (count % k != 0 || !beside) return 0;
-  }
-  return static_cast<int64_t>(k);
-}
-
 using DepthwiseStrip = void (*)(const float*, const DepthwiseShape&, int64_t, int64_t, float*,
                                 int64_t);
 
 // What computes R pixels that no tap reaches over an edge from.
 template <int R, bool kWhole>
 inline DepthwiseStrip strip_of(const DepthwiseShape& shape) {
-  switch (shape.step_x == 1 ? taps_of_a_line(shape) : 0) {
+  switch (shape.step_x == 1 ? shape.joined : 1) {
     case 3: return depthwise_slide<R, 3, kWhole>;
     case 5: return depthwise_slide<R, 5, kWhole>;
     case 7: return depthwise_slide<R, 7, kWhole>;
