@@ -6,7 +6,6 @@ the machine do not allow it. 130: interrupted; 143: ended by SIGTERM, 129 by SIG
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -23,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from fastgan.errors import FastganError
 from fastgan.host import files
-from fastgan.host.arguments import meant
+from fastgan.host.arguments import meant, near
 
 log = logging.getLogger("fastgan")
 
@@ -141,8 +140,8 @@ def report(error: Exception) -> int:
         usage = getattr(getattr(error, "ctx", None), "command_path", "fastgan")
         message = error.format_message().replace("Value error, ", "")
         if choice := _CHOICE.search(message):
-            near = meant(choice[1], re.findall(r"'([^']+)'", choice[2]))
-            message = f"{message.removesuffix('.')}; {near}" if near else message
+            guess = meant(choice[1], re.findall(r"'([^']+)'", choice[2]))
+            message = f"{message.removesuffix('.')}; {guess}" if guess else message
         if (unknown := _NO_COMMAND.search(message)) and (line := _of_model(unknown[1])):
             message = f"{message.removesuffix('.')}; did you mean '{line}'?"
         if message.startswith("Missing argument 'MODEL"):
@@ -165,7 +164,7 @@ def _of_model(word: str) -> str:
 
     if word.endswith(".onnx"):
         return f"fastgan inspect {word}"
-    for name in difflib.get_close_matches(word, models.names(), 1, 0.7):
+    for name in near(word, models.names()):
         described = describe(read(models.path(name)))
         takes, gives = (
             [port.kind for port in side] for side in (described.inputs, described.outputs)

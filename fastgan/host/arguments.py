@@ -141,14 +141,19 @@ def size(name: str, value: Any) -> tuple[int, int]:
     return height, width
 
 
-def meant(found: str, known: Iterable[str], most: int = 1, least: float = 0.7) -> str:
-    """ "did you mean dcgan-digits?", of the names that are nearly the one found; "" for none.
+def near(found: str, known: Iterable[str], most: int = 1, least: float = 0.7) -> list[str]:
+    """Of the names those that are nearly the one found, the nearest first.
 
     Args:
-        most: how many to name.
+        most: how many.
         least: how near they are, from 0 to 1, where they are the same.
     """
-    names = difflib.get_close_matches(found, [name for name in known if name], most, least)
+    return difflib.get_close_matches(found, [name for name in known if name], most, least)
+
+
+def meant(found: str, known: Iterable[str], most: int = 1, least: float = 0.7) -> str:
+    """ "did you mean dcgan-digits?", of the names that are `near` the one found; "" for none."""
+    names = near(found, known, most, least)
     return f"did you mean {', '.join(names)}?" if names else ""
 
 

@@ -279,9 +279,9 @@ def scattered(low: Lowering, step: Step) -> None:
     box = y
     for axis, found in enumerate(axes):
         box = box.narrow(axis, int(found[0]), len(found))
-    new_ones = low.rows(low.read(step.inputs[2]))
+    updates = low.rows(low.read(step.inputs[2]))
     low.copy(low.read(step.inputs[0]), y)
-    low.copy(new_ones.of(new_ones.meta.view(box.shape)), box)
+    low.copy(updates.of(updates.meta.view(box.shape)), box)
 
 
 def gather(low: Lowering, step: Step) -> None:

@@ -83,10 +83,11 @@ class Gelu(_Named):
     activation = "gelu"
 
     def pattern(self, op: Any, x: Any, root: Any, one: Any, half: Any) -> Any:
-        curve = op.Add(op.Erf(getattr(op, self.behind)(x, root)), one)
-        if self.of == "half x":
+        order, scaled = self.of, getattr(op, self.behind)
+        curve = op.Add(op.Erf(scaled(x, root)), one)
+        if order == "half x":
             return op.Mul(op.Mul(x, half), curve, _outputs=["out"])
-        if self.of == "half last":
+        if order == "half last":
             return op.Mul(op.Mul(x, curve), half, _outputs=["out"])
         return op.Mul(x, op.Mul(curve, half), _outputs=["out"])
 
