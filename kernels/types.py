@@ -17,6 +17,10 @@ from .layout import pitch
 INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
 # The same, as kernels see it.
 IS_INTERPRETED = tl.constexpr(INTERPRETED)
+if INTERPRETED:
+    from .interpreting import spare
+
+    spare()
 
 # "ieee" is true fp32; "tf32" (ten bits of mantissa, on the tensor cores) is for whoever asks.
 PRECISIONS = ("ieee", "tf32")
