@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+# Tests start processes by the hundred: in an environment that keeps no bytecode each of them would
+# compile PyTorch and the rest anew, which doubles what it takes to load a model.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import hypothesis
 import numpy as np
