@@ -10,6 +10,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 # Tests start processes by the hundred: in an environment that keeps no bytecode each of them would
@@ -22,6 +23,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from torch.onnx._internal._lazy_import import onnxscript_apis
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -42,6 +44,15 @@ def _seeded() -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _translations_are_read_once() -> Iterator[None]:
+    """PyTorch's exporter parses the source of its 500 translations anew at every export: a third of
+    what exporting a small network takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxscript_apis, "get_torchlib_ops", cache(onnxscript_apis.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture(scope="session")
