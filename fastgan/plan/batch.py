@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -68,7 +68,7 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
         if bound is None:
             continue
         found = _told(closed, bound.apart())
-        if found.made.apart and search.traced(signature, size):
+        if found.made.apart and search.traced(size):
             if search.takes_others:
                 log.warning(
                     "a Reshape states %d, which may be a size: it is taken for a traced batch, "
@@ -196,34 +196,39 @@ class _Search:
 
     def of_all(self) -> bool:
         """Whether every batch gives a result of one size, that is not declared to have its rows."""
-        made = self._signature.made
-        bound = [b for b in (self._few, self._many) if b is not None]
-        shapes = [sizes(v) for b in bound for v in b.graph.outputs if v.name == made.name]
+        shape = self._signature.made.shape
         rows = {i.shape[0] for i in self._signature.inputs if i.name in self._inputs}
-        alike = len(shapes) == len(_PROBES) and len(set(shapes)) == 1
-        return alike and (not made.shape or made.shape[0] not in rows)
+        alike = self.takes_others and self._made(self._few) == self._made(self._many)
+        return alike and (not shape or shape[0] not in rows)
 
-    def traced(self, signature: Signature, size: int) -> bool:
+    def traced(self, size: int) -> bool:
         """Whether a file that takes more samples than `size` is likely a trace of so many.
 
         The other reading of a Reshape to `[2, -1, 4]` is that it means what it says at any batch.
-        The output declares where the samples lie; where it does not, it is a trace only if other
-        batches would let samples meet.
-
-        Args:
-            signature: as the file declares it.
+        The declared output may say which of its axes is of samples. Where it does not, a file that
+        takes any batch as it is means what it says, unless what it makes of another one is not
+        what it declares, or is a row for each sample, of which each was made of all of them.
         """
         if self._meant(size):
             return False
-        shape = signature.made.shape
-        if not shape:
-            bound = [b for b in (self._few, self._many) if b is not None]
-            return not self.takes_others or any(b.flow.meetings for b in bound)
-        ports = [i.shape for i in signature.inputs if i.name in self._inputs]
+        shape = self._signature.made.shape
+        ports = [i.shape for i in self._signature.inputs if i.name in self._inputs]
         rows = {port[0] for port in ports}
         others = {dim for port in ports for dim in port[1:]}
         elsewhere = (isinstance(d, str) and (d in rows or d not in others) for d in shape[1:])
-        return not (isinstance(shape[0], int) and any(elsewhere))
+        if shape and isinstance(shape[0], int) and any(elsewhere):
+            return False
+        if not self.takes_others:
+            return True
+        made = [self._made(bound) for bound in (self._few, self._many)]
+        declared = [[n if d in rows else d for d in shape] for n in _PROBES]
+        return any(map(_differ, declared, made)) or [m[:1] for m in made] == [(n,) for n in _PROBES]
+
+    def _made(self, bound: _Bound | None) -> tuple[int, ...]:
+        """The sizes of the output that counts."""
+        name = self._signature.made.name
+        values = [] if bound is None else bound.graph.outputs
+        return next((sizes(value) for value in values if value.name == name), ())
 
     def _meant(self, size: int) -> bool:
         """Whether more samples than `size` meet behind Reshapes to sizes that the graph computes
@@ -270,6 +275,13 @@ class _Search:
             found += [_PROBES[0]] if self._few is not None else []
         likely = dict.fromkeys(size for size in found if size > 1 or (size == 1 and ones))
         return list(likely)[:_MOST_TRIED]
+
+
+def _differ(declared: Sequence[int | str], made: Sequence[int]) -> bool:
+    """Whether sizes are others than those declared, as far as any are."""
+    if declared and len(declared) != len(made):
+        return True
+    return any(isinstance(d, int) and d != size for d, size in zip(declared, made, strict=False))
 
 
 def _literals(model: ir.Model) -> list[int]:

@@ -128,6 +128,31 @@ def test_a_constant_that_may_be_a_size_or_a_traced_batch(traced, caplog) -> None
         assert torch.allclose(made, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("declared", "traced"),
+    [(None, False), (["a", "b"], False), (["n", 6], True), (["m", 6], True), ([3, 6], True)],
+    ids=str,
+)
+def test_a_size_is_no_traced_batch_where_nothing_says_so(declared, traced, caplog) -> None:
+    """x [n, 6] laid as [3, -1]: at 3 samples a row for each, at any other 3 longer ones.
+
+    Only an output that is declared to have rows of 6 contradicts what the file makes of others.
+    """
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["y"], axis=-1),
+    ]
+    outputs = [value("y", declared)]
+    weights = {"shape": np.array([3, -1])}
+    data = graph_model(nodes, [value("x", ["n", 6])], weights=weights, outputs=outputs)
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    assert ("traced batch" in caplog.text) == traced
+    for n in (1, 2, 3, 6):
+        x = torch.rand(n, 6)
+        made = g.run({"x": x})["y"]
+        assert torch.allclose(made, (x if traced else x.reshape(3, -1)).softmax(1), atol=1e-6)
+
+
 def test_rows_that_differ() -> None:
     """Two inputs of one fixed batch, given in different numbers."""
     read = onnx.ModelProto.FromString(model([4, 3, 4, 4], 4))
