@@ -29,7 +29,7 @@ _KINDS = (
     (stat.S_ISDIR, "a folder"),
 )
 #: Two letters or more before the colon: one is a drive of Windows. Paths make "//" a "/".
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+_URL = re.compile(r"([a-z][a-z0-9+.-]+:)/+", re.IGNORECASE)
 
 
 # Reading -----------------------------------------------------------------------------------------
@@ -92,7 +92,8 @@ def check_path(where: str, path: str | os.PathLike[str]) -> None:
         found = "-, which stands for standard input or output"
         raise ArgumentError(where, found, "a path")
     if _URL.match(text) and not os.path.lexists(text):
-        raise ArgumentError(where, f"{text}, a URL", "a path on this machine")
+        address = _URL.sub(r"\1//", text, count=1)
+        raise ArgumentError(where, f"{address}, a URL", "a path on this machine")
 
 
 def is_remote(source: object) -> bool:
