@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass, fields, replace
-from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,9 +15,6 @@ from fastgan.cli import console, records
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 from fastgan.host.arguments import meant
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 EXAMPLES = """
 fastgan train dcgan  # handwritten digits from noise
@@ -28,43 +24,22 @@ fastgan train superres --data photos/ --preset full  # your own images, on a GPU
 """
 
 
-class Recipe(str, Enum):
-    """The files in `fastgan/recipes` that train a network."""
-
-    dcgan = "dcgan"
-    cgan = "cgan"
-    vae = "vae"
-    aae = "aae"
-    texture = "texture"
-    superres = "superres"
-    denoise = "denoise"
-    inpaint = "inpaint"
-    restore_rl = "restore-rl"
-    translation = "translate"  # a str has a `translate` already
-    style = "style"
-
-
-class Preset(str, Enum):
-    """How long to train: `ship` for the model that ships, `full` for a GPU, `quick` to try it."""
-
-    quick = "quick"
-    ship = "ship"
-    full = "full"
-
-
-class Loss(str, Enum):
-    """What the generator minimises."""
-
-    non_saturating = "non-saturating"
-    minimax = "minimax"
-    hinge = "hinge"
-
-
-class Precision(str, Enum):
-    """What the layers are computed in."""
-
-    float32 = "float32"
-    bf16 = "bf16"
+#: The files in `fastgan/recipes` that train a network.
+Recipe = Literal[
+    "dcgan",
+    "cgan",
+    "vae",
+    "aae",
+    "texture",
+    "superres",
+    "denoise",
+    "inpaint",
+    "restore-rl",
+    "translate",
+    "style",
+]
+#: How long to train: for the model that ships, for a GPU, or just to try it.
+Preset = Literal["quick", "ship", "full"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +66,10 @@ class Shared:
     hidden: Annotated[
         int | None, typer.Option(min=0, help="dcgan: dense layers in front; 0 is the plain seed.")
     ] = None
-    loss: Annotated[Loss | None, typer.Option(help="What the generator minimises.")] = None
+    loss: Annotated[
+        Literal["non-saturating", "minimax", "hinge"] | None,
+        typer.Option(help="What the generator minimises."),
+    ] = None
     label_smoothing: Annotated[
         float | None, typer.Option(min=0, max=0.5, help="Real images are to be judged 1 - this.")
     ] = None
@@ -103,7 +81,8 @@ class Shared:
         float | None, typer.Option(min=0, max=1, help="How much of the average stays, per step.")
     ] = None
     precision: Annotated[
-        Precision | None, typer.Option(help="bf16 is faster where the processor has it.")
+        Literal["float32", "bf16"] | None,
+        typer.Option(help="bf16 is faster where the processor has it."),
     ] = None
     device: Annotated[
         str | None, typer.Option(help="auto (an NVIDIA GPU if there is one), cpu or cuda.")
@@ -123,7 +102,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Where everything is written. Default: out/RECIPE.")
     ] = None,
-    preset: Annotated[Preset, typer.Option(help="Where the other options start.")] = Preset.ship,
+    preset: Annotated[Preset, typer.Option(help="Where the other options start.")] = "ship",
     channels: Annotated[
         int, typer.Option(help="Of --data, for dcgan: 1 is grey, 3 is colour.")
     ] = 3,
@@ -162,22 +141,22 @@ def train(
     docs/training.md says what the settings do. --hidden and --channels are dcgan's, --patience is
     of superres, denoise, inpaint and translate. --preset quick shows in a minute that all works.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
     from fastgan.recipes import trainer
 
     if channels not in (1, 3):
         raise ArgumentError("--channels", str(channels), "1 or 3")
-    name = recipe.value
-    module = import_module(f"fastgan.recipes.{name.replace('-', '_')}")
-    start = module.SETTINGS[preset.value]
-    given = {key: getattr(value, "value", value) for key, value in vars(how).items()}
-    given["size"] = how.size or (64 if data and name == "dcgan" else None)
+    module = import_module(f"fastgan.recipes.{recipe.replace('-', '_')}")
+    start = module.SETTINGS[preset]
+    given = {**vars(how), "size": how.size or (64 if data and recipe == "dcgan" else None)}
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     known = {field.name for field in fields(start)}
     for key in chosen.keys() - known:
-        raise ArgumentError(f"--{key.replace('_', '-')}", f"the recipe {name}", "another recipe")
+        raise ArgumentError(f"--{key.replace('_', '-')}", f"the recipe {recipe}", "another recipe")
     settings = replace(start, **chosen, **_parsed(setting or [], start))
-    folder = out or Path("out") / name
-    file = folder / f"{name}.onnx"
+    folder = out or Path("out") / recipe
+    file = folder / f"{recipe}.onnx"
     files.check_target("--out", file)
     # With a checkpoint beside it, the trainer says what to do.
     if file.exists() and not resume and not (folder / trainer.CHECKPOINT).exists():
@@ -185,12 +164,13 @@ def train(
 
     account = records.Account("train", json_file)
     found = (
-        module.data(settings, data, channels) if name == "dcgan" else module.data(settings, data)
+        module.data(settings, data, channels) if recipe == "dcgan" else module.data(settings, data)
     )
     built = module.build(settings, found)
 
-    with _progress() as progress:
-        bar = progress.add_task(name, total=settings.steps, losses="")
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[losses]}")
+    with console.progress(*columns, TimeRemainingColumn()) as progress:
+        bar = progress.add_task(recipe, total=settings.steps, losses="")
 
         def show(step: int, losses: dict[str, float]) -> None:
             text = "  ".join(f"{key} {value:.3f}" for key, value in losses.items())
@@ -206,7 +186,6 @@ def train(
             tensorboard=tensorboard,
             on_step=show,
         )
-        progress.update(bar, completed=outcome.step)
     if outcome.interrupted:
         typer.echo(f"Stopped and saved after step {outcome.step} of {settings.steps}. To go on:")
         words = [*sys.argv[1:], *([] if resume else ["--resume"])]
@@ -216,7 +195,7 @@ def train(
     account.say(f"{file}: trained for {outcome.step} steps")
     account.say(f"{folder / 'samples'}: what it makes")
     account.close(
-        written=str(file), samples=str(folder / "samples"), steps=outcome.step, recipe=name
+        written=str(file), samples=str(folder / "samples"), steps=outcome.step, recipe=recipe
     )
 
 
@@ -239,22 +218,3 @@ def _parsed(pairs: list[str], start: Any) -> dict[str, Any]:
                 f"--set {key}", repr(value), f"a value like {getattr(start, key)}"
             ) from None
     return found
-
-
-def _progress() -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[losses]}"),
-        TimeRemainingColumn(),
-        console=console.err(),
-    )

@@ -9,14 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from fastgan.errors import ArgumentError
 from fastgan.host import processor
-from fastgan.recipes.trainer import Stateful
 
 log = logging.getLogger("fastgan")
 
@@ -78,6 +77,13 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in free}
 
 
+class Stateful(Protocol):
+    """A network, an optimizer: anything whose state goes into a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> object: ...
+
+
 class System(ABC):
     """Networks that are trained together; a recipe adds `step`, `samples` and `export`.
 
@@ -122,8 +128,12 @@ class System(ABC):
         return {**self._networks, "average": self.average, **optimizers}
 
     @abstractmethod
+    def step(self, draw: torch.Generator) -> dict[str, float]:
+        """Train one step with random numbers from `draw` alone; return the losses by name."""
+
+    @abstractmethod
     def samples(self, count: int) -> torch.Tensor:
-        """The same samples each time, at most `count`."""
+        """The same samples each time, at most `count`, [N, C, H, W] in [-1, 1]."""
 
     def score(self) -> float | None:
         """How bad it is on held-out data, lower is better; None where nothing tells."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ import torch
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.host import files
 from fastgan.recipes.images import grid
+from fastgan.recipes.system import System
 
 CHECKPOINT = "checkpoint.pt"
 _VERSION = 1
@@ -28,48 +29,6 @@ _VERSION = 1
 
 class TrainingError(FastganError):
     """Training went wrong: a loss is not finite, or the checkpoint is of another run."""
-
-
-class Stateful(Protocol):
-    """A network, an optimizer: anything whose state goes into a checkpoint."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> object: ...
-
-
-class Recipe(Protocol):
-    """What `train` needs of a recipe.
-
-    Attributes:
-        name: its name, as in `fastgan train NAME`.
-        settings: what it was built with, as plain numbers and strings; a checkpoint is resumed
-            only with the same settings.
-        state: everything that training changes, by name.
-    """
-
-    name: str
-
-    @property
-    def settings(self) -> Mapping[str, object]: ...
-
-    @property
-    def state(self) -> Mapping[str, Stateful]: ...
-
-    def step(self, draw: torch.Generator) -> dict[str, float]:
-        """Train one step with random numbers from `draw` alone; return the losses by name."""
-        ...
-
-    def samples(self, count: int) -> torch.Tensor:
-        """The same `count` samples each time, [count, C, H, W] in [-1, 1]; changes no state."""
-        ...
-
-    def score(self) -> float | None:
-        """How bad it is on held-out data, lower is better; None where nothing tells."""
-        ...
-
-    def export(self, path: Path) -> None:
-        """Write the trained generator as ONNX."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +46,7 @@ class Outcome:
 
 
 def train(
-    recipe: Recipe,
+    recipe: System,
     out: Path,
     *,
     steps: int,
@@ -175,7 +134,7 @@ def _writer(folder: Path) -> Any:
     return SummaryWriter(folder)
 
 
-def _save(file: Path, recipe: Recipe, draw: torch.Generator, step: int) -> None:
+def _save(file: Path, recipe: System, draw: torch.Generator, step: int) -> None:
     checkpoint = {
         "version": _VERSION,
         "recipe": recipe.name,
@@ -188,7 +147,7 @@ def _save(file: Path, recipe: Recipe, draw: torch.Generator, step: int) -> None:
         torch.save(checkpoint, part)
 
 
-def _load(file: Path, recipe: Recipe, draw: torch.Generator) -> int:
+def _load(file: Path, recipe: System, draw: torch.Generator) -> int:
     """Put the checkpoint's state into `recipe` and `draw`; return the step that it was saved at."""
     try:
         checkpoint = torch.load(file, weights_only=True)

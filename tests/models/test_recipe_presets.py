@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fastgan.cli.train import Recipe
 pytest.importorskip("skimage", reason="photographs and textures come with scikit-image")
 
 
-@pytest.mark.parametrize("name", [recipe.value for recipe in Recipe])
+@pytest.mark.parametrize("name", get_args(Recipe))
 def test_the_full_preset_starts(name):
     module = import_module(f"fastgan.recipes.{name.replace('-', '_')}")
     settings = replace(module.SETTINGS["full"], batch=2)
