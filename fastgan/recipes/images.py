@@ -34,11 +34,13 @@ def digits(split: Literal["train", "test"], size: int = 32) -> tuple[torch.Tenso
     held_out = np.arange(len(found.target)) % _HELD_OUT == 0
     chosen = held_out if split == "test" else ~held_out
     pixels = np.rint(found.images[chosen] * (255 / 16)).astype(np.uint8)  # 0..16 as it comes
-    enlarged = [
-        np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC))
-        for p in pixels
-    ]
-    return from_bytes(np.stack(enlarged)[..., None]), torch.from_numpy(found.target[chosen]).long()
+    return enlarged(pixels, size), torch.from_numpy(found.target[chosen]).long()
+
+
+def enlarged(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], size: int) -> torch.Tensor:
+    """Grey uint8 [N, H, W] to [N, 1, size, size] in [-1, 1]."""
+    larger = (Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC) for p in pixels)
+    return from_bytes(np.stack([np.asarray(image) for image in larger])[..., None])
 
 
 def folder(path: Path, size: int = 64, channels: int = 3) -> torch.Tensor:
@@ -99,6 +101,11 @@ def grid(images: torch.Tensor, columns: int = 10, scale: int = 1, gap: int = 2) 
         sheet[top : top + height, left : left + width] = image
     picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def in_bytes(images: torch.Tensor) -> torch.Tensor:
+    """Images in [-1, 1] as a file will hold them."""
+    return images.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
 
 
 def from_bytes(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> torch.Tensor:

@@ -205,11 +205,7 @@ def faces(split: Split, size: int = 32, *, without: bool = False) -> torch.Tenso
     held_out = np.arange(len(found)) % _HELD_OUT == 0
     chosen = found[held_out if split == "test" else ~held_out]
     bytes_ = np.rint(chosen * 255).clip(0, 255).astype(np.uint8)
-    enlarged = [
-        np.asarray(Image.fromarray(face).resize((size, size), Image.Resampling.BICUBIC))
-        for face in bytes_
-    ]
-    return to_float(torch.from_numpy(np.stack(enlarged)))[:, None]
+    return images.enlarged(bytes_, size)
 
 
 def subject(name: str, split: Split, size: int) -> torch.Tensor:

@@ -28,6 +28,7 @@ from torch.nn import functional
 from fastgan.errors import ArgumentError
 from fastgan.recipes import denoise, losses
 from fastgan.recipes.denoise import Damage, Denoiser
+from fastgan.recipes.images import in_bytes
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import Restoration, UNetSettings
 
@@ -131,7 +132,7 @@ class PolicyGradient(Restoration):
         A pixel's share of the PSNR is the derivative of it by the pixel's squared error, times that
         error, times the number of pixels, so that their mean moves as the image's PSNR does.
         """
-        error = (self.in_bytes(actions) - real).square().mean(2)  # [K, N, H, W]
+        error = (in_bytes(actions) - real).square().mean(2)  # [K, N, H, W]
         whole = error.mean((0, 2, 3))[:, None, None].clamp(min=1e-6)
         share = -10 / math.log(10) * error / whole
         if not self.options.adversarial:
@@ -149,13 +150,8 @@ class PolicyGradient(Restoration):
 
     def psnr(self, images: torch.Tensor, real: torch.Tensor) -> float:
         """In dB, of images in whole bytes; the mean over them."""
-        error = (self.in_bytes(images) - real).div(2).square().mean((1, 2, 3)).clamp(min=1e-7)
+        error = (in_bytes(images) - real).div(2).square().mean((1, 2, 3)).clamp(min=1e-7)
         return -10 * error.log10().mean().item()
-
-    @staticmethod
-    def in_bytes(images: torch.Tensor) -> torch.Tensor:
-        """As a file will hold them."""
-        return images.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
 
 
 def build(settings: PolicySettings, found: tuple[Photographs, Photographs]) -> PolicyGradient:

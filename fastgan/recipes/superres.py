@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from fastgan.errors import ArgumentError
 from fastgan.recipes import restoration
+from fastgan.recipes.images import in_bytes
 from fastgan.recipes.networks import Block
 from fastgan.recipes.photographs import Photographs
 from fastgan.recipes.restoration import PairSettings, Restoration
@@ -66,7 +67,7 @@ def shrink(images: torch.Tensor, scale: int) -> torch.Tensor:
     """Images as a good camera of fewer pixels takes them: bicubic, antialiased, in whole bytes."""
     height, width = (length // scale for length in images.shape[-2:])
     small = functional.interpolate(images, (height, width), mode="bicubic", antialias=True)
-    return small.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
+    return in_bytes(small)
 
 
 def build(settings: SuperresSettings, found: tuple[Photographs, Photographs]) -> Restoration:

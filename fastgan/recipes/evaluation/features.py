@@ -21,6 +21,7 @@ import fastgan
 from fastgan.errors import ArgumentError
 from fastgan.generator import Generator
 from fastgan.recipes import images, photographs
+from fastgan.recipes.translate import grey
 
 FILE = Path(__file__).with_name("features.onnx")
 SIZE = 32
@@ -50,8 +51,7 @@ def of(pictures: torch.Tensor) -> torch.Tensor:
     """
     pictures = pictures.float()
     if pictures.shape[1] == 3:
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        pictures = (pictures * weights).sum(1, keepdim=True)
+        pictures = grey(pictures)
     windows = pictures.unfold(2, SIZE, SIZE).unfold(3, SIZE, SIZE)
     return _network().run({"image": windows.reshape(-1, 1, SIZE, SIZE)})["output"].cpu()
 

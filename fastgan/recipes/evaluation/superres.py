@@ -26,23 +26,13 @@ _DETAILS = ((1, 60, 110), (1, 110, 190), (0, 60, 230), (0, 230, 120))  # photogr
 _SIDE = 96
 
 
-def figures(generator: Generator) -> dict[str, Figure]:
-    """PSNR and SSIM over the whole held-out photographs; both are to be above bicubic."""
-    return _measured(generator, gain=0.0, sharper=False)
+def figures(generator: Generator, gain: float | None = 0.0) -> dict[str, Figure]:
+    """PSNR and SSIM over the whole held-out photographs, beside bicubic interpolation's.
 
-
-def figures_x2(generator: Generator) -> dict[str, Figure]:
-    """The same, and a whole dB above bicubic."""
-    return _measured(generator, gain=1.0, sharper=False)
-
-
-def figures_adversarial(generator: Generator) -> dict[str, Figure]:
-    """The same, and the blur, which is to be less than bicubic interpolation's."""
-    return _measured(generator, gain=None, sharper=True)
-
-
-def _measured(generator: Generator, gain: float | None, sharper: bool) -> dict[str, Figure]:
-    """Args: gain: by how many dB it is to be closer; None where it need not be."""
+    Args:
+        gain: by how many dB it is to be closer; None where it is to be sharp instead, its blur less
+            than that of bicubic interpolation.
+    """
     rows = []
     for whole, plain, made in _upscaled(generator):
         row = [measure(x, whole) for measure in (pairs.psnr, pairs.ssim) for x in (made, plain)]
@@ -64,7 +54,7 @@ def _measured(generator: Generator, gain: float | None, sharper: bool) -> dict[s
             baseline=plain_ssim,
         ),
     }
-    if sharper:
+    if gain is None:
         what = f"Crete's blur, 0 to 1, of no reference; the photographs themselves: {real_blur:.3f}"
         found["blur"] = Figure(
             blur, f"{what}; bicubic beside it", most=plain_blur, baseline=plain_blur

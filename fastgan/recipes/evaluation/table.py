@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from PIL import Image
 
@@ -35,21 +36,21 @@ FIGURES: Mapping[str, Figures] = {
     "cgan-digits": digits.conditional,
     "dcgan-digits": digits.figures,
     "dcgan-faces": faces.figures,
-    "texture-grass": textures.grass,
-    "texture-gravel": textures.gravel,
+    "texture-grass": partial(textures.figures, name="grass", shrink=1),
+    "texture-gravel": partial(textures.figures, name="gravel"),
     "vae-digits": autoencoders.of_digits,
     "vae-digits-encoder": autoencoders.of_digits,
     "vae-faces": autoencoders.of_faces,
     "vae-faces-encoder": autoencoders.of_faces,
     "denoise-photos": denoise.figures,
     "inpaint-photos": inpaint.figures,
-    "colour-tissue": translate.grey,
-    "edges-tissue": translate.edges,
+    "colour-tissue": partial(translate.figures, source="grey"),
+    "edges-tissue": partial(translate.figures, source="edges"),
     "restore-photos": restore_rl.figures,
     "style-tissue": style.figures,
-    "superres-x2": superres.figures_x2,
+    "superres-x2": partial(superres.figures, gain=1.0),
     "superres-x4": superres.figures,
-    "superres-x4-sharp": superres.figures_adversarial,
+    "superres-x4-sharp": partial(superres.figures, gain=None),
 }
 
 #: What draws fastgan/models/NAME.png; `python -m fastgan.recipes.evaluation.draw NAME`.
@@ -62,8 +63,8 @@ PICTURES: Mapping[str, Picture] = {
     "vae-digits": autoencoders.picture_digits,
     "denoise-photos": denoise.picture,
     "inpaint-photos": inpaint.picture,
-    "colour-tissue": translate.picture_grey,
-    "edges-tissue": translate.picture_edges,
+    "colour-tissue": partial(translate.picture, source="grey"),
+    "edges-tissue": partial(translate.picture, source="edges"),
     "restore-photos": restore_rl.picture,
     "style-tissue": style.picture,
     "style-tissue-discriminator": style.picture_of_view,

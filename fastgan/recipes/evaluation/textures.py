@@ -12,16 +12,6 @@ from fastgan.recipes.evaluation.figure import Figure
 from fastgan.recipes.texture import PIXELS
 
 
-def gravel(generator: Generator) -> dict[str, Figure]:
-    """Of a generator of gravel."""
-    return figures(generator, "gravel")
-
-
-def grass(generator: Generator) -> dict[str, Figure]:
-    """Of a generator of grass."""
-    return figures(generator, "grass", shrink=1)
-
-
 def figures(generator: Generator, name: str, shrink: int = 2) -> dict[str, Figure]:
     """Of a generator of the texture of this name, `shrink` times smaller, from normal numbers."""
     made = sample(generator, 48, 16, 16)

@@ -18,18 +18,6 @@ from fastgan.recipes.photographs import collection, to_float
 from fastgan.recipes.system import fixed
 
 
-def grey(generator: Generator) -> dict[str, Figure]:
-    """L1 and SSIM of what was grey, of stained tissue."""
-    whole = tissue()
-    return _figures(generator, whole, translate.grey(whole), tinted(whole))
-
-
-def edges(generator: Generator) -> dict[str, Figure]:
-    """L1 and SSIM of what was drawn, of stained tissue."""
-    whole, plain = tissue(), mean_colour("histology")
-    return _figures(generator, whole, translate.edges(whole), plain.expand_as(whole))
-
-
 def tissue() -> torch.Tensor:
     """The same held-out details of stained tissue each time, [8, 3, 96, 96] in [-1, 1]."""
     return collection("histology", "test", 1).patches(8, 96, fixed(7), turn=False)
@@ -41,9 +29,16 @@ def tinted(whole: torch.Tensor) -> torch.Tensor:
     return translate.grey(whole) + colour - translate.grey(colour)
 
 
-def _figures(
-    generator: Generator, whole: torch.Tensor, picture: torch.Tensor, plain: torch.Tensor
-) -> dict[str, Figure]:
+def _material(source: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tissue, the pictures that are made of it ("grey", "edges"), and what is beside the model."""
+    whole = tissue()
+    plain = tinted(whole) if source == "grey" else mean_colour("histology").expand_as(whole)
+    return whole, translate.SOURCES[source](whole), plain
+
+
+def figures(generator: Generator, source: str) -> dict[str, Figure]:
+    """L1 and SSIM of stained tissue that was "grey", or drawn by its "edges"."""
+    whole, picture, plain = _material(source)
     made = generator(picture).cpu()
     l1, plain_l1 = (pairs.distance(images, whole) for images in (made, plain))
     ssim, plain_ssim = (pairs.ssim(images, whole) for images in (made, plain))
@@ -60,21 +55,8 @@ def mean_colour(name: str) -> torch.Tensor:
     return torch.stack([to_float(p).mean((1, 2)) for p in found]).mean(0)[None, :, None, None]
 
 
-def picture_grey(generator: Generator) -> Image.Image:
-    """Held-out details of tissue, each: grey, tinted, the model, the tissue."""
-    whole = tissue()
-    return _picture(generator, whole, translate.grey(whole), tinted(whole))
-
-
-def picture_edges(generator: Generator) -> Image.Image:
-    """Held-out details of tissue, each: the drawing, a mean colour, the model, the tissue."""
-    whole, plain = tissue(), mean_colour("histology")
-    return _picture(generator, whole, translate.edges(whole), plain.expand_as(whole))
-
-
-def _picture(
-    generator: Generator, whole: torch.Tensor, picture: torch.Tensor, plain: torch.Tensor
-) -> Image.Image:
-    given = picture.expand_as(whole)
-    rows = torch.stack([given, plain, generator(picture).cpu(), whole], 1)
+def picture(generator: Generator, source: str) -> Image.Image:
+    """Held-out details of tissue, each: what is given, a mean colour, the model, the tissue."""
+    whole, given, plain = _material(source)
+    rows = torch.stack([given.expand_as(whole), plain, generator(given).cpu(), whole], 1)
     return grid(rows.flatten(0, 1), columns=8)
