@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from unittest.mock import patch
 
 import torch
 
@@ -36,7 +35,6 @@ from fastgan.model.signature import (
     Distribution,
     Input,
     Range,
-    Shape,
     Signature,
     normalised_range,
 )
@@ -185,7 +183,10 @@ def _trace(
     module: torch.nn.Module, inputs: Sequence[Input], opset: int, exporter: str, optimize: bool
 ) -> ir.Model:
     examples = examples_of(module, inputs, batch=2, open_size=OPEN_SIZE)
-    shapes = tuple(_open_axes(port.shape) for port in inputs)
+    shapes = tuple(
+        {axis: size for axis, size in enumerate(port.shape) if isinstance(size, str)}
+        for port in inputs
+    )
     name = type(module).__name__
     try:
         result = module(*examples)
@@ -293,15 +294,12 @@ def _log_off() -> Iterator[None]:
         return
     was_on = torch._C._jit_is_onnx_log_enabled()
     switch(False)
+    torch._C._jit_set_onnx_log_enabled = lambda enabled: None
     try:
-        with patch.object(torch._C, switch.__name__, lambda _: None):
-            yield
+        yield
     finally:
+        torch._C._jit_set_onnx_log_enabled = switch
         switch(was_on)
-
-
-def _open_axes(shape: Shape) -> dict[int, str]:
-    return {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
 
 
 # ---- what the file states ----------------------------------------------------------------------

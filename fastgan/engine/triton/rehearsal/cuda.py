@@ -7,13 +7,12 @@ import gc
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
 from fastgan import latents
 from fastgan.engine.triton.rehearsal import faults, tensors
-from fastgan.engine.triton.rehearsal.machine import CAPTURING, Graph, Machine, Stream
+from fastgan.engine.triton.rehearsal.machine import CAPTURING, Graph, Machine, Stream, standing_in
 from fastgan.kernels import compiling
 
 _machine: Machine
@@ -375,11 +374,11 @@ def of(machine: Machine) -> Iterator[None]:
     _graph.default = None
     machine.defaults = [_Stream(gpu.index) for gpu in machine.gpus]
     with (
-        patch.multiple(torch.cuda, **_STANDINS),
-        patch.object(torch.cuda.nvtx, "range", _range),
-        patch.object(torch.version, "cuda", "13.0"),
-        patch.object(latents, "_cuda_library", lambda: None),
-        patch.multiple(compiling, _target=lambda: None, _known=set(), Child=_Child),
-        patch.object(InterpretedFunction, "run", _launching(InterpretedFunction.run)),
+        standing_in(torch.cuda, **_STANDINS),
+        standing_in(torch.cuda.nvtx, range=_range),
+        standing_in(torch.version, cuda="13.0"),
+        standing_in(latents, _cuda_library=lambda: None),
+        standing_in(compiling, _target=lambda: None, _known=set(), Child=_Child),
+        standing_in(InterpretedFunction, run=_launching(InterpretedFunction.run)),
     ):
         yield

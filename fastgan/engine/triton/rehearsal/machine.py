@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -281,6 +282,21 @@ class Machine:
             with torch.inference_mode():  # whatever mode the capture was in
                 for name, blocks, run in graph.work:
                     self.run(stream, name, blocks, run)
+
+
+@contextlib.contextmanager
+def standing_in(owner: Any, **others: Any) -> Iterator[None]:
+    """Meanwhile these attributes of a module or a class are others."""
+    before = {name: own for name, own in vars(owner).items() if name in others}
+    for name, other in others.items():
+        setattr(owner, name, other)
+    try:
+        yield
+    finally:
+        for name in others.keys() - before.keys():
+            delattr(owner, name)
+        for name, own in before.items():
+            setattr(owner, name, own)
 
 
 def _merge(clock: Clock, other: Clock) -> None:

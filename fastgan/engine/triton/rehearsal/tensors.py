@@ -10,14 +10,13 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fastgan.engine.triton.rehearsal import faults
-from fastgan.engine.triton.rehearsal.machine import Block, Machine
+from fastgan.engine.triton.rehearsal.machine import Block, Machine, standing_in
 
 _machine: Machine | None = None
 
@@ -383,10 +382,10 @@ def of(machine: Machine) -> Iterator[None]:
     _machine = machine
     try:
         with (
-            patch.object(torch, "tensor", _from_host(torch.tensor)),
-            patch.object(torch, "as_tensor", _from_host(torch.as_tensor)),
-            patch.object(torch.Tensor, "to", _to(torch.Tensor.to)),
-            patch.object(torch.Tensor, "pin_memory", _pinned),
+            standing_in(
+                torch, tensor=_from_host(torch.tensor), as_tensor=_from_host(torch.as_tensor)
+            ),
+            standing_in(torch.Tensor, to=_to(torch.Tensor.to), pin_memory=_pinned),
         ):
             yield
     finally:
