@@ -28,11 +28,11 @@ import torch
 import fastgan
 from benchmarks import busy, footprint
 from benchmarks.subjects import GROUPS, Subject
-from fastgan.errors import FastganError
+from fastgan.errors import FastganError, one_line
 from fastgan.loading import open_model
 from fastgan.measure import machine
 from fastgan.measure.bench import ours
-from fastgan.measure.bench.peers import PEERS, Contender, MissingError, Setting, one_line
+from fastgan.measure.bench.peers import PEERS, Contender, MissingError, Setting
 from fastgan.measure.timing import Run, ratio, take_turns
 
 OWN = "fastgan"

@@ -55,6 +55,11 @@ class RingError(FastganError):
     """A ring of frames in shared memory is missing, taken, or of another version or size."""
 
 
+def one_line(error: BaseException) -> str:
+    """The start of what any error says, on one line; its type's name where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a backend does not take a model: the reason behind every fallback."""

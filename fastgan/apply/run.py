@@ -16,6 +16,7 @@ from fastgan.apply.inputs import Given
 from fastgan.apply.model import ImageModel, declared
 from fastgan.apply.windows import Windows
 from fastgan.engine.batches import split
+from fastgan.engine.runs import counting
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.host import arguments
 from fastgan.images import pixels as image_formats
@@ -140,23 +141,18 @@ def _alike(given: Given, others: Mapping[str, Given]) -> Iterator[tuple[int, ...
 @contextmanager
 def _counted(
     total: int, progress: bool | Callable[[int, int], None]
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Callable[[int], object]]:
     """A function to call with each number of windows done."""
-    if progress is True:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        columns = ("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
-            task = bar.add_task("images", total=total)
-            yield lambda count: bar.advance(task, count)
+    if not callable(progress):
+        with counting(total, progress) as advance:
+            yield advance
         return
     done = 0
 
     def tell(count: int) -> None:
         nonlocal done
         done += count
-        if callable(progress):
-            progress(done, total)
+        progress(done, total)
 
     yield tell
 
@@ -201,7 +197,7 @@ class _Group:
         twice = self._adds_alpha and self._options.alpha == "model"
         return len(self._pixels) * (len(self._grid) if self._grid else 1) * (1 + twice)
 
-    def results(self, advance: Callable[[int], None]) -> Any:
+    def results(self, advance: Callable[[int], object]) -> Any:
         """The results: a tensor, or a list of Pillow images."""
         if self._model.fit.scale is None:
             return self._unscaled(advance)
@@ -230,10 +226,12 @@ class _Group:
     # Running ------------------------------------------------------------------------------------
 
     def _pieces(
-        self, pixels: Pixels, advance: Callable[[int], None], compositing: bool
+        self, pixels: Pixels, advance: Callable[[int], object], compositing: bool
     ) -> Iterator[tuple[int, slice, slice, Tensor]]:
         """(index of the first image, rows, columns, [count, C, h, w]) of every part of a result."""
-        compositing = compositing and self._composites
+        # Known pixels are kept of an image that stays as large as it was.
+        masked = self._model.mask is not None and self._size == self._pixels.size
+        compositing = compositing and masked
         windows = self._windows(pixels)
         for first, inputs, pieces in self._run_windows(windows):
             needed = self._model.fit.scaled(windows.grid.window)
@@ -315,11 +313,6 @@ class _Group:
 
     # Masks and alpha ----------------------------------------------------------------------------
 
-    @property
-    def _composites(self) -> bool:
-        """Whether known pixels are kept: for a mask on an image that stays as large as it was."""
-        return self._model.mask is not None and self._size == self._pixels.size
-
     def _composite(self, windows: Windows, inputs: dict[str, Tensor], pieces: Tensor) -> Tensor:
         source = inputs[self._model.port.name]
         hole = windows.hole(inputs, self._options.fill)
@@ -327,7 +320,7 @@ class _Group:
             return pieces
         return composite(pieces, source, self._model.port, hole, self._model.output)
 
-    def _alpha(self, advance: Callable[[int], None]) -> Tensor:
+    def _alpha(self, advance: Callable[[int], object]) -> Tensor:
         """The opacity of the results [n, 1, H, W]: resized, or through the model as grey images."""
         pixels, device = self._pixels, self._model.target.device
         assert pixels.alpha is not None
@@ -351,7 +344,7 @@ class _Group:
 
     # Other results ------------------------------------------------------------------------------
 
-    def _unscaled(self, advance: Callable[[int], None]) -> Tensor:
+    def _unscaled(self, advance: Callable[[int], object]) -> Tensor:
         """Results whose size says nothing of the image's, as the model gives them."""
         options = self._options
         if options.format == "pil":

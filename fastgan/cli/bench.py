@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, records
+from fastgan.cli import console, options, records, typed
 from fastgan.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ def bench(
     if fps is not None:
         if peers is not None or threads is not None:
             raise ArgumentError("--fps", "--peers or --threads beside it", "one of the two")
-        sizes = _sizes(n or "1")
+        sizes = typed.wholes("--n", n or "1")
         if len(sizes) > 1:
             raise ArgumentError("--n", repr(n), "one number of images per frame")
         _keep_rate(model, fps, seconds, sizes[0], where, json_file, plot_file)
         return
-    sizes = _sizes(n or "1,16,64,256,1024")
+    sizes = typed.wholes("--n", n or "1,16,64,256,1024")
     chosen = None if peers is None else [p for p in peers.split(",") if p and p != "none"]
     if not seconds > 0:
         raise ArgumentError("--seconds", str(seconds), "a number above 0")
@@ -201,13 +201,3 @@ def _show_rate(model: str, generator: Any, report: RateReport, best: RateReport 
     typer.echo(f"{report.fps:g} fps {verdict} (99 of 100 frames in time)")
     found = "none of 1 fps or more" if best is None else f"{best.fps:.0f} fps"
     typer.echo(f"highest rate that holds: {found}")
-
-
-def _sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(part) for part in text.split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        raise ArgumentError("--n", repr(text), "whole numbers of at least 1, such as 1,16,64")
-    return list(dict.fromkeys(sizes))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +115,16 @@ def progress(*columns: Any) -> Progress:
     if console.is_terminal:
         return Progress(*columns, console=console, transient=True)
     return Lines(*columns, console=console, disable=True)
+
+
+@contextmanager
+def counting(things: str, total: int | None) -> Iterator[Callable[[float], None]]:
+    """A progress bar of things; call what it gives with how many are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+    with progress(BarColumn(), MofNCompleteColumn(), things, TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def table(*headers: str, left: int = 1, **options: Any) -> Table:

@@ -20,7 +20,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fastgan.errors import FastganError
+from fastgan.errors import FastganError, one_line
 from fastgan.host import files
 from fastgan.host.arguments import meant, near
 
@@ -152,8 +152,8 @@ def report(error: Exception) -> int:
         name = f"{error.filename}: " if error.filename is not None else ""
         return fail(f"{name}{error.strerror or error}")
     hint = "" if log.isEnabledFor(logging.DEBUG) else "; 'fastgan --verbose ...' shows where"
-    kind, text = type(error).__name__, " ".join(str(error).split())
-    return fail(f"a fault of fastgan, please report it: {kind}: {text}{hint}", 1)
+    kind = type(error).__name__
+    return fail(f"a fault of fastgan, please report it: {kind}: {one_line(error)}{hint}", 1)
 
 
 def _of_model(word: str) -> str:

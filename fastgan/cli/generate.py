@@ -293,11 +293,7 @@ class _Job:
 
     def images(self) -> Iterator[tuple[str, saving.Array, dict[str, int]]]:
         """(file name without suffix, array, seed and start) of each image, chunk by chunk."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-
-        columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
-        with console.progress(*columns) as bar:
-            task = bar.add_task("", total=self.count)
+        with console.counting("images", self.count) as told:
             for names, arguments in self._chunks():
                 began = time.perf_counter()
                 images = self.generator.generate(len(names), **arguments).cpu().numpy()
@@ -311,7 +307,7 @@ class _Job:
                     own = (seed[row], first) if several else (seed, first + row)
                     yield name, image, {"seed": own[0], "start": own[1]}
                     self.made += 1
-                    bar.update(task, completed=self.kept + self.made)
+                    told(self.kept + self.made)
 
     def told(self, path: Path, own: dict[str, Any]) -> dict[str, Any] | None:
         """What a picture says of itself, if it does; the log is told it too."""

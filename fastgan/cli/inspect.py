@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastgan.bundle import is_bundle
-from fastgan.cli import console, options
+from fastgan.cli import console, options, records
 from fastgan.cli.convert import bundle
 from fastgan.measure import prediction
 
 if TYPE_CHECKING:
-    from fastgan.generator import Generator
     from fastgan.model.opened import Model
     from fastgan.model.signature import Input, Output
     from fastgan.plan import Plan, Step
@@ -95,7 +94,7 @@ def inspect(
         # Nothing runs it: what it holds is all the more of interest. The error follows on stderr.
         _show(facts, as_json)
         raise
-    facts = _file(replace(opened, signature=generator.signature)) | _run(generator)
+    facts = _file(replace(opened, signature=generator.signature)) | records.ran(generator)
     batch = generator.signature.frozen_batch or batch
     plan = generator.plan(batch)
     if plan is not None:
@@ -183,15 +182,6 @@ def _holds_doubles(model: Model) -> bool:
     graph = model.file.model.graph
     values = (*graph.inputs, *graph.outputs, *graph.initializers.values())
     return any(value.dtype == onnx_ir.DataType.DOUBLE for value in values)
-
-
-def _run(generator: Generator) -> dict[str, Any]:
-    return {
-        "backend": generator.backend,
-        "device": str(generator.device),
-        "precision": generator.precision,
-        "refusals": [str(refusal) for refusal in generator.refusals],
-    }
 
 
 def _fused(step: Step) -> str:

@@ -53,18 +53,23 @@ class Account:
 
     def ran(self, generator: Generator) -> None:
         """What ran a model, and why nothing before it that is made for its device did."""
-        self._ran = {
-            "backend": generator.backend,
-            "device": str(generator.device),
-            "precision": generator.precision,
-            "refusals": [str(refusal) for refusal in generator.refusals],
-        }
+        self._ran = ran(generator)
         if not on_stdout(self._file):
             console.ran(generator)
 
     def close(self, **facts: Any) -> None:
         """Write the record."""
         write({"command": self._command, **self._ran, **facts}, self._file)
+
+
+def ran(generator: Generator) -> dict[str, Any]:
+    """What runs a model, and why what was asked before it does not."""
+    return {
+        "backend": generator.backend,
+        "device": str(generator.device),
+        "precision": generator.precision,
+        "refusals": [str(refusal) for refusal in generator.refusals],
+    }
 
 
 def check(model: str, outputs: Mapping[str, Path | None]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
-from fastgan.errors import ArgumentError
+from fastgan.errors import ArgumentError, one_line
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
@@ -92,6 +92,21 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def wholes(option: str, text: str) -> list[int]:
+    """The numbers of "1,16,64", each once.
+
+    Raises:
+        ArgumentError: they are not whole numbers of at least 1.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ArgumentError(option, repr(text), "whole numbers of at least 1, such as 1,16,64")
+    return list(dict.fromkeys(numbers))
+
+
 # Further inputs -----------------------------------------------------------------------------------
 
 _NEEDED = "NAME=VALUE, the value a number, a list such as [1,2], true, false, or a .npy file"
@@ -128,8 +143,8 @@ def _value(name: str, text: str) -> Any:
         except FileNotFoundError:
             raise ArgumentError(f"--input {name}", f"no file {text}", "a .npy file") from None
         except (OSError, ValueError, EOFError) as error:
-            found = " ".join(str(error).split())[:200]
-            raise ArgumentError(f"--input {name}", f"{text}: {found}", "a .npy file") from None
+            found = f"{text}: {one_line(error)}"
+            raise ArgumentError(f"--input {name}", found, "a .npy file") from None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -98,15 +98,27 @@ def video(
     count = frames if frames is not None else max(1, count - start)
     output.parent.mkdir(parents=True, exist_ok=True)
     files.sweep(output.parent)
-    sink = recording.VideoWriter(
-        output, fps, codec, None if crf is None else {"crf": str(crf)}, scale, audio, start / fps
-    )
-    with sink:
+    quality = None if crf is None else {"crf": str(crf)}
+    with recording.VideoWriter(output, fps, codec, quality, scale, audio, start / fps) as sink:
         began = time.perf_counter()
-        _record(
-            sink, model, walk, count, start, columns, columns * rows, trunc, class_, pixels, given,
-            how,
-        )  # fmt: skip
+        generator = how.load(model)
+        if generator.signature.image is not None:
+            found, needed = "a model that takes pictures", "one that makes them of a latent"
+            raise ArgumentError("video", found, needed, "see fastgan apply")
+        typed.check(generator, given, class_)
+        with (
+            generator.stream(
+                latents=walk, batch=columns * rows, labels=options.label(class_), truncation=trunc,
+                policy="every", start=start, frames=count, size=pixels,
+                **given,
+            ) as stream,
+            console.counting("frames", count) as told,
+        ):  # fmt: skip
+            for done, frame in enumerate(stream, 1):
+                if frame.images.dim() != 4:
+                    raise ArgumentError("video", "an output that is no picture", "one that is")
+                sink.write(recording.tile(frame.images, columns), frame.index)
+                told(done)
         seconds = time.perf_counter() - began
     written = output.stat().st_size
     account.say(f"{console.count(count, 'frame')} in {seconds:.1f} s, {count / fps:.1f} s of video")
@@ -147,44 +159,3 @@ def _walk(
         for cell in range(cells)
     ]
     return Each(tuple(walks)), w_frames * (num_keyframes - (not loop)) + (not loop)
-
-
-def _record(
-    sink: object,
-    model: str,
-    walk: Walk,
-    count: int,
-    start: int,
-    columns: int,
-    cells: int,
-    trunc: float | None,
-    class_: str | None,
-    pixels: tuple[int, int] | None,
-    given: dict[str, Any],
-    how: options.Loading,
-) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-
-    from fastgan.realtime.outputs.video import VideoWriter, tile
-
-    assert isinstance(sink, VideoWriter)
-    generator = how.load(model)
-    if generator.signature.image is not None:
-        found = "a model that takes pictures"
-        raise ArgumentError("video", found, "one that makes them of a latent", "see fastgan apply")
-    typed.check(generator, given, class_)
-    columns_of = (BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn())
-    with (
-        generator.stream(
-            latents=walk, batch=cells, labels=options.label(class_), truncation=trunc,
-            policy="every", start=start, frames=count, size=pixels,
-            **given,
-        ) as stream,
-        console.progress(*columns_of) as bar,
-    ):  # fmt: skip
-        task = bar.add_task("", total=count)
-        for frame in stream:
-            if frame.images.dim() != 4:
-                raise ArgumentError("video", "an output that is no picture", "one that is")
-            sink.write(tile(frame.images, columns), frame.index)
-            bar.advance(task)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fastgan.cli import console, options, records
-from fastgan.errors import ArgumentError, BackendError
+from fastgan.cli import console, options, records, typed
+from fastgan.errors import BackendError
 
 EXAMPLES = """
 fastgan warmup model.onnx  # measure and keep what is fastest on this GPU
@@ -41,12 +41,7 @@ def warmup(
     Compiled kernels are kept in Triton's cache (~/.triton), measured choices in
     ~/.cache/fastgan/tuning. Both serve every later process on the same GPU, driver and versions.
     """
-    try:
-        sizes = sorted({int(part) for part in n.split(",")}, reverse=True)
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        raise ArgumentError("--n", repr(n), "whole numbers of at least 1, such as 1,16,64")
+    sizes = sorted(typed.wholes("--n", n), reverse=True)
 
     import torch
     from rich.progress import BarColumn, TimeElapsedColumn

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -149,15 +150,15 @@ class Runs(ABC):
         batches = Batches(
             n, batch_size, frozen or (None if output.apart else batch_size), whole=fills
         )
-        with torch.inference_mode():
-            for first, count in _bar(batches, n, progress):
+        with torch.inference_mode(), counting(n, progress) as told:
+            for first, count in batches:
                 batch = dict(inputs)
                 if count < n:
                     batch |= {key: batch[key][first : first + count] for key in self._rows}
                 rows = frozen or (filled(count, batch_size) if fills else count)
                 if count < rows:
                     # The model runs at no other size: fill up with copies, drop their images.
-                    batch |= {key: _fill(batch[key], rows) for key in self._rows}
+                    batch |= {key: filled_up(batch[key], rows) for key in self._rows}
                 if result is None and out is None:
                     result = self._planned_result(n, rows, batch, format)
                 if result is not None:
@@ -183,6 +184,7 @@ class Runs(ABC):
                     image_formats.store(images[:count], image, result[first : first + count])
                 if nonfinite is not None:
                     doubtful.append((first, count, batch, nonfinite))
+                told(count)
             assert result is not None
             flags = [flag for *_, flag in doubtful]
             if flags and bool(flags[0] if len(flags) == 1 else torch.stack(flags).any()):
@@ -327,14 +329,8 @@ class Runs(ABC):
 
     def outputs(self, inputs: dict[str, Tensor], rows: int | None) -> dict[str, Tensor]:
         """All outputs for so many rows; where the batch is frozen, one run after another."""
-        if rows == self._frozen:
-            return self._guarded(inputs)
-        return self._in_turns(inputs, rows or 1)
-
-    def _in_turns(self, inputs: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
-        """All outputs of so many rows; at a frozen batch, one run after another."""
-        frozen = self._frozen
-        if frozen is None:
+        frozen, rows = self._frozen, rows or 1
+        if frozen in (None, rows):
             return self._guarded(inputs)
         apart = all(output.apart for output in self.signature.outputs)
         if not apart:
@@ -344,7 +340,7 @@ class Runs(ABC):
         made: list[dict[str, Tensor]] = []
         for first, count in Batches(rows, None, frozen):
             part = {
-                name: _fill(t[first : first + count], frozen) if name in batched else t
+                name: filled_up(t[first : first + count], frozen) if name in batched else t
                 for name, t in inputs.items()
             }
             results = self._guarded(part)
@@ -399,23 +395,24 @@ def _goes_on(value: Any) -> bool:
     return samples is None or samples.start + 2 * value.shape[0] < 1 << 64
 
 
-def _fill(tensor: Any, rows: int) -> Any:
+def filled_up(tensor: Any, rows: int) -> Any:
     """With so many rows: copies of the last one, or what else would be drawn."""
+    if tensor.shape[0] == rows:
+        return tensor
     if isinstance(tensor, Draw):
         return replace(tensor, shape=(rows, *tensor.shape[1:]))
     return torch.cat([tensor, tensor[-1:].expand(rows - tensor.shape[0], *tensor.shape[1:])])
 
 
-def _bar(batches: Iterable[tuple[int, int]], n: int, show: bool) -> Iterator[tuple[int, int]]:
-    """The batches, with a progress bar that counts images if asked for."""
+@contextmanager
+def counting(total: int, show: bool) -> Iterator[Callable[[int], object]]:
+    """A function to call with each number of images done, which a bar shows, if one is wanted."""
     if not show:
-        yield from batches
+        yield lambda count: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("images", total=n)
-        for first, count in batches:
-            yield first, count
-            bar.update(task, completed=first + count)
+        task = bar.add_task("images", total=total)
+        yield lambda count: bar.advance(task, count)

@@ -6,13 +6,13 @@ arithmetic at the rate of a large matrix product, and of its memory traffic at t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
 from fastgan.engine.base import PRECISIONS
+from fastgan.measure.timing import timed, waiting
 
 _MATRIX = {"cpu": 2048, "cuda": 8192}
 
@@ -29,8 +29,7 @@ def products(device: torch.device, precisions: Sequence[str], repeats: int = 5) 
             codes, one = a.to(torch.float8_e4m3fn), torch.ones((), device=device)
             run = partial(torch._scaled_mm, codes, codes.t(), one, one, out_dtype=torch.bfloat16)
         with torch.inference_mode():
-            seconds = _best(run, device, repeats)
-        rates[precision] = 2 * size**3 / seconds
+            rates[precision] = 2 * size**3 / _best(run, device, repeats)
     return rates
 
 
@@ -45,12 +44,6 @@ def copies(device: torch.device, moved: int, repeats: int = 10) -> float:
 
 
 def _best(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    def once() -> float:
-        began = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - began
-
+    once = partial(timed, run, waiting(device))
     once()
     return min(once() for _ in range(repeats))

@@ -21,7 +21,7 @@ from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
 
 from fastgan import onnx_backend, ops
-from fastgan.errors import FastganError, LimitError
+from fastgan.errors import FastganError, LimitError, one_line
 
 #: Cases whose expected output is one draw of random numbers: ONNX itself only asks for its shape.
 RANDOM = ("test_bernoulli",)
@@ -139,14 +139,14 @@ def _compared(case: Case, results: Sequence[Sequence[Any]]) -> Outcome:
         for outputs, (_, expected) in zip(results, case.data, strict=True):
             Runner.assert_similar_outputs(expected, list(outputs), case.rtol, case.atol)
     except (AssertionError, TypeError) as error:
-        return Outcome(case, "failed", " ".join(str(error).split())[:300])
+        return Outcome(case, "failed", one_line(error))
     return Outcome(case, "passed")
 
 
 def _shapes_only(case: Case) -> Case:
-    data = tuple((i, [np.zeros_like(array) for array in o]) for i, o in case.data)
-    fields = (case.name, case.kind, case.op, case.model, data, case.rtol, case.atol, case.types)
-    return Case(*fields)
+    return replace(
+        case, data=tuple((i, [np.zeros_like(array) for array in o]) for i, o in case.data)
+    )
 
 
 def _arrays(values: Iterable[Any]) -> list[Any]:
@@ -173,6 +173,34 @@ def _reason(error: FastganError) -> str:
 # docs/operators.md ----------------------------------------------------------------------------
 
 
+_HEAD = """\
+# Operators
+
+Made by `python -m fastgan.measure.conformance` with onnx {onnx} and ONNX Runtime {runtime}; \
+do not edit.
+
+The cases are ONNX's own (`onnx.backend.test`), on `fastgan.onnx_backend`. A model with an op that \
+is not
+listed, or in a way that is restricted, runs whole on ONNX Runtime, and says so.
+
+| cases | passed | refused | failed | ONNX Runtime CPU passes |
+|---|---|---|---|---|"""
+
+_RULES = """
+An input marked *constant* must be known when a plan is made: a constant, or computed from shapes.
+The backend binds such an input's values when it makes a plan: so in {bound} of the cases passed. \
+Element types
+are float32, float64, float16, bfloat16, the integers but uint64, and bool, unless a line says \
+otherwise; float16,
+bfloat16 and float64 are computed in the precision that a model is loaded with, which is float32 \
+or less: float64 is only
+kept by `backend="ort"`. ONNX Runtime refuses opsets that are newer
+than itself, so that it counts low on what they changed.
+
+| operator | from opset | cases passed | restrictions |
+|---|---|---|---|"""
+
+
 def report(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> str:
     """docs/operators.md, from the same cases on fastgan and on ONNX Runtime."""
     by_op: dict[str, list[Outcome]] = collections.defaultdict(list)
@@ -186,39 +214,13 @@ def report(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> str:
     names = sorted({*registered, "If", "Loop"})
     covered = [o for o in ours if o.case.op in names]
     bound = sum(o.bound and o.result == "passed" for o in ours)
+    plain = [o for o in covered if o.case.types <= PLAIN_TYPES]
     lines = [
-        "# Operators",
-        "",
-        f"Made by `python -m fastgan.measure.conformance` with onnx {onnx.__version__} and"
-        f" ONNX Runtime {version('onnxruntime')}; do not edit.",
-        "",
-        "The cases are ONNX's own (`onnx.backend.test`), on `fastgan.onnx_backend`. A model with an"
-        " op that is not",
-        "listed, or in a way that is restricted, runs whole on ONNX Runtime, and says so.",
-        "",
-        "| cases | passed | refused | failed | ONNX Runtime CPU passes |",
-        "|---|---|---|---|---|",
+        _HEAD.format(onnx=onnx.__version__, runtime=version("onnxruntime")),
         _total("all", ours, runtime),
         _total("of the operators below", covered, runtime),
-        _total(
-            "of these, in float32, float16, int64 and bool alone",
-            [o for o in covered if o.case.types <= PLAIN_TYPES],
-            runtime,
-        ),
-        "",
-        "An input marked *constant* must be known when a plan is made: a constant, or computed from"
-        " shapes.",
-        f"The backend binds such an input's values when it makes a plan: so in {bound} of the cases"
-        " passed. Element types",
-        "are float32, float64, float16, bfloat16, the integers but uint64, and bool, unless a line"
-        " says otherwise; float16,",
-        "bfloat16 and float64 are computed in the precision that a model is loaded with, which is"
-        " float32 or less: float64 is only",
-        'kept by `backend="ort"`. ONNX Runtime refuses opsets that are newer',
-        "than itself, so that it counts low on what they changed.",
-        "",
-        "| operator | from opset | cases passed | restrictions |",
-        "|---|---|---|---|",
+        _total("of these, in float32, float16, int64 and bool alone", plain, runtime),
+        _RULES.format(bound=bound),
     ]
     for name in names:
         outcomes = by_op[name]

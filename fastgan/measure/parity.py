@@ -111,6 +111,7 @@ def reference_of(model: Model, inputs: Inputs, wanted: str = "auto") -> tuple[st
         raise ArgumentError("--reference", repr(wanted), ", ".join(REFERENCES))
     name = model.output.name
     n = max(tensor.shape[0] for tensor in inputs.values())
+    why = ""
     if wanted != "ort":
         try:
             results = run_reference(as_module(model, n), model, inputs)
@@ -119,8 +120,6 @@ def reference_of(model: Model, inputs: Inputs, wanted: str = "auto") -> tuple[st
             if wanted == "torch":
                 raise
             why = f" (torch: {error})"
-    else:
-        why = ""
     generator = _generator(model, "ort", torch.device("cpu"), "fp32")
     if isinstance(generator, str):
         raise BackendError("reference", f"no ONNX Runtime for it ({generator}){why}", "a reference")

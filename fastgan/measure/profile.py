@@ -24,6 +24,7 @@ from fastgan.inputs import fields
 from fastgan.measure import ceilings
 from fastgan.measure.floor import LAUNCH, StepFloor
 from fastgan.measure.subject import Inputs, example_inputs
+from fastgan.measure.timing import timed, waiting
 from fastgan.model.opened import Model
 from fastgan.model.signature import Input
 from fastgan.ops.registry import names
@@ -122,12 +123,12 @@ def profile(
     """
     inputs = example_inputs(model, batch)
     run = partial(generator.run, inputs)
-    wait = _waiting(generator.device)
+    wait = waiting(generator.device)
     for _ in range(WARM_UP):
         run()
     plan = _plan(model, generator, batch)
     products = 0.0 if plan is None else _products(generator)
-    whole = statistics.median(_seconds(run, wait) for _ in range(repeats))
+    whole = statistics.median(timed(run, wait) for _ in range(repeats))
     if plan is None:
         return Profile(_nodes(model, generator, inputs, repeats, trace), whole, [_ORT])
     seen: dict[int, list[float]] = defaultdict(list)
@@ -173,17 +174,6 @@ class _Clock:
         yield
         self._wait()
         self.seconds[index] += time.perf_counter() - began
-
-
-def _waiting(device: torch.device) -> Callable[[], None]:
-    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
-
-
-def _seconds(run: Callable[[], object], wait: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    run()
-    wait()
-    return time.perf_counter() - began
 
 
 def _plan(model: Model, generator: Generator, batch: int) -> Plan | None:
@@ -272,7 +262,7 @@ def _nodes(
     """ONNX Runtime's nodes; its own file of them is a trace as it is."""
     target = Target(generator.device, generator.precision)
     with tempfile.TemporaryDirectory() as folder:
-        session = ort.profiled(model.file, target, f"{folder}/ort")
+        session = ort.open_session(model.file, target, f"{folder}/ort")
         executable = ort.SessionExecutable(lambda: session, generator.device)
         with torch.inference_mode():
             for _ in range(WARM_UP + repeats):

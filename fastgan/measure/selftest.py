@@ -14,6 +14,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -82,11 +83,11 @@ def _child(
     """What a child says; last, where it was lost, a row with "ended" and a verdict."""
     command = [sys.executable, "-m", "fastgan.measure.selftest", device, precision]
     command += ["afresh" if afresh else "on", *models]
+    errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the child
     child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
     )
     lines: queue.Queue[str | None] = queue.Queue()
-    errors: list[str] = []
 
     def read() -> None:
         assert child.stdout is not None
@@ -94,13 +95,7 @@ def _child(
             lines.put(line)
         lines.put(None)
 
-    def complain() -> None:
-        assert child.stderr is not None
-        errors.extend(child.stderr)
-
-    threads = [threading.Thread(target=one, daemon=True) for one in (read, complain)]
-    for thread in threads:
-        thread.start()
+    threading.Thread(target=read, daemon=True).start()
     try:
         while True:
             try:
@@ -112,15 +107,16 @@ def _child(
                 break
             yield json.loads(line)
         code = child.wait()
-        threads[1].join(timeout=5)
         if code:
-            last = next((text.strip() for text in reversed(errors) if text.strip()), "")
+            errors.seek(0)
+            last = next((text.strip() for text in reversed([*errors]) if text.strip()), "")
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             yield {"ended": True, "verdict": f"its process ended ({how}) {last}"[:300].strip()}
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         child.wait()
+        errors.close()
 
 
 # The child ----------------------------------------------------------------------------------------

@@ -14,11 +14,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
+
 #: Seconds of untimed runs at the start of a turn, and of timed ones after them.
 SETTLE = 0.05
 TURN = 0.1
 
 Run = Callable[[], object]
+
+
+def waiting(device: torch.device) -> Callable[[], None]:
+    """What waits until a device is idle."""
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+
+
+def timed(run: Run, wait: Callable[[], None]) -> float:
+    """How long one run takes, until its device is idle."""
+    began = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - began
 
 
 @dataclass(slots=True)
@@ -84,15 +99,9 @@ def take_turns(
         synchronise: waits until the device is idle; part of each timed run.
         on_progress: told how much of the whole is done, 0 to 1.
     """
-
-    def timed(name: str) -> float:
-        began = time.perf_counter()
-        contenders[name]()
-        synchronise()
-        return time.perf_counter() - began
-
+    once = {name: partial(timed, run, synchronise) for name, run in contenders.items()}
     samples = {name: Samples() for name in contenders}
-    expected = {name: timed(name) for name in contenders}
+    expected = {name: once[name]() for name in contenders}
     names: Sequence[str] = list(contenders)
     began = time.perf_counter()
     rounds = 0
@@ -100,7 +109,7 @@ def take_turns(
         # Another one begins each round, so that none always follows the same neighbour.
         first = rounds % len(names)
         for done, name in enumerate((*names[first:], *names[:first]), 1):
-            turn = _turn(partial(timed, name), expected[name])
+            turn = _turn(once[name], expected[name])
             samples[name].turns.append(turn)
             expected[name] = statistics.median(turn)
             elapsed = (time.perf_counter() - began) / seconds if seconds > 0 else 1.0

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastgan.errors import ArgumentError, BackendError, FastganError
+from fastgan.errors import ArgumentError, BackendError, FastganError, one_line
 from fastgan.host import arguments as numbers
 from fastgan.scale import manifest as manifests
 from fastgan.scale import work
@@ -97,13 +97,13 @@ def generate(
     store = open_store(out)
     with _ray(cluster) as ray:
         resources = _resources(ray, cluster, job.options)
-        made = _claimed(ray, resources, _manifest, job, store)
+        made = _claimed(ray, resources, lambda: manifests.of(work.load(job), job), store)
         missing = list(job.missing(store.names()))
         report = Report(kept=len(job) - len(missing))
         work.check_resume(store, report.kept, resume)
         total = sum(job.shard(index).count for index in missing)
         for row in _pieces(ray, cluster, resources, _ShardWorker, (job, made), missing, report):
-            report.images += row["count"]
+            report.images += row.count
             report.shards += 1
             told(report.images, total)
     return report
@@ -142,7 +142,7 @@ def apply(
     store = open_store(out, "output")
     with _ray(cluster) as ray:
         resources = _resources(ray, cluster, folders.options)
-        made = _claimed(ray, resources, _picture_manifest, folders, store)
+        made = _claimed(ray, resources, lambda: Improver(folders).manifest, store)
         there = sums(store).keys() & store.pictures()
         missing = [(index, *pair) for index, pair in enumerate(jobs) if pair[1] not in there]
         report = Report(kept=len(jobs) - len(missing))
@@ -150,12 +150,23 @@ def apply(
         groups = [missing[at : at + group] for at in range(0, len(missing), group)]
         pieces = _pieces(ray, cluster, resources, _PictureWorker, (folders, made), groups, report)
         for row in pieces:
-            report.images += row["count"]
+            report.images += row.count
             told(report.images + len(report.failures), len(missing))
     return report
 
 
 # Actors ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What became of a piece of work: images, bytes, seconds, (what, why) of what was not made."""
+
+    count: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    failures: Sequence[tuple[str, str]] = ()
 
 
 class _ShardWorker:
@@ -164,15 +175,9 @@ class _ShardWorker:
         self._job, self._maker = job, work.Maker(work.load(job), job, store)
         manifests.agree(store, self._maker.manifest, made)
 
-    def __call__(self, index: int) -> dict[str, Any]:
+    def __call__(self, index: int) -> _Row:
         record = self._maker.make(self._job.shard(index))
-        return {
-            "count": record.shard.count,
-            "bytes": record.bytes,
-            "seconds": record.seconds,
-            "core_seconds": record.core_seconds,
-            "failures": [],
-        }
+        return _Row(record.shard.count, record.bytes, record.seconds, record.core_seconds)
 
     def name(self, index: int) -> str:
         return self._job.shard(index).name
@@ -183,16 +188,11 @@ class _PictureWorker:
         self._improver = Improver(folders)
         manifests.agree(open_store(folders.out), self._improver.manifest, made)
 
-    def __call__(self, group: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
+    def __call__(self, group: Sequence[tuple[int, str, str]]) -> _Row:
         began, used = time.perf_counter(), time.process_time()
         done, size, failures = self._improver.run(group)
-        return {
-            "count": done,
-            "bytes": size,
-            "seconds": time.perf_counter() - began,
-            "core_seconds": time.process_time() - used,
-            "failures": failures,
-        }
+        seconds, used = time.perf_counter() - began, time.process_time() - used
+        return _Row(done, size, seconds, used, failures)
 
     def name(self, group: Sequence[tuple[int, str, str]]) -> str:
         return f"{group[0][1]} and {len(group) - 1} more"
@@ -211,19 +211,8 @@ class _Actor:
         try:
             row = self._worker(piece)
         except Exception as error:  # it is one piece that fails; the others still count
-            why = " ".join(str(error).split()) or type(error).__name__
-            failures = [(self._worker.name(piece), why)]
-            nothing = {"count": 0, "bytes": 0, "seconds": 0.0, "core_seconds": 0.0}
-            row = {**nothing, "failures": failures}
+            row = _Row(failures=[(self._worker.name(piece), one_line(error))])
         return {"row": [pickle.dumps(row)]}
-
-
-def _manifest(job: Job) -> Manifest:
-    return manifests.of(work.load(job), job)
-
-
-def _picture_manifest(folders: Folders) -> Manifest:
-    return Improver(folders).manifest
 
 
 # Ray ---------------------------------------------------------------------------------------------
@@ -258,7 +247,7 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
             else:
                 ray.init(cluster.address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            found = f"{cluster.address}: {' '.join(str(error).split())[:200]}"
+            found = f"{cluster.address}: {one_line(error)}"
             raise BackendError("--address", found, "a Ray cluster that runs") from None
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars
@@ -305,7 +294,7 @@ def _workers(ray: Any, cluster: Cluster, resources: dict[str, Any]) -> int:
 
 
 def _claimed(
-    ray: Any, resources: dict[str, Any], manifest: Any, told: Any, store: Store
+    ray: Any, resources: dict[str, Any], manifest: Callable[[], Manifest], store: Store
 ) -> Manifest:
     """The manifest, as a worker has it: the one that loads the model on the device of the job; the
     store is claimed for it.
@@ -317,7 +306,7 @@ def _claimed(
     @ray.remote(max_retries=3, **resources)  # type: ignore[untyped-decorator, unused-ignore]
     def opening() -> Any:
         try:
-            return manifest(told)
+            return manifest()
         except FastganError as error:
             return error
 
@@ -339,7 +328,7 @@ def _pieces(
     arguments: tuple[Any, ...],
     pieces: Sequence[Any],
     report: Report,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[_Row]:
     """What became of each piece of work, as they end; counted in the report.
 
     Raises:
@@ -362,12 +351,12 @@ def _pieces(
         **resources,
     )
     for batch in done.iter_batches(batch_size=1, prefetch_batches=0):
-        row = pickle.loads(batch["row"][0])
-        report.bytes += row["bytes"]
-        report.core_seconds += row["core_seconds"]
-        report.failures += row["failures"]
+        row: _Row = pickle.loads(batch["row"][0])
+        report.bytes += row.bytes
+        report.core_seconds += row.core_seconds
+        report.failures += row.failures
         now = time.perf_counter()
-        began = now - row["seconds"] if began is None else began
+        began = now - row.seconds if began is None else began
         report.seconds = now - began
         yield row
         if len(report.failures) > cluster.max_failures:

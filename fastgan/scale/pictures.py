@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fastgan.errors import ArgumentError, FastganError, ModelFileError
+from fastgan.errors import ArgumentError, FastganError, ModelFileError, one_line
 from fastgan.images import files as image_files
 from fastgan.images.formats import WRITTEN
 from fastgan.images.pixels import to_pil
@@ -122,7 +122,7 @@ class Improver:
                 size += len(data)
                 done += 1
             except (FastganError, OSError, RuntimeError, MemoryError) as error:
-                failures.append((picture, " ".join(str(error).split()) or type(error).__name__))
+                failures.append((picture, one_line(error)))
         if lines:
             self._out.write(f"{SUMS}/{hashlib.sha256(lines).hexdigest()[:32]}.sha256", lines)
         return done, size, failures

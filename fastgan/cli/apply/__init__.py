@@ -12,7 +12,7 @@ import typer
 
 from fastgan.cli import console, options, records, typed
 from fastgan.cli.errors import fail_with
-from fastgan.errors import ArgumentError, FastganError
+from fastgan.errors import ArgumentError, FastganError, one_line
 from fastgan.host import files
 from fastgan.images.formats import GRADED, NAMES
 
@@ -306,6 +306,6 @@ def _report(
 
 
 def _reason(job: Job, error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     known = isinstance(error, FastganError) and str(job.source) in text
     return text if known else f"{job.source}: {text}"

@@ -50,20 +50,16 @@ class Movie:
             ArgumentError: it can't be read, or no model can make a video of it.
             OSError: it can't be written.
         """
-        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-
         from fastgan.realtime.outputs.film import Film
 
         self.target.parent.mkdir(parents=True, exist_ok=True)
         files.sweep(self.target.parent)
-        columns = (BarColumn(), MofNCompleteColumn(), "frames", TimeRemainingColumn())
         with (
             Film(self.source) as film,
             ThreadPoolExecutor(1, "fastgan-read") as reader,
             ThreadPoolExecutor(1, "fastgan-write") as writer,
-            console.progress(*columns) as bar,
+            console.counting("frames", film.count or None) as told,
         ):
-            task = bar.add_task("", total=film.count or None)
             frames = iter(film)
             group: list[Shown] = list(islice(frames, 1))
             if not group:
@@ -78,7 +74,7 @@ class Movie:
                         written.result()
                     written = writer.submit(_write, sink, group, images)
                     self.frames += len(group)
-                    bar.update(task, completed=self.frames)
+                    told(self.frames)
                     group = ahead.result()
                 assert written is not None
                 written.result()

@@ -73,18 +73,14 @@ class Run:
 
     def all(self, jobs: list[Job]) -> None:
         """Read, compute and write, each while the others go on."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-
-        columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
-        with console.progress(*columns) as bar, Writers() as writers:
-            task = bar.add_task("", total=len(jobs))
+        with console.counting("images", len(jobs)) as told, Writers() as writers:
             for group in alike(read_ahead(jobs), self._most):
 
                 def tell(done: int, total: int, group: list[Read] = group) -> None:
-                    bar.update(task, completed=group[0].job.index + len(group) * done / total)
+                    told(group[0].job.index + len(group) * done / total)
 
                 self._group(group, writers, tell)
-                bar.update(task, completed=group[-1].job.index + 1)
+                told(group[-1].job.index + 1)
         self.failures += writers.errors
 
     def _group(self, group: list[Read], writers: Writers, tell: Callable[[int, int], None]) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fastgan.cli import console, options, records
+from fastgan.bundle import SUFFIX
+from fastgan.cli import console, options, records, typed
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 
@@ -46,14 +47,12 @@ def bundle(
     The file holds the model's inputs and outputs, what each batch and size runs, and the weights
     once, for every CPU. libfastgan opens it (docs/bundle.md), and so does fastgan.load.
     """
-    from fastgan.cli.typed import size as parsed
-
     account = records.Account("bundle", json_file, model)
     files.check_target("--output", output)
-    if output.suffix != ".fgb":
-        raise ArgumentError("--output", str(output), "a file that ends in .fgb")
-    batches = [_whole(part) for part in batch.split(",")]
-    sizes = [] if size is None else [parsed(part.strip()) for part in size.split(",")]
+    if output.suffix != SUFFIX:
+        raise ArgumentError("--output", str(output), f"a file that ends in {SUFFIX}")
+    batches = typed.wholes("--batch", batch)
+    sizes = [] if size is None else [typed.size(part.strip()) for part in size.split(",")]
 
     from rich.progress import BarColumn, MofNCompleteColumn
 
@@ -77,14 +76,6 @@ def bundle(
     account.say(f"{output}: {console.number(made.bytes, 'B')}, batches {', '.join(names)}")
     programs = [{"batch": count, "size": sides} for count, sides in made.programs]
     account.close(written=str(output), bytes=made.bytes, programs=programs)
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        needed = "whole numbers with commas between, such as 1,16"
-        raise ArgumentError("--batch", repr(text), needed) from None
 
 
 def inspect(path: str) -> dict[str, Any]:

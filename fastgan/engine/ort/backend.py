@@ -18,7 +18,14 @@ from torch import Tensor
 
 from fastgan.engine.base import Backend, Executable, Session, Target
 from fastgan.engine.ort.versions import stamp_down
-from fastgan.errors import ArgumentError, BackendError, FastganError, Refusal, UnsupportedError
+from fastgan.errors import (
+    ArgumentError,
+    BackendError,
+    FastganError,
+    Refusal,
+    UnsupportedError,
+    one_line,
+)
 from fastgan.host import forks
 from fastgan.model.file import ModelFile
 from fastgan.model.opened import Model
@@ -59,7 +66,7 @@ class OrtSession(Session):
             BackendError: ONNX Runtime is not installed, or refuses the model.
         """
         if os.getpid() not in self.shared:
-            made = _session(self.model.file, self.target)
+            made = open_session(self.model.file, self.target)
             self.shared[os.getpid()] = forks.never_freed_in_a_child(made)
         return self.shared[os.getpid()]
 
@@ -127,7 +134,8 @@ class SessionExecutable(Executable):
         try:
             made = run(self._session(), given, options)
         except Exception as error:  # ONNX Runtime's errors have no common base
-            raise _failure(error, f"ONNX Runtime on {_shapes_text(inputs)}") from error
+            shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in inputs.items())
+            raise _failure(error, f"ONNX Runtime on {shapes}") from error
         take = _tensor if self._binds else _numbers
         return {key: take(key, value) for key, value in zip(self._names, made, strict=True)}
 
@@ -214,10 +222,6 @@ def _failure(error: Exception, where: str) -> FastganError:
     return kind(where, found, "inputs that the model takes, and a model that fits together")
 
 
-def _shapes_text(tensors: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
-
-
 @dataclass(frozen=True, slots=True)
 class _Lent:
     """Memory of ONNX Runtime's as NumPy and PyTorch take it over, on a CPU and on a GPU."""
@@ -293,14 +297,15 @@ def _name(provider: Any) -> str:
     return provider if isinstance(provider, str) else str(provider[0])
 
 
-def profiled(model: ModelFile, target: Target, prefix: str) -> Any:
-    """A session of its own whose `end_profiling` names a file, begun with `prefix`, of its nodes'
-    times. Raises as `_session`.
+def open_session(model: ModelFile, target: Target, profile: str | None = None) -> Any:
+    """A session of ONNX Runtime's.
+
+    Args:
+        profile: how the name of a file begins that `end_profiling` writes its nodes' times to.
+
+    Raises:
+        BackendError: ONNX Runtime, or a provider, is not there, or refuses the model.
     """
-    return _session(model, target, prefix)
-
-
-def _session(model: ModelFile, target: Target, profile: str | None = None) -> Any:
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = target.threads or torch.get_num_threads()
@@ -332,7 +337,7 @@ def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) ->
             last = error
             # All refusals so far: the IR version is refused first, the opset after it.
             source = stamp_down(model, refusals)
-    raise BackendError("ONNX Runtime", _one_line(last), "a model that it accepts") from last
+    raise BackendError("ONNX Runtime", one_line(last), "a model that it accepts") from last
 
 
 def _source(model: ModelFile, options: Any) -> str | bytes:
@@ -345,7 +350,3 @@ def _source(model: ModelFile, options: Any) -> str | bytes:
     files = {os.path.normpath(location): file for location, file in files.items()}
     give(list(files), [file.data for file in files.values()], [f.data.size for f in files.values()])
     return data
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -28,7 +28,7 @@ from fastgan.engine.triton.program import Program
 from fastgan.engine.triton.steps import Steps
 from fastgan.engine.triton.work import SAMPLER, LaunchError, Place, Work
 from fastgan.engine.triton.workspace import Workspace
-from fastgan.errors import BackendError
+from fastgan.errors import BackendError, one_line
 from fastgan.host import gpu
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
@@ -413,7 +413,7 @@ class TritonExecutable(Executable):
             "%s: no CUDA graph at %s, so launched step by step, which is slower: %s",
             self._name,
             self._batch,
-            " ".join(str(error).split())[:200],
+            one_line(error),
         )
 
     def _give_up(self, index: int, reason: Exception) -> None:

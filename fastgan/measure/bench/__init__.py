@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from fastgan.errors import ArgumentError, BackendError, FastganError
+from fastgan.errors import ArgumentError, BackendError, FastganError, one_line
 from fastgan.generator import Generator
 from fastgan.host import processor
 from fastgan.loading import open_model, start
@@ -18,13 +18,12 @@ from fastgan.measure.bench.peers import (
     MissingError,
     ModuleMaker,
     Setting,
-    one_line,
     registry_module,
 )
 from fastgan.measure.bench.report import BASELINE, Cost, Report, Result
 from fastgan.measure.reference import unfused_plan
 from fastgan.measure.subject import batch_of, batched, example_inputs
-from fastgan.measure.timing import Run, ratio, take_turns
+from fastgan.measure.timing import Run, ratio, take_turns, waiting
 from fastgan.model.opened import Model
 
 SIZES = (1, 16, 64, 256, 1024)
@@ -170,7 +169,6 @@ def _fill(
     patience: float,
     say: Say,
 ) -> None:
-    synchronise = _synchronise(setting.device)
     set_up = dict.fromkeys(report.contenders, 0.0)
     for index, n in enumerate(sizes):
 
@@ -196,12 +194,8 @@ def _fill(
                 runs.pop(name, None)
                 report.skipped.append(f"{name} at n = {n}: {one_line(error)}")
             set_up[name] += time.perf_counter() - began
-        samples = take_turns(
-            runs,
-            seconds,
-            synchronise=synchronise,
-            on_progress=progress,
-        )
+        wait = waiting(setting.device)
+        samples = take_turns(runs, seconds, synchronise=wait, on_progress=progress)
         cost = _cost(setting, n)
         if cost is not None:
             report.costs[n] = cost
@@ -221,9 +215,3 @@ def _cost(setting: Setting, n: int) -> Cost | None:
     weights = sum(weight.numel() for weight in plan.weights.values())
     ends = sum(plan.buffers[name].bytes for name in (*plan.inputs, *plan.outputs))
     return Cost(plan.flops, weights, ends, ceilings.copies(setting.device, 4 * weights + ends))
-
-
-def _synchronise(device: torch.device) -> Callable[[], None]:
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    return lambda: None

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastgan.errors import one_line
 from fastgan.measure.reference import as_module
 from fastgan.measure.subject import example_inputs
 from fastgan.measure.timing import Run
@@ -283,11 +284,6 @@ PEERS: dict[str, Callable[[Setting], Contender]] = {
     "tensorrt": tensorrt,
     "tensorrt-fp16": lambda setting: tensorrt(setting, "fp16"),
 }
-
-
-def one_line(error: BaseException) -> str:
-    """The start of an error's message, on one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _torch_run(module: Any, setting: Setting, n: int) -> Run:

@@ -59,12 +59,5 @@ def _row(result: Result, share: float | None) -> tuple[str, ...]:
 
 def _ms(seconds: float) -> str:
     ms = seconds * 1e3
-    return (
-        f"{ms:.3f}"
-        if ms < 1
-        else f"{ms:.2f}"
-        if ms < 10
-        else f"{ms:.1f}"
-        if ms < 100
-        else f"{ms:.0f}"
-    )
+    places = 3 if ms < 1 else 2 if ms < 10 else 1 if ms < 100 else 0
+    return f"{ms:.{places}f}"
