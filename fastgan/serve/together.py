@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fastgan.engine.runs import filled_up
 from fastgan.errors import ArgumentError, FastganError
 from fastgan.images import pixels
 from fastgan.images.pixels import Pixels, from_array
@@ -59,7 +60,7 @@ class Together:
     def __init__(self, name: str, generator: Generator, reader: Reader) -> None:
         self.reader, self._generator, self._name = reader, generator, name
         self.least, self.largest = self._sizes()
-        self._seconds = self._measured()
+        self._seconds = inf  # of the least batch, the fastest so far
         signature = generator.signature
         self._merges_pictures = (
             [port.kind for port in signature.inputs] == ["image"]
@@ -117,6 +118,13 @@ class Together:
         Args:
             asked: requests that `fit`.
         """
+        began = time.perf_counter()
+        found = self._results(asked)
+        if sum(one.n for one in asked) <= self.least < self.largest:
+            self._seconds = min(self._seconds, time.perf_counter() - began)
+        return found
+
+    def _results(self, asked: Sequence[Asked]) -> list[dict[str, Array] | BaseException]:
         if len(asked) > 1:
             try:
                 together = self._together(asked)
@@ -169,8 +177,8 @@ class Together:
         given: dict[str, Any] = {}
         for port in signature.inputs:
             tensor = rows[port.name]
-            if spare and signature.has_rows(port):
-                tensor = torch.cat([tensor, tensor[-1:].expand(spare, *tensor.shape[1:])])
+            if signature.has_rows(port):
+                tensor = filled_up(tensor, n + spare)
             classes = port.kind == "label" and not tensor.is_floating_point()
             given[port.name] = tensor.flatten() if classes else tensor
         format = "float32" if floats else "uint8"
@@ -295,17 +303,6 @@ class Together:
             return 1, 1
         log.warning("%s: no batches are exact, so requests are run one at a time", self._name)
         return 1, 1
-
-    def _measured(self) -> float:
-        """Seconds of the least batch; infinity where requests are run one at a time anyway."""
-        if self.largest == 1:
-            return inf
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            self._generator.generate(self.least, batch_size=self.largest, format="uint8")
-            times.append(time.perf_counter() - began)
-        return min(times)
 
     def _exact_up_to(self, rows: Mapping[str, Tensor], least: int) -> int:
         """The largest batch whose rows, wherever they stand, are those of the least one."""
