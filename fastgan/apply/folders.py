@@ -66,16 +66,13 @@ def find(source: Path, target: Path, suffix: str, ext: str, mask: Path | None = 
         fixed = to_file or ext != "auto"
         found.append(Job(index, path, place, _mask(mask, path, root), fixed))
     targets.check(found)
-    if source.is_dir() and not suffix and _is_below(target, source):
+    inside = Path(os.path.realpath(source)) in Path(os.path.realpath(target)).parents
+    if source.is_dir() and not suffix and inside:
         for job in found:
             if os.path.lexists(job.target):  # a picture of that folder, or an earlier result
                 name = f"{job.target}, which is there and may be a picture to read"
                 raise ArgumentError("output", name, "a folder of its own, or a --suffix")
     return found
-
-
-def _is_below(folder: Path, above: Path) -> bool:
-    return Path(os.path.realpath(above)) in Path(os.path.realpath(folder)).parents
 
 
 def _names_a_file(target: Path, ext: str) -> bool:

@@ -111,14 +111,11 @@ def check(jobs: Sequence[Job], reads: Iterable[Path | str | None] = ()) -> None:
 def _apart(jobs: Sequence[Job]) -> str:
     """What to do about two results of one name; nothing that is done already."""
     if all(job.fixed for job in jobs):
-        endings = {(job.source.with_suffix(""), _natural(job.source)) for job in jobs}
-        if len(endings) == len(jobs):
+        sources = [job.source for job in jobs]
+        natural = {(s.with_suffix(""), image_files.format_of(s) or "png") for s in sources}
+        if len(natural) == len(jobs):
             return "take --ext auto"
     return "rename one of them, or run them into folders of their own"
-
-
-def _natural(source: Path) -> str:
-    return image_files.format_of(source) or "png"
 
 
 def _folds(folder: Path) -> bool:

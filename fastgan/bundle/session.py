@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastgan.bundle import ports
 from fastgan.engine import Backend, Executable, Session, Target
+from fastgan.engine.runs import filled_up
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, Refusal
 from fastgan.host.native import _native
 from fastgan.images.format import ImageFormat
@@ -53,7 +54,7 @@ class BundleExecutable(Executable):
         made: list[dict[str, Tensor]] = []
         for first, count, rows in self._runs:
             part = {
-                name: _filled(x[first : first + count], rows) if name in self._rows else x
+                name: filled_up(x[first : first + count], rows) if name in self._rows else x
                 for name, x in inputs.items()
             }
             outputs = self._programs.run(rows, part, self._bf16)
@@ -275,10 +276,3 @@ def _runs(n: int, batches: list[int]) -> list[tuple[int, int, int]]:
         found.append((first, min(left, rows), rows))
         first += rows
     return found
-
-
-def _filled(x: Tensor, rows: int) -> Tensor:
-    """With so many rows: copies of the last one."""
-    if x.shape[0] == rows:
-        return x
-    return torch.cat([x, x[-1:].expand(rows - x.shape[0], *x.shape[1:])])

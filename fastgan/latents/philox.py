@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
-Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 # The kinds of draw, by the number that every implementation knows them by.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.errors import ModelFileError
+from fastgan.host import files
 from fastgan.model import stated as signature_metadata
 from fastgan.model.described import of
 from fastgan.model.file import ModelFile
@@ -54,9 +55,8 @@ def write(path: Path, signature: Signature) -> None:
     """
     document = json.loads(signature_metadata.dump(signature))
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    whole = path.with_name(path.name + ".part")
-    whole.write_text(text, encoding="utf-8")
-    whole.replace(path)
+    with files.whole(path) as file:
+        file.write(text.encode())
 
 
 def _read(path: Path) -> str:

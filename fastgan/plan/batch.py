@@ -277,7 +277,7 @@ class _Search:
         return list(likely)[:_MOST_TRIED]
 
 
-def _differ(declared: Sequence[int | str], made: Sequence[int]) -> bool:
+def _differ(declared: Sequence[int | str | None], made: Sequence[int]) -> bool:
     """Whether sizes are others than those declared, as far as any are."""
     if declared and len(declared) != len(made):
         return True

@@ -38,6 +38,14 @@ def image_fields(image: ImageFormat) -> dict[str, Any]:
     return {"out_format": FORMATS[image.format], "low": low, "high": high}
 
 
+def room_for(shape: Shape4, image: ImageFormat, device: torch.device) -> Tensor:
+    """Memory for images of a format, of a result [N, C, H, W]."""
+    n, c, h, w = shape
+    if image.format == "uint8":
+        return torch.empty((n, h, w, c), dtype=torch.uint8, device=device)
+    return torch.empty(shape, dtype=torch.float32, device=device)
+
+
 def as_image(x: Tensor) -> Tensor:
     """Rows, a signal or an image as [N, C, H, W], channels last; a view if it lies so already."""
     if x.dim() < 4:
@@ -191,11 +199,8 @@ class Binding(ABC):
             else torch.empty(shape, dtype=kind, device=place)
             for shape, kind in zip(self.read_shapes, kinds, strict=True)
         ]
-        n, c, h, w = self.shape
-        if image is not None and image.format == "uint8":
-            out = torch.empty((n, h, w, c), dtype=torch.uint8, device=place)
-        elif image is not None:
-            out = torch.empty((n, c, h, w), device=place)
+        if image is not None:
+            out = room_for(self.shape, image, place)
         else:
             written = dtype if self.output_high is None else E4M3
             strides = channels_last(self.shape)

@@ -16,7 +16,7 @@ from fastgan.engine.base import Target
 from fastgan.engine.device import Launch
 from fastgan.engine.library.executor import BoundStep
 from fastgan.engine.triton import counters as triton_counters
-from fastgan.engine.triton.binding import Binding, image_of
+from fastgan.engine.triton.binding import Binding, as_four, image_of, room_for
 from fastgan.engine.triton.counters import Drawn
 from fastgan.engine.triton.layout import Layout
 from fastgan.engine.triton.norms import SharedNorms
@@ -301,11 +301,7 @@ class Program:
         if len(buffer.shape) != 4 or not buffer.dtype.is_floating_point:
             return self._outputs()
         device = self.target.device
-        n, c, h, w = buffer.shape
-        if image.format == "uint8":
-            out = torch.empty((n, h, w, c), dtype=torch.uint8, device=device)
-        else:
-            out = torch.empty((n, c, h, w), dtype=torch.float32, device=device)
+        out = room_for(as_four(buffer.shape), image, device)
         # fp32 is the model's own precision: what is not finite in it is the model's own result.
         guarded = self.target.dtype != torch.float32
         flag = torch.zeros(1, dtype=torch.int32, device=device) if guarded else None

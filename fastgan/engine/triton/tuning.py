@@ -19,7 +19,7 @@ from torch import Tensor
 from fastgan.engine.device import Device
 from fastgan.engine.library import operators as library
 from fastgan.engine.triton import check, disk
-from fastgan.engine.triton.binding import Binding, channels_last, image_of
+from fastgan.engine.triton.binding import Binding, channels_last, image_of, room_for
 from fastgan.engine.triton.check import failures
 from fastgan.engine.triton.steps import Steps
 from fastgan.engine.triton.trials import ALONE, Sharing, Trials
@@ -161,7 +161,7 @@ def fastest(
         device=target.device,
     )
     plain = plain.as_strided(binding.shape, channels_last(binding.shape))
-    written = None if image is None else _destination(binding, image)
+    written = None if image is None else room_for(binding.shape, image, target.device)
     op = library.bind(binding.step, weights, opset, target.device, target.dtype)
 
     def by_library() -> object:
@@ -207,13 +207,6 @@ def _candidates(binding: Binding, shared: Sharing, faster: Sequence[Config]) -> 
     yield from shared.candidates(binding.configs(capability))
     if faster and binding.dependent:
         yield from tiles.refinements(faster[-1], capability)
-
-
-def _destination(binding: Binding, image: ImageFormat) -> Tensor:
-    n, c, h, w = binding.shape
-    if image.format == "uint8":
-        return torch.empty((n, h, w, c), dtype=torch.uint8, device=binding.target.device)
-    return torch.empty((n, c, h, w), dtype=torch.float32, device=binding.target.device)
 
 
 def _pass_over(binding: Binding, what: str, error: Exception) -> None:

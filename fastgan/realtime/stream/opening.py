@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,7 @@ def _image_renderer(
         if first.dtype != torch.uint8 or first.dim() != 3:
             raise ArgumentError("source", f"{first.dtype} {tuple(first.shape)}", "uint8 [H, W, C]")
         size, channels = (first.shape[0], first.shape[1]), first.shape[2]
-        source = chain(_one(first), frames)
+        source = chain((first,), frames)
     if size is None:
         fixed = tuple(side for side in port.shape[2:] if isinstance(side, int))
         if len(fixed) != 2:
@@ -136,7 +136,3 @@ def _image_renderer(
 
     controls = Controls(Settings(None, None, 1), generator.signature)
     return ImageRenderer(run, controls, (height, width, channels), options), source
-
-
-def _one(first: Any) -> Iterator[Any]:
-    yield first

@@ -195,7 +195,9 @@ class ImageRenderer:
             raise ArgumentError("frame", found, f"torch.uint8 {self._shape}, as the stream began")
         tensor = tensor.clone()  # a camera writes its next frame into the same memory
         with self._room:
-            if not self._newest and not self._room.wait_for(self._has_room, timeout):
+            if not self._newest and not self._room.wait_for(
+                lambda: len(self._queue) < self._waiting or self._closed or self._ended, timeout
+            ):
                 return False
             if self._closed or self._ended:
                 needed = "a stream that is open"
@@ -207,9 +209,6 @@ class ImageRenderer:
             self.fed += 1
         self.controls.wake()
         return True
-
-    def _has_room(self) -> bool:
-        return len(self._queue) < self._waiting or self._closed or self._ended
 
     def end(self, error: BaseException | None = None) -> None:
         """No more frames will be fed."""
