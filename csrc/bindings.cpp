@@ -15,7 +15,7 @@ namespace {
 
 void fill(int kind, const py::array& out, uint64_t seed, uint64_t start, uint32_t stream,
           float offset, float scale, float limit, uint64_t threads, const std::string& path) {
-  if (kind < fastgan::kBits || kind > fastgan::kHypersphere) {
+  if (kind < fastgan::kBits || kind > fastgan::kLastKind) {
     throw py::value_error("kind: an unknown number");
   }
   const bool right_type = kind == fastgan::kBits ? py::isinstance<py::array_t<uint32_t>>(out)

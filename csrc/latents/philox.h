@@ -36,6 +36,7 @@ namespace fastgan {
 
 // What is drawn; the numbers are those of fastgan/latents/philox.py.
 enum Kind { kBits = 0, kUniform = 1, kNormal = 2, kTruncated = 3, kHypersphere = 4 };
+constexpr Kind kLastKind = kHypersphere;
 
 // See Parameters in fastgan/latents/philox.py.
 struct Parameters {
