@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.networks.cyclegan import cyclegan
 from tests.networks.dcgan import growing
-from tests.networks.esrgan import ESRGAN
-from tests.networks.srgan import SRGAN
+from tests.networks.images.cyclegan import cyclegan
+from tests.networks.images.esrgan import ESRGAN
+from tests.networks.images.srgan import SRGAN
 from tests.networks.stylegan2 import Equalised, StyledConv, ToRGB
 from tests.networks.weights import build
 

@@ -15,8 +15,8 @@ import fastgan as engine
 from fastgan.cli import records
 from fastgan.errors import ArgumentError
 from fastgan.realtime.live.page import _free
+from tests.cli.apply.test_apply import said
 from tests.cli.conftest import Outcome
-from tests.cli.test_apply import said
 
 Fastgan = Callable[..., Outcome]
 

@@ -13,8 +13,8 @@ import onnx.parser
 import pytest
 
 import fastgan as engine
+from tests.cli.apply.test_apply import files, picture, pixels
 from tests.cli.conftest import Outcome
-from tests.cli.test_apply import files, picture, pixels
 
 Fastgan = Callable[..., Outcome]
 Array = np.ndarray[Any, Any]

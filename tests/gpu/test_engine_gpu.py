@@ -13,9 +13,9 @@ import torch
 import fastgan
 from fastgan.engine.triton.executable import TritonExecutable
 from fastgan.errors import BackendError
-from tests.networks.cyclegan import cyclegan
 from tests.networks.dcgan import dcgan
 from tests.networks.families import FAMILIES
+from tests.networks.images.cyclegan import cyclegan
 from tests.networks.parity import produce, psnr
 from tests.tolerances import MAX_ABS
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan.host import processor
-from tests.networks.cyclegan import cyclegan
 from tests.networks.dcgan import dcgan
-from tests.networks.srgan import SRGAN
+from tests.networks.images.cyclegan import cyclegan
+from tests.networks.images.srgan import SRGAN
 
 Levels = onnxruntime.GraphOptimizationLevel
 LEVELS = {

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.networks.cyclegan import cyclegan
-from tests.networks.espcn import espcn
-from tests.networks.esrgan import ESRGAN
-from tests.networks.fast_style import StyleTransfer
-from tests.networks.gated_conv import GatedInpainting
-from tests.networks.pix2pix import UNet
-from tests.networks.srgan import SRGAN
+from tests.networks.images.cyclegan import cyclegan
+from tests.networks.images.espcn import espcn
+from tests.networks.images.esrgan import ESRGAN
+from tests.networks.images.fast_style import StyleTransfer
+from tests.networks.images.gated_conv import GatedInpainting
+from tests.networks.images.pix2pix import UNet
+from tests.networks.images.srgan import SRGAN
 
 UNIT, SYMMETRIC, BYTES = (0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

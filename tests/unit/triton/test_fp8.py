@@ -23,7 +23,7 @@ from fastgan.inputs import examples as calibration
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.model.signature import Input, Output, Signature
 from fastgan.plan import eight_bits
-from tests.networks.cyclegan import cyclegan
+from tests.networks.images.cyclegan import cyclegan
 from tests.networks.weights import randomise_batch_norms
 
 pytestmark = [

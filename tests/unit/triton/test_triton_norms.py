@@ -19,7 +19,7 @@ from fastgan.kernels.types import Call, Config
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.model.file import ModelFile, read
 from tests.interpreted import INTERPRETED
-from tests.networks.cyclegan import cyclegan
+from tests.networks.images.cyclegan import cyclegan
 
 pytestmark = INTERPRETED
 CPU = torch.device("cpu")

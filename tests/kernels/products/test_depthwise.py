@@ -13,7 +13,7 @@ from fastgan.kernels.modulation import Modulated
 from fastgan.kernels.table import BY_NAME
 from fastgan.kernels.types import Config
 from tests.drawing import new_generator, new_random
-from tests.kernels import geometry
+from tests.kernels.products import geometry
 from tests.kernels.tolerances import assert_close
 
 KERNEL = BY_NAME["depthwise"]

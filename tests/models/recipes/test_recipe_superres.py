@@ -90,7 +90,7 @@ def test_a_setting_that_is_none_is_one_clear_line(tmp_path, pair):
 
 def test_every_picture_of_packages_is_in_the_notices():
     """With its licence: what states none is in no training without being asked for."""
-    notice = (Path(__file__).parents[2] / "NOTICE").read_text()
+    notice = (Path(__file__).parents[3] / "NOTICE").read_text()
     names = {name for split in photographs._PHOTOGRAPHS.values() for name in split}
     for name in (*names, *photographs.TEXTURES, "ihc"):
         assert re.search(rf"^  {name} +\S", notice, re.MULTILINE), name

@@ -19,8 +19,8 @@ from fastgan.apply import targets
 from fastgan.host.files import whole
 from fastgan.model import stated as signature_metadata
 from fastgan.model.signature import Input, Output, Signature
+from tests.cli.apply.test_apply import files, picture, pixels, said
 from tests.cli.conftest import Outcome
-from tests.cli.test_apply import files, picture, pixels, said
 
 Fastgan = Callable[..., Outcome]
 
