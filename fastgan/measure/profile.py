@@ -23,7 +23,7 @@ from fastgan.generator import Generator
 from fastgan.inputs import fields
 from fastgan.measure import ceilings
 from fastgan.measure.floor import LAUNCH, StepFloor
-from fastgan.measure.subject import Inputs, example_inputs
+from fastgan.measure.subject import Inputs, example_inputs, session_of
 from fastgan.measure.timing import timed, waiting
 from fastgan.model.opened import Model
 from fastgan.model.signature import Input
@@ -178,7 +178,7 @@ class _Clock:
 
 def _plan(model: Model, generator: Generator, batch: int) -> Plan | None:
     """What the generator runs for these shapes; None where a runtime plans for itself."""
-    return generator._session.executable(model.shapes(batch)).plan
+    return session_of(generator).executable(model.shapes(batch)).plan
 
 
 def _rows(plan: Plan, taken: dict[int, float], floors: Sequence[StepFloor]) -> list[Row]:
@@ -330,7 +330,7 @@ def memory(model: Model, generator: Generator, batch: int) -> Arena:
     if generator.backend == "triton":
         from fastgan.engine.triton.executable import TritonExecutable
 
-        executable = generator._session.executable(model.shapes(batch))
+        executable = session_of(generator).executable(model.shapes(batch))
         assert isinstance(executable, TritonExecutable)
         lifetimes, offsets, size = executable.layout()
         return Arena(lifetimes, offsets, size, len(plan.steps), True)

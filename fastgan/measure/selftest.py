@@ -131,15 +131,17 @@ def _check(name: str, device: str, precision: str) -> None:
     import fastgan
     from fastgan.engine.triton.executable import TritonExecutable
     from fastgan.images import pixels
+    from fastgan.measure.subject import session_of
 
     where = {"model": name, "kernel": "", "format": ""}
     _say({**where, "what": "load"})
     g = fastgan.load(name, device=device, precision=precision, backend="triton")
+    session = session_of(g)
     for n in (1, 16):
-        executable = g._session.executable(g._session.model.shapes(n))
+        executable = session.executable(session.model.shapes(n))
         assert isinstance(executable, TritonExecutable)
         for format in ("float32", "uint8"):
-            image = pixels.of(g._session.model.output, format).asked
+            image = pixels.of(session.model.output, format).asked
             for row in executable.examine(image):
                 row["what"] += f", n = {n}"
                 _say({"model": name, **row})

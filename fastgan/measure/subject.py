@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan import latents
+from fastgan.engine import Session
 from fastgan.engine.batches import split
 from fastgan.generator import Generator
 from fastgan.inputs import labels
@@ -32,11 +33,16 @@ def example_inputs(model: Model, n: int, seed: int = 0) -> Inputs:
     }
 
 
+def session_of(generator: Generator) -> Session:
+    """What runs it: who measures looks further in than a generator's callers may."""
+    return generator._session
+
+
 def batch_of(generator: Generator) -> int | None:
     """The batch size that `generate` takes by itself; None where the model says it, or it is n."""
     if generator.signature.frozen_batch is not None or not generator.signature.made.apart:
         return None
-    return generator._session.automatic_batch
+    return session_of(generator).automatic_batch
 
 
 def batched(

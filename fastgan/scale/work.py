@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -100,14 +99,13 @@ def run(
     total = sum(job.shard(index).count for index in missing)
     began = time.perf_counter()
     for index in missing:
-        record = maker.make(job.shard(index), partial(_ahead, told, report.images, total))
-        add(report, record)
+        record = maker.make(job.shard(index), lambda done: told(report.images + done, total))
+        report.images += record.shard.count
+        report.shards += 1
+        report.bytes += record.bytes
+        report.core_seconds += record.core_seconds
         report.seconds = time.perf_counter() - began
     return report
-
-
-def _ahead(told: Callable[[int, int], object], before: int, total: int, done: int) -> None:
-    told(before + done, total)
 
 
 def check_resume(store: Store, kept: int, resume: bool) -> None:
@@ -115,14 +113,6 @@ def check_resume(store: Store, kept: int, resume: bool) -> None:
     if kept and not resume:
         instead = "--resume keeps them and makes what is missing"
         raise ArgumentError(str(store), f"{kept} shards of this run", "none yet", instead)
-
-
-def add(report: Report, record: Record) -> None:
-    """Count a shard that was made."""
-    report.images += record.shard.count
-    report.shards += 1
-    report.bytes += record.bytes
-    report.core_seconds += record.core_seconds
 
 
 class Maker:
@@ -146,7 +136,8 @@ class Maker:
         """
         began, used = time.perf_counter(), time.process_time()
         job = self._job
-        with open_sink(self._store, shard, job.format, self._text, self._labelled) as sink:
+        labelled = self._generator.signature.label is not None
+        with open_sink(self._store, shard, job.format, self._text, labelled) as sink:
             for count, sample in enumerate(self._samples(shard), 1):
                 sink.add(sample)
                 if count % self._chunk == 0:
@@ -157,13 +148,10 @@ class Maker:
         seconds, used = time.perf_counter() - began, time.process_time() - used
         return Record(shard, done.sha256, done.bytes, seconds, used)
 
-    @property
-    def _labelled(self) -> bool:
-        return self._generator.signature.label is not None
-
     def _samples(self, shard: Shard) -> Iterator[Sample]:
         """Each sample, encoded; on more threads than one the next are computed meanwhile."""
         threads = self._job.threads or os.cpu_count() or 1
+        given = {name: v for name, v in self._job.arguments.items() if v is not None}
         with ExitStack() as open_:
             encode: Callable[..., Iterator[bytes]] = map
             if threads > 1:
@@ -172,7 +160,7 @@ class Maker:
             for first in range(shard.first, shard.first + shard.count, self._chunk):
                 count = min(self._chunk, shard.first + shard.count - first)
                 images = self._generator.generate(
-                    count, seed=shard.seed, start=first, format="uint8", **self._arguments
+                    count, seed=shard.seed, start=first, format="uint8", **given
                 )
                 encoded = encode(_png, images.cpu().numpy())
                 yield from waiting
@@ -180,10 +168,6 @@ class Maker:
                     Sample, range(first, first + count), encoded, self._labels(first, count)
                 )
             yield from waiting
-
-    @property
-    def _arguments(self) -> dict[str, Any]:
-        return {name: value for name, value in self._job.arguments.items() if value is not None}
 
     def _labels(self, first: int, count: int) -> list[int | None]:
         """The class of each sample, as `generate` takes it."""
