@@ -14,6 +14,8 @@ from typing import Any
 import triton.language as tl
 from triton.runtime import interpreter
 
+_CHECKED = "sanitize_overflow"
+
 
 class _Replaced:
     """In place of a scope of replacements: whoever began the kernel has it, and restores."""
@@ -23,11 +25,14 @@ class _Replaced:
 
 
 def spare() -> None:
-    """Leave both out, in this process; a second call changes nothing."""
+    """Leave both out, in this process; a second call changes nothing.
+
+    They are no interface of Triton's: where another version has not got them, nothing is done.
+    """
     builder = interpreter.interpreter_builder
-    if not builder.options.debug:
-        builder.options = replace(builder.options, sanitize_overflow=False)
-    if not hasattr(interpreter._patch_lang, "whole"):
+    if not getattr(builder.options, "debug", True) and hasattr(builder.options, _CHECKED):
+        builder.options = replace(builder.options, **{_CHECKED: False})
+    if hasattr(interpreter, "_patch_lang") and not hasattr(interpreter._patch_lang, "whole"):
         interpreter._patch_lang = _once_a_kernel(interpreter._patch_lang)
 
 
