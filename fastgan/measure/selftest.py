@@ -45,7 +45,8 @@ def run(
 
     Args:
         told: of each as soon as it is known.
-        patience: seconds of silence after which a child is ended.
+        patience: seconds of silence after which a child that has begun is ended; until it has,
+            which is imports mostly, `PATIENCE`.
     """
     rows: dict[tuple[Any, ...], Row] = {}
     for attempt in range(MOST_LOST):
@@ -96,13 +97,15 @@ def _child(
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
+    wait = PATIENCE
     try:
         while True:
             try:
-                line = lines.get(timeout=patience)
+                line = lines.get(timeout=wait)
             except queue.Empty:
-                yield {"ended": True, "verdict": f"it hung: nothing for {patience:.0f} s"}
+                yield {"ended": True, "verdict": f"it hung: nothing for {wait:.0f} s"}
                 return
+            wait = patience
             if line is None:
                 break
             yield json.loads(line)
