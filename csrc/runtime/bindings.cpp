@@ -107,6 +107,18 @@ void bind_runtime(py::module_& parent) {
       .def("minimal", &Graph::minimal, py::arg("first"), py::arg("last"),
            "The largest tile of Winograd's among operations first .. last - 1, or 0.")
       .def("floats", &Graph::floats, py::arg("threads"));
+  module.def(
+      "to_bytes",
+      [](uintptr_t from, uintptr_t to, int64_t images, int64_t channels, int64_t pixels, float low,
+         float scale, int64_t threads) {
+        py::gil_scoped_release release;
+        to_bytes(reinterpret_cast<const float*>(from), reinterpret_cast<uint8_t*>(to), images,
+                 channels, pixels, low, scale, threads);
+      },
+      py::arg("from"), py::arg("to"), py::arg("images"), py::arg("channels"), py::arg("pixels"),
+      py::arg("low"), py::arg("scale"), py::arg("threads"),
+      "Images [images, channels, pixels] of float32 as bytes [images, pixels, channels] of "
+      "(value - low) * scale, clamped to 0 .. 255 and rounded to even; 0 of a NaN. Addresses.");
   module.attr("MOST_TAPS") = kMostTaps;
   module.attr("FEW_CHANNELS") = kFewChannels;
   module.def("path", [] {

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "../workers.h"
+#include "graph.h"
 #include "operations.h"
 
 namespace fastgan {
@@ -129,6 +131,34 @@ Dots::Dots(DotsShape shape, Place a, Place b, Place out)
 void Dots::run(const Memory& memory, int64_t, int64_t item) const {
   kernels().dots({&shape_, memory.at(a_), memory.at(b_), memory.at(out_), item * each_,
                   std::min(shape_.count, (item + 1) * each_)});
+}
+
+void to_bytes(const float* in, uint8_t* out, int64_t images, int64_t channels, int64_t pixels,
+              float low, float scale, int64_t threads) {
+  constexpr int64_t kEach = 1 << 16;  // elements to an item
+  if (images * channels * pixels == 0) return;
+  const int64_t each = std::min(pixels, divide_up(kEach, channels)), parts = divide_up(pixels, each);
+  // Small images are several to an item.
+  const int64_t some = std::max<int64_t>(1, kEach / (channels * pixels));
+  struct Call {
+    BytesPart part;
+    int64_t images, each, parts, some;
+  } call{{in, out, channels, pixels, 0, 0, low, scale}, images, each, parts, some};
+  const auto work = [](void* context, int64_t, int64_t item) {
+    const Call& call = *static_cast<const Call*>(context);
+    const int64_t first = item / call.parts * call.some;
+    const int64_t last = std::min(call.images, first + call.some);
+    BytesPart part = call.part;
+    part.first = item % call.parts * call.each;
+    part.last = std::min(part.pixels, part.first + call.each);
+    for (int64_t image = first; image < last; ++image) {
+      const int64_t before = image * part.channels * part.pixels;
+      part.in = call.part.in + before;
+      part.out = call.part.out + before;
+      kernels().bytes(part);
+    }
+  };
+  run_stages({divide_up(images, some) * parts}, work, &call, threads);
 }
 
 }  // namespace fastgan

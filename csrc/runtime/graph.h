@@ -64,4 +64,8 @@ class Graph {
   Spares<Room> rooms_;
 };
 
+// Images [images, channels, pixels] as bytes [images, pixels, channels]; see BytesPart.
+void to_bytes(const float* in, uint8_t* out, int64_t images, int64_t channels, int64_t pixels,
+              float low, float scale, int64_t threads);
+
 }  // namespace fastgan

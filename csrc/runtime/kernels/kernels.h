@@ -272,6 +272,15 @@ struct DotsPart {
   int64_t first, last;  // matrices
 };
 
+// Pixels first .. last - 1 of an image [channels, pixels] as bytes [pixels, channels]:
+// (value - low) * scale, clamped to 0 .. 255 and rounded to even; 0 of a NaN.
+struct BytesPart {
+  const float* in;
+  uint8_t* out;
+  int64_t channels, pixels, first, last;
+  float low, scale;
+};
+
 struct Kernels {
   const char* name;
   int64_t width;  // floats to a vector
@@ -287,6 +296,7 @@ struct Kernels {
   void (*resample)(const ResamplePart& part);
   void (*reduce)(const ReducePart& part);
   void (*dots)(const DotsPart& part);
+  void (*bytes)(const BytesPart& part);
 };
 
 extern const Kernels kernels_avx512, kernels_avx2, kernels_portable;

@@ -377,10 +377,48 @@ void resample(const ResamplePart& part) {
   }
 }
 
+// Whole numbers of kWidth values of a BytesPart's, the first n of them there.
+FASTGAN_INLINE void store_bytes(const BytesPart& part, const float* from, int64_t n, uint8_t* to) {
+  typedef uint8_t Bytes __attribute__((vector_size(kWidth)));
+  const Vector x = to_bytes(n < kWidth ? load_some(from, n) : load(from), part.low, part.scale);
+  const Bytes bytes = __builtin_convertvector(__builtin_convertvector(x, Integers), Bytes);
+  memcpy(to, &bytes, sizeof bytes);
+}
+
+// kChannels: those of an image, or 0 for any.
+template <int64_t kChannels>
+void bytes_of(const BytesPart& part) {
+  constexpr int64_t kBlock = 4 * kWidth;
+  const int64_t channels = kChannels > 0 ? kChannels : part.channels;
+  alignas(64) uint8_t rows[(kChannels > 0 ? kChannels : 1) * kBlock];
+  for (int64_t first = part.first; first < part.last; first += kBlock) {
+    const int64_t left = part.last - first, n = left < kBlock ? left : kBlock;
+    uint8_t* const to = part.out + first * channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      uint8_t* const row = rows + (kChannels > 0 ? c : 0) * kBlock;
+      const float* from = part.in + c * part.pixels + first;
+      for (int64_t i = 0; i < n; i += kWidth) store_bytes(part, from + i, n - i, row + i);
+      for (int64_t i = 0; kChannels == 0 && i < n; ++i) to[i * channels + c] = row[i];
+    }
+    if (kChannels == 1) memcpy(to, rows, n);
+    for (int64_t i = 0; kChannels > 1 && i < n; ++i) {
+      for (int64_t c = 0; c < kChannels; ++c) to[i * kChannels + c] = rows[c * kBlock + i];
+    }
+  }
+}
+
+void bytes(const BytesPart& part) {
+  switch (part.channels) {
+    case 1: return bytes_of<1>(part);
+    case 3: return bytes_of<3>(part);
+    default: return bytes_of<0>(part);
+  }
+}
+
 // All of it, under its name.
 constexpr Kernels table(const char* name, bool (*runs_here)()) {
   return {name,      kWidth,    kMostRows, runs_here, dense,       winograd,
-          depthwise, pointwise, measure,   normalise, rows_kernel, resample, reduce, dots};
+          depthwise, pointwise, measure,   normalise, rows_kernel, resample, reduce, dots, bytes};
 }
 
 }  // namespace

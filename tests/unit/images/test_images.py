@@ -51,6 +51,32 @@ def test_to_uint8_clamps_and_has_no_nan() -> None:
     assert images.to_uint8(values, (-1.0, 1.0)).tolist()[3:] == [0.0, 128.0, 255.0]
 
 
+@pytest.mark.cpu
+@pytest.mark.parametrize("span", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (-2.1, 2.6)])
+def test_images_are_stored_as_the_operators_would(span: tuple[float, float]) -> None:
+    draw = drawing.new_numpy()
+    image = images.ImageFormat("image", "uint8", span)
+    for shape in ((1, 1, 1, 1), (3, 1, 5, 7), (2, 3, 17, 23), (2, 4, 33, 2), (1, 7, 9, 11),
+                  (700, 3, 5, 6), (2, 3, 260, 170)):  # fmt: skip
+        low, high = span
+        values = draw.uniform(low - 0.2 * (high - low), high + 0.2 * (high - low), shape)
+        values.flat[0] = np.nan
+        values.flat[-1] = draw.choice([np.nan, np.inf, -np.inf])
+        halves = draw.integers(0, 255, values.size) + 0.5  # where rounding to even shows
+        values.flat[1:-1:3] = (halves / 255 * (high - low) + low)[1:-1:3]
+        made = torch.from_numpy(values.astype(np.float32))
+        expected = images.to_uint8(made, span).permute(0, 2, 3, 1).to(torch.uint8)
+        last = made.to(memory_format=torch.channels_last)
+        for given in (made, last, made.double()):
+            out = torch.full(expected.shape, 77, dtype=torch.uint8)
+            images.store(given, image, out)
+            assert torch.equal(out, expected)
+        wide = torch.full((*expected.shape[:3], 2 * shape[1]), 77, dtype=torch.uint8)
+        images.store(made, image, wide[..., : shape[1]])
+        assert torch.equal(wide[..., : shape[1]], expected)
+        assert (wide[..., shape[1] :] == 77).all()
+
+
 @pytest.mark.parametrize("have", [1, 3])
 @pytest.mark.parametrize("want", [1, 2, 3, 4])
 def test_channels(have: int, want: int) -> None:
