@@ -200,13 +200,14 @@ def _program(
 
 
 def _way(plan: Plan, made: Lowered, precision: str) -> int:
-    """What runs it, as it runs the file itself: in fp32 csrc/runtime 0, csrc/direct/direct.h 1.
+    """What runs it, as it runs the file itself: csrc/runtime, in fp32 0 and in bf16 3.
 
-    In bf16 3 and 2.
+    Or csrc/direct/direct.h, a chain in bf16, 2. One in fp32, 1, is of earlier writers.
     """
-    low = precision == "bf16"
-    is_chain = chain.is_chain(plan, any_size=low) and len(made.inputs) == len(made.outputs) == 1
-    return 3 - is_chain if low else int(is_chain)
+    if precision != "bf16":
+        return 0
+    is_chain = chain.is_chain(plan, any_size=True) and len(made.inputs) == len(made.outputs) == 1
+    return 2 if is_chain else 3
 
 
 def _save(

@@ -18,6 +18,7 @@ from fastgan.engine.native import chain
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, UnsupportedError
 from fastgan.host import processor
 from fastgan.loading import open_model
+from fastgan.measure.tolerances import TOLERANCES
 from tests import drawing
 from tests.bundle.conftest import Bundled
 from tests.networks import families
@@ -148,6 +149,19 @@ def test_bf16_gives_the_bytes_of_the_file_in_bf16(
     write(open_model(name), path)
     with pytest.raises(BackendError, match="--precision bf16"):
         fastgan.load(path, precision="bf16")
+
+
+def test_a_chain_in_fp32_of_earlier_bundles_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastgan.bundle.write._way", lambda *_: 1)
+    path = tmp_path / "model.fgb"
+    write(open_model("dcgan-digits"), path, (1, 4))
+    found = fastgan.load(path).generate(7, seed=5)
+    expected = fastgan.load("dcgan-digits", device="cpu").generate(7, seed=5)
+    assert float((found - expected).abs().max()) <= TOLERANCES["fp32"].max_abs  # type: ignore[operator]
+    if chain.paths(torch.float32):
+        assert not torch.equal(found, expected)  # by other code
 
 
 def test_images_in_bf16_are_those_of_the_file(

@@ -1,7 +1,8 @@
 """The `torch` backend: native code on a CPU (`engine/native/`), PyTorch's operators elsewhere.
 
-On a CPU a plan is one native call as far as there is code for it. In bf16 a CPU with AMX, whose
-tiles that code lacks, runs torch's operators instead.
+On a CPU a plan is one native call as far as there is code for it; in bf16, where it is a chain of
+layers, by code for these alone. In bf16 a CPU with AMX, whose tiles the native code lacks, runs
+torch's operators instead.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def compile(
         return CapturedExecutable(plan, bound(), target, graphs)
     bf16 = target.precision == "bf16"
     if not (bf16 and processor.has_tiles()):
-        if direct.covers(plan, target.dtype):
+        if bf16 and direct.covers(plan, target.dtype):
             return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
         exact = replace(target, precision="fp32")
 
