@@ -24,6 +24,16 @@ constexpr int64_t kManyItems = 32, kFewBlocks = 4, kFewItems = 4;
 // lines that a thread copies.
 constexpr int64_t kFewSlack = 6, kMostLines = 1 << 20;
 
+// Of depthwise layers: pixels that are computed at a time, taps for which a copy of the input pays
+// where an edge is near most pixels, and the floats of that copy.
+constexpr int64_t kStrip = 8, kManyTaps = 9, kMostFramed = 1 << 22;
+
+// How many of `outputs` pixels along an axis no tap reaches over an edge from.
+int64_t inside(const Reach& reach, int64_t outputs, int64_t step) {
+  const int64_t first = divide_up(std::max<int64_t>(0, reach.first), step);
+  return std::max<int64_t>(0, std::min(outputs, divide_up(reach.last, step)) - first);
+}
+
 // Tiles that share each reading of a phase's weights, `floats` in all: where these stay in no
 // cache, more of them than a core's own has room for.
 int64_t winograd_tiles(int64_t places, int64_t rows, int64_t floats) {
@@ -221,6 +231,7 @@ Depthwise::Depthwise(DepthwiseShape shape, Border border, Place in, Place out, B
   shape_.joined = in_a_row(shape_.taps);
   const int64_t row = to.width * to.channels * static_cast<int64_t>(shape_.taps.size());
   if (to.channels <= kFewChannels && shape_.step_x == 1) gather_pixels();
+  if (needs_frame()) add_frame();
   const int64_t item = shape_.lines.empty() ? kItem / 2 : 2 * kItem;
   rows_each_ = std::max<int64_t>(1, item / std::max<int64_t>(1, row));
 }
@@ -254,19 +265,90 @@ void Depthwise::gather_pixels() {
   shape_.lines = std::move(lines);
 }
 
+// Whether most strips of pixels would look for each tap's input by itself.
+bool Depthwise::needs_frame() const {
+  const Grid& to = shape_.out;
+  if (!shape_.lines.empty() || static_cast<int64_t>(shape_.taps.size()) < kManyTaps) return false;
+  const int64_t strips = inside(shape_.columns, to.width, shape_.step_x) / kStrip;
+  const int64_t whole = inside(shape_.rows, to.height, shape_.step_y) * strips;
+  return to.width > 1 && 2 * whole < to.height * divide_up(to.width, kStrip);
+}
+
+void Depthwise::add_frame() {
+  int64_t low_y = 0, high_y = 0, low_x = 0, high_x = 0;
+  for (const auto& [dy, dx] : shape_.taps) {
+    low_y = std::min(low_y, dy), high_y = std::max(high_y, dy);
+    low_x = std::min(low_x, dx), high_x = std::max(high_x, dx);
+  }
+  const int64_t most_y = (shape_.out.height - 1) * shape_.step_y;
+  const int64_t most_x = (divide_up(shape_.out.width, kStrip) * kStrip - 1) * shape_.step_x;
+  Grid in{};
+  in.height = most_y + high_y - low_y + 1, in.width = most_x + high_x - low_x + 1;
+  in.channels = in.pixel = shape_.in.channels;
+  in.row = in.width * in.pixel, in.image = in.height * in.row;
+  const double floats = 1.0 * shape_.images * in.channels * in.height * in.width;
+  if (floats > kMostFramed) return;
+  framed_ = true;
+  given_ = shape_.in, given_rows_ = std::move(shape_.rows);
+  given_columns_ = std::move(shape_.columns);
+  top_ = low_y, left_ = low_x;
+  lines_each_ = std::max<int64_t>(1, kRound / in.row);
+  shape_.in = in;
+  for (auto& [dy, dx] : shape_.taps) dy -= low_y, dx -= low_x;
+  shape_.rows = Reach(in.height, in.row, Border::kZeros, 0, high_y - low_y, most_y);
+  shape_.columns = Reach(in.width, in.pixel, Border::kZeros, 0, high_x - low_x, most_x);
+}
+
+int64_t Depthwise::scratch() const { return framed_ ? shape_.images * shape_.in.image : 0; }
+
+// Copies lines of the input, with what is beyond their ends.
+void Depthwise::frame(const Memory& memory, int64_t item) const {
+  const Grid &from = given_, &to = shape_.in;
+  const int64_t last = std::min(shape_.images * to.height, (item + 1) * lines_each_);
+  const int64_t* const rows = given_rows_.at.data() + given_rows_.before + top_;
+  const int64_t* const columns = given_columns_.at.data() + given_columns_.before + left_;
+  const int64_t columns_known = static_cast<int64_t>(given_columns_.at.size()) -
+                                given_columns_.before - left_;
+  for (int64_t line = item * lines_each_; line < last; ++line) {
+    float* out = memory.scratch + line * to.row;
+    const int64_t row = rows[line % to.height];
+    const float* in = memory.at(in_) + line / to.height * from.image + row;
+    if (row < 0) {
+      std::fill_n(out, to.row, 0.0f);
+      continue;
+    }
+    for (int64_t x = 0; x < to.width;) {
+      const int64_t place = x + left_, there = from.width - place;
+      if (place >= 0 && there > 0 && from.pixel == to.pixel) {
+        const int64_t some = std::min(there, to.width - x);
+        out = std::copy_n(in + columns[x], some * to.pixel, out);
+        x += some;
+        continue;
+      }
+      // What is read of beyond the last tap is dropped.
+      const int64_t column = x < columns_known ? columns[x] : -1;
+      out = column < 0 ? std::fill_n(out, to.pixel, 0.0f) : std::copy_n(in + column, to.pixel, out);
+      ++x;
+    }
+  }
+}
+
 int64_t Depthwise::room() const {
   return static_cast<int64_t>(shape_.lines.size()) * shape_.step;
 }
 
-int64_t Depthwise::items(int64_t) const {
+int64_t Depthwise::items(int64_t stage) const {
+  if (stage + 1 < stages()) return divide_up(shape_.images * shape_.in.height, lines_each_);
   return divide_up(shape_.images * shape_.out.height, rows_each_);
 }
 
-void Depthwise::run(const Memory& memory, int64_t, int64_t item) const {
+void Depthwise::run(const Memory& memory, int64_t stage, int64_t item) const {
+  if (stage + 1 < stages()) return frame(memory, item);
+  const float* const in = framed_ ? memory.scratch : memory.at(in_);
   const int64_t height = shape_.out.height;
   const int64_t last = std::min(shape_.images * height, (item + 1) * rows_each_);
   for (int64_t row = item * rows_each_; row < last; ++row) {
-    kernels().depthwise({&shape_, memory.at(in_), memory.at(out_), memory.at(beside_.residual),
+    kernels().depthwise({&shape_, in, memory.at(out_), memory.at(beside_.residual),
                          memory.at(beside_.scale), row / height, row % height,
                          memory.rooms + this_thread() * memory.room});
   }

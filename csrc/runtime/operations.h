@@ -54,14 +54,25 @@ class Depthwise : public Operation {
   // weights: what the shape points to.
   Depthwise(DepthwiseShape shape, Border border, Place in, Place out, Beside beside,
             std::shared_ptr<const Block> weights);
-  int64_t items(int64_t) const override;
+  int64_t stages() const override { return framed_ ? 2 : 1; }
+  int64_t items(int64_t stage) const override;
+  int64_t scratch() const override;
   int64_t room() const override;
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:
   void gather_pixels();
+  bool needs_frame() const;
+  void add_frame();
+  void frame(const Memory& memory, int64_t item) const;
 
   DepthwiseShape shape_;
+  // Whether the input is copied first, with what lies beyond its edges; and if so how it lies.
+  bool framed_ = false;
+  Grid given_;
+  Reach given_rows_, given_columns_;
+  int64_t top_ = 0, left_ = 0;  // the first taps
+  int64_t lines_each_ = 1;      // of what is copied, to an item
   Place in_, out_;
   Beside beside_;
   std::shared_ptr<const Block> weights_;

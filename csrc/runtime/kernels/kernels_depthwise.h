@@ -113,7 +113,7 @@ void depthwise(const DepthwisePart& part) {
     const int64_t count = out.width - first < kStrip ? out.width - first : kStrip;
     const int64_t strip = count == 1 ? 1 : kStrip;
     const int64_t in_x = first * shape.step_x, last_x = in_x + (kStrip - 1) * shape.step_x;
-    const bool inside = rows_inside && count == kStrip && in_x >= shape.columns.first &&
+    const bool inside = rows_inside && count > 1 && in_x >= shape.columns.first &&
                         last_x < shape.columns.last;
     for (int64_t t = 0; t < taps && !inside; ++t) {
       const int64_t dy = rows[shape.taps[t].first];

@@ -67,6 +67,33 @@ def test_wide_images_channel_by_channel(stride: int) -> None:
         check(net.plan(y), 3e-5)
 
 
+@pytest.mark.parametrize("mode", [None, "reflect", "edge"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_small_images_channel_by_channel(stride: int, mode: str | None) -> None:
+    """Where most pixels lie near an edge: what is beyond it is copied beside the image first."""
+    own = {"pad_mode": mode} if mode else {}
+    for c, height, width, kernel, dilation in (
+        (24, 32, 32, 7, 3),
+        (17, 8, 8, 3, 1),
+        (5, 6, 11, 5, 1),
+        (40, 9, 2, 3, 1),
+        (6, 7, 26, 3, 2),
+    ):
+        net = Network(x=(3, 2 * c, height, width))
+        bounds = [net.host([1]), net.host([c + 1]), net.host([1])]
+        part = net.add("Slice", ["x", *bounds], (3, c, height, width))
+        pad = min(dilation * (kernel - 1) // 2, min(height, width) - 1)
+        reach = dilation * (kernel - 1)
+        after = [(size + 2 * pad - reach - 1) // stride + 1 for size in (height, width)]
+        if min(after) < 1:
+            continue
+        given = {"strides": [stride] * 2, "pads": [pad] * 4, "dilations": [dilation] * 2, **own}
+        names = [part, net.weight(c, 1, kernel, kernel, scale=1 / kernel), net.weight(c)]
+        epilogue = Epilogue("relu", bias=True)
+        y = net.add("fastgan.Conv", names, (3, c, *after), group=c, epilogue=epilogue, **given)
+        check(net.plan(y), 3e-5)
+
+
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_pixels_of_few_channels_side_by_side(channels: int) -> None:
     """Rows of less than a vector, of some and a part, and of what is behind and beyond an edge."""
