@@ -26,6 +26,42 @@ void fetch_short(const float* p, int64_t rows, int64_t outer, int64_t step, floa
   }
 }
 
+typedef float Four __attribute__((vector_size(16)));
+
+#ifdef __clang__
+#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t FourIntegers __attribute__((vector_size(16)));
+#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (FourIntegers){i, j, k, l})
+#endif
+
+// to[r * to_step + c] = from[c * from_step + r], of so many rows r and columns c.
+void transpose(const float* from, int64_t from_step, int64_t rows, int64_t columns, float* to,
+               int64_t to_step) {
+  const int64_t whole = columns / 4 * 4;
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    for (int64_t c = 0; c < whole; c += 4) {
+      Four x[4];
+      for (int i = 0; i < 4; ++i) memcpy(x + i, from + (c + i) * from_step + r, sizeof(Four));
+      const Four low = FASTGAN_SHUFFLE(x[0], x[1], 0, 4, 1, 5);
+      const Four high = FASTGAN_SHUFFLE(x[0], x[1], 2, 6, 3, 7);
+      const Four low2 = FASTGAN_SHUFFLE(x[2], x[3], 0, 4, 1, 5);
+      const Four high2 = FASTGAN_SHUFFLE(x[2], x[3], 2, 6, 3, 7);
+      const Four made[4] = {
+          FASTGAN_SHUFFLE(low, low2, 0, 1, 4, 5), FASTGAN_SHUFFLE(low, low2, 2, 3, 6, 7),
+          FASTGAN_SHUFFLE(high, high2, 0, 1, 4, 5), FASTGAN_SHUFFLE(high, high2, 2, 3, 6, 7)};
+      for (int i = 0; i < 4; ++i) memcpy(to + (r + i) * to_step + c, made + i, sizeof(Four));
+    }
+    for (int64_t c = whole; c < columns; ++c) {
+      for (int i = 0; i < 4; ++i) to[(r + i) * to_step + c] = from[c * from_step + r + i];
+    }
+  }
+  for (; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) to[r * to_step + c] = from[c * from_step + r];
+  }
+}
+
 // Elements first .. first + n - 1 of a tensor: where they lie, or a copy of them.
 const float* fetch(const PointwiseShape& shape, int64_t tensor, const float* from, int64_t first,
                    int64_t n, float* room) {
@@ -48,11 +84,14 @@ const float* fetch(const PointwiseShape& shape, int64_t tensor, const float* fro
     float* to = room + done;
     const float* p = from + at;
     const bool few = length == 3 || length == 4 || (length < kWidth && step == 1);
-    if (few && inner > 0 && index[inner] == 0 && n - done >= length) {
+    const bool turned = length > 3 && step > 1 && inner > 0 && strides[inner - 1] == 1;
+    if ((few || turned) && inner > 0 && index[inner] == 0 && n - done >= length) {
       // The channels of an image, say: row after row without counting through all dimensions.
       const int64_t outer = strides[inner - 1], there = shape.sizes[inner - 1] - index[inner - 1];
       const int64_t rows = there < (n - done) / length ? there : (n - done) / length;
-      if (length == 3 || length == 4) {
+      if (turned) {
+        transpose(p, step, rows, length, to, length);
+      } else if (length == 3 || length == 4) {
         (length == 3 ? fetch_short<3> : fetch_short<4>)(p, rows, outer, step, to);
       } else {
         for (int64_t r = 0; r < rows; ++r) {

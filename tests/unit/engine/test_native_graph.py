@@ -26,12 +26,27 @@ from tests.unit.engine.native_networks import (
     check,
     native_of,
     other,
+    run_both,
     threads,
 )
 
 __all__ = ["threads"]
 
 pytestmark = pytest.mark.cpu
+
+
+def test_images_turned_at_the_borders() -> None:
+    """From planes to pixels and back: blocks of four by four, and what is left beside them."""
+    for n, c, h, w in ((2, 24, 9, 23), (1, 5, 6, 7), (3, 4, 1, 30), (1, 40, 33, 2), (2, 700, 3, 5)):
+        net = Network(x=(n, c, h, w))
+        last = net.add("Transpose", ["x"], (n, h, w, c), perm=[0, 2, 3, 1])
+        part = net.add(
+            "Slice", ["x", net.host([1]), net.host([c]), net.host([1])], (n, c - 1, h, w)
+        )
+        some = net.add("Transpose", [part], (n, h, w, c - 1), perm=[0, 2, 3, 1])
+        plan = net.plan(last, some, net.add("Transpose", [last], (n, c, h, w), perm=[0, 3, 1, 2]))
+        for found, expected in run_both(plan):
+            assert torch.equal(found, expected)
 
 
 def test_sequences_of_linear_maps() -> None:
