@@ -44,6 +44,9 @@ log = logging.getLogger("fastgan")
 #: time does not show beside the model's.
 _MOST_RUNS, _MOST_BYTES_OF_A_RUN = 8, 4 << 20
 
+#: Kinds of calls with images that are remembered: a folder of photos may come in any sizes.
+_MOST_KINDS = 64
+
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -76,6 +79,8 @@ class Generator:
         self._images: ImageModel | None = None
         self._outputs_last = [o.name for o in session.signature.outputs if o.channels_last]
         self._runs: dict[tuple[int, str], Prepared | None] = {}  # of `generate`, made ready
+        #: Kinds of images that go through as they are, and how many of them to a run.
+        self._straight: dict[tuple[Any, ...], int] = {}
 
     # What it is ---------------------------------------------------------------------------------
 
@@ -647,7 +652,16 @@ class Generator:
             ArgumentError: the model takes no image, these images do not fit it, or one of them
                 can't be read.
         """
+        asked = (mask, style, tile, tile_pad, fill, batch_size, labels, truncation, out)
+        unasked = all(value is None for value in asked) and alpha == "keep" and not inputs
+        unasked = unasked and type(seed) is type(start) is int and seed == start == 0
+        unasked = unasked and rng == "philox" and progress is False
+        kind = self._kind_of(images, format) if unasked else None
+        together = None if kind is None else self._straight.get(kind)
         model = self._image_model()
+        if together is not None:
+            batch = {model.port.name: images}
+            return self._session.images(batch, len(images), together, format, None, False)
         options = image_to_image.Options(
             format, tile, tile_pad, alpha, fill, batch_size, out, progress
         )
@@ -663,7 +677,22 @@ class Generator:
         def run(batch: dict[str, Tensor], n: int, batch_size: int, format: str) -> Tensor:
             return self._session.images(batch, n, batch_size, format, None, False)
 
-        return image_to_image.apply(model, run, images, guides, rows, options)
+        made = image_to_image.apply(model, run, images, guides, rows, options)
+        if kind is not None:
+            together = image_to_image.straight(model, images, options)
+            if together is not None:
+                with self._lock:
+                    while len(self._straight) >= _MOST_KINDS:
+                        self._straight.pop(next(iter(self._straight)))
+                    self._straight[kind] = together
+        return made
+
+    @staticmethod
+    def _kind_of(images: Any, format: Any) -> tuple[Any, ...] | None:
+        """All that decides on how plain images go through; None where they are none."""
+        if type(images) is not Tensor or images.requires_grad or type(format) is not str:
+            return None
+        return images.shape, images.dtype, images.layout, images.device, format
 
     def stream(
         self,

@@ -17,6 +17,6 @@ files to files.
 from __future__ import annotations
 
 from fastgan.apply.model import ImageModel
-from fastgan.apply.run import Options, apply
+from fastgan.apply.run import Options, apply, straight
 
-__all__ = ["ImageModel", "Options", "apply"]
+__all__ = ["ImageModel", "Options", "apply", "straight"]

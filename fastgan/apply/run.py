@@ -108,6 +108,30 @@ def apply(
     return results[0] if given.single else results
 
 
+def straight(model: ImageModel, images: Tensor, options: Options) -> int | None:
+    """How many images to a run where they go in as they are, and come out so; else None.
+
+    What `apply` does is then to run the model on them.
+
+    Args:
+        images: which have gone through `apply`.
+    """
+    port = model.port
+    channels = declared(port, 1) or len(port.mean) or images.shape[1]
+    as_they_are = images.dtype == torch.float32 and images.device == model.target.device
+    if images.dim() != 4 or not as_they_are or channels != images.shape[1]:
+        return None
+    alone = len(model.signature.inputs) == 1 and port.dtype == "float32"
+    small = 4 * images.numel() <= _FLOATS_AT_ONCE
+    if not alone or not small or options.format == "pil" or model.fit.scale is None:
+        return None
+    size = images.shape[2], images.shape[3]
+    grid = model.grid(size, options.tile, options.tile_pad)
+    if grid is None or not grid.whole:
+        return None
+    return model.batch(grid.window, options.batch_size, tiled=False)
+
+
 def _check(model: ImageModel, given: Given, others: Mapping[str, Given]) -> None:
     for guide in others.values():
         if guide.n not in (1, given.n) or (guide.n > 1 and guide.listed != given.listed):

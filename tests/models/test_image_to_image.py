@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fastgan import apply as image_to_image
+from fastgan.apply import run
 from fastgan.errors import ArgumentError
 from tests import drawing
 from tests.models.image_models import (
@@ -38,6 +40,38 @@ def test_open_sizes_run_as_they_are(
     result = generator(images)
     assert tuple(result.shape) == (3, 3, scale * size[0], scale * size[1])
     assert (result - eager(module, images)).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("format", ["float32", "uint8"])
+def test_a_kind_of_call_is_worked_out_once(
+    loaded: Loaded, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Floats that go in as they are; whatever differs from them goes the long way each time."""
+    _, generator = loaded("espcn")
+    images, more = (floats(generator, 3, 3, 22, 18 + i) for i in range(2))
+    expected = generator(images, format=format)
+    worked = []
+
+    def apply(*arguments: Any) -> Any:
+        worked.append(arguments)
+        return run.apply(*arguments)
+
+    monkeypatch.setattr(image_to_image, "apply", apply)
+    assert torch.equal(generator(images, format=format), expected)
+    again = generator(images.flip(0), format=format)
+    assert torch.equal(again, expected.flip(0))
+    assert not worked
+    out = torch.empty_like(expected)
+    assert generator(images, format=format, out=out) is out
+    assert torch.equal(out, expected)
+    assert torch.equal(generator(images.double(), format=format), expected)
+    assert torch.equal(generator(images.numpy(), format=format), expected)
+    assert torch.equal(generator(images[0], format=format), expected[:1])
+    assert torch.equal(generator(images, format=format, tile=8, tile_pad=8), expected)
+    generator(more, format=format)
+    with pytest.raises(ArgumentError, match="seed"):
+        generator(images, format=format, seed=-1)
+    assert len(worked) == 6
 
 
 @pytest.mark.parametrize("size", SIZES)
