@@ -98,8 +98,10 @@ class Workers {
         break;  // no more threads to be had
       }
     }
-    if (wake) keep_away();
+    // One that is woken then stays awake until the last of such calls.
     often_ = std::chrono::steady_clock::now() - ended_ < kOften;
+    wake = wake || often_;
+    if (wake) keep_away();
     const Call call = publish(items, work, context, workers);
     if (wake && sleeping_ > 0) {
       { const std::lock_guard<std::mutex> lock(sleep_); }

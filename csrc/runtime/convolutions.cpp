@@ -10,6 +10,9 @@ namespace {
 // enough that no thread waits long for another at the end of a layer.
 constexpr int64_t kItem = 1 << 18;
 
+// Pixels whose products take as long as reading their weights does.
+constexpr int64_t kFewPixels = 4;
+
 // What a tile costs beside them.
 constexpr int64_t kTile = 1 << 13;
 
@@ -136,8 +139,11 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
       room_ = std::max(room_, places * (winograd_place(of.tiles_each * padded) +
                                         winograd_place(of.tiles_each * block)));
     } else {
-      const int64_t tile = taps * shape_.in.channels * block * rows;
-      of.tiles = divide_up(shape_.images / units_ * phase.rows * phase.columns, rows);
+      const int64_t pixels = shape_.images / units_ * phase.rows * phase.columns;
+      of.tiles = divide_up(pixels, rows);
+      // Of few pixels what takes time is to read the weights.
+      const int64_t high = std::clamp<int64_t>(divide_up(pixels, of.tiles), kFewPixels, rows);
+      const int64_t tile = taps * shape_.in.channels * block * high;
       of.tiles_each = std::min(of.tiles, divide_up(kItem, tile + kTile));
       of.blocks_each = std::min(of.blocks, divide_up(kItem, tile * of.tiles_each));
     }

@@ -87,6 +87,33 @@ FASTGAN_NOINLINE void multiply(const Element* const* in, int64_t taps, int64_t c
   }
 }
 
+// The same of one pixel and several blocks of lanes, `step` elements apart: a block's sums by
+// themselves would wait for each other. values: [kBlocks][V * kWidth].
+constexpr int kBlocks = 4;
+
+template <int V>
+FASTGAN_NOINLINE void multiply_blocks(const Element* const* in, int64_t taps, int64_t channels,
+                                      const Element* weights, int64_t step, float* values) {
+  Vector sums[kBlocks][V] = {};
+  for (int64_t t = 0; t < taps; ++t) {
+    const Element* x = in[t];
+    for (int64_t c = 0; c < channels; c += kPack, weights += V * kWidth * kPack) {
+      const Factors a = splat_factors(x + c);
+#pragma GCC unroll 4
+      for (int b = 0; b < kBlocks; ++b) {
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) {
+          const Factors w = factors(weights + b * step + v * kWidth * kPack);
+          sums[b][v] = multiply_add(a, w, sums[b][v]);
+        }
+      }
+    }
+  }
+  for (int b = 0; b < kBlocks; ++b) {
+    for (int v = 0; v < V; ++v) store(values + (b * V + v) * kWidth, sums[b][v]);
+  }
+}
+
 using Multiply = void (*)(const Element* const*, int64_t, int64_t, const Element*, float*);
 
 template <int V, int... R>
@@ -194,12 +221,25 @@ inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane,
 inline void make_tile(const DensePart& part, const TilePixels& pixels, const Element* const* in,
                       int64_t taps, int64_t channels) {
   const int64_t block = part.shape->vectors * kWidth;
-  alignas(64) float values[kMostRows * kMostBlock];
+  const int64_t step = taps * channels * block;
+  alignas(64) float room[kMostRows * kMostBlock];
+  static_assert(kMostRows >= kBlocks, "room for the blocks of a pixel");
   const Multiply multiply = multiply_of(pixels.count, part.shape->vectors);
+  const auto several = part.shape->vectors == 1 ? multiply_blocks<1> : multiply_blocks<2>;
+  int64_t ready = part.first_block;
   for (int64_t b = part.first_block; b < part.last_block; ++b) {
-    const Element* weights =
-        static_cast<const Element*>(part.weights) + b * taps * channels * block;
-    multiply(in, taps, channels, weights, values);
+    const Element* weights = static_cast<const Element*>(part.weights) + b * step;
+    float* values = room;
+    if (pixels.count > 1 || (b == ready && part.last_block - b < kBlocks)) {
+      multiply(in, taps, channels, weights, values);
+      ready = b + 1;
+    } else {
+      if (b == ready) {
+        several(in, taps, channels, weights, step, room);
+        ready = b + kBlocks;
+      }
+      values = room + (b + kBlocks - ready) * block;
+    }
     if (part.phase->sparse) {
       Vector poison{};
       for (int64_t i = 0; i < pixels.count * block; i += kWidth) {
