@@ -354,6 +354,15 @@ class Runs(ABC):
             made.append({name: t[:count] for name, t in results.items()})
         return {name: torch.cat([part[name] for part in made]) for name in made[0]}
 
+    def straight(self, inputs: dict[str, Tensor], rows: int | None) -> Executable | None:
+        """What `outputs` calls once and adds nothing to, on a CPU; None where it does."""
+        if rows != self._frozen or self.target.device.type != "cpu":
+            return None
+        executable = self._ready(_shapes_of(inputs))
+        guarded = executable.records or self.target.precision in _GUARDED
+        asked = executable.holds is None or executable.holds > memory.UNASKED  # at each call
+        return None if guarded or asked else executable
+
     def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""
         executable = self._ready(_shapes_of(inputs))

@@ -160,8 +160,8 @@ class Inputs:
         Raises:
             ArgumentError: see there.
         """
-        kind = self._kind(inputs)
-        if kind in self._passed:
+        kind = self.kind(inputs)
+        if kind is not None and kind in self._passed:
             return {name: inputs[name] for name in self._ports}, self._passed[kind]
         tensors = self.check(inputs)
         rows = self.rows(tensors)
@@ -171,8 +171,12 @@ class Inputs:
             self._passed[kind] = rows
         return tensors, rows
 
-    def _kind(self, inputs: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """All of plain tensors, one for each input, that `check` and `rows` look at."""
+    def passes(self, kind: tuple[Any, ...] | None) -> bool:
+        """Whether inputs of this kind are what the model reads, as they are."""
+        return kind in self._passed
+
+    def kind(self, inputs: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """All of plain tensors, one for each input, that `check` and `rows` look at; else None."""
         if type(inputs) is not dict or len(inputs) != len(self._ports):
             return None
         found = []
