@@ -23,6 +23,9 @@ constexpr int64_t kPeriods = 4;
 
 constexpr int64_t kMostLanes = 64;
 
+// What it costs to round a vector of inputs to bf16, in products with one.
+constexpr double kRounded = 4;
+
 // What fastgan/engine/native/ takes is far below.
 constexpr size_t kMostTaps = 1 << 16;
 
@@ -253,14 +256,12 @@ struct Job {
   }
 };
 
-// Whether taps are a square of such parts.
-bool is_square(const std::vector<std::pair<int64_t, int64_t>>& taps, const Filtering& of) {
+// Whether a phase's taps along an axis are such parts, side by side.
+bool is_run(const AxisPhase& phase, const Filtering& of) {
+  const std::vector<int64_t>& reads = phase.reads;
   const int64_t side = of.taps * of.stride;
-  if (static_cast<int64_t>(taps.size()) != side * side) return false;
-  for (int64_t t = 0; t < side * side; ++t) {
-    if (taps[t] != std::make_pair(taps[0].first + t / side, taps[0].second + t % side)) return false;
-  }
-  return true;
+  return phase.input_step == of.stride && static_cast<int64_t>(reads.size()) == side &&
+         reads.back() - reads.front() == side - 1;  // they ascend
 }
 
 // Whether a phase's weights are all so that sums of them stay finite.
@@ -277,16 +278,16 @@ bool is_moderate(const Product& product, const Source& source, int64_t taps, int
   return true;
 }
 
-// The fastest filtering of a phase, of tiles up to `most`, that is exact enough; of 0 pixels where
-// there is none.
-Filtering filtering_of(const Product& product, const Geometry& made, const AxisPhase& y,
-                       const AxisPhase& x, const Filtering& as, int64_t most, double plain) {
+// The fastest filtering of a phase that has these parts, of tiles up to `most`, that is exact enough;
+// of 0 pixels where there is none.
+Filtering filtering_by(const Product& product, const Geometry& made, const AxisPhase& y,
+                       const AxisPhase& x, const Filtering& as, int64_t most) {
   const int64_t channels = product.channels, lanes = std::min(made.lanes, kMeasured);
   const int64_t parts = as.parts(), each = as.taps * as.taps;
   Filtering found = as;
   std::vector<float> taps;
   for (;; --most) {
-    most = minimal(as, y.count, x.count, channels, made.lanes, most, plain);
+    most = minimal(as, y.count, x.count, channels, made.lanes, most);
     found.pixels = most;
     if (most == 0) return found;
     if (taps.empty()) {
@@ -307,7 +308,43 @@ Filtering filtering_of(const Product& product, const Geometry& made, const AxisP
   }
 }
 
+// Throws where so many floats are more than these bytes.
+void fit(int64_t rows, int64_t lanes, int64_t bytes) {
+  const double size = 4.0 * static_cast<double>(rows) * static_cast<double>(lanes);
+  if (size > static_cast<double>(bytes) - 64) throw std::bad_alloc();
+}
+
+// How a phase is filtered; of 0 pixels: not at all.
+Filtering filtering_of(const Product& product, const Geometry& made, const AxisPhase& y,
+                       const AxisPhase& x, int64_t most, int64_t most_bytes) {
+  for (const Filtering& as : kFilterings) {
+    if (!is_run(y, as) || !is_run(x, as)) continue;
+    fit(as.taps * as.taps * as.parts() * product.channels, made.lanes, most_bytes);  // measured
+    return filtering_by(product, made, y, x, as, most);
+  }
+  return {};
+}
+
 }  // namespace
+
+bool is_faster_in_bf16(const Product& product, int64_t most_minimal, int64_t most_bytes) {
+  const Geometry made = geometry(product, Ways(product.rows, product.linear),
+                                 Ways(product.columns, product.linear), kNominal);
+  const int64_t pairs = up(product.channels, 2);
+  const double inputs = static_cast<double>(product.rows.inputs * product.columns.inputs);
+  double low = kRounded * inputs * static_cast<double>(up(product.channels, kNominal)), full = 0;
+  for (const AxisPhase& y : made.rows) {
+    for (const AxisPhase& x : made.columns) {
+      const int64_t taps = static_cast<int64_t>(y.reads.size() * x.reads.size());
+      const auto cost = [&](const Filtering& as, int64_t channels) {
+        return phase_cost(as, taps, y.count, x.count, channels, made.lanes);
+      };
+      full += cost(filtering_of(product, made, y, x, most_minimal, most_bytes), product.channels);
+      low += cost({}, pairs);
+    }
+  }
+  return low < full;
+}
 
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
                               int64_t most_minimal, int64_t threads, int64_t most_bytes) {
@@ -331,12 +368,8 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   // The phases first, and then memory for all of them.
   std::vector<int64_t> offsets, signs;
   int64_t bytes = 0;
-  const auto fit = [&](int64_t rows, int64_t lanes) {  // of float32
-    const double size = 4.0 * static_cast<double>(rows) * static_cast<double>(lanes);
-    if (size > static_cast<double>(most_bytes - bytes) - 64) throw std::bad_alloc();
-  };
-  const auto take = [&](int64_t rows, int64_t lanes) {
-    fit(rows, lanes);
+  const auto take = [&](int64_t rows, int64_t lanes) {  // of float32
+    fit(rows, lanes, most_bytes - bytes);
     const int64_t at = bytes;
     bytes = up(bytes + 4 * rows * lanes, 64) * 64;
     return at;
@@ -351,22 +384,10 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       for (const int64_t dy : y.reads) {
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
       }
-      for (const Filtering& as : kFilterings) {
-        if (packing.in_step_y != as.stride || packing.in_step_x != as.stride) continue;
-        if (!is_square(phase.taps, as)) continue;
-        fit(static_cast<int64_t>(phase.taps.size()) * product.channels, made.lanes);  // measured
-        const double plain = 1.0 / static_cast<double>(pack);
-        phase.filtering = filtering_of(product, made, y, x, as, most_minimal, plain);
+      if (pack == 1) {
+        phase.filtering = filtering_of(product, made, y, x, most_minimal, most_bytes);
       }
       packing.phases.push_back(std::move(phase));
-    }
-  }
-  if (pack > 1) {  // for all phases or none: Winograd's takes floats
-    const auto is_filtered = [](const PackedPhase& phase) { return phase.filtering.pixels > 0; };
-    if (std::all_of(packing.phases.begin(), packing.phases.end(), is_filtered)) {
-      pack = 1;
-    } else {
-      for (PackedPhase& phase : packing.phases) phase.filtering = {};
     }
   }
   packing.pack = pack;

@@ -17,9 +17,6 @@ constexpr double kSaves = 0.15;
 constexpr double kNearWeight = 9, kFarWeight = 40;
 constexpr double kManyWeights = 1 << 19;
 
-// The vectors that time is estimated for, whichever there are.
-constexpr int64_t kNominal = 8;
-
 constexpr int64_t kMostLanes = 64;
 
 template <int M, int R>
@@ -118,24 +115,27 @@ auto by(const Filtering& of, const F& function) {
 
 }  // namespace
 
-int64_t minimal(const Filtering& of, int64_t rows, int64_t columns, int64_t channels, int64_t lanes,
-                int64_t most, double plain) {
-  // Vector operations of an image: products, and the transforms of each input and output channel.
+double phase_cost(const Filtering& as, int64_t taps, int64_t rows, int64_t columns,
+                  int64_t channels, int64_t lanes) {
   const auto up = [](int64_t a, int64_t b) { return static_cast<double>((a + b - 1) / b); };
   const double inputs = up(channels, kNominal), outputs = up(lanes, kNominal);
+  const double weights = static_cast<double>(taps) * static_cast<double>(channels) * outputs;
+  const double weight = weights * kNominal > kManyWeights ? kFarWeight : kNearWeight;
+  if (as.pixels == 0) return (up(rows, 1) * up(columns, 1) + weight) * weights;
+  const double tiles = up(rows, as.pixels) * up(columns, as.pixels);
+  const double places = static_cast<double>(as.places()), parts = static_cast<double>(as.parts());
+  const double of_input = places < 16 ? 75 : places == 16 ? 130 : 430;
+  const double of_output = places < 16 ? 55 : as.pixels == 2 ? 90 : as.pixels == 3 ? 120 : 330;
+  const double products = static_cast<double>(channels) * outputs * parts;
+  const double transforms = of_input * parts * inputs + of_output * outputs;
+  return (tiles + weight) * places * products + tiles * transforms;
+}
+
+int64_t minimal(const Filtering& of, int64_t rows, int64_t columns, int64_t channels, int64_t lanes,
+                int64_t most) {
   const auto cost = [&](int64_t m) {
-    const double parts = static_cast<double>(of.parts());
-    const double products = static_cast<double>(channels) * outputs * parts;
-    const double taps = static_cast<double>(of.taps * of.taps);
-    const bool far = taps * products * kNominal > kManyWeights;
-    const double weight = far ? kFarWeight : kNearWeight;
-    if (m == 0) return plain * (up(rows, 1) * up(columns, 1) + weight) * taps * products;
-    const double tiles = up(rows, m) * up(columns, m);
-    const double places = static_cast<double>(Filtering{m, of.taps, of.stride}.places());
-    const double of_input = places < 16 ? 75 : places == 16 ? 130 : 430;
-    const double of_output = places < 16 ? 55 : m == 2 ? 90 : m == 3 ? 120 : 330;
-    const double transforms = of_input * parts * inputs + of_output * outputs;
-    return (tiles + weight) * places * products + tiles * transforms;
+    const int64_t taps = of.taps * of.taps * of.parts();
+    return phase_cost({m, of.taps, of.stride}, taps, rows, columns, channels, lanes);
   };
   int64_t best = 0;
   for (const int64_t m : {2, of.taps == 2 ? 3 : 4}) {

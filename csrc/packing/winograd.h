@@ -72,11 +72,19 @@ struct Minimal<4, 3> {  // on 0, +-3/4, +-3/2 and infinity: errors half those of
                                       {0, 0.421875f, -0.421875f, 3.375f, -3.375f, 1}};
 };
 
+// The vectors that time is estimated for, whichever there are, so that every instruction set computes
+// a layer in the same way.
+constexpr int64_t kNominal = 8;
+
+// The vector operations that a phase of an image takes: products, and where it is filtered the
+// transforms of each input and output channel. Of pairs of bf16 as of as many floats.
+double phase_cost(const Filtering& as, int64_t taps, int64_t rows, int64_t columns,
+                  int64_t channels, int64_t lanes);
+
 // How many pixels of a tile, up to `most`, save the most of a phase's time; 0 where none saves
-// enough. The same for every instruction set, and for any number of images. of: taps and stride of
-// the phase. plain: what a product costs without it, of one with it.
+// enough. For any number of images. of: taps and stride of the phase.
 int64_t minimal(const Filtering& of, int64_t rows, int64_t columns, int64_t channels, int64_t lanes,
-                int64_t most, double plain);
+                int64_t most);
 
 // The error of a layer that is allowed, as `minimal_error` measures it: an eighth of what fp32
 // images may differ by in all (fastgan/measure/tolerances.py). Errors of layers are independent, and

@@ -16,8 +16,9 @@ constexpr int64_t kFewPixels = 4;
 // What a tile costs beside them.
 constexpr int64_t kTile = 1 << 13;
 
-// Elements that are rounded at a time.
-constexpr int64_t kRound = 1 << 15;
+// Elements that are rounded at a time; and so many, by all items together, that it takes no longer
+// than threads take to wait for each other: each item rounds what it reads then.
+constexpr int64_t kRound = 1 << 15, kRoundEach = 1 << 16;
 
 // Of a Winograd phase: items that are enough for many threads, and else the blocks of one; but so
 // many items there are to be at the least.
@@ -96,8 +97,6 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     Grid& in = shape_.in;
     in.pixel = in.channels = divide_up(in.channels, 2) * 2;
     in.row = in.width * in.pixel, in.image = in.height * in.row;
-    rows_each_ = divide_up(kRound, in.row);
-    rounds_ = divide_up(shape_.images * in.height, rows_each_);
   }
   int64_t low_y = 0, high_y = 0, low_x = 0, high_x = 0, most_y = 0, most_x = 0;
   for (DensePhase& phase : shape_.phases) {
@@ -154,6 +153,11 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
   shape_.rows = Reach(shape_.in.height, shape_.in.row, shape_.border, low_y, high_y, most_y);
   shape_.columns = Reach(shape_.in.width, shape_.in.pixel, shape_.border, low_x, high_x, most_x);
   shape_.zeros.assign(shape_.in.channels, 0.0f);
+  room_ = divide_up(room_, 16) * 16;
+  if (bf16_ && shape_.images * shape_.in.image * items_ > kRoundEach) {
+    rows_each_ = divide_up(kRound, shape_.in.row);
+    rounds_ = divide_up(shape_.images * shape_.in.height, rows_each_);
+  }
 }
 
 int64_t Dense::minimal() const {
@@ -162,30 +166,29 @@ int64_t Dense::minimal() const {
   return most;
 }
 
-int64_t Dense::scratch() const {
-  return bf16_ ? divide_up(shape_.images * shape_.in.image, 2) : 0;
+int64_t Dense::scratch() const { return rounds_ > 0 ? rounded() : 0; }
+
+int64_t Dense::rounded() const {
+  return bf16_ ? divide_up(shape_.images * shape_.in.image, 32) * 16 : 0;
 }
 
-void Dense::round(const Memory& memory, int64_t item) const {
-  const Grid &from = given_, &to = shape_.in;
-  const bool together = from.channels == to.pixel && from.pixel == to.pixel;
-  uint16_t* const out = reinterpret_cast<uint16_t*>(memory.scratch);
-  const int64_t last = std::min(shape_.images * to.height, (item + 1) * rows_each_);
-  for (int64_t r = item * rows_each_; r < last; ++r) {
-    const float* row = memory.at(in_) + r / to.height * from.image + r % to.height * from.row;
-    uint16_t* at = out + r * to.row;
-    if (together) {
-      bf16_kernels().round(row, to.row, at);
-      continue;
-    }
-    for (int64_t x = 0; x < to.width; ++x, row += from.pixel, at += to.pixel) {
-      bf16_kernels().round(row, from.channels, at);
-    }
+void Dense::round(const Memory& memory, int64_t first, int64_t last, float* to) const {
+  const Grid &from = given_, &in = shape_.in;
+  const bool together = from.channels == in.pixel && from.pixel == in.pixel;
+  const int64_t pixels = together ? 1 : in.width, channels = together ? in.row : from.channels;
+  uint16_t* const out = reinterpret_cast<uint16_t*>(to);
+  for (int64_t r = first; r < last; ++r) {
+    const float* row = memory.at(in_) + r / in.height * from.image + r % in.height * from.row;
+    bf16_kernels().round(row, pixels, channels, from.pixel, out + r * in.row);
   }
 }
 
 void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
-  if (stage + 1 < stages()) return round(memory, item);
+  const int64_t rows = shape_.images * shape_.in.height;
+  if (stage + 1 < stages()) {
+    const int64_t first = item * rows_each_;
+    return round(memory, first, std::min(rows, first + rows_each_), memory.scratch);
+  }
   size_t p = splits_.size() - 1;
   while (splits_[p].first_item > item) --p;
   const Split& split = splits_[p];
@@ -200,7 +203,7 @@ void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
   part.phase = &phase;
   part.weights = phase.weights;
   if (part.weights == nullptr) part.weights = memory.at(weights_) + unit * weights_image_;
-  part.in = bf16_ ? memory.scratch : memory.at(in_) + unit * shape_.in.image;
+  part.in = memory.at(in_) + unit * shape_.in.image;
   part.out = memory.at(out_) + unit * shape_.out.image;
   part.residual = memory.at(beside_.residual);
   if (part.residual != nullptr) part.residual += unit * e.residual_image;
@@ -213,7 +216,12 @@ void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
   part.first_tile = within % parts * split.tiles_each;
   part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
   part.room = memory.rooms + this_thread() * memory.room;
-  if (bf16_) return bf16_kernels().dense(part);
+  if (bf16_) {
+    float* const rounded = rounds_ > 0 ? memory.scratch : part.room + room_;
+    if (rounds_ == 0) round(memory, 0, rows, rounded);
+    part.in = rounded;
+    return bf16_kernels().dense(part);
+  }
   phase.filtering.pixels == 0 ? kernels().dense(part) : kernels().winograd(part);
 }
 

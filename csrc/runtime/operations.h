@@ -22,10 +22,10 @@ class Dense : public Operation {
   // is rounded first.
   Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights, int64_t weights_image,
         std::shared_ptr<const Packing> packing, bool bf16 = false);
-  int64_t stages() const override { return bf16_ ? 2 : 1; }
+  int64_t stages() const override { return rounds_ > 0 ? 2 : 1; }
   int64_t items(int64_t stage) const override { return stage + 1 == stages() ? items_ : rounds_; }
   int64_t scratch() const override;
-  int64_t room() const override { return divide_up(room_, 16) * 16; }
+  int64_t room() const override { return room_ + (rounds_ > 0 ? 0 : rounded()); }
   int64_t minimal() const override;  // the largest of the phases
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
@@ -34,18 +34,19 @@ class Dense : public Operation {
   struct Split {
     int64_t blocks, tiles, blocks_each, tiles_each, first_item;
   };
-  void round(const Memory& memory, int64_t item) const;
+  int64_t rounded() const;  // floats that the rounded input takes; 0 of one that is not
+  void round(const Memory& memory, int64_t first, int64_t last, float* to) const;  // rows of it
 
   DenseShape shape_;
   bool bf16_;
   Grid given_;  // the input before it is rounded
-  int64_t rows_each_ = 0, rounds_ = 0;
+  int64_t rows_each_ = 0, rounds_ = 0;  // of the stage that rounds it, if that is one
   Place in_, out_;
   Beside beside_;
   Place weights_;
   std::shared_ptr<const Packing> packing_;
   int64_t weights_image_, units_, items_ = 0;  // units: images with weights of their own, or 1
-  int64_t room_ = 0;                           // floats that a Winograd item takes
+  int64_t room_ = 0;                           // floats that an item takes, beside its rounded input
   std::vector<Split> splits_;
 };
 

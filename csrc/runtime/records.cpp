@@ -272,9 +272,9 @@ class Reader {
 
   std::shared_ptr<const Operation> dense(bool bf16) {
     const DenseRecord r = dense_record();
-    const int64_t width = bf16 ? bf16_kernels().width : kernels().width;
-    const int64_t most = width == kernels().width ? r.most_minimal : 0;
-    auto packing = weights_.packed(r.product, width, bf16 ? 2 : 1, most);
+    const bool rounds = bf16 && weights_.is_faster_in_bf16(r.product, r.most_minimal);
+    const int64_t width = rounds ? bf16_kernels().width : kernels().width;
+    auto packing = weights_.packed(r.product, width, rounds ? 2 : 1, r.most_minimal);
     DenseShape shape{r.images,
                      r.in,
                      r.out,
@@ -296,7 +296,7 @@ class Reader {
     }
     const Place none;
     return std::make_shared<Dense>(std::move(shape), r.x, r.y, r.beside, none, 0, packing,
-                                   packing->pack == 2);
+                                   rounds);
   }
 
   std::shared_ptr<const Operation> matrices() {
@@ -583,6 +583,29 @@ void append(std::string& key, const T& value) {
   key.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
+// What is known by: a product, and what was asked of it.
+std::string key_of(const Product& product, std::initializer_list<int64_t> asked) {
+  std::string key;
+  for (const Axis* axis : {&product.rows, &product.columns}) {
+    for (const int64_t number : {int64_t{axis->transposed}, axis->inputs, axis->outputs,
+                                 axis->kernel, axis->stride, axis->pad, axis->dilation,
+                                 axis->repeats}) {
+      append(key, number);
+    }
+  }
+  for (const int64_t number : {int64_t{product.linear}, int64_t{product.depthwise},
+                               product.channels, product.outputs, product.block_height,
+                               product.block_width}) {
+    append(key, number);
+  }
+  append(key, product.weight);
+  append(key, product.strides);
+  append(key, product.bias);
+  append(key, product.bias_strides);
+  for (const int64_t number : asked) append(key, number);
+  return key;
+}
+
 }  // namespace
 
 int64_t Slots::size(const Place& place) const {
@@ -600,25 +623,17 @@ void Weights::take(int64_t bytes) {
   left_ -= bytes;
 }
 
+bool Weights::is_faster_in_bf16(const Product& product, int64_t most_minimal) {
+  const std::string key = key_of(product, {most_minimal});
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto at = faster_.find(key);
+  if (at != faster_.end()) return at->second;
+  return faster_[key] = fastgan::is_faster_in_bf16(product, most_minimal, left_);
+}
+
 std::shared_ptr<const Packing> Weights::packed(const Product& product, int64_t width, int64_t pack,
                                                int64_t most_minimal) {
-  std::string key;
-  for (const Axis* axis : {&product.rows, &product.columns}) {
-    for (const int64_t number : {int64_t{axis->transposed}, axis->inputs, axis->outputs,
-                                 axis->kernel, axis->stride, axis->pad, axis->dilation,
-                                 axis->repeats}) {
-      append(key, number);
-    }
-  }
-  for (const int64_t number : {int64_t{product.linear}, int64_t{product.depthwise},
-                               product.channels, product.outputs, product.block_height,
-                               product.block_width, width, pack, most_minimal}) {
-    append(key, number);
-  }
-  append(key, product.weight);
-  append(key, product.strides);
-  append(key, product.bias);
-  append(key, product.bias_strides);
+  const std::string key = key_of(product, {width, pack, most_minimal});
   const std::lock_guard<std::mutex> lock(mutex_);
   std::shared_ptr<const Packing>& found = packings_[key];
   if (found == nullptr) {

@@ -45,6 +45,7 @@ class Weights {
 
   void share_out(int64_t threads) { threads_ = threads; }
 
+  bool is_faster_in_bf16(const Product& product, int64_t most_minimal);  // see packing.h
   std::shared_ptr<const Packing> packed(const Product& product, int64_t width, int64_t pack,
                                         int64_t most_minimal);
   // A matrix [rows][columns] as [columns][rows].
@@ -56,6 +57,7 @@ class Weights {
   std::atomic<int64_t> threads_;
   int64_t left_;
   std::mutex mutex_;
+  std::map<std::string, bool> faster_;
   std::map<std::string, std::shared_ptr<const Packing>> packings_;
   std::map<std::string, std::shared_ptr<const Block>> blocks_;
 };

@@ -311,7 +311,8 @@ struct Bf16Kernels {
   int64_t width, rows;  // as Kernels has them
   bool (*runs_here)();
   void (*dense)(const DensePart& part);
-  void (*round)(const float* from, int64_t n, uint16_t* to);  // and a zero behind an odd number
+  // Pixels `step` floats apart to such side by side, with a zero behind an odd number of channels.
+  void (*round)(const float* from, int64_t pixels, int64_t channels, int64_t step, uint16_t* to);
 };
 
 extern const Bf16Kernels bf16_kernels_avx512, bf16_kernels_avx2, bf16_kernels_portable;

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastgan.engine.native import chain, graph, layers
+from fastgan.engine.native import layers
 from fastgan.host import processor
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.plan import Epilogue
@@ -180,22 +180,52 @@ def test_factors_are_rounded_to_bf16() -> None:
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_in_bf16_layers_that_are_filtered_are_not_rounded() -> None:
-    """Winograd's filtering takes a quarter of the products, in floats: fewer than half."""
-    if graph._native.runtime.path()[0] == "avx512" and len(chain.paths(torch.bfloat16)) == 1:
-        pytest.skip("floats and bf16 are packed for vectors of two lengths here")
-    net = Network(x=(1, 128, 16, 16))
-    given = {"strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
-    y = net.add("fastgan.Conv", ["x", net.weight(128, 128, 3, 3)], (1, 128, 16, 16), **given)
-    plan, x = net.plan(y), torch.randn(1, 128, 16, 16)
-    found = native_of(plan, bf16=True)({"x": x})[y]
-    expected = torch.nn.functional.conv2d(x.double(), plan.weights["w0"].double(), padding=1)
-    assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
+#: Convolutions that bf16 makes faster and others: channels, outputs, kernel, stride, size, and
+#: whether factors are rounded.
+FORMS = (
+    (1, 32, 4, 2, 64, False),  # a pair with nothing: as many products
+    (3, 32, 4, 2, 64, True),
+    (3, 21, 3, 1, 9, True),
+    (5, 40, 3, 2, 33, True),
+    (7, 33, 3, 1, 40, True),
+    (32, 48, 2, 2, 32, True),
+    (64, 64, 3, 1, 8, True),
+    (32, 32, 3, 1, 32, False),  # F(4x4) has a quarter of the products, in floats
+    (128, 128, 3, 1, 32, False),
+)
+
+
+def is_rounded(channels: int, outputs: int, kernel: int, stride: int, size: int) -> bool:
+    """Whether a convolution in bf16 is that of rounded factors, or else in fp32."""
+    generator = torch.Generator().manual_seed(size)
+    net, pad = Network(x=(2, channels, size, size)), (kernel - 1) // 2
+    given = {"strides": [stride] * 2, "pads": [pad] * 4, "dilations": [1, 1], "group": 1}
+    weight = net.weight(outputs, channels, kernel, kernel)
+    net.weights[weight] = torch.randn(outputs, channels, kernel, kernel, generator=generator)
+    after = (size + 2 * pad - kernel) // stride + 1
+    y = net.add("fastgan.Conv", ["x", weight], (2, outputs, after, after), **given)
+    factors = torch.randn(2, channels, size, size, generator=generator), net.weights[weight]
+    found = native_of(net.plan(y), bf16=True)({"x": factors[0]})[y]
+    errors = []
+    for x, w in (factors, [factor.bfloat16() for factor in factors]):
+        exact = torch.nn.functional.conv2d(x.double(), w.double(), None, stride, pad)
+        errors.append(((found - exact).abs().max() / exact.abs().max()).item())
+    assert min(errors) <= 2e-5
+    return errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_in_bf16_factors_are_rounded_where_that_is_faster(
+    form: tuple[int, int, int, int, int, bool],
+) -> None:
+    *layer, rounded = form
+    assert is_rounded(*layer) == rounded
 
 
 ALIKE = """
 import hashlib, torch
 from tests.unit.engine.native_networks import Epilogue, Network, native_of
+from tests.unit.engine.test_native_products import FORMS, is_rounded
 torch.manual_seed(0)
 net = Network(x=(1, 21, 9, 9))
 given = {"strides": [2, 2], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
@@ -204,12 +234,13 @@ weight = net.weight(21, 3, 4, 4)
 y = net.add("fastgan.ConvTranspose", ["x", weight], (1, 3, 18, 18), **given)
 made = native_of(net.plan(y), bf16=True)({"x": torch.randn(1, 21, 9, 9)})[y]
 print(hashlib.sha256(made.contiguous().numpy().tobytes()).hexdigest())
+print([is_rounded(*form[:-1]) for form in FORMS])
 """
 
 
 @pytest.mark.slow
 def test_every_processor_rounds_alike() -> None:
-    """Whether it has instructions for bf16 or not."""
+    """The same layers, in the same way, whether it has instructions for bf16 or not."""
     code, found = [sys.executable, "-c", ALIKE], set()
     for level in processor.LEVELS:
         given = {**os.environ, processor.VARIABLE: level}
