@@ -127,24 +127,28 @@ inline Multiply multiply_of(int64_t rows, int64_t vectors) {
   return vectors == 1 ? multiply_of<1>(rows, all) : multiply_of<2>(rows, all);
 }
 
-// Stores lanes from `lane` on of the patches of a tile, which are finished: row by row.
-inline void scatter(const DensePart& part, const TilePixels& pixels, int64_t lane, int64_t block,
-                    const float* values) {
+// Calls a function with each run of lanes from `lane` on of the patches of a tile, row by row, where
+// pixels lie side by side: where it is among the tile's values, its length, image, row, and float of
+// that row.
+template <class F>
+FASTGAN_INLINE void each_run(const DensePart& part, const TilePixels& pixels, int64_t lane,
+                             int64_t block, const F& run_of) {
   const DenseShape& shape = *part.shape;
   const Grid& out = shape.out;
   const int64_t channels = out.channels, row = shape.patch_width * channels;
   const int64_t left = shape.lanes() - lane, last = left < block ? left : block;
-  for (int64_t r = 0; r < pixels.count; ++r, values += block) {
+  for (int64_t r = 0; r < pixels.count; ++r) {
     // A patch may reach over the edges: what of its rows is within them.
     const int64_t before = -pixels.x[r] * channels, after = before + out.width * channels;
-    float* const to = part.out + pixels.image[r] * out.image - before;
     int64_t y = pixels.y[r] + lane / row, first = lane % row;
     for (int64_t at = 0; at < last; ++y) {
       const int64_t run = row - first < last - at ? row - first : last - at;
       if (y >= 0 && y < out.height) {
         const int64_t begin = before > first ? before : first;
         const int64_t end = after < first + run ? after : first + run;
-        if (begin < end) copy(values + at + (begin - first), end - begin, to + y * out.row + begin);
+        if (begin < end) {
+          run_of(r * block + at + (begin - first), end - begin, pixels.image[r], y, begin - before);
+        }
       }
       at += run;
       first = 0;
@@ -185,17 +189,32 @@ inline void write(const DensePart& part, const TilePixels& pixels, int64_t lane,
   const Epilogue& e = shape.epilogue;
   const int64_t lanes = shape.lanes(), row = shape.patch_width * out.channels;
   const int64_t last = lanes < lane + block ? lanes : lane + block;
-  const bool alone = part.scale == nullptr && part.residual == nullptr && e.slopes == nullptr;
+  const bool plain = part.scale == nullptr && e.slopes == nullptr;
+  const bool alone = plain && part.residual == nullptr;
   if (alone && lanes == out.channels && part.phase->whole) {
     return write_pixels(part, pixels, lane, block, values);
   }
-  if (alone && out.pixel == out.channels) {
+  const bool alike = e.residual_pixel == out.channels && e.residual_channel == 1;
+  if (plain && out.pixel == out.channels && (alone || (alike && lanes > out.channels))) {
     // Whole vectors at once, before they fall into pixels of a few channels each.
     const float* bias = shape.bias == nullptr ? nullptr : shape.bias + lane;
-    for (int64_t r = 0; r < pixels.count; ++r) {
-      finish(e, {bias, nullptr, nullptr, nullptr}, values + r * block, block, values + r * block);
+    alignas(64) float beside[kMostRows * kMostBlock];
+    if (!alone) {
+      each_run(part, pixels, lane, block,
+               [&](int64_t at, int64_t n, int64_t image, int64_t y, int64_t x) {
+                 const float* from = part.residual + image * e.residual_image;
+                 copy(from + y * e.residual_row + x, n, beside + at);
+               });
     }
-    return scatter(part, pixels, lane, block, values);
+    for (int64_t r = 0; r < pixels.count; ++r) {
+      const float* residual = alone ? nullptr : beside + r * block;
+      finish(e, {bias, nullptr, residual, nullptr}, values + r * block, block, values + r * block);
+    }
+    return each_run(part, pixels, lane, block,
+                    [&](int64_t at, int64_t n, int64_t image, int64_t y, int64_t x) {
+                      float* to = part.out + image * out.image + y * out.row + x;
+                      copy(values + at, n, to);
+                    });
   }
   for (int64_t r = 0; r < pixels.count; ++r, values += block) {
     const int64_t image = pixels.image[r];

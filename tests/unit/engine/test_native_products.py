@@ -249,6 +249,19 @@ def test_every_processor_rounds_alike() -> None:
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_residual_of_patches_of_few_channels(bf16: bool) -> None:
+    """Patches of several pixels, at the edges in part, and a residual that lies as they do."""
+    net = Network(x=(2, 24, 9, 7))
+    shape = (2, 3, 17, 13)
+    given: dict[str, Any] = {"strides": [2, 2], "dilations": [1, 1], "group": 1}
+    given |= {"pads": [1, 2, 2, 1], "output_padding": [0, 0]}
+    names = ["x", net.weight(24, 3, 4, 4), net.weight(3), net.weight(*shape)]
+    epilogue = Epilogue("relu", bias=True, residual=True)
+    y = net.add("fastgan.ConvTranspose", names, shape, epilogue=epilogue, **given)
+    check(net.plan(y), 3e-5, bf16)
+
+
 @pytest.mark.parametrize("most", [0, 2, 4])
 def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "_MOST_MINIMAL", most)
