@@ -93,8 +93,15 @@ void Take::run(const Memory& memory, int64_t, int64_t) const {
 
 Resample::Resample(ResampleShape shape, Place in, Place out)
     : shape_(std::move(shape)), in_(in), out_(out) {
-  const int64_t row = shape_.columns.outputs * shape_.channels * shape_.rows.taps *
-                      shape_.columns.taps;
+  const ResampleAxis& columns = shape_.columns;
+  const int64_t row = columns.outputs * shape_.channels * shape_.rows.taps * columns.taps;
+  // Vectors of a row's outputs as they are, and where rows are summed up first. A pixel of few
+  // channels fills no vector, a row of them does.
+  const int64_t span = *std::max_element(columns.at.begin(), columns.at.end()) + shape_.channels;
+  const int64_t width = kernels().width, each = columns.outputs * divide_up(shape_.channels, width);
+  const int64_t whole = each * columns.taps * shape_.rows.taps;
+  const int64_t apart = each * columns.taps + divide_up(span, width) * shape_.rows.taps;
+  if (!shape_.maximum && 4 * apart < 3 * whole && span <= kMostSpan) shape_.span = span;
   rows_each_ = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, row));
 }
 
@@ -106,7 +113,8 @@ void Resample::run(const Memory& memory, int64_t, int64_t item) const {
   const int64_t height = shape_.rows.outputs;
   const int64_t last = std::min(shape_.images * height, (item + 1) * rows_each_);
   for (int64_t row = item * rows_each_; row < last; ++row) {
-    kernels().resample({&shape_, memory.at(in_), memory.at(out_), row / height, row % height});
+    kernels().resample({&shape_, memory.at(in_), memory.at(out_), row / height, row % height,
+                        memory.rooms + this_thread() * memory.room});
   }
 }
 

@@ -228,6 +228,9 @@ struct ResampleShape {
   int64_t out_image, out_row, out_pixel;
   bool maximum;
   ResampleAxis rows, columns;
+  // Floats of a row that columns read, where rows are summed up first: each of them once, not for
+  // each column that it is read for. 0: they are not.
+  int64_t span = 0;
 };
 
 struct ResamplePart {
@@ -235,6 +238,7 @@ struct ResamplePart {
   const float* in;
   float* out;
   int64_t image, y;
+  float* room;  // [span]
 };
 
 // What elements of a row, or of any axes, become together.

@@ -381,7 +381,49 @@ void rows_kernel(const RowsPart& part) {
   }
 }
 
+// A vector, or n floats of one.
+FASTGAN_INLINE Vector load_up_to(const float* p, int64_t n) {
+  return n < kWidth ? load_some(p, n) : load(p);
+}
+
+FASTGAN_INLINE void store_up_to(float* p, Vector x, int64_t n) {
+  n < kWidth ? store_some(p, x, n) : store(p, x);
+}
+
+// A row's sums, and then those of its columns.
+void resample_in_turn(const ResamplePart& part) {
+  const ResampleShape& shape = *part.shape;
+  const ResampleAxis &rows = shape.rows, &columns = shape.columns;
+  const float* in = part.in + part.image * shape.in_image;
+  const int64_t* at = rows.at.data() + part.y * rows.taps;
+  const float* weights = rows.weights.data() + part.y * rows.taps;
+  for (int64_t i = 0; i < shape.span; i += kWidth) {
+    const int64_t n = shape.span - i;
+    Vector sum{};
+    for (int64_t t = 0; t < rows.taps; ++t) {
+      if (weights[t] != 0) sum = multiply_add(load_up_to(in + at[t] + i, n), splat(weights[t]), sum);
+    }
+    store_up_to(part.room + i, sum, n);
+  }
+  float* out = part.out + part.image * shape.out_image + part.y * shape.out_row;
+  at = columns.at.data(), weights = columns.weights.data();
+  for (int64_t x = 0; x < columns.outputs; ++x, out += shape.out_pixel) {
+    for (int64_t c = 0; c < shape.channels; c += kWidth) {
+      const int64_t n = shape.channels - c;
+      Vector sum{};
+      for (int64_t t = 0; t < columns.taps; ++t) {
+        const float weight = weights[t];
+        if (weight == 0) continue;
+        sum = multiply_add(load_up_to(part.room + at[t] + c, n), splat(weight), sum);
+      }
+      store_up_to(out + c, sum, n);
+    }
+    at += columns.taps, weights += columns.taps;
+  }
+}
+
 void resample(const ResamplePart& part) {
+  if (part.shape->span > 0) return resample_in_turn(part);
   const ResampleShape& shape = *part.shape;
   const ResampleAxis &rows = shape.rows, &columns = shape.columns;
   const float* in = part.in + part.image * shape.in_image;

@@ -185,6 +185,15 @@ def test_resizing(mode: str, sizes: tuple[int, int]) -> None:
     check(net.plan(y))
 
 
+def test_resizing_some_of_the_channels() -> None:
+    """Others lie between theirs."""
+    net = Network(x=(2, 11, 9, 10))
+    part, _ = net.split("x", (3, 8), 1)
+    names = [part, "", "", net.host([2, 3, 36, 40])]
+    y = net.add("Resize", names, (2, 3, 36, 40), mode="cubic")
+    check(net.plan(y))
+
+
 def test_pads_pools_and_means() -> None:
     net = Network(x=(2, 19, 7, 6))
     pads = net.host([0, 0, 1, 2, 0, 0, 3, 1])
