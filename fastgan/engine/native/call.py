@@ -191,8 +191,9 @@ def _output(low: Lowering, name: str, slot: int, by_rows: bool) -> Tensor:
     view = low.read(name)
     root = view.root
     if root.slot != 0 or not view.whole or (by_rows and not view.meta.is_contiguous()):
-        made = new(torch.empty_like(view.meta))
-        if by_rows or not is_dense(made.meta):
+        # Torch imports its compiler for what is like a tensor of no device.
+        made = new(plain(view.shape) if by_rows else torch.empty_like(view.meta))
+        if not is_dense(made.meta):
             made = new(plain(view.shape))
         low.copy(view, made)
         view, root = made, made.root

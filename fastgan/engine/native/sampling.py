@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,8 +100,9 @@ def _tables(
     if bool(zero.any()):
         raise unsupported(step, "a constant beside the image")
     total = call(ones)[0, 0]
-    at = [int(i) for i in torch.unravel_index(total.abs().argmax(), total.shape)]
-    scale = float(total.flatten()[total.abs().argmax()])
+    largest = int(total.abs().argmax())
+    at = np.unravel_index(largest, total.shape)  # torch's imports its compiler
+    scale = float(total.flatten()[largest])
     if scale == 0:
         raise unsupported(step, "nothing of the image")
     matrices = []
@@ -114,8 +116,8 @@ def _tables(
             found = call(images)[:, 0]
             for other in reversed(range(len(size))):
                 if other != axis:
-                    found = found.select(other + 1, at[other])
-            seen.append(found)
+                    found = found.select(other + 1, int(at[other]))
+            seen.append(found.clone())  # without the images that it is a part of
         matrices.append(torch.cat(seen))
     if len(size) == 1:
         matrices.insert(0, torch.ones(1, 1))
