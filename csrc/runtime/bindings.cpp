@@ -119,6 +119,13 @@ void bind_runtime(py::module_& parent) {
       py::arg("low"), py::arg("scale"), py::arg("threads"),
       "Images [images, channels, pixels] of float32 as bytes [images, pixels, channels] of "
       "(value - low) * scale, clamped to 0 .. 255 and rounded to even; 0 of a NaN. Addresses.");
+  module.def(
+      "are_finite",
+      [](uintptr_t numbers, int64_t n) {
+        return are_finite(reinterpret_cast<const float*>(numbers), n);
+      },
+      py::arg("numbers"), py::arg("n"),
+      "Whether none of n float32 at this address is infinite or NaN.");
   module.attr("MOST_TAPS") = kMostTaps;
   module.attr("FEW_CHANNELS") = kFewChannels;
   module.def("path", [] {

@@ -1,5 +1,7 @@
 #include "graph.h"
 
+#include <string.h>
+
 #include <algorithm>
 
 namespace fastgan {
@@ -88,6 +90,16 @@ int64_t Graph::minimal(int64_t first, int64_t last) const {
   int64_t most = 0;
   for (int64_t i = first; i < last; ++i) most = std::max(most, operations_.at(i)->minimal());
   return most;
+}
+
+bool are_finite(const float* numbers, int64_t n) {
+  uint32_t found = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits;
+    memcpy(&bits, numbers + i, sizeof bits);
+    found |= (bits & 0x7F800000) + 0x00800000;  // an exponent of ones carries into the sign
+  }
+  return found >> 31 == 0;
 }
 
 }  // namespace fastgan

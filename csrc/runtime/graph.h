@@ -68,4 +68,7 @@ class Graph {
 void to_bytes(const float* in, uint8_t* out, int64_t images, int64_t channels, int64_t pixels,
               float low, float scale, int64_t threads);
 
+// Whether none of n numbers is infinite or NaN.
+bool are_finite(const float* numbers, int64_t n);
+
 }  // namespace fastgan

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fastgan.engine.batches import Batches, automatic_batch, filled
+from fastgan.engine.nonfinite import holds_nonfinite
 from fastgan.engine.prepared import Bound, Run, drawn
 from fastgan.errors import ArgumentError
 from fastgan.host import memory
@@ -370,10 +371,8 @@ class Runs(ABC):
             return executable(inputs)
         with torch.inference_mode():
             results = executable(inputs)
-            floats = [t for t in results.values() if t.is_floating_point()]
-            if self.target.precision not in _GUARDED or all(
-                bool(t.isfinite().all()) for t in floats
-            ):
+            guarded = self.target.precision in _GUARDED
+            if not guarded or not any(map(holds_nonfinite, results.values())):
                 return results
             log.warning(
                 "%s: NaN or Inf in %s, first at %s: run again in fp32",

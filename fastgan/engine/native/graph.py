@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from fastgan.engine.native import fields, layers, matrices, reductions, sampling
 from fastgan.engine.native.call import KERNEL, Lowered, NativeCall
 from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.records import Constants
+from fastgan.engine.nonfinite import holds_nonfinite
 from fastgan.engine.prepared import Bound, storing
 from fastgan.errors import UnsupportedError
 from fastgan.host import processor
@@ -134,7 +134,8 @@ class GraphExecutable(Executable):
         else:
             with faults_of(self._origin):
                 made = self._native(*[inputs[name] for name in self._native.inputs], out=out)[0]
-        return as_asked(made, image), _nonfinite(made) if self._guarded else None
+        found = torch.tensor(holds_nonfinite(made)) if self._guarded else None
+        return as_asked(made, image), found
 
     def bound(self, inputs: Mapping[str, Tensor], image: ImageFormat, out: Tensor) -> Bound:
         """See `Executable.bound`: one native call, and a conversion where it is of another type."""
@@ -155,7 +156,7 @@ class GraphExecutable(Executable):
                 run()
             except FAULTS as error:
                 raise fault(origin, error) from error
-            found = _nonfinite(made) if guarded else None
+            found = holds_nonfinite(made) if guarded else None
             if put is not None:
                 put()
             return found
@@ -165,19 +166,6 @@ class GraphExecutable(Executable):
     def first_nonfinite(self, inputs: Mapping[str, Tensor]) -> str | None:
         """See `Executable.first_nonfinite`."""
         return self._other().first_nonfinite(inputs)
-
-
-def _nonfinite(made: Tensor) -> Tensor | None:
-    """Whether it holds a NaN or Inf; None of whole numbers.
-
-    On this thread: torch's own would spin afterwards on the cores that the next run needs.
-    """
-    if not made.is_floating_point():
-        return None
-    array = made.numpy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(array.sum())  # which it can't be of such numbers
-    return torch.tensor(not finite and not np.isfinite(array).all())
 
 
 class MixedExecutable(PlanExecutable):
