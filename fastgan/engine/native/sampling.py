@@ -19,8 +19,9 @@ from fastgan.engine.native.records import Kind, listed, record
 from fastgan.engine.native.tensors import View, channels_last, new
 from fastgan.plan import Step
 
-#: Inputs that an axis' weights are asked for at a time.
+#: Inputs that an axis' weights are asked for at a time; fewer where they make more elements.
 _AT_A_TIME = 16
+_ELEMENTS = 1 << 18
 
 #: The most that an axis may have of inputs times outputs, and images that are asked of elements:
 #: the weights of an axis are a matrix for a moment.
@@ -105,11 +106,12 @@ def _tables(
     scale = float(total.flatten()[largest])
     if scale == 0:
         raise unsupported(step, "nothing of the image")
+    at_a_time = max(1, min(_AT_A_TIME, _ELEMENTS // total.numel()))
     matrices = []
     for axis, extent in enumerate(size):
         seen = []
-        for first in range(0, extent, _AT_A_TIME):
-            count = min(_AT_A_TIME, extent - first)
+        for first in range(0, extent, at_a_time):
+            count = min(at_a_time, extent - first)
             images = torch.zeros(count, 1, *size)
             for i in range(count):
                 images[i].narrow(axis + 1, first + i, 1).fill_(1.0)
