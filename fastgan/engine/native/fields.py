@@ -52,9 +52,12 @@ def normalise(low: Lowering, step: Step) -> None:
     x = low.read(step.inputs[0])
     gamma, beta, residual = (low.input(step, i) for i in (1, 2, 3))
     if given["over"] == "space":
-        if len(x.shape) < 3:
-            raise unsupported(step, "a norm over the space of rows")
-        x, y = low.images(x), low.write_images(step.outputs[0])
+        if not 3 <= len(x.shape) <= 5:
+            raise unsupported(step, f"a norm over the space of {len(x.shape)} axes")
+        y = _below(step, low.write_images(step.outputs[0]))
+        x = _below(step, low.images(x))
+        if residual is not None and len(residual.shape) == 5:
+            residual = _below(step, low.images(residual))
         rows = [None if p is None else _per_image(low, p, y.shape[1]) for p in (gamma, beta)]
         fused, residual, _ = low.epilogue(step, y, residual)
 
@@ -81,6 +84,16 @@ def normalise(low: Lowering, step: Step) -> None:
     y = low.write(step.outputs[0], by_pixel=not last, like=x.meta)
     vectors = [None if p is None else _vector(low, step, p) for p in (gamma, beta)]
     _rows(low, step, x, y, vectors[0], vectors[1], residual, last=last)
+
+
+def _below(step: Step, view: View) -> View:
+    """A volume as an image, its slices one below the other; what is none as it is."""
+    if len(view.shape) < 5:
+        return view
+    try:
+        return view.of(view.meta.view(*view.shape[:2], -1, view.shape[4]))
+    except RuntimeError:
+        raise unsupported(step, "a volume whose slices lie apart") from None
 
 
 def softmax(low: Lowering, step: Step) -> None:

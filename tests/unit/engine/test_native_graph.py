@@ -116,6 +116,44 @@ def test_norms(over: str, centre: int) -> None:
         check(net.plan(both), 2e-5)
 
 
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("groups", [4, 18])
+def test_norms_of_volumes(groups: int, residual: bool) -> None:
+    shape = (2, 36, 3, 4, 5)
+    net = Network(x=shape, r=shape)
+    names = ["x", net.weight(36), net.weight(36), *["r"] * residual]
+    given = {"over": "space", "groups": groups, "centre": 1, "epsilon": 1e-5}
+    fused = Epilogue("silu", residual=residual)
+    normed = net.add("fastgan.Normalise", names, shape, epilogue=fused, **given)
+    both = net.add("Concat", [normed, "x"], (2, 72, 3, 4, 5), axis=1)
+    check(net.plan(both), 2e-5)
+
+
+def test_a_volume_whose_slices_lie_apart_is_left_to_the_library() -> None:
+    net = Network(x=(2, 4, 5, 3, 6))
+    turned = net.add("Transpose", ["x"], (2, 6, 3, 4, 5), perm=(0, 4, 3, 1, 2))
+    given = {"over": "space", "groups": 2, "centre": 1, "epsilon": 1e-5}
+    normed = net.add("fastgan.Normalise", [turned], (2, 6, 3, 4, 5), **given)
+    sizes: dict[str, Any] = {"keepdims": 1}
+    mean = net.add("ReduceMean", [normed, net.host([2])], (2, 6, 1, 4, 5), **sizes)
+    last = net.add("ReduceMax", [mean, net.host([3])], (2, 6, 1, 1, 5), **sizes)
+    for axis in (1, 4):
+        shape = [*net.shapes[last]]
+        shape[axis] = 1
+        last = net.add("ReduceMean", [last, net.host([axis])], tuple(shape), **sizes)
+    plan = net.plan(normed, last)
+    made = graph.executable(plan, OPSET, bind, other)
+    assert isinstance(made, graph.MixedExecutable)
+    notes = {step.op: step.note for step in made.plan.steps}
+    assert notes["fastgan.Normalise"] == "no native code for a volume whose slices lie apart"
+    steps = [bind(plan, index) for index in range(len(plan.steps))]
+    x = torch.randn(2, 4, 5, 3, 6)
+    expected = PlanExecutable(plan, steps, CPU, torch.float32)({"x": x})
+    found = made({"x": x})
+    for name in plan.outputs:
+        assert torch.allclose(found[name], expected[name], atol=2e-5)
+
+
 @pytest.mark.parametrize("joined", [False, True])
 def test_images_of_one_axis_where_no_convolution_is(joined: bool) -> None:
     """A mid-block's attention: tokens are normalised before any layer says how they lie."""
