@@ -56,7 +56,8 @@ bench: $(VENV)/.bench  ## time fastgan beside its peers on this machine, into ou
 # succeeds, and `fastgan doctor` says what is missing. Python compiles what it imports; compiling
 # every file of every package beforehand would take longer than all else.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
-SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/* csrc/*/*/*)
+SOURCES := pyproject.toml setup.py constraints.txt \
+	$(foreach depth,* */* */*/*,$(wildcard $(addprefix csrc/$(depth),.cpp .h .cu .txt)))
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)

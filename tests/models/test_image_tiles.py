@@ -49,7 +49,7 @@ def test_tiling_by_itself_is_logged(
     module, generator = loaded("espcn")
     images = floats(generator, 1, 3, 300, 280)
     with caplog.at_level(logging.INFO, "fastgan"):
-        generator(images)
+        generator(images[..., :272])  # of another size: what a size needs is worked out once
         assert "tiles" not in caplog.text
         monkeypatch.setattr(model, "TILE_ABOVE_BYTES", 1 << 20)
         result = generator(images)
