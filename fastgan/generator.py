@@ -22,6 +22,7 @@ from fastgan.engine.batches import filled
 from fastgan.engine.prepared import Prepared
 from fastgan.errors import ArgumentError, FastganError, Refusal
 from fastgan.host import arguments, forks, threads
+from fastgan.host.tensors import kind_of
 from fastgan.images import pixels as image_formats
 from fastgan.inputs.draws import Draw
 from fastgan.inputs.fields import sized
@@ -705,9 +706,8 @@ class Generator:
     @staticmethod
     def _kind_of(images: Any, format: Any) -> tuple[Any, ...] | None:
         """All that decides on how plain images go through; None where they are none."""
-        if type(images) is not Tensor or images.requires_grad or type(format) is not str:
-            return None
-        return images.shape, images.dtype, images.layout, images.device, format
+        kind = kind_of(images)
+        return None if kind is None or type(format) is not str else (*kind, format)
 
     def stream(
         self,

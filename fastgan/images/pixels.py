@@ -14,6 +14,7 @@ from torch import Tensor
 from fastgan.errors import ArgumentError
 from fastgan.host import memory
 from fastgan.host.native import _native
+from fastgan.host.tensors import dense
 from fastgan.images.format import ImageFormat
 from fastgan.model.signature import Input, Output, Range
 
@@ -269,7 +270,7 @@ def from_array(name: str, value: Any, channels: int | None) -> Pixels:
     Raises:
         ArgumentError: no numbers, or of another rank or channel count.
     """
-    tensor = _tensor(name, value)
+    tensor = dense(name, value, "a tensor, an array, a Pillow image or a path")
     if tensor.dtype.is_floating_point:
         tensor = tensor.float()
         tensor = tensor[None] if tensor.dim() == 3 else tensor
@@ -297,16 +298,6 @@ def from_array(name: str, value: Any, channels: int | None) -> Pixels:
     if tensor.shape[1] in (2, 4) and tensor.shape[1] != channels:
         return Pixels(tensor[:, :-1], peak, tensor[:, -1:])
     return Pixels(tensor, peak)
-
-
-def _tensor(name: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    try:
-        return torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        needed = "a tensor, an array, a Pillow image or a path"
-        raise ArgumentError(name, type(value).__name__, needed) from None
 
 
 def _check_size(name: str, tensor: Tensor) -> None:

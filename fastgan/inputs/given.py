@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.host import arguments
+from fastgan.host.tensors import dense
 from fastgan.model.signature import Input, shape_text
 
 _NARROW = re.compile(r"u?int[1-7]")
@@ -76,7 +77,8 @@ def typed(port: Input, value: Any) -> Tensor:
         raise ArgumentError(where, arguments.text(value), f"{port.dtype} numbers")
     made = tensor.to(dtype)
     if dtype.is_floating_point:
-        lost = bool((made.isinf() & tensor.isfinite()).any())
+        infinite = made.isinf()
+        lost = bool(infinite.any()) and bool((infinite & tensor.double().isfinite()).any())
     else:
         lost = not torch.equal(made.double(), tensor.double())
     if lost:
@@ -85,19 +87,9 @@ def typed(port: Input, value: Any) -> Tensor:
 
 
 def _tensor(where: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        if value.is_meta or value.is_quantized or value.layout is not torch.strided:
-            kind = "quantized" if value.is_quantized else value.device.type
-            found = f"a {kind} tensor of layout {value.layout}"
-            raise ArgumentError(where, found, "a dense tensor that has data")
-        return value.detach()
-    try:
-        if isinstance(value, np.ndarray):
-            return torch.from_numpy(np.array(value))  # of its own: it may be read-only, or reversed
-        return torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        needed = "a number, a list of them, an array or a tensor"
-        raise ArgumentError(where, arguments.text(value), needed) from None
+    if isinstance(value, np.ndarray):
+        value = np.array(value)  # of its own: it may change before it is read
+    return dense(where, value, "a number, a list of them, an array or a tensor")
 
 
 def _check_number(port: Input, value: Any, tensor: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastgan.errors import ArgumentError
 from fastgan.host import arguments, forks
+from fastgan.host.tensors import kind_of
 from fastgan.inputs import given
 from fastgan.inputs import labels as class_labels
 from fastgan.inputs.draws import Draw, Samples
@@ -18,6 +19,9 @@ from fastgan.model.signature import FLOATS, Input, Signature
 
 #: Shapes of inputs that are remembered as having passed: a folder of photos may come in any.
 _MOST_KINDS = 64
+
+#: Rows of a kind that has not passed, or is forgotten by another thread: no number of them.
+_UNKNOWN = -1
 
 
 class Inputs:
@@ -161,15 +165,16 @@ class Inputs:
             ArgumentError: see there.
         """
         kind = self.kind(inputs)
-        if kind is not None and kind in self._passed:
-            return {name: inputs[name] for name in self._ports}, self._passed[kind]
-        tensors = self.check(inputs)
-        rows = self.rows(tensors)
-        if kind is not None and all(_same(tensors[name], inputs[name]) for name in tensors):
+        rows = None if kind is None else self._passed.get(kind, _UNKNOWN)
+        if kind is not None and rows != _UNKNOWN:
+            return {name: inputs[name] for name in self._ports}, rows
+        checked = self.check(inputs)
+        rows = self.rows(checked)
+        if kind is not None and all(_same(checked[name], inputs[name]) for name in checked):
             if len(self._passed) >= _MOST_KINDS:
                 self._passed.clear()
             self._passed[kind] = rows
-        return tensors, rows
+        return checked, rows
 
     def passes(self, kind: tuple[Any, ...] | None) -> bool:
         """Whether inputs of this kind are what the model reads, as they are."""
@@ -181,10 +186,10 @@ class Inputs:
             return None
         found = []
         for name in self._ports:
-            t = inputs.get(name)
-            if type(t) is not Tensor or t.requires_grad:
+            kind = kind_of(inputs.get(name))
+            if kind is None:
                 return None
-            found.append((t.shape, t.dtype, t.layout, t.device))
+            found.append(kind)
         return tuple(found)
 
     def check(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -74,6 +74,25 @@ def test_a_kind_of_call_is_worked_out_once(
     assert len(worked) == 6
 
 
+@pytest.mark.parametrize("backend", ["auto", "ort"])
+def test_images_that_are_not_read_as_they_lie(loaded: Loaded, backend: str) -> None:
+    """Also where others of their sizes have gone in as they are."""
+    _, generator = loaded("denoiser", backend)
+    images = floats(generator, 2, 3, 9, 12)
+    generator(images)
+    expected = generator(-images)
+    assert torch.equal(generator(torch._neg_view(images)), expected)
+    assert torch.equal(generator(-images.numpy()[..., ::-1]), generator(-images.flip(3)))
+    assert torch.equal(generator((-images.numpy()).astype(">f4")), expected)
+    photo = pixels(9, 12, 3)  # OpenCV's is BGR, a scanner's of 16 bits may be big-endian
+    assert torch.equal(generator(photo[..., ::-1]), generator(photo[..., ::-1].copy()))
+    deep = photo * np.uint16(257)
+    assert torch.equal(generator(deep.astype(">u2")), generator(deep))
+    for other in (images.to_sparse(), images.to("meta"), images.to_mkldnn()):
+        with pytest.raises(ArgumentError, match=r"images: found .* needed a dense tensor"):
+            generator(other)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("backend", ["auto", "ort"])
 def test_sizes_are_padded_by_reflection_to_a_multiple(

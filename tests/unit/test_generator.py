@@ -151,6 +151,9 @@ def test_a_kind_of_run_is_worked_out_once(
         close = small.run({name: given})[output]
         assert torch.allclose(close, expected[: len(given)], atol=2e-6)
     assert len(looked) == (3 if native else 7)
+    assert torch.equal(small.run({name: torch._neg_view(-latents)})[output], expected)
+    few = latents.to(torch.float8_e4m3fn)
+    assert torch.equal(small.run({name: few})[output], small.run({name: few.float()})[output])
     with pytest.raises(ArgumentError, match=f"no {name!r}"):
         small.run({})
     with pytest.raises(ArgumentError, match="shape"):

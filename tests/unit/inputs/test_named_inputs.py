@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 
 import fastgan
 from fastgan import ArgumentError
+from fastgan.inputs.make import Inputs
 from fastgan.model import stated as signature_metadata
 from fastgan.model.signature import Input, Output, Signature
 from tests.unit.models import graph_model, value
@@ -35,6 +37,32 @@ def scaled(shape: Sequence[int | str], dtype: int = FLOAT, name: str = "w") -> b
         weights={"sizes": np.array([-1, 1, 1, 1])},
         outputs=[value("y", images)],
     )
+
+
+class Forgetful(dict[Any, Any]):
+    """Forgets all as soon as something is looked up, as another thread may."""
+
+    def __contains__(self, key: object) -> bool:
+        found = super().__contains__(key)
+        self.clear()
+        return found
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        found = super().get(key, default)
+        self.clear()
+        return found
+
+
+def test_a_kind_that_another_thread_forgets() -> None:
+    port = Input("x", "tensor", ("n", "m"))
+    inputs = Inputs(Signature((port,), (Output("y", "tensor", ("n", "m")),)), torch.device("cpu"))
+    x = torch.zeros(2, 3)
+    expected = inputs.given({"x": x})
+    inputs._passed = Forgetful(inputs._passed)
+    for _ in range(3):
+        made, rows = inputs.given({"x": x})
+        assert made["x"].is_set_to(expected[0]["x"])
+        assert rows is expected[1] is None
 
 
 def generator(
