@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "../packing/winograd.h"
 #include "../workers.h"
 #include "graph.h"
 #include "operations.h"
@@ -98,9 +99,9 @@ Resample::Resample(ResampleShape shape, Place in, Place out)
   // Vectors of a row's outputs as they are, and where rows are summed up first. A pixel of few
   // channels fills no vector, a row of them does.
   const int64_t span = *std::max_element(columns.at.begin(), columns.at.end()) + shape_.channels;
-  const int64_t width = kernels().width, each = columns.outputs * divide_up(shape_.channels, width);
+  const int64_t each = columns.outputs * divide_up(shape_.channels, kNominal);
   const int64_t whole = each * columns.taps * shape_.rows.taps;
-  const int64_t apart = each * columns.taps + divide_up(span, width) * shape_.rows.taps;
+  const int64_t apart = each * columns.taps + divide_up(span, kNominal) * shape_.rows.taps;
   if (!shape_.maximum && 4 * apart < 3 * whole && span <= kMostSpan) shape_.span = span;
   rows_each_ = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, row));
 }

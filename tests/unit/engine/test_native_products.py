@@ -249,6 +249,34 @@ def test_every_processor_rounds_alike() -> None:
     assert len(found) == 1
 
 
+RESIZED = """
+import hashlib, torch
+from tests.unit.engine.native_networks import Network, native_of
+torch.manual_seed(0)
+found = hashlib.sha256()
+for mode, size, to in (
+    ("linear", (6, 7), (12, 14)), ("linear", (5, 40), (10, 41)), ("cubic", (24, 28), (9, 11)),
+):
+    for channels in (1, 5, 8, 24, 33):
+        net = Network(x=(1, channels, *size))
+        names = ["x", "", "", net.host([1, channels, *to])]
+        y = net.add("Resize", names, (1, channels, *to), mode=mode)
+        made = native_of(net.plan(y))({"x": torch.randn(1, channels, *size)})[y]
+        found.update(made.contiguous().numpy().tobytes())
+print(found.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_vectors_of_any_length_resize_in_the_same_order() -> None:
+    code, found = [sys.executable, "-c", RESIZED], set()
+    for level in set(processor.LEVELS) - {"portable"}:  # which may round a product on its own
+        given = {**os.environ, processor.VARIABLE: level}
+        done = subprocess.run(code, env=given, check=True, capture_output=True, text=True)
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_residual_of_patches_of_few_channels(bf16: bool) -> None:
     """Patches of several pixels, at the edges in part, and a residual that lies as they do."""
