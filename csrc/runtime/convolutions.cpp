@@ -112,9 +112,15 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     phase.whole = phase.out_y >= 0 && phase.out_x >= 0 && y <= shape_.out.height &&
                   x <= shape_.out.width;
     const int64_t taps = std::max<int64_t>(1, phase.taps.size());
-    if (shape_.in.pixel == shape_.in.channels && taps * shape_.in.channels <= kMostJoined) {
+    const int64_t reads = taps * shape_.in.channels;
+    const bool together = shape_.in.pixel == shape_.in.channels && phase.columns > 1;
+    // Tiles are of one row then; where it is short they are small, which many products do not bear.
+    const int64_t most_joined = phase.columns < 2 * rows ? kMostJoined / 2 : kMostJoined;
+    if (together && reads <= most_joined && phase.filtering.pixels == 0) {
       phase.joined = in_a_row(phase.taps);
-      const int64_t pixels = (phase.columns - 1) * shape_.in_step_x + phase.joined;
+      phase.pieces = std::min(phase.columns, divide_up(phase.columns * reads * block, kItem));
+      const int64_t most = divide_up(phase.columns, phase.pieces);
+      const int64_t pixels = (most - 1) * shape_.in_step_x + phase.joined;
       phase.line = divide_up(pixels * shape_.in.channels, 16) * 16;
       if (phase.joined > 1) room_ = std::max(room_, taps / phase.joined * phase.line);
     }
@@ -137,6 +143,12 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
       const int64_t padded = winograd_inputs(as, shape_.in.channels, width);
       room_ = std::max(room_, places * (winograd_place(of.tiles_each * padded) +
                                         winograd_place(of.tiles_each * block)));
+    } else if (phase.joined > 1) {
+      const int64_t pixels = divide_up(phase.columns, phase.pieces);
+      const int64_t tile = reads * block * pixels + divide_up(pixels, rows) * kTile;
+      of.tiles = shape_.images / units_ * phase.rows * phase.pieces;
+      of.tiles_each = std::min(of.tiles, divide_up(kItem, tile));
+      of.blocks_each = std::min(of.blocks, divide_up(kItem, tile * of.tiles_each));
     } else {
       const int64_t pixels = shape_.images / units_ * phase.rows * phase.columns;
       of.tiles = divide_up(pixels, rows);

@@ -40,7 +40,7 @@ constexpr int64_t kMostTaps = 512;
 constexpr int64_t kFewChannels = 4;
 
 // The most inputs of a pixel, of all taps, where those of a row are read as one.
-constexpr int64_t kMostJoined = 128;
+constexpr int64_t kMostJoined = 256;
 
 // Images [images, height, width, channels], channel after channel.
 struct Grid {
@@ -71,6 +71,7 @@ struct DensePhase {
   bool sparse;                     // whether weights of -0 are none
   std::vector<int64_t> offsets{};  // of the taps within an image
   int64_t joined = 1;              // taps of a row that are read as one: see kernels_dense.h
+  int64_t pieces = 1;              // and of the rows of pixels, which are its tiles then
   int64_t line = 0;                // elements from one of their lines to the next
   bool whole = false;              // no patch reaches over the edge
 };

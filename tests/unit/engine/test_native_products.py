@@ -123,6 +123,46 @@ def test_lines_of_few_channels(mode: str | None, bf16: bool) -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("curve", ["none", "relu", "leaky_relu", "prelu", "tanh", "silu"])
+def test_outputs_of_lines(curve: str, bf16: bool) -> None:
+    """Pixels of whole vectors, of parts, and of patches that lie side by side or reach over edges;
+    beside others' channels; of rows in pieces, and of lines that other rows' taps read too or not.
+    """
+    for kind, c, out, kernel, stride, dilation, shuffle, size in (
+        ("Conv", 3, 64, 7, 1, 1, 1, (9, 30)),
+        ("Conv", 3, 17, 3, 1, 1, 1, (3, 700)),
+        ("Conv", 2, 6, 3, 1, 2, 1, (19, 33)),
+        ("Conv", 1, 1, 3, 1, 1, 1, (20, 41)),
+        ("Conv", 3, 6, 4, 2, 1, 1, (22, 62)),
+        ("Conv", 5, 2, 3, 1, 1, 3, (12, 25)),
+        ("ConvTranspose", 6, 3, 4, 2, 1, 1, (8, 13)),
+        ("ConvTranspose", 5, 20, 4, 2, 1, 1, (5, 21)),
+    ):
+        net = Network(x=(2, c, *size))
+        products, reach = out * shuffle**2, dilation * (kernel - 1) + 1
+        after = [(s + 2 - reach) // stride + 1 for s in size]
+        if kind == "ConvTranspose":
+            after = [(s - 1) * stride - 2 + reach for s in size]
+        pair = (c, out) if kind == "ConvTranspose" else (products, c)
+        names = ["x", net.weight(*pair, kernel, kernel, scale=c**-0.5 / kernel)]
+        names.append(net.weight(products))
+        given: dict[str, Any] = {"strides": [stride] * 2, "pads": [1] * 4, "group": 1}
+        given["dilations"] = [dilation] * 2
+        if kind == "ConvTranspose":
+            given["output_padding"] = [0] * 2
+        if shuffle > 1:
+            given |= {"shuffle": shuffle, "shuffle_mode": "CRD"}
+        slopes = tuple(0.1 * i for i in range(out)) if curve == "prelu" else ()
+        parameters = (0.2,) if curve == "leaky_relu" else ()
+        epilogue = Epilogue(curve, parameters, slopes, bias=True)
+        shape = (2, out, *(a * shuffle for a in after))
+        y = net.add(f"fastgan.{kind}", names, shape, epilogue=epilogue, **given)
+        wide = net.add("Concat", [y, y], (2, 2 * out, *shape[2:]), axis=1)
+        check(net.plan(y), 3e-5, bf16)
+        check(net.plan(wide), 3e-5, bf16)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_volumes(transposed: bool, bf16: bool) -> None:
     draw = drawing.new_random()
