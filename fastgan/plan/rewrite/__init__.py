@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import onnx_ir as ir
 from onnxscript.rewriter import RewriteRule
 
+from fastgan.host import forks
 from fastgan.plan.rewrite.driver import Rules
 from fastgan.plan.rewrite.rules import (
     activations,
@@ -65,16 +67,20 @@ def rewrite(model: ir.Model, watch: Watch | None = None) -> ir.Model:
 
     watch: is told what the passes do.
     """
-    for name, rules in PASSES:
-        if watch is not None:
-            watch.begin(name)
-        if _prepared(rules).apply(model, watch):
-            _drop_unused(model.graph)
-        _drop_identities(model.graph)
+    with _one_at_a_time:
+        for name, rules in PASSES:
+            if watch is not None:
+                watch.begin(name)
+            if _prepared(rules).apply(model, watch):
+                _drop_unused(model.graph)
+            _drop_identities(model.graph)
     return model
 
 
 _prepared = functools.cache(Rules)
+
+#: onnxscript's rules keep what they have matched so far in themselves.
+_one_at_a_time = forks.renewed(threading.Lock())
 
 
 def _drop_unused(graph: ir.Graph) -> None:
