@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -30,15 +30,7 @@ def test_threads_plan_at_once(hasty: None) -> None:
         steps = planned(models[name], batch=2).steps
         return str([(step.op, step.origin, step.epilogue) for step in steps])
 
-    alone = {name: made(name) for name in NAMES}
-    for _ in range(8):
-        found: list[tuple[str, str]] = []
-        threads = [
-            threading.Thread(target=lambda name=name: found.append((name, made(name))))
-            for name in NAMES
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(found) == sorted((name, alone[name]) for name in NAMES)
+    expected = [made(name) for name in NAMES]
+    with ThreadPoolExecutor(len(NAMES)) as pool:
+        for _ in range(8):
+            assert list(pool.map(made, NAMES)) == expected
