@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,18 @@ ENDS = [
 
 
 @pytest.fixture(autouse=True)
-def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Handlers come back, and a signal that nothing handles would end the tests."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("only a main thread hears signals")
     if any(signal.getsignal(s) != signal.SIG_DFL for s in (signal.SIGTERM, signal.SIGHUP)):
         pytest.skip("the tests run with signals handled or ignored")
     monkeypatch.chdir(tmp_path)
+    # Hypothesis times collections of garbage: what a signal raises meanwhile would be lost there.
+    called = gc.callbacks[:]
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = called
 
 
 def ending(monkeypatch: pytest.MonkeyPatch, place: object, name: str, sign: int, at: int) -> None:
