@@ -2,7 +2,13 @@
 // that the environment variable FASTGAN_CPU names (fastgan/host/processor.py).
 #pragma once
 
+#include <cstdint>
+
 namespace fastgan {
+
+// Floats to the vectors that time is estimated for, whichever there are: what is chosen by it, every
+// instruction set computes in the same way.
+constexpr int64_t kNominal = 8;
 
 // From the least to the most.
 enum class Instructions { kPortable, kAvx2, kAvx512, kAvx512Bf16 };

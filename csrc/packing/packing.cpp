@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "../processor.h"
 #include "../workers.h"
 
 namespace fastgan {

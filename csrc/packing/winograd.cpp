@@ -6,6 +6,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "../processor.h"
+
 namespace fastgan {
 namespace {
 

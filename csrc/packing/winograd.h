@@ -5,7 +5,7 @@
 // four times with M = 4; of the 2 x 2 that a transposed convolution of kernel 4 and stride 2 has in
 // each phase: 1.78 times with M = 2, 2.25 times with M = 3. A convolution of kernel 4 and stride 2
 // is the sum of four such ones, of its input's even and odd rows and columns. The kernels are
-// runtime/kernels_winograd.h.
+// runtime/kernels/kernels_winograd.h.
 #pragma once
 
 #include <stdint.h>
@@ -71,10 +71,6 @@ struct Minimal<4, 3> {  // on 0, +-3/4, +-3/2 and infinity: errors half those of
                                       {0, 0.5625f, 0.5625f, 2.25f, 2.25f, 0},
                                       {0, 0.421875f, -0.421875f, 3.375f, -3.375f, 1}};
 };
-
-// The vectors that time is estimated for, whichever there are, so that every instruction set computes
-// a layer in the same way.
-constexpr int64_t kNominal = 8;
 
 // The vector operations that a phase of an image takes: products, and where it is filtered the
 // transforms of each input and output channel. Of pairs of bf16 as of as many floats.

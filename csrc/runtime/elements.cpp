@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "../packing/winograd.h"
+#include "../processor.h"
 #include "../workers.h"
 #include "graph.h"
 #include "operations.h"
