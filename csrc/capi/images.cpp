@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../runtime/kernels/kernels.h"
 #include "session.h"
 
 namespace fastgan {
@@ -71,26 +72,25 @@ void Session::write_image(const float* from, const Part& part, char* to, int64_t
   const int64_t rows = image ? tensor.sizes[2] : 1, columns = image ? tensor.sizes[3] : width;
   const double low = normed ? 0 : port.low, high = normed ? 1 : port.high;
   const float shift = static_cast<float>(low), scale = static_cast<float>(255.0 / (high - low));
-  for (int64_t c = 0; c < channels; ++c) {
-    const size_t norm = normed ? std::min(static_cast<size_t>(c), port.mean.size() - 1) : 0;
-    for (int64_t y = 0; y < part.height; ++y) {
-      const float* p = from + (c * rows + part.from_y + y) * columns + part.from_x;
-      const int64_t line = part.to_y + y;
+  const int64_t plane = rows * columns;
+  for (int64_t y = 0; y < part.height; ++y) {
+    const float* p = from + (part.from_y + y) * columns + part.from_x;
+    const int64_t line = part.to_y + y;
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(to) + (line * width + part.to_x) * channels;
+    if (format_ != FASTGAN_FLOAT32 && !normed) {
+      kernels().bytes({p, bytes, channels, plane, 0, part.width, shift, scale});
+      continue;
+    }
+    for (int64_t c = 0; c < channels; ++c, p += plane) {
       if (format_ == FASTGAN_FLOAT32) {
         const int64_t at = (c * height + line) * width + part.to_x;
         memcpy(to + at * 4, p, static_cast<size_t>(part.width) * 4);
         continue;
       }
-      uint8_t* bytes = reinterpret_cast<uint8_t*>(to) + (line * width + part.to_x) * channels + c;
-      if (normed) {
-        const float std = port.std[norm], mean = port.mean[norm];
-        for (int64_t x = 0; x < part.width; ++x) {
-          bytes[x * channels] = to_byte(p[x] * std + mean, shift, scale);
-        }
-      } else {
-        for (int64_t x = 0; x < part.width; ++x) {
-          bytes[x * channels] = to_byte(p[x], shift, scale);
-        }
+      const size_t norm = std::min(static_cast<size_t>(c), port.mean.size() - 1);
+      const float std = port.std[norm], mean = port.mean[norm];
+      for (int64_t x = 0; x < part.width; ++x) {
+        bytes[x * channels + c] = to_byte(p[x] * std + mean, shift, scale);
       }
     }
   }
