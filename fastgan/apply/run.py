@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +97,7 @@ def apply(
         for indices in _alike(given, others)
     ]
     results: list[Any] = [None] * given.n
-    with torch.inference_mode(), _counted(sum(map(len, groups)), options.progress) as advance:
+    with torch.inference_mode(), counting(sum(map(len, groups)), options.progress) as advance:
         for group in groups:
             made = group.results(advance)
             if not given.listed and options.format != "pil":
@@ -160,25 +159,6 @@ def _alike(given: Given, others: Mapping[str, Given]) -> Iterator[tuple[int, ...
         most = max(1, _FLOATS_AT_ONCE // (4 * given.items[indices[0]].values.numel()))
         for first in range(0, len(indices), most):
             yield tuple(indices[first : first + most])
-
-
-@contextmanager
-def _counted(
-    total: int, progress: bool | Callable[[int, int], None]
-) -> Iterator[Callable[[int], object]]:
-    """A function to call with each number of windows done."""
-    if not callable(progress):
-        with counting(total, progress) as advance:
-            yield advance
-        return
-    done = 0
-
-    def tell(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total)
-
-    yield tell
 
 
 class _Group:

@@ -413,14 +413,27 @@ def filled_up(tensor: Any, rows: int) -> Any:
 
 
 @contextmanager
-def counting(total: int, show: bool) -> Iterator[Callable[[int], object]]:
-    """A function to call with each number of images done, which a bar shows, if one is wanted."""
-    if not show:
-        yield lambda count: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+def counting(
+    total: int, progress: bool | Callable[[int, int], None]
+) -> Iterator[Callable[[int], object]]:
+    """A function to call with each number of images done, of so many in all.
 
-    columns = ("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("images", total=total)
-        yield lambda count: bar.advance(task, count)
+    progress: called with how many are done and the total; or True for a bar that shows it.
+    """
+    if progress is True:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = ("images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task("images", total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        if callable(progress):
+            progress(done, total)
+
+    yield tell

@@ -16,6 +16,7 @@ from fastgan.engine.native.lowering import (
     grid,
     place,
     reference,
+    slices,
     unsupported,
 )
 from fastgan.engine.native.records import Kind, listed, record
@@ -54,10 +55,10 @@ def normalise(low: Lowering, step: Step) -> None:
     if given["over"] == "space":
         if not 3 <= len(x.shape) <= 5:
             raise unsupported(step, f"a norm over the space of {len(x.shape)} axes")
-        y = _below(step, low.write_images(step.outputs[0]))
-        x = _below(step, low.images(x))
+        x = slices(step, low.images(x))
+        y = slices(step, low.write_images(step.outputs[0]))
         if residual is not None and len(residual.shape) == 5:
-            residual = _below(step, low.images(residual))
+            residual = slices(step, low.images(residual))
         rows = [None if p is None else _per_image(low, p, y.shape[1]) for p in (gamma, beta)]
         fused, residual, _ = low.epilogue(step, y, residual)
 
@@ -84,16 +85,6 @@ def normalise(low: Lowering, step: Step) -> None:
     y = low.write(step.outputs[0], by_pixel=not last, like=x.meta)
     vectors = [None if p is None else _vector(low, step, p) for p in (gamma, beta)]
     _rows(low, step, x, y, vectors[0], vectors[1], residual, last=last)
-
-
-def _below(step: Step, view: View) -> View:
-    """A volume as an image, its slices one below the other; what is none as it is."""
-    if len(view.shape) < 5:
-        return view
-    try:
-        return view.of(view.meta.view(*view.shape[:2], -1, view.shape[4]))
-    except RuntimeError:
-        raise unsupported(step, "a volume whose slices lie apart") from None
 
 
 def softmax(low: Lowering, step: Step) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from fastgan.engine.native import packing, records, sampling
-from fastgan.engine.native.lowering import Lowering, grid, place, unsupported
+from fastgan.engine.native.lowering import Lowering, grid, place, slices, unsupported
 from fastgan.engine.native.records import NOTHING, Kind, listed, record
 from fastgan.engine.native.tensors import View, new
 from fastgan.plan import Epilogue, Plan, Step
@@ -38,9 +38,7 @@ def product(low: Lowering, step: Step) -> None:
     if step.op == "fastgan.Linear":
         if len(x.shape) != 2 or len(y.shape) > 5:
             raise unsupported(step, f"rows of {len(x.shape)} axes to {len(y.shape)}")
-        if len(y.shape) == 5:  # a volume's slices, one below the other
-            y = y.of(y.meta.view(*y.shape[:2], -1, y.shape[4]))
-        dense(low, step, low.plan, low.images(x), y, residual, None)
+        dense(low, step, low.plan, low.images(x), slices(step, y), residual, None)
         return
     if len(x.shape) > 5:
         raise unsupported(step, f"images of {len(x.shape) - 2} axes")

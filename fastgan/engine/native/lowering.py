@@ -358,6 +358,20 @@ def _four(numbers: list[int], missing: int = 0) -> list[int]:
     return [*first, *[missing] * (2 - len(first)), *[missing] * (2 - len(rest)), *rest]
 
 
+def slices(step: Step, view: View) -> View:
+    """A volume as an image, its slices one below the other; what is none as it is.
+
+    Raises:
+        UnsupportedError: they lie apart.
+    """
+    if len(view.shape) < 5:
+        return view
+    try:
+        return view.of(view.meta.view(*view.shape[:2], -1, view.shape[4]))
+    except RuntimeError:
+        raise unsupported(step, "a volume whose slices lie apart") from None
+
+
 def place(view: View | None) -> tuple[int, int]:
     """Where a tensor is, if there is one."""
     return NOTHING if view is None else view.place
