@@ -204,6 +204,41 @@ class Dots : public Operation {
   int64_t each_;  // matrices to an item
 };
 
+// A direction of a recurrent layer: a stage for each step of time, of which an item makes some of the
+// hidden values, so that threads share a step whatever the batch.
+class Recurrent : public Operation {
+ public:
+  // What goes from step to step, and from image to image, of a sequence.
+  struct Steps {
+    Place place;
+    int64_t step, image;
+  };
+  // A state [images][hidden], or nothing.
+  struct State {
+    Place place;
+    int64_t image;
+  };
+  // weights: what the shape points to. backwards: from the last step to the first. in: [steps][images]
+  // rows of [gates][hidden]. out: the hidden values of each step, or nothing. Initial and last states
+  // are hidden values and an LSTM's memory.
+  Recurrent(RecurrentShape shape, std::shared_ptr<const Block> weights, int64_t steps, int64_t images,
+            bool backwards, Steps in, Steps out, State hidden, State memory, State last_hidden,
+            State last_memory);
+  int64_t stages() const override { return steps_; }
+  int64_t items(int64_t) const override { return divide_up(blocks_, blocks_each_); }
+  int64_t scratch() const override { return 3 * images_ * shape_.hidden; }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  RecurrentShape shape_;
+  std::shared_ptr<const Block> weights_;
+  int64_t steps_, images_;
+  bool backwards_;
+  Steps in_, out_;
+  State hidden_, memory_, last_hidden_, last_memory_;
+  int64_t blocks_, blocks_each_;
+};
+
 // Reads weights that another operation made, as Dense takes them: [blocks][rows][lanes of a block].
 class PackWeights : public Operation {
  public:

@@ -22,7 +22,7 @@ constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
   kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake,
-  kReduce, kDenseBf16, kDots
+  kReduce, kDenseBf16, kDots, kRecurrent
 };
 
 struct DenseRecord {
@@ -55,11 +55,12 @@ class Reader {
       case Kind::kTake: return take();
       case Kind::kReduce: return reduce();
       case Kind::kDots: return dots();
+      case Kind::kRecurrent: return recurrent();
     }
     throw std::invalid_argument("an operation of no known kind");
   }
 
-  Kind kind() { return static_cast<Kind>(fields_.whole(1, 13, "an operation of no known kind")); }
+  Kind kind() { return static_cast<Kind>(fields_.whole(1, 14, "an operation of no known kind")); }
 
   DenseRecord dense_record() {
     DenseRecord r{};
@@ -561,6 +562,51 @@ class Reader {
     return std::make_shared<Dots>(shape, a, b, y);
   }
 
+  Recurrent::Steps steps() {
+    Recurrent::Steps found{};
+    found.step = stride(), found.image = stride();
+    return found;
+  }
+
+  std::shared_ptr<const Operation> recurrent() {
+    RecurrentShape shape{};
+    shape.cell = static_cast<Cell>(whole(0, static_cast<int64_t>(Cell::kLstm)));
+    const int64_t time = whole(1, kMostPixels), images = size();
+    const int64_t hidden = shape.hidden = whole(1, kMostPixels);
+    const int64_t gates = gates_of(shape.cell), last = hidden - 1;
+    const bool backwards = flag(), lstm = shape.cell == Cell::kLstm;
+    Recurrent::Steps in = steps(), out = steps();
+    Recurrent::State states[4];  // hidden values and memory before, and behind the last step
+    for (Recurrent::State& state : states) state.image = stride();
+    const float* weight = constant(place(), gates * hidden * hidden - 1);
+    shape.bias = constant(place(), gates * hidden - 1);
+    shape.peepholes = constant(place(), 3 * hidden - 1);
+    in.place = place(), out.place = place();
+    for (Recurrent::State& state : states) state.place = place();
+    require(weight != nullptr, "a weight that is not there");
+    require(lstm || (shape.peepholes == nullptr && !states[1].place.given() &&
+                     !states[3].place.given()),
+            "a memory that is none");
+    count(images, Grid{time, 1, gates * hidden, 0, 0, 0});
+    const auto reach_of = [&](const Recurrent::Steps& steps) {
+      return (time - 1) * steps.step + (images - 1) * steps.image + last;
+    };
+    read(in.place, reach_of(in) + (gates - 1) * hidden);
+    if (out.place.given()) write(out.place, reach_of(out), time * images * hidden);
+    for (int i = 0; i < 4; ++i) {
+      const int64_t end = (images - 1) * states[i].image + last;
+      if (i < 2) {
+        read_if_given(states[i].place, end);
+      } else if (states[i].place.given()) {
+        write(states[i].place, end, images * hidden);
+      }
+    }
+    auto weights = weights_.recurrence(weight, gates, hidden, kHiddenVectors * kernels().width);
+    shape.weights = weights->floats();
+    return std::make_shared<Recurrent>(shape, weights, time, images, backwards, in, out, states[0],
+                                       states[1], states[2], states[3]);
+  }
+
   Fields& fields_;
   const Slots& slots_;
   Weights& weights_;
@@ -644,20 +690,36 @@ std::shared_ptr<const Packing> Weights::packed(const Product& product, int64_t w
 }
 
 std::shared_ptr<const Block> Weights::transposed(const float* from, int64_t rows, int64_t columns) {
-  std::string key;
-  append(key, from);
-  append(key, rows);
-  append(key, columns);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  std::shared_ptr<const Block>& found = blocks_[key];
-  if (found == nullptr) {
-    const int64_t bytes = rows * columns * static_cast<int64_t>(sizeof(float));
-    take(bytes);
-    auto made = std::make_shared<Block>(bytes);
-    float* to = made->floats();
+  return block({reinterpret_cast<intptr_t>(from), rows, columns}, rows * columns, [&](float* to) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
     }
+  });
+}
+
+std::shared_ptr<const Block> Weights::recurrence(const float* from, int64_t gates, int64_t hidden,
+                                                 int64_t lanes) {
+  const int64_t blocks = divide_up(hidden, lanes);
+  const std::vector<int64_t> key = {reinterpret_cast<intptr_t>(from), gates, hidden, lanes};
+  return block(key, blocks * lanes * gates * hidden, [&](float* to) {
+    for (int64_t i = 0; i < blocks * hidden * gates * lanes; ++i) {
+      const int64_t lane = i / (hidden * gates * lanes) * lanes + i % lanes;
+      const int64_t gate = i / lanes % gates, input = i / (lanes * gates) % hidden;
+      to[i] = lane < hidden ? from[(gate * hidden + lane) * hidden + input] : 0;
+    }
+  });
+}
+
+template <class Fill>
+std::shared_ptr<const Block> Weights::block(const std::vector<int64_t>& key, int64_t floats,
+                                            const Fill& fill) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::shared_ptr<const Block>& found = blocks_[key];
+  if (found == nullptr) {
+    const int64_t bytes = floats * static_cast<int64_t>(sizeof(float));
+    take(bytes);
+    auto made = std::make_shared<Block>(bytes);
+    fill(made->floats());
     found = made;
   }
   return found;

@@ -50,16 +50,23 @@ class Weights {
                                         int64_t most_minimal);
   // A matrix [rows][columns] as [columns][rows].
   std::shared_ptr<const Block> transposed(const float* from, int64_t rows, int64_t columns);
+  // A recurrent layer's matrices [gates][hidden][hidden] as RecurrentShape has them.
+  std::shared_ptr<const Block> recurrence(const float* from, int64_t gates, int64_t hidden,
+                                          int64_t lanes);
 
  private:
   void take(int64_t bytes);
+  // What `fill` makes in so many floats, once for each key.
+  template <class Fill>
+  std::shared_ptr<const Block> block(const std::vector<int64_t>& key, int64_t floats,
+                                     const Fill& fill);
 
   std::atomic<int64_t> threads_;
   int64_t left_;
   std::mutex mutex_;
   std::map<std::string, bool> faster_;
   std::map<std::string, std::shared_ptr<const Packing>> packings_;
-  std::map<std::string, std::shared_ptr<const Block>> blocks_;
+  std::map<std::vector<int64_t>, std::shared_ptr<const Block>> blocks_;
 };
 
 // Reads operations until the bytes end. bf16: whether products that sum over channels are in it where

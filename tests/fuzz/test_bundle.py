@@ -7,7 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+import fastgan
 from fastgan.bundle.write import write
 from fastgan.loading import open_model
 from tests.bundle import capi
@@ -19,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNT = 150
 
 
-@pytest.mark.parametrize("name", ["biggan", "sagan", "stylegan2-noise", "cyclegan"])
+@pytest.mark.parametrize("name", ["biggan", "sagan", "stylegan2-noise", "cyclegan", "recurrent"])
 def test_mutants_are_errors_or_run(name: str, tmp_path: Path) -> None:
     library = capi.library_path()
     if library is None:
@@ -42,9 +45,24 @@ def test_mutants_are_errors_or_run(name: str, tmp_path: Path) -> None:
 
 
 def make(name: str, folder: Path) -> Path:
-    """The bundle of a small family."""
-    family = {**families.FROM_LATENTS, **families.FROM_IMAGES}[name]
+    """The bundle of a small family, or of recurrent layers, which none has."""
     onnx, bundle = folder / "model.onnx", folder / "model.fgb"
-    family.export(family.make(), onnx, "torchscript")
+    if name == "recurrent":
+        fastgan.export(Recurrent(), onnx, latent=(8, 4), exporter="torchscript")
+    else:
+        family = {**families.FROM_LATENTS, **families.FROM_IMAGES}[name]
+        family.export(family.make(), onnx, "torchscript")
     write(open_model(onnx), bundle, (1, 2), [family.size] if name in families.FROM_IMAGES else [])
     return bundle
+
+
+class Recurrent(nn.Module):
+    """A line of an image for each step of time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.LSTM(4, 6, batch_first=True, bidirectional=True)
+        self.last = nn.GRU(12, 8, batch_first=True)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.last(self.both(z)[0])[0]).unsqueeze(1)

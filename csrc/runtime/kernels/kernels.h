@@ -277,6 +277,38 @@ struct DotsPart {
   int64_t first, last;  // matrices
 };
 
+// Recurrent layers: h' = tanh(x + W h + b) and its gated relatives.
+enum class Cell { kRnn, kGru, kLstm };
+
+constexpr int64_t gates_of(Cell cell) { return cell == Cell::kRnn ? 1 : cell == Cell::kGru ? 3 : 4; }
+
+// Vectors of hidden values that are computed at once.
+constexpr int64_t kHiddenVectors = 2;
+
+struct RecurrentShape {
+  Cell cell;
+  int64_t hidden;
+  const float* weights;    // [blocks][hidden][gates][lanes of a block], in ONNX's order of gates
+  const float* bias;       // [gates][hidden], or null
+  const float* peepholes;  // [3][hidden] of an LSTM's input, output, forget gate, or null
+};
+
+// Rows of images, one stride apart; null where there is none.
+template <class T>
+struct RowsOf {
+  T* at = nullptr;
+  int64_t image = 0;
+};
+
+// Hidden values of blocks first_block .. last_block - 1 after one step of time.
+struct RecurrentPart {
+  const RecurrentShape* shape;
+  int64_t images, first_block, last_block;
+  RowsOf<const float> in;                // [gates][hidden]: what the step's input is in each gate
+  RowsOf<const float> hidden, memory;    // before; null is zeros
+  RowsOf<float> new_hidden, new_memory;  // a memory is an LSTM's alone
+};
+
 // Pixels first .. last - 1 of an image [channels, pixels] as bytes [pixels, channels]:
 // (value - low) * scale, clamped to 0 .. 255 and rounded to even; 0 of a NaN.
 struct BytesPart {
@@ -301,6 +333,7 @@ struct Kernels {
   void (*resample)(const ResamplePart& part);
   void (*reduce)(const ReducePart& part);
   void (*dots)(const DotsPart& part);
+  void (*recurrent)(const RecurrentPart& part);
   void (*bytes)(const BytesPart& part);
 };
 

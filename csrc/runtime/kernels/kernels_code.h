@@ -4,6 +4,7 @@
 
 #include "kernels_depthwise.h"
 #include "kernels_images.h"
+#include "kernels_recurrent.h"
 #include "kernels_reduce.h"
 #include "kernels_winograd.h"
 
@@ -384,8 +385,8 @@ void rows_kernel(const RowsPart& part) {
 
 // All of it, under its name.
 constexpr Kernels table(const char* name, bool (*runs_here)()) {
-  return {name,      kWidth,    kMostRows, runs_here, dense,       winograd,
-          depthwise, pointwise, measure,   normalise, rows_kernel, resample, reduce, dots, bytes};
+  return {name,        kWidth,    kMostRows, runs_here, dense, winograd,  depthwise, pointwise, measure,
+          normalise, rows_kernel, resample,  reduce,    dots,  recurrent, bytes};
 }
 
 }  // namespace

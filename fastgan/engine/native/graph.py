@@ -18,7 +18,7 @@ from fastgan.engine.base import Executable
 from fastgan.engine.faults import FAULTS, fault, faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
-from fastgan.engine.native import fields, layers, matrices, reductions, sampling
+from fastgan.engine.native import fields, layers, matrices, recurrent, reductions, sampling
 from fastgan.engine.native.call import KERNEL, Lowered, NativeCall
 from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.records import Constants
@@ -62,6 +62,7 @@ _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
     "Gather": fields.gather,
     "Cast": fields.cast,
     "ScatterND": fields.scattered,
+    **dict.fromkeys(("RNN", "GRU", "LSTM"), recurrent.layer),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), fields.arithmetic),
     **dict.fromkeys(("Tile", "DepthToSpace", "SpaceToDepth", "Trilu"), fields.moved),
     **dict.fromkeys(names("strided"), fields.strided),

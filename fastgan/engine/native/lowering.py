@@ -196,6 +196,14 @@ class Lowering:
         self._moved.append((new(channels_last(view.shape)), view))
         return self._moved[-1][0]
 
+    def write_rows(self, name: str) -> View:
+        """Where a buffer is to be written row by row for sure."""
+        view = self.write(name, like=plain(self.plan.buffers[name].shape))
+        if view.meta.is_contiguous():
+            return view
+        self._moved.append((new(plain(view.shape)), view))
+        return self._moved[-1][0]
+
     def write(self, name: str, by_pixel: bool = False, like: Tensor | None = None) -> View:
         """Where a buffer is to be written: with channels side by side where that is read so.
 

@@ -24,17 +24,14 @@ def product(low: Lowering, step: Step) -> None:
     a, b = low.read(step.inputs[0]), low.read(step.inputs[1])
     if len(a.shape) < 2 or len(b.shape) < 2:
         raise unsupported(step, "a product with a vector")
-    y = low.write(step.outputs[0], like=plain(low.plan.buffers[step.outputs[0]].shape))
-    made = y if y.meta.is_contiguous() else new(plain(y.shape))
+    y = low.write_rows(step.outputs[0])
     if step.inputs[1] in low.plan.weights and len(b.shape) == 2:
         # Packed once: rows by a weight are what a linear map is.
         a = low.rows(a)
-        rows, sums = (v.of(v.meta.view(-1, v.shape[-1])) for v in (a, made))
+        rows, sums = (v.of(v.meta.view(-1, v.shape[-1])) for v in (a, y))
         layers.dense(low, replace(step, op="fastgan.Linear"), low.plan, rows, sums, None, None)
     else:
-        _matrices(low, a, b, made, y.shape[:-2])
-    if made is not y:
-        low.copy(made, y)
+        _matrices(low, a, b, y, y.shape[:-2])
 
 
 def _matrices(low: Lowering, a: View, b: View, y: View, batch: tuple[int, ...]) -> None:

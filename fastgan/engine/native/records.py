@@ -39,6 +39,7 @@ class Kind(IntEnum):
     REDUCE = 11
     DENSE_BF16 = 12
     DOTS = 13
+    RECURRENT = 14
 
 
 class Constants:
