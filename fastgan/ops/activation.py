@@ -47,8 +47,12 @@ def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 
 @register("Celu", since=12, infer=like_first, elementwise=True, fresh=True)
 def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    # Of alpha 0 torch has a division by zero; the curve has a limit.
-    return F.celu(x, alpha) if alpha else torch.relu(x)
+    if not alpha:
+        return torch.relu(x)  # the limit of the curve
+    if abs(alpha) >= torch.finfo(torch.float32).tiny:
+        return F.celu(x, alpha)
+    below = alpha * torch.expm1(x.double() / alpha)  # torch divides 1 by alpha in float32
+    return torch.where(x > 0, x, below.to(x.dtype))
 
 
 @register("Selu", since=1, infer=like_first, elementwise=True, fresh=True)

@@ -1,5 +1,6 @@
 """What exporters write a little wrong, put right as the file is read, so that every backend sees
-the same: negative axes in a permutation, and scales that miss the size declared by a rounding.
+the same: negative axes in a permutation, scales that miss the size declared by a rounding, and a
+Celu of no width, which is Relu.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def mend(proto: onnx.ModelProto, name: str) -> bool:
         proto: a model that nothing has checked yet.
         name: what messages call it.
     """
-    notes = [*_permutations(proto.graph), *_scales(proto.graph)]
+    notes = [*_permutations(proto.graph), *_celus(proto.graph), *_scales(proto.graph)]
     for note in notes[:3]:
         log.info("%s: %s", name, note)
     if len(notes) > 3:
@@ -58,6 +59,19 @@ def _permutations(graph: onnx.GraphProto) -> Iterator[str]:
                 attribute.ints[:] = [axis + rank if axis < 0 else axis for axis in found]
                 what = node.name or next(iter(node.output), "Transpose")
                 yield f"node {what!r}: perm {found} is read as {list(attribute.ints)}"
+
+
+def _celus(graph: onnx.GraphProto) -> Iterator[str]:
+    """The formula divides by alpha: at 0 ONNX Runtime and ONNX's reference make NaN of it."""
+    for node in _nodes(graph):
+        if node.op_type != "Celu" or node.domain not in ("", "ai.onnx"):
+            continue
+        given = [(a.name, a.type, a.f) for a in node.attribute]
+        if given == [("alpha", onnx.AttributeProto.FLOAT, 0.0)]:
+            node.op_type = "Relu"
+            del node.attribute[:]
+            what = node.name or next(iter(node.output), "Celu")
+            yield f"node {what!r}: Celu of alpha 0 is read as what it comes to, Relu"
 
 
 def _scales(graph: onnx.GraphProto) -> Iterator[str]:

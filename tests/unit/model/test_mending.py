@@ -166,3 +166,49 @@ def test_resize_between_two_elements_is_onnx_runtimes(transformation, rounding, 
     expected = runtime(model.SerializeToString()).run(None, {"x": x})[0]
     g = fastgan.load(model.SerializeToString(), device="cpu", backend="torch")
     np.testing.assert_array_equal(g.run({"x": x})["y"], expected)
+
+
+CELU_INPUTS = np.array([-np.inf, -2.0, 0.0, 3.0, np.inf, np.nan], np.float32)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("alpha", [0.0, -0.0, 1e-40, -1e-40])
+def test_celu_of_hardly_any_width(backend, alpha):
+    """Of none the formula, and so ONNX Runtime, makes NaN; of the others it makes what we do."""
+    node = h.make_node("Celu", ["x"], ["y"], alpha=alpha)
+    ports = [h.make_tensor_value_info(name, T.FLOAT, [6]) for name in ("x", "y")]
+    graph = h.make_graph([node], "celu", ports[:1], ports[1:])
+    opsets = [h.make_opsetid("", 12)]
+    model = h.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    expected = runtime(model).run(None, {"x": CELU_INPUTS})[0]
+    if not alpha:
+        assert np.isnan(expected[1:5]).any()
+        expected = np.maximum(CELU_INPUTS, 0)
+    g = fastgan.load(model, device="cpu", backend=backend, strict=True)
+    np.testing.assert_allclose(g.run({"x": CELU_INPUTS})["y"], expected, atol=2e-40)
+
+
+def test_celu_of_no_width_in_a_branch():
+    """Of a graph within the graph, and behind a convolution, where a plan has activations."""
+    celu = h.make_node("Celu", ["c"], ["b"], alpha=0.0)
+    branch = h.make_graph([celu], "branch", [], [h.make_tensor_value_info("b", T.FLOAT, None)])
+    nodes = [
+        h.make_node("Conv", ["x", "w"], ["c"]),
+        h.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch),
+    ]
+    graph = h.make_graph(
+        nodes,
+        "celu",
+        [h.make_tensor_value_info("x", T.FLOAT, ["n", 2, 3, 3])],
+        [h.make_tensor_value_info("y", T.FLOAT, None)],
+        [
+            nh.from_array(np.array([[[[1.0]], [[-2.0]]]], np.float32), "w"),
+            nh.from_array(np.array(True), "yes"),
+        ],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 13)], ir_version=8)
+    x = np.random.default_rng(0).normal(size=(2, 2, 3, 3)).astype(np.float32)
+    for backend in BACKENDS:
+        g = fastgan.load(model.SerializeToString(), device="cpu", backend=backend)
+        expected = np.maximum(x[:, :1] - 2 * x[:, 1:], 0)
+        np.testing.assert_allclose(g.run({"x": x})["y"], expected, rtol=1e-6)

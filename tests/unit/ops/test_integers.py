@@ -85,14 +85,6 @@ def test_arithmetic_is_onnx_runtimes(kind):
     np.testing.assert_array_equal(g.run({"x": x})["y"].numpy(), expected)
 
 
-def test_celu_of_no_width_is_relu():
-    g, _ = loaded(
-        [h.make_node("Celu", ["x"], ["y"], alpha=0.0)], T.FLOAT, {"x": ["n", 3]}, ["n", 3]
-    )
-    x = np.array([[-2.0, 0.0, 3.0]], np.float32)
-    np.testing.assert_array_equal(g.run({"x": x})["y"].numpy(), np.maximum(x, 0))
-
-
 @pytest.mark.parametrize(
     ("operator", "given"),
     [
