@@ -211,8 +211,11 @@ def _resize(x: Tensor, plan: list[_Axis], how: _Mode) -> Tensor:
     if known is not None:
         return F.interpolate(x, size=[axis.output for axis in plan[2:]], **known)
     wide = x if x.is_floating_point() or how.mode == "nearest" else x.double()
+    changed = [a.output != a.size or a.scale != 1 or a.roi != (0.0, 1.0) for a in plan]
+    # As in PyTorch and ONNX Runtime: what is not finite reaches what reads it by a weight of 0 too.
+    together = any(changed) and how.mode != "nearest"
     for dim, axis in enumerate(plan):
-        if axis.output != axis.size or axis.scale != 1 or axis.roi != (0.0, 1.0):
+        if changed[dim] or (together and dim >= 2):
             wide = _resize_axis(wide, dim, axis, how)
     if wide.dtype is x.dtype:
         return wide

@@ -220,7 +220,7 @@ struct RowsPart {
 struct ResampleAxis {
   int64_t outputs, taps;
   std::vector<int64_t> at;     // [outputs][taps]: offsets
-  std::vector<float> weights;  // [outputs][taps]; a tap of weight 0 is not read
+  std::vector<float> weights;  // [outputs][taps]; a tap of weight 0 is not read, one of -0 is
 };
 
 struct ResampleShape {

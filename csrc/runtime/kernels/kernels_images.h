@@ -15,6 +15,9 @@ FASTGAN_INLINE void store_up_to(float* p, Vector x, int64_t n) {
   n < kWidth ? store_some(p, x, n) : store(p, x);
 }
 
+// Whether a tap is none: of weight 0. One of -0 is read as any other.
+FASTGAN_INLINE bool is_gap(float weight) { return weight == 0 && !__builtin_signbit(weight); }
+
 // A row's sums, and then those of its columns.
 void resample_in_turn(const ResamplePart& part) {
   const ResampleShape& shape = *part.shape;
@@ -26,7 +29,8 @@ void resample_in_turn(const ResamplePart& part) {
     const int64_t n = shape.span - i;
     Vector sum{};
     for (int64_t t = 0; t < rows.taps; ++t) {
-      if (weights[t] != 0) sum = multiply_add(load_up_to(in + at[t] + i, n), splat(weights[t]), sum);
+      if (is_gap(weights[t])) continue;
+      sum = multiply_add(load_up_to(in + at[t] + i, n), splat(weights[t]), sum);
     }
     store_up_to(part.room + i, sum, n);
   }
@@ -37,9 +41,8 @@ void resample_in_turn(const ResamplePart& part) {
       const int64_t n = shape.channels - c;
       Vector sum{};
       for (int64_t t = 0; t < columns.taps; ++t) {
-        const float weight = weights[t];
-        if (weight == 0) continue;
-        sum = multiply_add(load_up_to(part.room + at[t] + c, n), splat(weight), sum);
+        if (is_gap(weights[t])) continue;
+        sum = multiply_add(load_up_to(part.room + at[t] + c, n), splat(weights[t]), sum);
       }
       store_up_to(out + c, sum, n);
     }
@@ -59,11 +62,11 @@ void resample(const ResamplePart& part) {
       Vector sum = splat(shape.maximum ? -INFINITY : 0.0f);
       for (int64_t i = 0; i < rows.taps; ++i) {
         const float weight = rows.weights[part.y * rows.taps + i];
-        if (weight == 0) continue;
+        if (is_gap(weight)) continue;
         const float* row = in + rows.at[part.y * rows.taps + i] + c;
         for (int64_t j = 0; j < columns.taps; ++j) {
-          const float both = weight * columns.weights[x * columns.taps + j];
-          if (both == 0) continue;
+          const float other = columns.weights[x * columns.taps + j], both = weight * other;
+          if (is_gap(other)) continue;
           const float* p = row + columns.at[x * columns.taps + j];
           const Vector a = n == kWidth ? load(p) : load_some(p, n);
           if (shape.maximum) {

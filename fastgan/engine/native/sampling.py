@@ -23,6 +23,10 @@ from fastgan.plan import Step
 _AT_A_TIME = 16
 _ELEMENTS = 1 << 18
 
+#: How far beside those that have a weight an input may be that is read and has none: Keys' cubic of
+#: a whole place reads one before it and two behind it.
+_BESIDE = 2
+
 #: The most that an axis may have of inputs times outputs, and images that are asked of elements:
 #: the weights of an axis are a matrix for a moment.
 _LARGEST = 1 << 25
@@ -48,7 +52,7 @@ def resized(low: Lowering, step: Step) -> None:
         found: Tensor = function(images, *inputs)
         return found
 
-    rows, columns = _tables(step, call, x.shape[2:])
+    rows, columns = _tables(step, call, x.shape[2:], step.op in ("Resize", "Upsample"))
     if tuple(len(axis[0]) for axis in (rows, columns)[4 - len(x.shape) :]) != y.shape[2:]:
         raise unsupported(step, "a result of another size")
     _resample(low, x, y, rows, columns, False)
@@ -77,9 +81,10 @@ def max_pool(low: Lowering, step: Step) -> None:
             found = function(images, *given[1:])
             others = [a for a in range(2, len(x.shape)) if a != axis]
             seen.append((found.amax(others) if others else found).flatten(1))
-        axes.append(_taps((torch.cat(seen) > 0).float()))
+        read = torch.cat(seen) > 0
+        axes.append(_taps(read.float(), read))
     if len(axes) == 1:
-        axes.insert(0, _taps(torch.ones(1, 1)))
+        axes.insert(0, _taps(torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool)))
     _resample(low, x, y, axes[0], axes[1], True)
 
 
@@ -93,9 +98,13 @@ def _check_size(step: Step, given: Sequence[int], made: Sequence[int]) -> None:
 
 
 def _tables(
-    step: Step, call: Callable[[Tensor], Tensor], size: tuple[int, ...]
+    step: Step, call: Callable[[Tensor], Tensor], size: tuple[int, ...], weighs_nothing: bool
 ) -> tuple[Taps, Taps]:
-    """Which inputs each row and each column is made of, and by what weights."""
+    """Which inputs each row and each column is made of, and by what weights.
+
+    Args:
+        weighs_nothing: whether some of them may be read and have a weight of 0.
+    """
     ones = torch.ones(1, 1, *size)
     zero = call(torch.zeros_like(ones))
     if bool(zero.any()):
@@ -129,17 +138,53 @@ def _tables(
     made = matrices[0].t() @ probe.reshape(-1, size[-1]) @ matrices[1]
     if not torch.allclose(made.reshape(total.shape), call(probe)[0, 0], atol=1e-5):
         raise unsupported(step, "rows and columns that are not apart")
-    return _taps(matrices[0]), _taps(matrices[1])
+    reads = [matrix != 0 for matrix in matrices]
+    if weighs_nothing:
+        for axis, weighed in enumerate(reads[-len(size) :]):
+            weighed |= _read(call, size, axis, weighed, at_a_time)
+    return _taps(matrices[0], reads[0]), _taps(matrices[1], reads[1])
 
 
-def _taps(matrix: Tensor) -> Taps:
+def _read(
+    call: Callable[[Tensor], Tensor],
+    size: tuple[int, ...],
+    axis: int,
+    weighed: Tensor,
+    at_a_time: int,
+) -> Tensor:
+    """Which inputs of an axis each output reads, [inputs, outputs]: those whose NaN reaches it.
+
+    They are among those that have a weight and the few beside them, so that all that are far enough
+    apart are asked about at once.
+    """
+    near = weighed.clone()
+    for by in range(1, _BESIDE + 1):
+        near[by:] |= weighed[:-by]
+        near[:-by] |= weighed[by:]
+    at = torch.arange(size[axis])[:, None]
+    first, last = torch.where(near, at, size[axis]).amin(0), torch.where(near, at, -1).amax(0)
+    apart = min(size[axis], int((last - first).max()) + 1)
+    others = [a + 1 for a in range(len(size)) if a != axis]
+    seen = []
+    for begin in range(0, apart, at_a_time):
+        images = torch.zeros(min(at_a_time, apart - begin), 1, *size)
+        for i, image in enumerate(images):
+            image.index_fill_(axis + 1, torch.arange(begin + i, size[axis], apart), torch.nan)
+        found = call(images)[:, 0].isnan().float()
+        seen.append(found.amax(others) if others else found)
+    return near & (torch.cat(seen)[at[:, 0] % apart] > 0)
+
+
+def _taps(matrix: Tensor, read: Tensor) -> Taps:
     """[inputs, outputs] as the inputs of each output and their weights, as many for each."""
-    most = max(1, int((matrix != 0).sum(0).max()))
+    most = max(1, int(read.sum(0).max()))
     at, weights = [], []
-    for column in matrix.t():
-        found = column.nonzero().flatten().tolist()
+    for column, those in zip(matrix.t(), read.t(), strict=True):
+        found = those.nonzero().flatten().tolist()
         at.append(found + [0] * (most - len(found)))
-        weights.append([float(column[i]) for i in found] + [0.0] * (most - len(found)))
+        # A weight of 0 is that of a tap that fills up; of one that is read it is -0.
+        given = [float(column[i]) or -0.0 for i in found]
+        weights.append(given + [0.0] * (most - len(found)))
     return at, weights
 
 

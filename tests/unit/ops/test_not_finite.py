@@ -177,3 +177,48 @@ def test_relu_behind_a_product_keeps_nan(groups: int, residual: bool) -> None:
     expected = torch.relu(expected + other if residual else expected).float()
     torch.testing.assert_close(made, expected, equal_nan=True, rtol=1e-5, atol=1e-5)
     assert made.isnan().any()
+
+
+@pytest.mark.parametrize("size", [(11, 13), (6, 14), (18, 7), (3, 4)], ids=str)
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_resizing_reads_what_weighs_nothing(
+    mode: str, corners: bool, size: tuple[int, int]
+) -> None:
+    """As PyTorch does: of a place that falls on an input, the ones beside it."""
+    x = torch.randn(1, 17, 6, 7)
+    x[0, 3, 3, 3], x[0, 4, 0, 0], x[0, 5, 5, 6], x[0, 6, 3, 0] = NAN, INF, -INF, NAN
+    expected = F.interpolate(x, size=size, mode=f"bi{mode}", align_corners=corners)
+    coordinates = "align_corners" if corners else "half_pixel"
+    made, _ = resized(x, size, mode=mode, coordinate_transformation_mode=coordinates)
+    assert torch.equal(made.isfinite(), expected.isfinite())
+    there = expected.isfinite()
+    torch.testing.assert_close(made[there], expected[there], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(11, 13), (12, 14), (6, 14), (3, 7)], ids=str)
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_places_that_pytorch_has_not_read_as_in_onnx_runtime(
+    mode: str, size: tuple[int, int]
+) -> None:
+    x = torch.randn(1, 17, 6, 7)
+    x[0, 3, 3, 3], x[0, 4, 0, 0], x[0, 5, 5, 6], x[0, 6, 3, 0] = NAN, INF, -INF, NAN
+    made, expected = resized(x, size, mode=mode, coordinate_transformation_mode="asymmetric")
+    assert torch.equal(made.isfinite(), expected.isfinite())
+
+
+def resized(
+    x: torch.Tensor, size: tuple[int, int], **given: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """By the native code, and by ONNX Runtime."""
+    sizes = np.array([*x.shape[:2], *size])
+    node = helper.make_node("Resize", ["x", "", "", "s"], ["y"], **given)
+    data = graph_model([node], [value("x", [*x.shape])], weights={"s": sizes})
+    g = fastgan.load(data, device="cpu", backend="torch", strict=True)
+    plan = g.plan()
+    assert plan is not None
+    assert [step.kernel for step in plan.steps] == ["native"]
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    expected = onnxruntime.InferenceSession(data, options).run(None, {"x": x.numpy()})[0]
+    return g.run({"x": x})["y"], torch.from_numpy(expected)
