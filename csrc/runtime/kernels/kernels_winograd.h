@@ -71,15 +71,16 @@ FASTGAN_INLINE void transform_out(const Vector* x, int step, Vector* to, int to_
 }
 
 // The transform of n channels of a tile's inputs, to places `place` floats apart. Returns
-// `poison_of` them all: the corners of the result are made of every input.
+// `poison_of` them all: the corners of the result are made of every input. Cleaned: with zeros in
+// place of what is not finite, and by a factor.
 template <int M, int R, bool Cleaned>
 FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t n, float* to,
-                                     int64_t place) {
+                                     int64_t place, float factor) {
   constexpr int N = M + R - 1;
   Vector read[N * N], half[N * N], all[N * N];
   for (int i = 0; i < N * N; ++i) {
     read[i] = n == kWidth ? load(in[i] + c) : load_some(in[i] + c, n);
-    if (Cleaned) read[i] = poison_of(read[i]) == 0.0f ? read[i] : Vector{};
+    if (Cleaned) read[i] = poison_of(read[i]) == 0.0f ? read[i] * factor : Vector{};
   }
 #pragma GCC unroll 6
   for (int j = 0; j < N; ++j) transform_in<M, R>(read + j, N, half + j);
@@ -92,13 +93,15 @@ FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t 
 // The transform of all channels of a tile's inputs; returns whether one is not finite.
 template <int M, int R, bool Cleaned>
 FASTGAN_INLINE bool transform_all(const float* const* in, int64_t channels, float* to,
-                                  int64_t place) {
+                                  int64_t place, float factor = 1) {
   Vector poison{};
   int64_t c = 0;
   for (; c + kWidth <= channels; c += kWidth) {
-    poison += transform_tile<M, R, Cleaned>(in, c, kWidth, to, place);
+    poison += transform_tile<M, R, Cleaned>(in, c, kWidth, to, place, factor);
   }
-  if (c < channels) poison += transform_tile<M, R, Cleaned>(in, c, channels - c, to, place);
+  if (c < channels) {
+    poison += transform_tile<M, R, Cleaned>(in, c, channels - c, to, place, factor);
+  }
   return is_poison(poison);
 }
 
@@ -179,11 +182,13 @@ FASTGAN_NOINLINE uint64_t winograd_tile_in(const DensePart& part, int64_t image,
   return poison;
 }
 
-// One block of lanes of a tile: from its products, `place` floats apart, to M x M pixels.
+// One block of lanes of a tile: from its products, `place` floats apart, to M x M pixels. Returns
+// whether one of them is not finite: the corners are made of every product.
 template <int M, int R>
-FASTGAN_NOINLINE void winograd_tile_out(const float* products, int64_t place, int64_t block,
+FASTGAN_NOINLINE bool winograd_tile_out(const float* products, int64_t place, int64_t block,
                                         float* to) {
   constexpr int N = M + R - 1;
+  Vector poison{};
   for (int64_t lane = 0; lane < block; lane += kWidth) {
     Vector read[N * N], half[M * N], all[M * M];
     for (int i = 0; i < N * N; ++i) read[i] = load(products + i * place + lane);
@@ -192,6 +197,24 @@ FASTGAN_NOINLINE void winograd_tile_out(const float* products, int64_t place, in
 #pragma GCC unroll 4
     for (int i = 0; i < M; ++i) transform_out<M, R>(half + i * N, 1, all + i * M, 1);
     for (int i = 0; i < M * M; ++i) store(to + i * block + lane, all[i]);
+    poison += poison_of(all[0] + all[M - 1] + all[M * M - M] + all[M * M - 1]);
+  }
+  return is_poison(poison);
+}
+
+// What a tile is made smaller by whose products are too large for a float: its pixels need not be,
+// and what the filtering makes on the way is up to a few hundred times as large as they are.
+constexpr float kSmaller = 0x1p-64f;
+
+// The inputs of a tile again, smaller.
+template <int M, int R>
+FASTGAN_NOINLINE void winograd_tile_in_smaller(const DensePart& part, int64_t image, int64_t y,
+                                               int64_t x, float* to, int64_t place) {
+  const int64_t channels = part.shape->in.channels;
+  const float* in[(M + R - 1) * (M + R - 1)];
+  for (int64_t p = 0; p < part.phase->filtering.parts(); ++p, to += channels) {
+    point_tile<M, R>(part, image, y, x, p, in);
+    transform_all<M, R, true>(in, channels, to, place, kSmaller);
   }
 }
 
@@ -212,6 +235,7 @@ void winograd_by(const DensePart& part) {
   alignas(64) float pixels[M * M * kMostBlock];
   int64_t image[kMostWinogradTiles], y[kMostWinogradTiles], x[kMostWinogradTiles];
   uint64_t poison[kMostWinogradTiles];
+  bool smaller[kMostWinogradTiles] = {};
   for (int64_t t = 0; t < count; ++t) {
     const int64_t tile = part.first_tile + t;
     image[t] = tile / (down * across);
@@ -220,18 +244,27 @@ void winograd_by(const DensePart& part) {
     poison[t] = winograd_tile_in<M, R>(part, image[t], y[t], x[t], inputs + t * padded, from);
   }
   for (int64_t b = part.first_block; b < part.last_block; ++b) {
-    for (int64_t p = 0; p < N * N; ++p) {
+    const auto multiply_tiles = [&](int64_t p, int64_t t, int64_t rows) {
       const float* weights =
           static_cast<const float*>(part.weights) + (b * N * N + p) * channels * block;
+      const float* in[kMostRows];
+      for (int64_t r = 0; r < rows; ++r) in[r] = inputs + p * from + (t + r) * padded;
+      multiply_of(rows, shape.vectors)(in, 1, channels, weights, products + p * to + t * block);
+    };
+    for (int64_t p = 0; p < N * N; ++p) {
       for (int64_t g = 0; g < groups; ++g) {  // as even as can be, as in `dense`
-        const int64_t t = g * count / groups, rows = (g + 1) * count / groups - t;
-        const float* in[kMostRows];
-        for (int64_t r = 0; r < rows; ++r) in[r] = inputs + p * from + (t + r) * padded;
-        multiply_of(rows, shape.vectors)(in, 1, channels, weights, products + p * to + t * block);
+        const int64_t t = g * count / groups;
+        multiply_tiles(p, t, (g + 1) * count / groups - t);
       }
     }
     for (int64_t t = 0; t < count; ++t) {
-      winograd_tile_out<M, R>(products + t * block, to, block, pixels);
+      if (winograd_tile_out<M, R>(products + t * block, to, block, pixels) && !smaller[t]) {
+        smaller[t] = true;  // for the next blocks too
+        winograd_tile_in_smaller<M, R>(part, image[t], y[t], x[t], inputs + t * padded, from);
+        for (int64_t p = 0; p < N * N; ++p) multiply_tiles(p, t, 1);
+        winograd_tile_out<M, R>(products + t * block, to, block, pixels);
+      }
+      for (int64_t i = 0; smaller[t] && i < M * M * block; ++i) pixels[i] *= 1 / kSmaller;
       for (int64_t p = 0; poison[t] != 0 && p < phase.filtering.parts(); ++p) {
         const int64_t taps = static_cast<int64_t>(phase.taps.size());
         const float* in[N * N];

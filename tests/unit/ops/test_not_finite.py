@@ -222,3 +222,40 @@ def resized(
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     expected = onnxruntime.InferenceSession(data, options).run(None, {"x": x.numpy()})[0]
     return g.run({"x": x})["y"], torch.from_numpy(expected)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("layer", [(32, 64, 3, 1), (16, 16, 4, 2), (96, 64, 4, 2)], ids=str)
+def test_what_is_next_to_infinite_stays_finite(
+    layer: tuple[int, int, int, int], transposed: bool
+) -> None:
+    """Where its products are: Winograd's sums on the way are larger than those of the result."""
+    channels, outs, kernel, stride = layer
+    x = torch.randn(2, channels, 16, 20)
+    x[0, :, 3:9, 2:11] = 1e38  # whose transform is of zeros in part
+    x[0, :, 3:9, 11:] = 3e38 * torch.randn(channels, 6, 9).sign()
+    x[0, 0, 12, 12], x[1, 1, 2, 3], x[1, 2, 9, 9], x[1, 3, 9, 10] = 3e38, -2e38, INF, NAN
+    size = (channels, outs) if transposed else (outs, channels)
+    weight = torch.randn(*size, kernel, kernel) * (1 / (channels * kernel * kernel * 4))
+    run = F.conv_transpose2d if transposed else F.conv2d
+    expected = run(x.double(), weight.double(), stride=stride, padding=1).float()
+    assert expected[0].isfinite().all()
+    assert not expected[1].isfinite().all()
+    op = "ConvTranspose" if transposed else "Conv"
+    nodes = [
+        helper.make_node(op, ["x", "w"], ["y"], strides=[stride] * 2, pads=[1] * 4),
+        helper.make_node("Neg", ["x"], ["z"]),  # a chain has no Winograd's
+    ]
+    data = graph_model(
+        nodes,
+        [value("x", ["n", channels, 16, 20])],
+        weights={"w": weight.numpy()},
+        outputs=[value("y"), value("z")],
+    )
+    made = fastgan.load(data, device="cpu", backend="torch", strict=True).run({"x": x})["y"]
+    assert torch.equal(made.isfinite(), expected.isfinite())
+    there = expected.isfinite()
+    near = F.max_pool2d(expected.where(there, 0).abs().amax(1, True), 13, 1, 6).expand_as(made)
+    assert ((made - expected).abs() / near)[there].max() < 2e-5
+    for value_ in (INF, -INF):
+        assert torch.equal(made == value_, expected == value_)
