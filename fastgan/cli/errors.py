@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ log = logging.getLogger("fastgan")
 #: How many failures are listed by name.
 _LISTED = 20
 
+
+#: After which a signal is sent again whose error was lost.
+_AGAIN_SECONDS = 0.01
 
 #: What is said of a word that is none of those that an argument takes.
 _CHOICE = re.compile(r"'([^']*)' is not one of ('[^.]*')")
@@ -46,9 +49,12 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Meanwhile SIGTERM and SIGHUP raise `Ended`, where they would kill."""
+    """Meanwhile SIGTERM and SIGHUP raise `Ended`, where they would kill; and no error that a signal
+    raises is lost.
+    """
     with ExitStack() as after:
         if threading.current_thread() is threading.main_thread():  # only it may set handlers
+            after.enter_context(_none_lost())
             for name in ("SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
                 # What was told to ignore it, as by nohup, goes on doing so.
@@ -60,6 +66,43 @@ def signals() -> Iterator[None]:
 def _end(number: int, frame: object) -> None:
     signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice: cleaning up goes on
     raise Ended(number)
+
+
+@contextmanager
+def _none_lost() -> Iterator[None]:
+    """A signal whose error nothing can catch is sent again: Python drops what comes out of a
+    `__del__` or a collector's hook, wherever that happens to run.
+    """
+    main, before = threading.main_thread(), sys.unraisablehook
+    turn, over = threading.Lock(), threading.Event()
+
+    def send(number: int) -> None:
+        with turn:
+            if not over.is_set() and main.ident is not None:
+                signal.pthread_kill(main.ident, number)
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        error = lost.exc_value
+        if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not main:
+            return before(lost)
+        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        begun = False
+        while not begun:
+            with suppress(KeyboardInterrupt):  # of the next signal, which would be lost here too
+                if signal.getsignal(number) == signal.SIG_IGN:
+                    signal.signal(number, _end)
+                again = threading.Timer(_AGAIN_SECONDS, send, (number,))
+                again.daemon = True
+                again.start()
+                begun = True
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        with turn:
+            over.set()
 
 
 def interrupted(error: KeyboardInterrupt) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,30 +26,63 @@ ENDS = [
 
 
 @pytest.fixture(autouse=True)
-def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Handlers come back, and a signal that nothing handles would end the tests."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("only a main thread hears signals")
     if any(signal.getsignal(s) != signal.SIG_DFL for s in (signal.SIGTERM, signal.SIGHUP)):
         pytest.skip("the tests run with signals handled or ignored")
     monkeypatch.chdir(tmp_path)
-    # Hypothesis times collections of garbage: what a signal raises meanwhile would be lost there.
-    called = gc.callbacks[:]
-    gc.callbacks.clear()
-    yield
-    gc.callbacks[:] = called
 
 
-def ending(monkeypatch: pytest.MonkeyPatch, place: object, name: str, sign: int, at: int) -> None:
+def send(sign: int) -> None:
+    """To this process."""
+    os.kill(os.getpid(), sign)
+    if sign != signal.SIGINT:
+        os.kill(os.getpid(), sign)  # as `timeout` does, which counts as once
+
+
+def send_in_a_del(sign: int) -> None:
+    """Where Python drops what a handler raises."""
+
+    class Closing:
+        def __del__(self) -> None:
+            send(sign)
+
+    Closing()
+
+
+def send_in_a_hook(sign: int) -> None:
+    """Of the collector, where it does so too."""
+
+    def hook(phase: str, info: object) -> None:
+        send(sign)
+
+    gc.callbacks.insert(0, hook)
+    gc.collect()
+    gc.callbacks.remove(hook)
+
+
+LOST = [send_in_a_del, send_in_a_hook]
+
+
+def ending(
+    monkeypatch: pytest.MonkeyPatch,
+    place: object,
+    name: str,
+    sign: int,
+    at: int,
+    by: Callable[[int], None] = send,
+) -> None:
     """Let a function send a signal to this process on its `at`-th call, then do what it does."""
     real, calls = getattr(place, name), []
 
     def sends(*arguments: object, **options: object) -> object:
         calls.append(name)
         if len(calls) == at:
-            os.kill(os.getpid(), sign)
-            if sign != signal.SIGINT:
-                os.kill(os.getpid(), sign)  # as `timeout` does, which counts as once
+            by(sign)
+            if by is not send:
+                threading.Event().wait(30)  # else all may be done before it is heard
         return real(*arguments, **options)
 
     monkeypatch.setattr(place, name, sends)
@@ -138,6 +172,66 @@ def test_stream(fastgan: Fastgan, monkeypatch: pytest.MonkeyPatch, sign: int) ->
     assert not outcome.err
     with pytest.raises(RingError):
         RingReader(name, timeout=0).__enter__()
+
+
+@pytest.mark.parametrize("by", LOST)
+@pytest.mark.parametrize(("sign", "code", "word"), ENDS)
+def test_none_is_lost(
+    fastgan: Fastgan,
+    rgb: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sign: int,
+    code: int,
+    word: str,
+    by: Callable[[int], None],
+) -> None:
+    from fastgan.cli import saving
+    from fastgan.cli.apply.run import Run
+
+    hook = sys.unraisablehook
+    with monkeypatch.context() as patch:
+        ending(patch, saving.Saver, "put", sign, at=20, by=by)
+        outcome = fastgan("generate", rgb, "--n", 400)
+    ended(outcome, code, word)
+    assert "of 400 images are saved" in outcome.err
+    assert sys.unraisablehook is hook
+    Path("in").mkdir()
+    for index in range(6):
+        Image.fromarray(np.full((8, 8 + index, 3), index, np.uint8)).save(f"in/{index}.png")
+    ending(monkeypatch, Run, "_group", sign, at=3, by=by)
+    ended(fastgan("apply", "superres-x2", "-i", "in", "-o", "made"), code, word)
+    assert len(list(Path("made").iterdir())) == 2
+
+
+@pytest.mark.parametrize("by", LOST)
+def test_none_is_lost_that_ends_a_stream(
+    fastgan: Fastgan, monkeypatch: pytest.MonkeyPatch, by: Callable[[int], None]
+) -> None:
+    from fastgan.realtime.ring import stream as ring_stream
+
+    ending(monkeypatch, ring_stream, "put", signal.SIGTERM, at=3, by=by)
+    outcome = fastgan("stream", "dcgan-digits", "--shm", f"/fastgan-lost-{os.getpid()}")
+    assert outcome.code == 0, outcome.err
+    assert "made" in outcome.out
+    assert not outcome.err
+
+
+def test_other_errors_of_a_del_are_told_as_ever(
+    fastgan: Fastgan, rgb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastgan.cli import saving
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(str(lost.exc_value)))
+
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError("as ever")
+
+    real = saving.Saver.put
+    monkeypatch.setattr(saving.Saver, "put", lambda *given: (Failing(), real(*given))[1])
+    assert fastgan("generate", rgb).code == 0
+    assert told == ["as ever"]
 
 
 def test_what_ignores_a_signal_goes_on_doing_so(fastgan: Fastgan, rgb: Path) -> None:
