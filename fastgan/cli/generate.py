@@ -96,12 +96,10 @@ def generate(
     like: Annotated[
         Path | None,
         typer.Option(
-            metavar="PNG", help="Make this picture, which `fastgan generate` wrote, again."
+            metavar="FILE", help="Make this picture, which `fastgan generate` wrote, again."
         ),
     ] = None,
-    metadata: Annotated[
-        bool, typer.Option(help="Let each png say how it was made, for --like; or nothing.")
-    ] = True,
+    metadata: options.Metadata = True,
     manifest: Annotated[
         bool,
         typer.Option("--manifest", help="Also write that into DIR/manifest.jsonl, a line a file."),
@@ -348,15 +346,8 @@ class _Job:
 
     def _check_kept(self, path: Path, own: dict[str, int]) -> None:
         """That a picture which says how it was made was made so, if not by which engine."""
-        try:
-            told = made.read(path)
-        except ArgumentError:  # of another format, or without a word
-            return
         of_engine = ("fastgan", "model", "backend", "n", "seeds")
-        for name, wanted in json.loads(json.dumps({**self.facts, **own})).items():
-            if name not in of_engine and name in told and told[name] != wanted:
-                found = f"a picture of {name} {told[name]}"
-                raise ArgumentError(str(path), found, f"one of {name} {wanted}", "another --outdir")
+        made.check(path, {**self.facts, **own}, of_engine, "another --outdir")
 
     def _chunk(self) -> int:
         """Images per call; all of them, where they may meet in the model."""
@@ -380,7 +371,8 @@ def _told(like: Path, facts: dict[str, Any]) -> dict[str, Any]:
     told = {name: facts[name] for name in (*names, "input", "precision") if name in facts}
     if len(told) < len(names) + 2:
         version = facts.get("fastgan")
-        raise ArgumentError(str(like), f"a picture of fastgan {version}", "one of this version")
+        found = "made of another" if "outscale" in facts else f"of fastgan {version}"
+        raise ArgumentError(str(like), f"a picture {found}", "one that this version generated")
     return told
 
 

@@ -91,6 +91,13 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on after an interruption: what is there already is kept."),
 ]
+Metadata = Annotated[
+    bool,
+    typer.Option(
+        "--metadata/--no-metadata",
+        help="Let each picture say how it was made, for --resume and --like; or nothing.",
+    ),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Fail rather than fall back to another backend.")
 ]

@@ -40,7 +40,7 @@ def write(path: Path, array: Array, facts: dict[str, Any] | None = None) -> None
     Args:
         path: its suffix is the format.
         array: uint8 [H, W, C] for a picture; anything for npy.
-        facts: how it was made, for a png to say.
+        facts: how it was made, for a picture to say.
     """
     if path.suffix == ".npy":
         with whole(path) as file:

@@ -221,7 +221,7 @@ def write(
         path: its suffix is the format; see `format_of`.
         quality: 1 to 100, of jpg and webp.
         icc_profile: what its colours mean.
-        facts: how it was made, for a png to say (`images.made`).
+        facts: how it was made, for it to say (`images.made`).
 
     Raises:
         ArgumentError: the format can't hold so large a picture.
@@ -235,7 +235,7 @@ def write(
     options = format.how(quality)
     if icc_profile is not None:
         options["icc_profile"] = icc_profile
-    if facts is not None and format.pillow == "PNG":
-        options["pnginfo"] = made.chunk(facts)
+    if facts is not None:
+        options |= made.options(format.pillow, facts)
     with files.whole(path) as file:
         image.save(file, format.pillow, **options)

@@ -11,7 +11,8 @@ from PIL import Image
 
 import fastgan as library
 from fastgan import models
-from fastgan.images import made
+from fastgan.errors import ArgumentError
+from fastgan.images import files, made
 from fastgan.model.origin import digest
 
 
@@ -45,6 +46,28 @@ def test_like_a_picture_is_that_picture(fastgan, tmp_path, words, name) -> None:
     assert made.read(again)["seed"] == facts["seed"]
 
 
+@pytest.mark.parametrize("format", ["jpg", "webp"])
+def test_other_formats_say_it_too(fastgan, tmp_path, format) -> None:
+    words = ("generate", "dcgan-digits", "--n", 2, "--format", format, "--outdir", tmp_path)
+    assert fastgan(*words).code == 0
+    picture = tmp_path / f"sample000001.{format}"
+    assert made.read(picture)["start"] == 1
+    again = tmp_path / "again"
+    assert fastgan("generate", "--like", picture, "--outdir", again).code == 0
+    assert (again / "sample000001.png").is_file()
+    done = fastgan(*words, "--resume", "--seed", 3)
+    assert (done.code, "a picture of seed 0" in done.err) == (2, True)
+
+
+def test_what_does_not_fit_is_left_out(tmp_path) -> None:
+    for format in ("png", "jpg", "webp"):
+        files.write(tmp_path / f"a.{format}", Image.new("RGB", (4, 4)), facts={"x": "y" * 99_999})
+    assert len(made.read(tmp_path / "a.png")["x"]) == 99_999
+    for format in ("jpg", "webp"):
+        with pytest.raises(ArgumentError, match="does not say"):
+            made.read(tmp_path / f"a.{format}")
+
+
 def test_a_manifest_says_the_same_as_the_pictures(fastgan, tmp_path) -> None:
     words = ("generate", "dcgan-digits", "--n", 3, "--seed", 4, "--manifest", "--outdir", tmp_path)
     assert fastgan(*words).code == 0
@@ -75,12 +98,22 @@ def test_another_model_is_not_taken_for_the_one(fastgan, tmp_path) -> None:
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("format", ["png", "jpg"])
 @pytest.mark.parametrize("facts", [{}, {"fastgan": "9", "seed": 1}, [1], "text"])
-def test_what_others_wrote_into_a_picture_is_refused(fastgan, tmp_path, facts) -> None:
-    picture = tmp_path / "other.png"
-    Image.new("L", (4, 4)).save(picture, pnginfo=made.chunk(facts))
+def test_what_others_wrote_into_a_picture_is_refused(fastgan, tmp_path, facts, format) -> None:
+    picture = tmp_path / f"other.{format}"
+    files.write(picture, Image.new("L", (4, 4)), facts=facts)
     done = fastgan("generate", "dcgan-digits", "--like", picture, "--outdir", tmp_path / "b")
     assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("comment", [b"", b"UNICODE\0{", b"ASCII\0\0\0[1]", 7, "text"])
+def test_comments_of_others_are_passed_over(tmp_path, comment) -> None:
+    exif = Image.Exif()
+    exif[0x8769] = {0x9286: comment}
+    Image.new("L", (4, 4)).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.raises(ArgumentError, match="does not say"):
+        made.read(tmp_path / "a.jpg")
 
 
 def test_like_needs_a_picture_and_no_other_choice(fastgan, tmp_path) -> None:

@@ -104,6 +104,7 @@ def apply(
         typer.Option(help="Transparency: keep (resized apart), ignore, or model (run as grey)."),
     ] = "keep",
     resume: options.Resume = False,
+    metadata: options.Metadata = True,
     batch_size: options.BatchSize = None,
     stated: options.Stated = options.Stated(),
     how: options.Loading = options.Loading(),
@@ -112,7 +113,7 @@ def apply(
     """Restore, upscale, stylise, translate or inpaint pictures.
 
     Folders keep their tree; a video keeps its sound. Results of an earlier run are replaced, what
-    is read never.
+    is read never; with --resume and the same options they are kept.
     A picture that can't be read is reported at the end, and the exit code is then 1.
     """
     _check_options(ext, quality, outscale, suffix)
@@ -138,13 +139,17 @@ def apply(
         jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say now that it can't be
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
+    import fastgan
     from fastgan.apply import Options
     from fastgan.cli.apply.run import Run
+    from fastgan.images import made
     from fastgan.images.files import read
+    from fastgan.model.origin import digest
 
     Options("pil", tile, tile_pad, alpha, fill, batch_size)  # raises what it would raise later
     began = time.perf_counter()
     generator = how.load(model, stated)
+    sha256 = None if generator.path is None else digest(str(generator.path))
     _check_inputs(generator, mask, style, class_)
     typed.check(generator, given, class_)
     arguments: dict[str, Any] = {
@@ -165,14 +170,28 @@ def apply(
         loaded = time.perf_counter() - began
         _play(account, movie.Movie(source, film, arguments, outscale), generator, loaded)
         return
-    run = Run(generator, arguments, outscale, quality)
+    run = Run(generator, arguments, outscale, quality, metadata=metadata)
+    run.facts = {
+        "fastgan": fastgan.__version__, "model": model, "sha256": sha256,
+        "backend": generator.backend, "precision": generator.precision,
+        "outscale": outscale, "fill": fill, "alpha": alpha, "class": class_, "seed": seed,
+        "style": None if style is None else digest(str(style)),
+        "input": [text for text in input if typed.is_named(text)],
+        "signature": stated.signature(),
+    }  # fmt: skip
     jobs = targets.settle(jobs, run.result, (style, model))
     kept = 0
     if resume:
-        every, jobs = len(jobs), [job for job in jobs if not _made(job.target)]
-        kept = every - len(jobs)
+        every, jobs = jobs, [job for job in jobs if not _made(job.target)]
+        left = {job.index for job in jobs}
+        for job in every:
+            if job.index not in left:
+                of_engine = ("fastgan", "model", "backend")
+                made.check(job.target, run.told(job), of_engine, "another --output")
+        kept = len(every) - len(jobs)
         if kept:
-            account.say(f"{console.count(kept, 'image')} were there already")
+            were = "was" if kept == 1 else "were"
+            account.say(f"{console.count(kept, 'image')} {were} there already")
         if not jobs:
             account.close(written=[], kept=kept, failed=[])
             return

@@ -18,6 +18,7 @@ from fastgan.images import files as image_files
 from fastgan.images.files import Header
 from fastgan.images.formats import WRITTEN
 from fastgan.images.pixels import to_pil
+from fastgan.model.origin import digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,6 +41,8 @@ class Run:
         loaded: seconds that loading took.
         computing: seconds in the model.
         deep: how many pictures had more than 8 bits a channel.
+        facts: how every result is made.
+        metadata: whether results say it.
     """
 
     generator: Generator
@@ -49,6 +52,8 @@ class Run:
     loaded: float = 0.0
     computing: float = 0.0
     deep: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: bool = True
     failures: list[tuple[Job, Exception]] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     _opaque: bool = False
@@ -70,6 +75,16 @@ class Run:
         longest = max(picture.size) * by
         side = round(longest) if self.outscale is not None else math.ceil(longest)
         return Header((side, side), alpha)
+
+    def told(self, job: Job) -> dict[str, Any]:
+        """How the result of a picture is made, for it to say."""
+        format = WRITTEN.get(image_files.format_of(job.target) or "")
+        graded = format is not None and format.graded
+        return {
+            **self.facts,
+            "mask": None if job.mask is None else digest(str(job.mask)),
+            **({"quality": self.quality} if graded else {}),
+        }
 
     def all(self, jobs: list[Job]) -> None:
         """Read, compute and write, each while the others go on."""
@@ -162,5 +177,6 @@ class Run:
         alike = colours == read.picture.pixels.values.shape[1]
         target.parent.mkdir(parents=True, exist_ok=True)
         profile = read.picture.icc_profile if alike else None
-        image_files.write(target, image, self.quality, profile)
+        facts = self.told(read.job) if self.metadata else None
+        image_files.write(target, image, self.quality, profile, facts)
         self.written.append(target)

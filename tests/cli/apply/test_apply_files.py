@@ -289,6 +289,44 @@ def test_resume_keeps_what_is_there(fastgan: Fastgan, model: Path) -> None:
     assert (done.code, done.out) == (0, "3 images were there already\n")
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_resume_sees_what_another_run_made(fastgan: Fastgan, model: Path, name: str) -> None:
+    """By another model, or with other options; of results that say how they were made."""
+    picture(Path("in") / name, 8, 12, 3)
+    picture(Path("in/b.png"), 8, 12, 3)
+    assert fastgan("apply", model, "-i", "in", "-s", 2).code == 0
+    Path("out/b_out.png").unlink()
+    before = contents()
+    other = conv(Path("other.onnx"), pad=0)
+    before["other.onnx"] = other.read_bytes()
+    again = ("-i", "in", "--resume")
+    said(fastgan("apply", other, *again, "-s", 2), "sha256", "another --output")
+    said(fastgan("apply", model, *again), "outscale 2", "another --output")
+    said(fastgan("apply", model, *again, "-s", 2, "--range", "0:1"), "signature None")
+    if name != "a.png":
+        said(fastgan("apply", model, *again, "-s", 2, "--quality", 50), "quality 95")
+    assert contents() == before
+    done = fastgan("apply", model, *again, "-s", 2)
+    assert (done.code, "1 image was there already" in done.out) == (0, True)
+    assert fastgan("apply", other, *again, "-s", 2, "-o", "another").code == 0
+    assert fastgan("apply", model, "-i", "in", "-o", "silent", "--no-metadata").code == 0
+    assert fastgan("apply", other, "-i", "in", "-o", "silent", "--resume").code == 0
+    with Image.open(Path("silent") / f"{Path(name).stem}_out{Path(name).suffix}") as image:
+        assert "fastgan" not in image.info
+        assert not image.getexif()
+
+
+def test_resume_sees_another_mask_or_style(fastgan: Fastgan, tmp_path: Path) -> None:
+    """By what is in them, under whichever name."""
+    picture(Path("photo.png"), 16, 16, 3)
+    for name, value in (("one.png", 0), ("same.png", 0), ("other.png", 255)):
+        Image.new("L", (16, 16), value).save(name)
+    words = ("apply", "inpaint-photos", "-i", "photo.png")
+    assert fastgan(*words, "--mask", "one.png").code == 0
+    assert fastgan(*words, "--mask", "same.png", "--resume").code == 0
+    said(fastgan(*words, "--mask", "other.png", "--resume"), "a picture of mask")
+
+
 def test_a_folder_within_the_source_is_not_written_over(
     fastgan: Fastgan, model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
