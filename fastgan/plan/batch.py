@@ -69,7 +69,7 @@ def settle(model: ir.Model, signature: Signature) -> Signature:
             continue
         found = _told(closed, bound.apart())
         if found.made.apart and search.traced(size):
-            if search.takes_others:
+            if search.tried(size) is not None:
                 log.warning(
                     "a Reshape states %d, which may be a size: it is taken for a traced batch, "
                     "so that other batches are computed as this one, and not as the file says",
@@ -218,11 +218,22 @@ class _Search:
         elsewhere = (isinstance(d, str) and (d in rows or d not in others) for d in shape[1:])
         if shape and isinstance(shape[0], int) and any(elsewhere):
             return False
-        if not self.takes_others:
+        tried = self.tried(size)
+        if tried is None:
             return True
-        made = [self._made(bound) for bound in (self._few, self._many)]
-        declared = [[n if d in rows else d for d in shape] for n in _PROBES]
-        return any(map(_differ, declared, made)) or [m[:1] for m in made] == [(n,) for n in _PROBES]
+        made = [self._made(bound) for bound in tried.values()]
+        declared = [[n if d in rows else d for d in shape] for n in tried]
+        return any(map(_differ, declared, made)) or [m[:1] for m in made] == [(n,) for n in tried]
+
+    def tried(self, size: int) -> dict[int, _Bound] | None:
+        """The graph at two batches other than `size`, by their sizes: any, or else multiples of it,
+        which are all that a Reshape to `[3, -1]` may take. None where it runs at neither.
+        """
+        for sizes_ in (_PROBES, (2 * size, 3 * size)):
+            found = {n: bound for n in sizes_ if (bound := self._at(n)) is not None}
+            if len(found) == len(sizes_):
+                return found
+        return None
 
     def _made(self, bound: _Bound | None) -> tuple[int, ...]:
         """The sizes of the output that counts."""

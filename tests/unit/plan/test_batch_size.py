@@ -153,6 +153,29 @@ def test_a_size_is_no_traced_batch_where_nothing_says_so(declared, traced, caplo
         assert torch.allclose(made, (x if traced else x.reshape(3, -1)).softmax(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["auto", "ort"])
+@pytest.mark.parametrize(
+    ("declared", "traced"),
+    [(None, False), (["a", "b"], False), ([3, "b"], False), (["n", "b"], True)],
+)
+def test_a_size_of_which_only_multiples_are_taken(declared, traced, backend, caplog) -> None:
+    """2 and 7 are none of 3: that the file runs at 6 says that it may mean what it says."""
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["r"]), helper.make_node("Sin", ["r"], ["y"])]
+    data = graph_model(
+        nodes,
+        [value("x", ["n", 4])],
+        weights={"s": np.array([3, -1])},
+        outputs=[value("y", declared)],
+    )
+    with caplog.at_level(logging.WARNING, "fastgan"):
+        g = fastgan.load(data, device="cpu", backend=backend)
+    assert ("traced batch" in caplog.text) == traced
+    for n in (3, 6, 9):
+        x = torch.randn(n, 4)
+        expected = torch.sin(x if traced else x.reshape(3, -1))
+        torch.testing.assert_close(g.run({"x": x})["y"], expected)
+
+
 def test_rows_that_differ() -> None:
     """Two inputs of one fixed batch, given in different numbers."""
     read = onnx.ModelProto.FromString(model([4, 3, 4, 4], 4))
