@@ -9,12 +9,16 @@
 
 #include "../processor.h"
 #include "../workers.h"
+#include "bfloat16.h"
 
 namespace fastgan {
 namespace {
 
 // A patch is stored in pieces, so it is to save this share of the arithmetic at least.
 constexpr double kSaves = 0.2;
+
+// And bf16 this share of all: where it takes as long, floats are more exact.
+constexpr double kSavesBf16 = 0.08;
 
 // What a multiply-add costs where a block has one vector instead of two, which share each input.
 constexpr double kOneVector = 1.2;
@@ -117,11 +121,8 @@ Sign sign_of(float weight) {
   return weight > 0 ? kPositive : weight < 0 ? kNegative : kZero;
 }
 
-uint16_t to_bfloat16(float value) {  // to nearest even; a NaN stays one
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  const uint16_t rounded = static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+uint16_t weight_in_bf16(float value) {
+  const uint16_t rounded = to_bfloat16(value);
   return rounded == 0x8000 && !is_none(value) ? 0 : rounded;  // it is small, not none
 }
 
@@ -223,7 +224,7 @@ struct Job {
     const int64_t first = item * chunk, last = std::min(channels, first + chunk);
     const int64_t blocks = up(lanes, block), places = filtering.places();
     const int64_t parts = filtering.parts(), each = filtering.taps * filtering.taps;
-    float values[9 * kMostLanes] = {};
+    float values[9 * kMostLanes] = {}, transformed[36 * kMostLanes];
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t begin = b * block, end = std::min(lanes, begin + block);
       memset(values, 0, sizeof values);
@@ -235,9 +236,18 @@ struct Job {
             int8_t* const to = signs + ((b * taps + tap) * channels + c) * block;
             for (int64_t l = 0; l < block; ++l) to[l] = sign_of(values[t * block + l]);
           }
-          const int64_t row = (b * places * parts + part) * channels + c;
-          float* to = static_cast<float*>(out) + row * block;
-          transform_weights(filtering, values, block, to, parts * channels * block);
+          if (pack == 1) {
+            const int64_t row = (b * places * parts + part) * channels + c;
+            float* to = static_cast<float*>(out) + row * block;
+            transform_weights(filtering, values, block, to, parts * channels * block);
+            continue;
+          }
+          transform_weights(filtering, values, block, transformed, block);
+          for (int64_t p = 0; p < places; ++p) {
+            const int64_t row = ((b * places + p) * parts + part) * channels + c;
+            uint16_t* to = static_cast<uint16_t*>(out) + row / pack * block * pack + row % pack;
+            for (int64_t l = 0; l < block; ++l) to[l * pack] = to_bfloat16(transformed[p * block + l]);
+          }
         }
         if (filtering.pixels > 0) continue;
         for (int64_t t = 0; t < taps; ++t) {
@@ -249,7 +259,7 @@ struct Job {
             source.read(t, c, begin, end, values);
             uint16_t* to = static_cast<uint16_t*>(out) +
                            ((b * taps + t) * groups + c / pack) * block * pack + c % pack;
-            for (int64_t l = 0; l < end - begin; ++l) to[l * pack] = to_bfloat16(values[l]);
+            for (int64_t l = 0; l < end - begin; ++l) to[l * pack] = weight_in_bf16(values[l]);
           }
         }
       }
@@ -279,18 +289,22 @@ bool is_moderate(const Product& product, const Source& source, int64_t taps, int
   return true;
 }
 
+PhaseSize size_of(const Product& product, const Geometry& made, const AxisPhase& y,
+                  const AxisPhase& x, int64_t pack) {
+  const int64_t taps = static_cast<int64_t>(y.reads.size() * x.reads.size());
+  const int64_t phases = static_cast<int64_t>(made.rows.size() * made.columns.size());
+  return {taps, y.count, x.count, product.channels, made.lanes, phases, pack};
+}
+
 // The fastest filtering of a phase that has these parts, of tiles up to `most`, that is exact enough;
 // of 0 pixels where there is none.
 Filtering filtering_by(const Product& product, const Geometry& made, const AxisPhase& y,
-                       const AxisPhase& x, const Filtering& as, int64_t most) {
+                       const AxisPhase& x, const Filtering& as, int64_t most, int64_t pack) {
+  const PhaseSize size = size_of(product, made, y, x, pack);
   const int64_t channels = product.channels, lanes = std::min(made.lanes, kMeasured);
   const int64_t parts = as.parts(), each = as.taps * as.taps;
-  Filtering found = as;
   std::vector<float> taps;
-  for (;; --most) {
-    most = minimal(as, y.count, x.count, channels, made.lanes, most);
-    found.pixels = most;
-    if (most == 0) return found;
+  for (const int64_t m : minimal(as, size, most)) {
     if (taps.empty()) {
       const Source source(product, made, y, x);
       if (!is_moderate(product, source, parts * each, made.lanes)) return as;
@@ -305,8 +319,11 @@ Filtering filtering_by(const Product& product, const Geometry& made, const AxisP
         }
       }
     }
-    if (minimal_error(found, taps.data(), channels * parts, lanes) <= kMinimalError) return found;
+    const Filtering found{m, as.taps, as.stride};
+    const double error = minimal_error(found, taps.data(), channels * parts, lanes, pack > 1);
+    if (error <= (pack > 1 ? kMinimalErrorBf16 : kMinimalError)) return found;
   }
+  return as;
 }
 
 // Throws where so many floats are more than these bytes.
@@ -317,40 +334,71 @@ void fit(int64_t rows, int64_t lanes, int64_t bytes) {
 
 // How a phase is filtered; of 0 pixels: not at all.
 Filtering filtering_of(const Product& product, const Geometry& made, const AxisPhase& y,
-                       const AxisPhase& x, int64_t most, int64_t most_bytes) {
+                       const AxisPhase& x, int64_t most, int64_t most_bytes, int64_t pack) {
   for (const Filtering& as : kFilterings) {
     if (!is_run(y, as) || !is_run(x, as)) continue;
     fit(as.taps * as.taps * as.parts() * product.channels, made.lanes, most_bytes);  // measured
-    return filtering_by(product, made, y, x, as, most);
+    return filtering_by(product, made, y, x, as, most, pack);
   }
   return {};
+}
+
+// How each phase of a product is filtered, and what all take by `phase_cost`.
+struct Forms {
+  std::vector<Filtering> filterings;
+  double cost = 0;
+};
+
+// In bf16 either all are, or none: those that are read floats.
+Forms forms_of(const Product& product, const Geometry& made, int64_t most_minimal,
+               int64_t most_bytes, int64_t pack) {
+  const double inputs = static_cast<double>(product.rows.inputs * product.columns.inputs);
+  const double rounding = kRounded * inputs * static_cast<double>(up(product.channels, kNominal));
+  Forms filtered, plain{{}, pack > 1 ? rounding : 0};
+  bool all = product.channels % pack == 0;
+  for (const AxisPhase& y : made.rows) {
+    for (const AxisPhase& x : made.columns) {
+      const PhaseSize size = size_of(product, made, y, x, pack);
+      const auto add = [&](Forms& to, const Filtering& as) {
+        to.filterings.push_back(as);
+        to.cost += phase_cost(as, size);
+      };
+      Filtering as;
+      if (all) as = filtering_of(product, made, y, x, most_minimal, most_bytes, pack);
+      all = all && (pack == 1 || as.pixels > 0);
+      add(filtered, as);
+      add(plain, {});
+    }
+  }
+  return pack == 1 || (all && filtered.cost < plain.cost) ? filtered : plain;
+}
+
+Geometry geometry(const Product& product, int64_t width) {
+  return geometry(product, Ways(product.rows, product.linear),
+                  Ways(product.columns, product.linear), width);
 }
 
 }  // namespace
 
 bool is_faster_in_bf16(const Product& product, int64_t most_minimal, int64_t most_bytes) {
-  const Geometry made = geometry(product, Ways(product.rows, product.linear),
-                                 Ways(product.columns, product.linear), kNominal);
-  const int64_t pairs = up(product.channels, 2);
-  const double inputs = static_cast<double>(product.rows.inputs * product.columns.inputs);
-  double low = kRounded * inputs * static_cast<double>(up(product.channels, kNominal)), full = 0;
-  for (const AxisPhase& y : made.rows) {
-    for (const AxisPhase& x : made.columns) {
-      const int64_t taps = static_cast<int64_t>(y.reads.size() * x.reads.size());
-      const auto cost = [&](const Filtering& as, int64_t channels) {
-        return phase_cost(as, taps, y.count, x.count, channels, made.lanes);
-      };
-      full += cost(filtering_of(product, made, y, x, most_minimal, most_bytes), product.channels);
-      low += cost({}, pairs);
-    }
-  }
-  return low < full;
+  const Geometry made = geometry(product, kNominal);
+  const auto cost = [&](int64_t pack) {
+    return forms_of(product, made, most_minimal, most_bytes, pack).cost;
+  };
+  return cost(2) < (1 - kSavesBf16) * cost(1);
 }
 
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
                               int64_t most_minimal, int64_t threads, int64_t most_bytes) {
-  const Geometry made = geometry(product, Ways(product.rows, product.linear),
-                                 Ways(product.columns, product.linear), width);
+  // In bf16 every processor is to filter alike, so as one does.
+  Geometry made = geometry(product, pack == 1 ? width : kNominal);
+  Forms forms = forms_of(product, made, most_minimal, most_bytes, pack);
+  if (pack > 1 && forms.filterings[0].pixels > 0) {
+    made = best(product, made.rows, made.columns, made.height, made.width, width);
+  } else if (pack > 1) {
+    made = geometry(product, width);
+    forms.filterings.assign(made.rows.size() * made.columns.size(), {});
+  }
   const Axis &rows = product.rows, &columns = product.columns;
   const int64_t by = product.block_height, bx = product.block_width;
   const int64_t block = made.vectors * width, blocks = up(made.lanes, block);
@@ -385,9 +433,7 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       for (const int64_t dy : y.reads) {
         for (const int64_t dx : x.reads) phase.taps.emplace_back(dy, dx);
       }
-      if (pack == 1) {
-        phase.filtering = filtering_of(product, made, y, x, most_minimal, most_bytes);
-      }
+      phase.filtering = forms.filterings[packing.phases.size()];
       packing.phases.push_back(std::move(phase));
     }
   }

@@ -53,12 +53,12 @@ struct Packing {
 
 // Whether a product whose inputs are floats takes less time with those and its weights rounded to
 // bf16, on a processor with instructions for that. Pairs of them take as long as floats, so half; but
-// the inputs are to be rounded, an odd channel is a pair with nothing, and Winograd's filtering, which
-// takes floats, may need fewer products still. The same for every instruction set, and for any number
-// of images. most_minimal, most_bytes: as for `pack`.
+// the inputs are to be rounded, an odd channel is a pair with nothing, and Winograd's filtering of
+// floats may take larger tiles. The same for every instruction set, and for any number of images.
+// most_minimal, most_bytes: as for `pack`.
 bool is_faster_in_bf16(const Product& product, int64_t most_minimal, int64_t most_bytes);
 
-// width: floats to a vector. pack: elements to a lane; only of 1 is there Winograd's filtering.
+// width: floats to a vector. pack: elements to a lane.
 // most_minimal: the largest tile of it that may be taken (winograd.h). threads: that share the work.
 // most_bytes: that the result may take; beyond it std::bad_alloc is thrown.
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,

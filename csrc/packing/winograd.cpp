@@ -4,18 +4,20 @@
 #include <cmath>
 #include <initializer_list>
 #include <type_traits>
-#include <vector>
+#include <utility>
 
 #include "../processor.h"
+#include "bfloat16.h"
 
 namespace fastgan {
 namespace {
 
 // It is to save this share of the time that is estimated.
-constexpr double kSaves = 0.15;
+constexpr double kSaves = 0.15, kSavesBf16 = 0.1;
 
 // What a weight costs beside a product with it, since it comes from far for the tiles of one image:
-// from a cache, or where a layer has many, from memory.
+// from a cache, or where a layer has many, from memory. A pair of bf16 costs half of that: products
+// with it take longer than with floats. There those of all phases as they are filtered count.
 constexpr double kNearWeight = 9, kFarWeight = 40;
 constexpr double kManyWeights = 1 << 19;
 
@@ -66,7 +68,7 @@ void between(const float (&matrix)[I][K], const float (&from)[K][K], float (&to)
 }
 
 template <int M, int R>
-double error(const float* taps, int64_t channels, int64_t lanes) {
+double error(const float* taps, int64_t channels, int64_t lanes, bool bf16) {
   constexpr int N = M + R - 1;
   std::vector<float> weights(N * N * lanes), products(N * N * lanes);
   std::vector<double> exact(M * M * lanes);
@@ -81,8 +83,11 @@ double error(const float* taps, int64_t channels, int64_t lanes) {
     }
     between(Minimal<M, R>::in, in, places);
     transform<M, R>(taps, lanes, weights.data(), lanes);
+    if (bf16) {
+      for (float& weight : weights) weight = as_bfloat16(weight);
+    }
     for (int p = 0; p < N * N; ++p) {
-      const float x = places[p / N][p % N];
+      const float place = places[p / N][p % N], x = bf16 ? as_bfloat16(place) : place;
       for (int64_t l = 0; l < lanes; ++l) products[p * lanes + l] += x * weights[p * lanes + l];
     }
     for (int p = 0; p < M * M; ++p) {
@@ -117,37 +122,40 @@ auto by(const Filtering& of, const F& function) {
 
 }  // namespace
 
-double phase_cost(const Filtering& as, int64_t taps, int64_t rows, int64_t columns,
-                  int64_t channels, int64_t lanes) {
+double phase_cost(const Filtering& as, const PhaseSize& of) {
   const auto up = [](int64_t a, int64_t b) { return static_cast<double>((a + b - 1) / b); };
-  const double inputs = up(channels, kNominal), outputs = up(lanes, kNominal);
-  const double weights = static_cast<double>(taps) * static_cast<double>(channels) * outputs;
-  const double weight = weights * kNominal > kManyWeights ? kFarWeight : kNearWeight;
-  if (as.pixels == 0) return (up(rows, 1) * up(columns, 1) + weight) * weights;
-  const double tiles = up(rows, as.pixels) * up(columns, as.pixels);
+  const double inputs = up(of.channels, kNominal), outputs = up(of.lanes, kNominal);
+  const double factors = up(of.channels, of.pack) * outputs;
   const double places = static_cast<double>(as.places()), parts = static_cast<double>(as.parts());
+  const double weights = static_cast<double>(of.taps) * factors;
+  double many = weights;
+  if (of.pack > 1) {
+    many = static_cast<double>(of.phases) * (as.pixels == 0 ? weights : places * parts * factors);
+  }
+  double weight = many * kNominal > kManyWeights ? kFarWeight : kNearWeight;
+  weight /= static_cast<double>(of.pack);
+  if (as.pixels == 0) return (up(of.rows, 1) * up(of.columns, 1) + weight) * weights;
+  const double tiles = up(of.rows, as.pixels) * up(of.columns, as.pixels);
   const double of_input = places < 16 ? 75 : places == 16 ? 130 : 430;
   const double of_output = places < 16 ? 55 : as.pixels == 2 ? 90 : as.pixels == 3 ? 120 : 330;
-  const double products = static_cast<double>(channels) * outputs * parts;
   const double transforms = of_input * parts * inputs + of_output * outputs;
-  return (tiles + weight) * places * products + tiles * transforms;
+  return (tiles + weight) * places * parts * factors + tiles * transforms;
 }
 
-int64_t minimal(const Filtering& of, int64_t rows, int64_t columns, int64_t channels, int64_t lanes,
-                int64_t most) {
-  const auto cost = [&](int64_t m) {
-    const int64_t taps = of.taps * of.taps * of.parts();
-    return phase_cost({m, of.taps, of.stride}, taps, rows, columns, channels, lanes);
-  };
-  int64_t best = 0;
-  for (const int64_t m : {2, of.taps == 2 ? 3 : 4}) {
-    if (m <= most && cost(m) < cost(best)) best = m;
+std::vector<int64_t> minimal(const Filtering& as, const PhaseSize& of, int64_t most) {
+  const auto cost = [&](int64_t m) { return phase_cost({m, as.taps, as.stride}, of); };
+  const double enough = (1 - (of.pack > 1 ? kSavesBf16 : kSaves)) * cost(0);
+  std::vector<int64_t> found;
+  for (const int64_t m : {2, as.taps == 2 ? 3 : 4}) {
+    if (m <= most && cost(m) <= enough) found.push_back(m);
   }
-  return best == 0 || cost(best) > (1 - kSaves) * cost(0) ? 0 : best;
+  if (found.size() == 2 && cost(found[1]) < cost(found[0])) std::swap(found[0], found[1]);
+  return found;
 }
 
-double minimal_error(const Filtering& of, const float* taps, int64_t channels, int64_t lanes) {
-  return by(of, [&](auto m, auto r) { return error<m, r>(taps, channels, lanes); });
+double minimal_error(const Filtering& of, const float* taps, int64_t channels, int64_t lanes,
+                     bool bf16) {
+  return by(of, [&](auto m, auto r) { return error<m, r>(taps, channels, lanes, bf16); });
 }
 
 void transform_weights(const Filtering& of, const float* taps, int64_t lanes, float* to,

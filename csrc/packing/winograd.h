@@ -10,6 +10,8 @@
 
 #include <stdint.h>
 
+#include <vector>
+
 namespace fastgan {
 
 // How a phase is filtered.
@@ -72,24 +74,32 @@ struct Minimal<4, 3> {  // on 0, +-3/4, +-3/2 and infinity: errors half those of
                                       {0, 0.421875f, -0.421875f, 3.375f, -3.375f, 1}};
 };
 
-// The vector operations that a phase of an image takes: products, and where it is filtered the
-// transforms of each input and output channel. Of pairs of bf16 as of as many floats.
-double phase_cost(const Filtering& as, int64_t taps, int64_t rows, int64_t columns,
-                  int64_t channels, int64_t lanes);
+// A phase of a product, of one image.
+struct PhaseSize {
+  int64_t taps, rows, columns, channels, lanes;
+  int64_t phases;  // of the product
+  int64_t pack;    // channels to a product: 2 of bf16, whose pairs take as long as floats
+};
 
-// How many pixels of a tile, up to `most`, save the most of a phase's time; 0 where none saves
-// enough. For any number of images. of: taps and stride of the phase.
-int64_t minimal(const Filtering& of, int64_t rows, int64_t columns, int64_t channels, int64_t lanes,
-                int64_t most);
+// The vector operations that it takes: products, and where it is filtered the transforms of each input
+// and output channel.
+double phase_cost(const Filtering& as, const PhaseSize& of);
 
-// The error of a layer that is allowed, as `minimal_error` measures it: an eighth of what fp32
-// images may differ by in all (fastgan/measure/tolerances.py). Errors of layers are independent, and
-// those of 64 at the limit add up, as squares, to that.
-constexpr double kMinimalError = 2e-5 / 8;
+// The pixels of a tile, up to `most`, that save enough of that; what saves the most first. For any
+// number of images. as: taps and stride of the phase.
+std::vector<int64_t> minimal(const Filtering& as, const PhaseSize& of, int64_t most);
 
-// The error of a tile in fp32 against fp64, root mean squares of errors by those of results, of
-// inputs between -1 and 1. taps: [channels][taps of a part][lanes], the parts as channels.
-double minimal_error(const Filtering& of, const float* taps, int64_t channels, int64_t lanes);
+// The error of a layer that is allowed, as `minimal_error` measures it: an eighth of what images may
+// differ by in all (fastgan/measure/tolerances.py). Errors of layers are independent, and those of 64
+// at the limit add up, as squares, to that. In bf16 it is 40 dB, a hundredth of the range, of images
+// that deviate by a quarter of it. Factors that are rounded as they are make half of this error.
+constexpr double kMinimalError = 2e-5 / 8, kMinimalErrorBf16 = 0.04 / 8;
+
+// The error of a tile against fp64, root mean squares of errors by those of results, of inputs
+// between -1 and 1. taps: [channels][taps of a part][lanes], the parts as channels. bf16: whether
+// factors are rounded to it.
+double minimal_error(const Filtering& of, const float* taps, int64_t channels, int64_t lanes,
+                     bool bf16);
 
 // What is left of a weight beside an infinity; kNoWeight: nothing comes to this lane that way.
 enum Sign : int8_t { kNegative = -1, kZero = 0, kPositive = 1, kNoWeight = 2 };

@@ -93,7 +93,8 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
   const int64_t width = bf16_ ? bf16_kernels().width : kernels().width;
   const int64_t rows = bf16_ ? bf16_kernels().rows : kernels().rows;
   const int64_t block = shape_.vectors * width;
-  if (bf16_) {
+  rounded_ = bf16_ && shape_.phases[0].filtering.pixels == 0;
+  if (rounded_) {
     Grid& in = shape_.in;
     in.pixel = in.channels = divide_up(in.channels, 2) * 2;
     in.row = in.width * in.pixel, in.image = in.height * in.row;
@@ -166,7 +167,7 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
   shape_.columns = Reach(shape_.in.width, shape_.in.pixel, shape_.border, low_x, high_x, most_x);
   shape_.zeros.assign(shape_.in.channels, 0.0f);
   room_ = divide_up(room_, 16) * 16;
-  if (bf16_ && shape_.images * shape_.in.image * items_ > kRoundEach) {
+  if (rounded_ && shape_.images * shape_.in.image * items_ > kRoundEach) {
     rows_each_ = divide_up(kRound, shape_.in.row);
     rounds_ = divide_up(shape_.images * shape_.in.height, rows_each_);
   }
@@ -178,10 +179,10 @@ int64_t Dense::minimal() const {
   return most;
 }
 
-int64_t Dense::scratch() const { return rounds_ > 0 ? rounded() : 0; }
+int64_t Dense::scratch() const { return rounds_ > 0 ? rounding() : 0; }
 
-int64_t Dense::rounded() const {
-  return bf16_ ? divide_up(shape_.images * shape_.in.image, 32) * 16 : 0;
+int64_t Dense::rounding() const {
+  return rounded_ ? divide_up(shape_.images * shape_.in.image, 32) * 16 : 0;
 }
 
 void Dense::round(const Memory& memory, int64_t first, int64_t last, float* to) const {
@@ -228,12 +229,13 @@ void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
   part.first_tile = within % parts * split.tiles_each;
   part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
   part.room = memory.rooms + this_thread() * memory.room;
-  if (bf16_) {
+  if (rounded_) {
     float* const rounded = rounds_ > 0 ? memory.scratch : part.room + room_;
     if (rounds_ == 0) round(memory, 0, rows, rounded);
     part.in = rounded;
     return bf16_kernels().dense(part);
   }
+  if (bf16_) return bf16_kernels().winograd(part);
   phase.filtering.pixels == 0 ? kernels().dense(part) : kernels().winograd(part);
 }
 

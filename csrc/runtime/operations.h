@@ -25,7 +25,7 @@ class Dense : public Operation {
   int64_t stages() const override { return rounds_ > 0 ? 2 : 1; }
   int64_t items(int64_t stage) const override { return stage + 1 == stages() ? items_ : rounds_; }
   int64_t scratch() const override;
-  int64_t room() const override { return room_ + (rounds_ > 0 ? 0 : rounded()); }
+  int64_t room() const override { return room_ + (rounds_ > 0 ? 0 : rounding()); }
   int64_t minimal() const override;  // the largest of the phases
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
@@ -34,11 +34,12 @@ class Dense : public Operation {
   struct Split {
     int64_t blocks, tiles, blocks_each, tiles_each, first_item;
   };
-  int64_t rounded() const;  // floats that the rounded input takes; 0 of one that is not
+  int64_t rounding() const;  // floats that the rounded input takes; 0 of one that is not
   void round(const Memory& memory, int64_t first, int64_t last, float* to) const;  // rows of it
 
   DenseShape shape_;
   bool bf16_;
+  bool rounded_;  // whether its input is, to that
   Grid given_;  // the input before it is rounded
   int64_t rows_each_ = 0, rounds_ = 0;  // of the stage that rounds it, if that is one
   Place in_, out_;

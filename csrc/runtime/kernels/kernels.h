@@ -91,7 +91,7 @@ inline int64_t winograd_inputs(const Filtering& as, int64_t channels, int64_t wi
 }
 
 // Convolutions, transposed ones and linear maps; see direct.h. Inputs and weights are elements of what
-// runs it: floats, or bfloat16.
+// runs it: floats, or bfloat16; inputs of Winograd's filtering are floats.
 struct DenseShape {
   int64_t images;
   Grid in, out;
@@ -349,6 +349,7 @@ struct Bf16Kernels {
   int64_t width, rows;  // as Kernels has them
   bool (*runs_here)();
   void (*dense)(const DensePart& part);
+  void (*winograd)(const DensePart& part);  // of floats, which are rounded when they are transformed
   // Pixels `step` floats apart to such side by side, with a zero behind an odd number of channels.
   void (*round)(const float* from, int64_t pixels, int64_t channels, int64_t step, uint16_t* to);
 };

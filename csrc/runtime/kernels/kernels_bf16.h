@@ -2,7 +2,7 @@
 #pragma once
 
 #define FASTGAN_BF16
-#include "kernels_dense.h"
+#include "kernels_winograd.h"
 
 namespace fastgan {
 namespace {
@@ -35,7 +35,7 @@ void round_pixels(const float* from, int64_t pixels, int64_t channels, int64_t s
 }
 
 constexpr Bf16Kernels bf16_table(const char* name, bool (*runs_here)()) {
-  return {name, kWidth, kMostRows, runs_here, dense, round_pixels};
+  return {name, kWidth, kMostRows, runs_here, dense, winograd, round_pixels};
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Phases by Winograd's minimal filtering: packing/winograd.h. Included by
-// kernels_code.h.
+// Phases by Winograd's minimal filtering: packing/winograd.h. Inputs are floats; what they become is
+// rounded where products take bf16. Included by kernels_code.h and kernels_bf16.h.
 #pragma once
 
 #include <cmath>
@@ -74,7 +74,7 @@ FASTGAN_INLINE void transform_out(const Vector* x, int step, Vector* to, int to_
 // `poison_of` them all: the corners of the result are made of every input. Cleaned: with zeros in
 // place of what is not finite, and by a factor.
 template <int M, int R, bool Cleaned>
-FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t n, float* to,
+FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t n, Element* to,
                                      int64_t place, float factor) {
   constexpr int N = M + R - 1;
   Vector read[N * N], half[N * N], all[N * N];
@@ -92,7 +92,7 @@ FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t 
 
 // The transform of all channels of a tile's inputs; returns whether one is not finite.
 template <int M, int R, bool Cleaned>
-FASTGAN_INLINE bool transform_all(const float* const* in, int64_t channels, float* to,
+FASTGAN_INLINE bool transform_all(const float* const* in, int64_t channels, Element* to,
                                   int64_t place, float factor = 1) {
   Vector poison{};
   int64_t c = 0;
@@ -108,7 +108,7 @@ FASTGAN_INLINE bool transform_all(const float* const* in, int64_t channels, floa
 // Zeros in place of what is not finite, which the transform would spread over the whole tile.
 // Returns where in the tile it was, a bit each.
 template <int M, int R>
-FASTGAN_NOINLINE uint64_t transform_cleaned(const float* const* in, int64_t channels, float* to,
+FASTGAN_NOINLINE uint64_t transform_cleaned(const float* const* in, int64_t channels, Element* to,
                                             int64_t place) {
   uint64_t where = 0;
   for (int i = 0; i < (M + R - 1) * (M + R - 1); ++i) {
@@ -169,7 +169,7 @@ FASTGAN_INLINE void point_tile(const DensePart& part, int64_t image, int64_t y, 
 // Returns at which of a tile's places an input of any part is not finite, a bit each.
 template <int M, int R>
 FASTGAN_NOINLINE uint64_t winograd_tile_in(const DensePart& part, int64_t image, int64_t y, int64_t x,
-                                           float* to, int64_t place) {
+                                           Element* to, int64_t place) {
   constexpr int N = M + R - 1;
   const int64_t parts = part.phase->filtering.parts(), channels = part.shape->in.channels;
   const float* in[N * N];
@@ -209,7 +209,7 @@ constexpr float kSmaller = 0x1p-64f;
 // The inputs of a tile again, smaller.
 template <int M, int R>
 FASTGAN_NOINLINE void winograd_tile_in_smaller(const DensePart& part, int64_t image, int64_t y,
-                                               int64_t x, float* to, int64_t place) {
+                                               int64_t x, Element* to, int64_t place) {
   const int64_t channels = part.shape->in.channels;
   const float* in[(M + R - 1) * (M + R - 1)];
   for (int64_t p = 0; p < part.phase->filtering.parts(); ++p, to += channels) {
@@ -230,8 +230,8 @@ void winograd_by(const DensePart& part) {
   const int64_t count = part.last_tile - part.first_tile;
   const int64_t groups = (count + kMostRows - 1) / kMostRows;
   const int64_t from = winograd_place(count * padded), to = winograd_place(count * block);
-  float* const inputs = part.room;                // [N * N][count][padded]
-  float* const products = inputs + N * N * from;  // [N * N][count][block]
+  Element* const inputs = reinterpret_cast<Element*>(part.room);  // [N * N][count][padded]
+  float* const products = part.room + N * N * from / kPack;       // [N * N][count][block]
   alignas(64) float pixels[M * M * kMostBlock];
   int64_t image[kMostWinogradTiles], y[kMostWinogradTiles], x[kMostWinogradTiles];
   uint64_t poison[kMostWinogradTiles];
@@ -245,9 +245,9 @@ void winograd_by(const DensePart& part) {
   }
   for (int64_t b = part.first_block; b < part.last_block; ++b) {
     const auto multiply_tiles = [&](int64_t p, int64_t t, int64_t rows) {
-      const float* weights =
-          static_cast<const float*>(part.weights) + (b * N * N + p) * channels * block;
-      const float* in[kMostRows];
+      const Element* weights =
+          static_cast<const Element*>(part.weights) + (b * N * N + p) * channels * block;
+      const Element* in[kMostRows];
       for (int64_t r = 0; r < rows; ++r) in[r] = inputs + p * from + (t + r) * padded;
       multiply_of(rows, shape.vectors)(in, 1, channels, weights, products + p * to + t * block);
     };
