@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-CPU_ROOMS = ("", "direct/", "latents/", "packing/", "runtime/", "runtime/kernels/", "bundle/")
+CPU_ROOMS = ("", "latents/", "packing/", "runtime/", "runtime/kernels/", "bundle/")
 PYTHON_ONLY = "frames.cpp"  # not in libfastgan
 LIBRARY = "libfastgan.so.1"
 # Bit equality needs every operation rounded on its own, on both compilers.

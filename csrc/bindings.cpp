@@ -4,7 +4,6 @@
 #include <pybind11/stl.h>
 
 #include "bundle/bindings.h"
-#include "direct/direct_bindings.h"
 #include "frames.h"
 #include "runtime/bindings.h"
 #include "latents/sampling_cpu.h"
@@ -40,8 +39,8 @@ void fill(int kind, const py::array& out, uint64_t seed, uint64_t start, uint32_
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-  module.doc() = "Latent sampling on the CPU (fastgan/latents/philox.py specifies it), chains of layers "
-                 "(Program), graphs (runtime), and frames in shared memory (fastgan/realtime/ring_*.py).";
+  module.doc() = "Latent sampling on the CPU (fastgan/latents/philox.py specifies it), models "
+                 "(runtime, bundle), frames in shared memory (fastgan/realtime/ring_*.py).";
   module.def("fill", &fill, py::arg("kind"), py::arg("out"), py::arg("seed"), py::arg("start"),
              py::arg("stream"), py::arg("offset"), py::arg("scale"), py::arg("limit"),
              py::arg("threads") = 1, py::arg("path") = "",
@@ -49,7 +48,6 @@ PYBIND11_MODULE(_native, module) {
   module.def("paths", &fastgan::path_names,
              "The instruction set paths that run on this processor, best first.");
   fastgan::bind_bundle(module);
-  fastgan::bind_direct(module);
   fastgan::bind_frames(module);
   fastgan::bind_runtime(module);
 }

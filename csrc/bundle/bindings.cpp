@@ -119,7 +119,6 @@ void bind_bundle(py::module_& parent) {
           each["inputs"] = described(program.inputs);
           each["outputs"] = described(program.outputs);
           each["arena_bytes"] = program.arena * static_cast<int64_t>(sizeof(float));
-          each["chain"] = program.chain;
           each["bf16"] = program.bf16;
           each["bytes"] = program.size;
           found.append(each);

@@ -136,9 +136,7 @@ void Bundle::read_program(Fields fields, const File::Section& section) {
   }
   found.arena = fields.whole(0, kMostFloats, "no arena");
   require(found.arena * 4 <= most_bytes_, "a program too large for this limit of memory");
-  const int64_t runs = fields.whole(0, 3, "no flag");
-  found.chain = runs == 1 || runs == 2;
-  found.bf16 = runs >= 2;
+  found.bf16 = fields.whole(0, 3, "no flag") >= 2;
   found.size = fields.left();
   found.records = section.data + (section.size - found.size);
   programs.push_back(std::move(found));

@@ -52,7 +52,7 @@ struct BundleProgram {
   int64_t batch, height, width;  // of images; 0 where the model says it
   std::vector<ProgramTensor> inputs, outputs;
   int64_t arena;  // floats
-  bool chain, bf16;
+  bool bf16;
   const char* records;
   uint64_t size;
 };

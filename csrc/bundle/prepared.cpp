@@ -5,14 +5,6 @@
 namespace fastgan {
 namespace {
 
-// The best code for chains that this processor has; null where it has none.
-const DirectPath* chain_path(bool bf16) {
-  for (const DirectPath* path : direct_paths()) {
-    if (path->pack == (bf16 ? 2 : 1)) return path;
-  }
-  return nullptr;
-}
-
 // Copies a tensor from wherever its elements lie to row by row.
 void in_rows(const ProgramTensor& tensor, const float* from, float* to, size_t axis = 0) {
   if (axis == tensor.sizes.size()) {
@@ -39,44 +31,21 @@ Prepared::Prepared(const Bundle& bundle, const BundleProgram& program, int64_t t
     for (const ProgramTensor& tensor : *tensors) slots.tensors.push_back(tensor.count());
   }
   Fields fields(program.records, program.size);
-  const DirectPath* const path = chain_path(bf16);
-  // In fp32 the graph is faster: what a program for bf16 runs in then, as the file does.
-  if (program.chain && program.bf16 == bf16 && path != nullptr) {
-    int64_t images = 0;
-    std::vector<Layer> layers =
-        read_layers(fields, slots, bundle.weights(), *path, packings_, &images);
-    chain_ = std::make_unique<Program>(images, std::move(layers), path->name);
-    const Images &in = chain_->input(), &out = chain_->output();
-    require(slots.tensors.size() == 2 &&
-                slots.tensors[0] == images * in.height * in.width * in.channels &&
-                slots.tensors[1] == images * out.height * out.width * out.channels,
-            "a chain of another size than its tensors");
-  } else {
-    graph_ = std::make_unique<Graph>(read_operations(fields, slots, bundle.weights(), bf16),
-                                     program.arena);
-  }
+  graph_ = std::make_unique<Graph>(read_operations(fields, slots, bundle.weights(), bf16),
+                                   program.arena);
   bundle.file().rest();
 }
 
 Prepared::Room::Room(const Prepared& prepared, int64_t threads) {
-  if (prepared.chain_ != nullptr) {
-    if (prepared.chain_->bytes(threads) > prepared.most_bytes_) throw std::bad_alloc();
-    chain_ = prepared.chain_->room(threads);
-  } else {
-    if (prepared.graph_->floats(threads) > prepared.most_bytes_ / 4) throw std::bad_alloc();
-    graph_ = std::make_unique<Graph::Room>(*prepared.graph_, threads);
-    for (const ProgramTensor& tensor : prepared.program_.outputs) {
-      staged_.emplace_back(tensor.contiguous() ? 0 : tensor.count() * 4);
-    }
+  if (prepared.graph_->floats(threads) > prepared.most_bytes_ / 4) throw std::bad_alloc();
+  graph_ = std::make_unique<Graph::Room>(*prepared.graph_, threads);
+  for (const ProgramTensor& tensor : prepared.program_.outputs) {
+    staged_.emplace_back(tensor.contiguous() ? 0 : tensor.count() * 4);
   }
   tensors_.resize(prepared.program_.inputs.size() + prepared.program_.outputs.size());
 }
 
 void Prepared::run(Room& room, const float* const* inputs, float* const* outputs) const {
-  if (chain_ != nullptr) {
-    chain_->run(inputs[0], {outputs[0], nullptr, 0, 0}, *room.chain_);
-    return;
-  }
   const size_t given = program_.inputs.size();
   for (size_t i = 0; i < given; ++i) room.tensors_[i] = const_cast<float*>(inputs[i]);
   for (size_t i = 0; i < program_.outputs.size(); ++i) {

@@ -23,7 +23,6 @@ class Prepared {
 
    private:
     friend class Prepared;
-    std::unique_ptr<Program::Room> chain_;
     std::unique_ptr<Graph::Room> graph_;
     std::vector<Block> staged_;  // of outputs that do not lie row by row
     std::vector<float*> tensors_;
@@ -36,8 +35,6 @@ class Prepared {
 
  private:
   const BundleProgram& program_;
-  std::vector<std::shared_ptr<const Packing>> packings_;
-  std::unique_ptr<Program> chain_;
   std::unique_ptr<Graph> graph_;
   int64_t most_bytes_;
 };

@@ -246,7 +246,8 @@ struct Job {
           for (int64_t p = 0; p < places; ++p) {
             const int64_t row = ((b * places + p) * parts + part) * channels + c;
             uint16_t* to = static_cast<uint16_t*>(out) + row / pack * block * pack + row % pack;
-            for (int64_t l = 0; l < block; ++l) to[l * pack] = to_bfloat16(transformed[p * block + l]);
+            const float* from = transformed + p * block;
+            for (int64_t l = 0; l < block; ++l) to[l * pack] = to_bfloat16(from[l]);
           }
         }
         if (filtering.pixels > 0) continue;

@@ -1,5 +1,5 @@
-// Products as layers of csrc/direct/direct.h: which phases, patches and vectors suit an instruction set, and
-// the weights in the order in which that uses them.
+// Products as dense layers of csrc/runtime: which phases, patches and vectors suit an instruction
+// set, and the weights in the order in which that uses them.
 #pragma once
 
 #include <stdint.h>
@@ -31,7 +31,7 @@ struct Product {
 };
 
 struct PackedPhase {
-  const void* weights;  // as Phase of direct.h or DensePhase of runtime/kernels.h has them
+  const void* weights;  // as DensePhase of runtime/kernels/kernels.h has them
   int64_t rows, columns;
   int64_t out_y, out_x;
   std::vector<std::pair<int64_t, int64_t>> taps;

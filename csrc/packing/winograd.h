@@ -81,18 +81,19 @@ struct PhaseSize {
   int64_t pack;    // channels to a product: 2 of bf16, whose pairs take as long as floats
 };
 
-// The vector operations that it takes: products, and where it is filtered the transforms of each input
-// and output channel.
+// The vector operations that it takes: products, and where it is filtered the transforms of each
+// input and output channel.
 double phase_cost(const Filtering& as, const PhaseSize& of);
 
 // The pixels of a tile, up to `most`, that save enough of that; what saves the most first. For any
 // number of images. as: taps and stride of the phase.
 std::vector<int64_t> minimal(const Filtering& as, const PhaseSize& of, int64_t most);
 
-// The error of a layer that is allowed, as `minimal_error` measures it: an eighth of what images may
-// differ by in all (fastgan/measure/tolerances.py). Errors of layers are independent, and those of 64
-// at the limit add up, as squares, to that. In bf16 it is 40 dB, a hundredth of the range, of images
-// that deviate by a quarter of it. Factors that are rounded as they are make half of this error.
+// The error of a layer that is allowed, as `minimal_error` measures it: an eighth of what images
+// may differ by in all (fastgan/measure/tolerances.py). Errors of layers are independent, and
+// those of 64 at the limit add up, as squares, to that. In bf16 it is 40 dB, a hundredth of the
+// range, of images that deviate by a quarter of it. Factors that are rounded as they are make half
+// of this error.
 constexpr double kMinimalError = 2e-5 / 8, kMinimalErrorBf16 = 0.04 / 8;
 
 // The error of a tile against fp64, root mean squares of errors by those of results, of inputs

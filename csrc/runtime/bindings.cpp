@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include "../workers.h"
 #include "graph.h"
 #include "operations.h"
 #include "records.h"
@@ -17,6 +18,11 @@ std::vector<float*> pointers(const std::vector<uintptr_t>& addresses) {
   std::vector<float*> found;
   for (const uintptr_t address : addresses) found.push_back(reinterpret_cast<float*>(address));
   return found;
+}
+
+// As fastgan/engine/native/packing.py writes them.
+Axis axis(const std::array<int64_t, 8>& n) {
+  return {n[0] != 0, n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
 }
 
 }  // namespace
@@ -126,12 +132,30 @@ void bind_runtime(py::module_& parent) {
       },
       py::arg("numbers"), py::arg("n"),
       "Whether none of n float32 at this address is infinite or NaN.");
+  module.def(
+      "taps",
+      [](const std::array<int64_t, 8>& rows, const std::array<int64_t, 8>& columns, bool linear,
+         int64_t channels, int64_t outputs, std::array<int64_t, 2> block) {
+        Product p;
+        p.rows = axis(rows), p.columns = axis(columns);
+        p.linear = linear;
+        p.channels = channels, p.outputs = outputs;
+        p.block_height = block[0], p.block_width = block[1];
+        return most_taps(p);
+      },
+      py::kw_only(), py::arg("rows"), py::arg("columns"), py::arg("linear"), py::arg("channels"),
+      py::arg("outputs"), py::arg("block"),
+      "The most taps of a phase of a product, whatever the instruction set.");
   module.attr("MOST_TAPS") = kMostTaps;
   module.attr("FEW_CHANNELS") = kFewChannels;
   module.def("path", [] {
     const Kernels& found = kernels();
     return std::make_pair(found.name, found.width);
   }, "The instruction set that it runs on here, and floats to a vector.");
+  module.def("bf16_path", [] { return bf16_kernels().name; }, "That of products in bf16.");
+  // Threads must not outlive the interpreter, whose exit unloads what they run.
+  py::module_::import("atexit").attr("register")(
+      py::cpp_function(&stop_workers, py::call_guard<py::gil_scoped_release>()));
 }
 
 }  // namespace fastgan

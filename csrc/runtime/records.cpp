@@ -613,17 +613,6 @@ class Reader {
   bool bf16_;  // whether products are to be in it
 };
 
-After after_of(Curve curve) {
-  switch (curve) {
-    case Curve::kNone: return After::kNone;
-    case Curve::kRelu: return After::kRelu;
-    case Curve::kLeakyRelu: return After::kLeakyRelu;
-    case Curve::kTanh: return After::kTanh;
-    case Curve::kSigmoid: return After::kSigmoid;
-    default: throw std::invalid_argument("an activation that a chain does not have");
-  }
-}
-
 template <class T>
 void append(std::string& key, const T& value) {
   key.append(reinterpret_cast<const char*>(&value), sizeof value);
@@ -731,60 +720,6 @@ std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, co
   std::vector<std::shared_ptr<const Operation>> found;
   while (!fields.done()) found.push_back(reader.operation(reader.kind()));
   return found;
-}
-
-Layer layer_of(const Packing& p) {
-  Layer layer{{p.in_height, p.in_width, p.in_channels},
-              {p.out_height, p.out_width, p.out_channels},
-              false,
-              After::kNone,
-              0,
-              p.bias,
-              p.vectors,
-              p.in_step_y,
-              p.in_step_x,
-              p.out_step_y,
-              p.out_step_x,
-              p.patch_height,
-              p.patch_width,
-              {}};
-  for (const PackedPhase& of : p.phases) {
-    Phase phase;
-    phase.weights = of.weights;
-    phase.rows = of.rows, phase.columns = of.columns;
-    phase.out_y = of.out_y, phase.out_x = of.out_x;
-    phase.taps = of.taps;
-    phase.sparse = of.sparse;
-    layer.phases.push_back(std::move(phase));
-  }
-  return layer;
-}
-
-std::vector<Layer> read_layers(Fields& fields, const Slots& slots, Weights& weights,
-                               const DirectPath& path,
-                               std::vector<std::shared_ptr<const Packing>>& kept,
-                               int64_t* images) {
-  Reader reader(fields, slots, weights);
-  std::vector<Layer> layers;
-  while (!fields.done()) {
-    const Kind kind = reader.kind();
-    if (kind != Kind::kDense) {  // a copy: the chain reads and writes what lies so or so
-      reader.operation(kind);
-      continue;
-    }
-    const DenseRecord r = reader.dense_record();
-    require(layers.empty() || r.images == *images, "a chain of several numbers of images");
-    require(r.border == Border::kZeros && !r.beside.residual.given() && !r.beside.scale.given(),
-            "a layer that a chain does not have");
-    *images = r.images;
-    kept.push_back(weights.packed(r.product, path.width, path.pack, 0));
-    layers.push_back(layer_of(*kept.back()));
-    layers.back().after = after_of(r.epilogue.curve);
-    layers.back().slope = r.epilogue.parameter;
-  }
-  require(!layers.empty(), "a chain without layers");
-  layers.back().planar = true;
-  return layers;
 }
 
 }  // namespace fastgan

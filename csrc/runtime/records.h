@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "../direct/direct.h"
+#include "../memory.h"
 #include "../packing/packing.h"
 #include "fields.h"
 #include "operation.h"
@@ -73,14 +73,5 @@ class Weights {
 // that is faster, also those recorded in fp32.
 std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, const Slots& slots,
                                                               Weights& weights, bool bf16 = false);
-
-// The products alone, as layers of a Program for one path of direct.h; the last one planar. Keeps what
-// they point to in `kept`.
-std::vector<Layer> read_layers(Fields& fields, const Slots& slots, Weights& weights,
-                               const DirectPath& path,
-                               std::vector<std::shared_ptr<const Packing>>& kept, int64_t* images);
-
-// A layer of a packing; its activation and where it writes are still to be said.
-Layer layer_of(const Packing& packing);
 
 }  // namespace fastgan

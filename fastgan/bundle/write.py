@@ -15,18 +15,19 @@ from torch import Tensor
 from fastgan import plan as plans
 from fastgan.bundle import MAGIC
 from fastgan.bundle.ports import text, whole, written
-from fastgan.engine.native import chain, graph
-from fastgan.engine.native.call import Lowered
+from fastgan.engine.native import graph
 from fastgan.engine.native.records import CONSTANTS, Constants, listed
 from fastgan.errors import ArgumentError, UnsupportedError
 from fastgan.host import files
 from fastgan.inputs.fields import sized
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes, Signature
-from fastgan.plan import Plan
 
 #: Of the format that csrc/bundle reads: what a bundle in this precision needs.
 VERSIONS = {"fp32": 1, "bf16": 2}
+
+#: How a program computes. Earlier writers had 1 and 2 for chains of layers, which run as these do.
+_WAYS = {"fp32": 0, "bf16": 3}
 
 #: Kinds of sections; those from 16 to 31 are for GPUs' code, and later.
 _MODEL, _PROGRAM, _WEIGHTS = 1, 2, 3
@@ -193,21 +194,10 @@ def _program(
         (
             whole(batch, *(size or (0, 0))),
             *(whole(len(each)) + b"".join(each) for each in tensors),
-            whole(made.arena, _way(plan, made, precision)),
+            whole(made.arena, _WAYS[precision]),
             made.records,
         )
     )
-
-
-def _way(plan: Plan, made: Lowered, precision: str) -> int:
-    """What runs it, as it runs the file itself: csrc/runtime, in fp32 0 and in bf16 3.
-
-    Or csrc/direct/direct.h, a chain in bf16, 2. One in fp32, 1, is of earlier writers.
-    """
-    if precision != "bf16":
-        return 0
-    is_chain = chain.is_chain(plan, any_size=True) and len(made.inputs) == len(made.outputs) == 1
-    return 2 if is_chain else 3
 
 
 def _save(

@@ -34,8 +34,10 @@ def automatic_batch(plan: Plan | None, target: Target) -> int:
     largest = _LARGEST[target.device.type]
     if plan is None:
         return largest if on_cpu else 256
-    # Buffers are planned in the model's own dtype, fp32; 16 bits halve them.
-    one_image = max(1, plan.peak_bytes * target.dtype.itemsize // 4)
+    # Buffers are planned in the model's own dtype, fp32. 16 bits halve them, but not on a CPU:
+    # factors alone are of so many there.
+    size = 4 if on_cpu else target.dtype.itemsize
+    one_image = max(1, plan.peak_bytes * size // 4)
     cache = _CPU_CACHE_BYTES if on_cpu else _l2_bytes(target.device)
     return min(largest, planned(cache // one_image))
 

@@ -355,14 +355,27 @@ class Runs(ABC):
             made.append({name: t[:count] for name, t in results.items()})
         return {name: torch.cat([part[name] for part in made]) for name in made[0]}
 
-    def straight(self, inputs: dict[str, Tensor], rows: int | None) -> Executable | None:
-        """What `outputs` calls once and adds nothing to, on a CPU; None where it does."""
+    def straight(
+        self, inputs: dict[str, Tensor], rows: int | None
+    ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+        """What makes all that `outputs` does of such inputs, on a CPU; None where that is more."""
         if rows != self._frozen or self.target.device.type != "cpu":
             return None
         executable = self._ready(_shapes_of(inputs))
-        guarded = executable.records or self.target.precision in _GUARDED
         asked = executable.holds is None or executable.holds > memory.UNASKED  # at each call
-        return None if guarded or asked else executable
+        if executable.records or asked:
+            return None
+        if self.target.precision not in _GUARDED:
+            return executable
+
+        def guarded(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+            results = executable(inputs)
+            for made in results.values():
+                if holds_nonfinite(made):
+                    return self._guarded(inputs)
+            return results
+
+        return guarded
 
     def _guarded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """All outputs; where a reduced precision gave a NaN or Inf, those of fp32."""

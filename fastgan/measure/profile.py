@@ -144,17 +144,11 @@ def profile(
     rows, notes = _rows(plan, taken, _floors(plan, generator, products)), []
     if any(row.floor and row.floor.seconds > 1.2 * row.seconds for row in rows):
         notes.append(_BUSY)
-    if launches.WHOLE in taken:
-        notes.append(_CHAIN)
     if generator.device.type == "cuda":
         notes.append(_ONE_BY_ONE)
     return Profile(rows, whole, notes)
 
 
-_CHAIN = (
-    "the plan is a chain of dense layers in one native call (csrc/direct/direct.h): "
-    "its steps have no times of their own"
-)
 _BUSY = "steps that beat their floors: this machine was busy while those were measured"
 _ORT = "ONNX Runtime plans for itself: these are its own nodes, as its own profiler times them"
 _ONE_BY_ONE = "steps are timed one by one; a whole run replays them as one CUDA graph"

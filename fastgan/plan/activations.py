@@ -34,8 +34,6 @@ class Activation:
         given: what the other attributes must be.
         instruction: whether `fastgan.kernels.pointwise` has it.
         kernel: whether the epilogue of every Triton kernel has it.
-        native: whether the native chain has it, under the same name (`After` of
-            csrc/direct/direct.h).
     """
 
     name: str
@@ -45,7 +43,6 @@ class Activation:
     given: Mapping[str, Any] = field(default_factory=dict)
     instruction: bool = False
     kernel: bool = False
-    native: bool = False
 
 
 def _kernel(
@@ -62,13 +59,13 @@ _TANH = {"approximate": "tanh"}
 _LATEST = {op.name: op for op in all_ops() if not op.domain}
 
 _ROWS = (
-    _kernel("none", "", lambda x: x, instruction=False, native=True),
-    _kernel("relu", "Relu", torch.relu, native=True),
-    _kernel("leaky_relu", "LeakyRelu", F.leaky_relu, "alpha", native=True),
+    _kernel("none", "", lambda x: x, instruction=False),
+    _kernel("relu", "Relu", torch.relu),
+    _kernel("leaky_relu", "LeakyRelu", F.leaky_relu, "alpha"),
     # Its slopes, one for each channel, are in `Epilogue.slopes`.
     _kernel("prelu", "", F.prelu, instruction=False),
-    _kernel("tanh", "Tanh", torch.tanh, native=True),
-    _kernel("sigmoid", "Sigmoid", torch.sigmoid, native=True),
+    _kernel("tanh", "Tanh", torch.tanh),
+    _kernel("sigmoid", "Sigmoid", torch.sigmoid),
     _kernel("elu", "Elu", F.elu, "alpha"),
     _kernel("silu", "Swish", F.silu, given={"alpha": 1.0}),
     _kernel("gelu", "Gelu", F.gelu, given={"approximate": "none"}),

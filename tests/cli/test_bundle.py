@@ -23,7 +23,7 @@ def test_a_bundle_is_made_and_shown(fastgan, tmp_path: Path) -> None:
 def test_a_bundle_says_its_precision(fastgan, tmp_path: Path) -> None:
     path = tmp_path / "digits.fgb"
     assert fastgan("bundle", "vae-digits", "-o", path, "--precision", "bf16").code == 0
-    assert "a chain of layers in bf16" in fastgan("inspect", path).out
+    assert "batch 1: bf16, " in fastgan("inspect", path).out
 
 
 def test_what_cant_be_bundled_is_one_line(fastgan, tmp_path: Path) -> None:

@@ -42,17 +42,6 @@ def test_each_step_once_with_its_nodes(fastgan: Callable[..., Any]) -> None:
     assert {step["bound"] for step in facts["steps"]} <= {"compute", "memory"}
 
 
-def test_a_native_chain_is_one_line_and_says_so(fastgan: Callable[..., Any], rgb: Path) -> None:
-    plan = library.load(rgb, device="cpu", precision="bf16").plan()
-    assert plan is not None
-    if plan.steps[0].kernel != "direct":
-        pytest.skip("no native chains on this CPU")
-    done = fastgan("profile", rgb, "--precision", "bf16", "--repeats", "1")
-    assert done.code == 0, done.err
-    assert f"all {len(plan.steps)} steps" in done.out
-    assert "one native call" in done.out
-
-
 def test_onnx_runtime_times_its_nodes_itself(
     fastgan: Callable[..., Any], rgb: Path, tmp_path: Path
 ) -> None:

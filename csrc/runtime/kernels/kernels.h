@@ -60,7 +60,9 @@ struct Reach {
         int64_t most);
 };
 
-// Output pixels that share their weights; see direct.h.
+// Pixels that share their weights. Pixel (y, x) of the phase reads the inputs (dy, dx) + (y, x) *
+// in_step, its taps, and makes the patch of outputs at (out_y, out_x) + (y, x) * out_step. What of
+// a patch lies over the edge is dropped.
 struct DensePhase {
   // [blocks][taps][channels][lanes of a block], of Winograd's places as taps; null: of the call
   const void* weights;
@@ -90,8 +92,13 @@ inline int64_t winograd_inputs(const Filtering& as, int64_t channels, int64_t wi
   return (as.parts() - 1) * channels + padded;
 }
 
-// Convolutions, transposed ones and linear maps; see direct.h. Inputs and weights are elements of what
-// runs it: floats, or bfloat16; inputs of Winograd's filtering are floats.
+// Convolutions, transposed ones and linear maps, which are one operation here: phases, each a grid
+// of pixels that share their weights. A pixel makes a patch of output pixels, and the channels of
+// the whole patch are its lanes. Most often a patch is one pixel; a stride-s transposed
+// convolution then has s * s phases. One of several pixels fills the lanes of a vector where there
+// are few channels, and a linear map into [height, width, channels] is one input pixel with a
+// patch of all output pixels. Inputs and weights are elements of what runs it: floats, or
+// bfloat16; inputs of Winograd's filtering are floats.
 struct DenseShape {
   int64_t images;
   Grid in, out;
@@ -349,7 +356,7 @@ struct Bf16Kernels {
   int64_t width, rows;  // as Kernels has them
   bool (*runs_here)();
   void (*dense)(const DensePart& part);
-  void (*winograd)(const DensePart& part);  // of floats, which are rounded when they are transformed
+  void (*winograd)(const DensePart& part);  // of floats; what they become is rounded
   // Pixels `step` floats apart to such side by side, with a zero behind an odd number of channels.
   void (*round)(const float* from, int64_t pixels, int64_t channels, int64_t step, uint16_t* to);
 };

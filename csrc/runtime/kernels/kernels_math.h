@@ -1,12 +1,12 @@
-// What kernels_code.h has beyond direct_math.h: parts of vectors, and every curve.
+// What kernels_code.h has beyond kernels_vectors.h: parts of vectors, and every curve.
 #pragma once
 
 #include <stdint.h>
 
 #include <cmath>
 
-#include "../../direct/direct_math.h"
 #include "kernels.h"
+#include "kernels_vectors.h"
 
 namespace fastgan {
 namespace {

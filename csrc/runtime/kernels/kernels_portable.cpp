@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "../../direct/direct.h"
 #include "kernels.h"
 
 static bool runs_here() { return true; }

@@ -243,7 +243,7 @@ FASTGAN_INLINE void keep_finite(const In& in, int64_t count, int64_t taps, int64
   Vector poison{};
   for (int64_t i = 0; i < count * block; i += kWidth) poison += poison_of(load(values + i));
   if (is_poison(poison)) {
-    keep_apart(in, count, taps, channels, weights, nullptr, block, values);
+    keep_apart(in, count, taps, channels, weights, block, values);
   }
 }
 

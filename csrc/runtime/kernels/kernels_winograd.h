@@ -1,5 +1,5 @@
-// Phases by Winograd's minimal filtering: packing/winograd.h. Inputs are floats; what they become is
-// rounded where products take bf16. Included by kernels_code.h and kernels_bf16.h.
+// Phases by Winograd's minimal filtering: packing/winograd.h. Inputs are floats; what they become
+// is rounded where products take bf16. Included by kernels_code.h and kernels_bf16.h.
 #pragma once
 
 #include <cmath>

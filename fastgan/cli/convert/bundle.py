@@ -96,7 +96,7 @@ def inspect(path: str) -> dict[str, Any]:
         "programs": [
             {
                 **{key: program[key] for key in ("batch", "width", "height")},
-                **{key: program[key] for key in ("chain", "bf16", "bytes", "arena_bytes")},
+                **{key: program[key] for key in ("bf16", "bytes", "arena_bytes")},
             }
             for program in opened.programs
         ],
@@ -113,7 +113,6 @@ def show(facts: dict[str, Any]) -> None:
     typer.echo(f"{count}, {weights}; programs for")
     for program in facts["programs"]:
         of = f" of {program['width']}x{program['height']}" if program["height"] else ""
-        how = "a chain of layers" if program["chain"] else "a graph"
-        how += " in bf16" if program["bf16"] else ""
+        how = "bf16" if program["bf16"] else "fp32"
         memory = console.number(program["arena_bytes"], "B")
         typer.echo(f"  batch {program['batch']}{of}: {how}, {memory} of memory between its steps")

@@ -1,8 +1,7 @@
 """The `torch` backend: native code on a CPU (`engine/native/`), PyTorch's operators elsewhere.
 
-On a CPU a plan is one native call as far as there is code for it; in bf16, where it is a chain of
-layers, by code for these alone. In bf16 a CPU with AMX, whose tiles the native code lacks, runs
-torch's operators instead.
+On a CPU a plan is one native call as far as there is code for it. In bf16 a CPU with AMX, whose
+tiles the native code lacks, runs torch's operators instead.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from fastgan.engine.faults import faults_of
 from fastgan.engine.library import operators as library
 from fastgan.engine.library.captured import CapturedExecutable, SharedGraphs
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
-from fastgan.engine.native import chain as direct
 from fastgan.engine.native import graph
 from fastgan.errors import Refusal, UnsupportedError
 from fastgan.host import processor
@@ -89,8 +87,6 @@ def compile(
         return CapturedExecutable(plan, bound(), target, graphs)
     bf16 = target.precision == "bf16"
     if not (bf16 and processor.has_tiles()):
-        if bf16 and direct.covers(plan, target.dtype):
-            return direct.DirectExecutable(plan, direct.paths(target.dtype)[0], by_library)
         exact = replace(target, precision="fp32")
 
         def step_by_library(plan: Plan, index: int) -> BoundStep:

@@ -1,1 +1,1 @@
-"""The C++ runtime: a chain of dense layers as one native call."""
+"""The C++ runtime: a plan as native calls."""

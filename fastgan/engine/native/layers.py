@@ -156,7 +156,7 @@ def dense(
         x = sampling.doubled(low, x)
         step = replace(step, attributes={**step.attributes, "upsample": 0})
     made = packing.product(step, plan, x.shape, y.shape)
-    if made.native(low.module).most_taps > low.native.MOST_TAPS:
+    if made.taps(low.native) > low.native.MOST_TAPS:
         raise unsupported(step, "too many taps")
     fields = records.product(made, low.constants)
     fused, residual, scale = low.epilogue(step, y, residual, scale)

@@ -79,7 +79,7 @@ class Lowering:
         bf16: bool = False,
     ) -> None:
         self.plan, self.opset, self.bf16 = plan, opset, bf16
-        self.module, self.native = _native, _native.runtime
+        self.native = _native.runtime
         self.planned: list[Planned] = []
         self.views: dict[str, View] = {}
         self.inputs: list[str] = []  # buffers that other steps make, in the order of their slots

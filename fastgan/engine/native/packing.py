@@ -6,29 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fastgan.plan import Plan, Step
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """An instruction set that there is native code for: a row of `_native.program_paths()`.
-
-    Attributes:
-        width: floats to a vector.
-        pack: elements to a lane: 1 of fp32, 2 of bf16.
-    """
-
-    name: str
-    width: int
-    pack: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What products take; sums are in fp32."""
-        return torch.float32 if self.pack == 1 else torch.bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +62,19 @@ class Product:
     depthwise: bool
     tensors: tuple[Tensor, Tensor | None]
 
-    def native(self, native: Any) -> Any:
-        """A `_native.Product`, which points to `tensors`."""
+    def taps(self, native: Any) -> int:
+        """The most inputs that outputs which are made together read, by `_native.runtime`."""
         rows, columns = self.axes
         _, _, channels, *block, outputs = self.weight.shape
-        return native.Product(
+        found: int = native.taps(
             rows=rows.numbers,
             columns=columns.numbers,
             linear=self.linear,
-            depthwise=self.depthwise,
             channels=channels,
             outputs=outputs,
             block=block,
-            weight=self.weight.data_ptr(),
-            strides=self.weight.stride(),
-            bias=0 if self.bias is None else self.bias.data_ptr(),
-            bias_strides=(0, 0, 0) if self.bias is None else self.bias.stride(),
         )
+        return found
 
 
 def product(step: Step, plan: Plan, shape: Sequence[int], out: Sequence[int]) -> Product:

@@ -45,7 +45,6 @@ def test_a_column_down_a_column(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     for native in (True, False):
         if not native:
             monkeypatch.setattr(library.graph, "executable", lambda *_, **__: None)
-            monkeypatch.setattr(library.direct, "covers", lambda *_, **__: False)
         g = fastgan.load(data, device="cpu", backend="torch", strict=True)
         made[f"engine, native {native}"] = g.run({"x": x})["y"]
     for how_made, y in made.items():

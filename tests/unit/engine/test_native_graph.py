@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +17,7 @@ from torch import Tensor
 from fastgan.engine.library.executor import PlanExecutable
 from fastgan.engine.native import graph, sampling
 from fastgan.errors import FastganError
+from fastgan.images.format import ImageFormat
 from fastgan.plan import Buffer, Epilogue, Plan
 from fastgan.plan.activations import TABLE
 from tests import drawing
@@ -437,3 +442,58 @@ def _lookup() -> Plan:
     y = net.add("Gather", [net.weight(5, 7), "label"], (5, 7), axis=0)
     plan = net.plan(y)
     return replace(plan, buffers={**plan.buffers, "label": Buffer("label", (5,), torch.int64)})
+
+
+def small(bf16: bool) -> tuple[graph.GraphExecutable, Network, str]:
+    """Layers of several items, on threads."""
+    net = Network(x=(3, 24, 12, 10))
+    given: dict[str, Any] = {"strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
+    y = net.add("fastgan.Conv", ["x", net.weight(64, 24, 3, 3)], (3, 64, 12, 10), **given)
+    two = {**given, "strides": [2, 2], "output_padding": [0, 0]}
+    z = net.add("fastgan.ConvTranspose", [y, net.weight(64, 9, 4, 4)], (3, 9, 24, 20), **two)
+    return native_of(net.plan(z), bf16), net, z
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_calls_from_several_threads_do_not_meet(bf16: bool) -> None:
+    native, net, z = small(bf16)
+    inputs = [torch.randn(net.shapes["x"]) for _ in range(4)]
+    alone = [native({"x": x})[z] for x in inputs]
+
+    def run(index: int) -> bool:
+        made = (native({"x": inputs[index]})[z] for _ in range(30))
+        return all(torch.equal(each, alone[index]) for each in made)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, range(4)))
+
+
+FORK = """
+import os, torch
+from tests.unit.engine.test_native_graph import small
+torch.set_num_threads(2)
+native, net, z = small(True)
+x = torch.ones(net.shapes["x"])
+expected = native({"x": x})[z]
+child = os.fork()
+same = torch.equal(native({"x": x})[z], expected)
+if child == 0:
+    os._exit(0 if same else 1)
+assert same and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_threads_of_its_own_and_both_exit() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=120)
+
+
+def test_in_bf16_a_nan_is_reported() -> None:
+    native, net, z = small(True)
+    image = ImageFormat(z, "float32", (-1.0, 1.0))
+    for number in (0.5, torch.nan, torch.inf):
+        x = torch.randn(net.shapes["x"])
+        x[1, 5, 3, 4] = number
+        made, found = native.images({"x": x}, image)
+        assert bool(found) == (number != 0.5)
+        assert made[0].isfinite().all()

@@ -129,17 +129,6 @@ def test_an_observer_is_around_every_step_once(convolution: bytes, backend: str)
     assert not seen
 
 
-def test_a_native_chain_is_one_call() -> None:
-    g = fastgan.load("dcgan-digits", device="cpu", backend="torch", precision="bf16")
-    plan = g.plan(1)
-    assert plan is not None
-    if plan.steps[0].kernel != "direct":
-        pytest.skip("no native code for this CPU")
-    with profile() as seen:
-        g.generate(1)
-    assert f"all {len(plan.steps)} steps" in {event.key for event in seen.key_averages()}
-
-
 def test_why_says_what_became_of_a_node(convolution: bytes) -> None:
     model = read(convolution).model
     lines = list(why(model, SHAPES, "convolved"))  # by its output

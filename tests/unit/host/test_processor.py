@@ -16,7 +16,6 @@ import fastgan
 from fastgan.cli import app
 from fastgan.engine import Target
 from fastgan.engine.library import backend as torch_backend
-from fastgan.engine.native import chain as direct
 from fastgan.engine.native import graph
 from fastgan.errors import ArgumentError, BackendError, BudgetError, UnsupportedError
 from fastgan.host import processor
@@ -28,8 +27,8 @@ from fastgan.recipes.evaluation import Figure, table
 
 pytestmark = pytest.mark.cpu
 
-#: A shipped model that is no chain of dense layers.
-NO_CHAIN = "superres-x2"
+#: A shipped model.
+MODEL = "superres-x2"
 
 
 @pytest.fixture
@@ -42,8 +41,7 @@ def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there was no compiler."""
-    for module in (direct, graph):
-        monkeypatch.setattr(module, "_native", None)
+    monkeypatch.setattr(graph, "_native", None)
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
@@ -56,12 +54,12 @@ LOOK = """
 import json, fastgan, torch
 from fastgan import _native
 from fastgan.host import processor
-print(json.dumps([_native.paths(), [row[0] for row in _native.program_paths()],
+print(json.dumps([_native.paths(), _native.runtime.path(), _native.runtime.bf16_path(),
     torch.backends.cpu.get_cpu_capability(), processor.has_bfloat16(), processor.has_tiles()]))
 """
 
 
-@pytest.mark.skipif(direct._native is None, reason="no native part is built")
+@pytest.mark.skipif(graph._native is None, reason="no native part is built")
 @pytest.mark.parametrize(
     ("cap", "capability"), [("portable", "DEFAULT"), ("avx2", "AVX2"), ("avx512", "AVX512")]
 )
@@ -71,11 +69,11 @@ def test_a_cap_reaches_all_that_computes(cap: str, capability: str) -> None:
     done = subprocess.run(
         code, env={**kept, processor.VARIABLE: cap}, check=True, capture_output=True, text=True
     )
-    fills, programs, found, bf16, tiles = json.loads(done.stdout)
+    fills, (path, _), bf16_path, found, bf16, tiles = json.loads(done.stdout)
     levels = list(processor.LEVELS)
     above = levels[levels.index(cap) + 1 :]
-    assert not set(above) & {*fills, *programs}
-    assert cap != "portable" or not programs
+    assert not set(above) & {*fills, path}
+    assert bf16_path in ("portable_bf16", "avx2_bf16")[: levels.index(cap) + 1]
     assert found in ("DEFAULT", "AVX2", "AVX512")[: levels.index(cap) + 1]
     assert not (bf16 and cap in ("portable", "avx2"))
     assert not tiles
@@ -92,8 +90,8 @@ def test_a_cap_that_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("without_bfloat16", "without_native_code")
 def test_a_refusal_says_what_is_needed() -> None:
     with pytest.raises(BackendError, match=r"bf16, not on this CPU.*AVX2.*or fp32"):
-        fastgan.load(NO_CHAIN, precision="bf16", device="cpu")
-    code, out, err = run("inspect", NO_CHAIN, "--precision", "bf16", "--device", "cpu")
+        fastgan.load(MODEL, precision="bf16", device="cpu")
+    code, out, err = run("inspect", MODEL, "--precision", "bf16", "--device", "cpu")
     assert code == 2
     assert "superres-x2.onnx" in out  # what the file holds is shown all the same
     assert err.count("\n") == 1
@@ -102,7 +100,7 @@ def test_a_refusal_says_what_is_needed() -> None:
 
 @pytest.mark.usefixtures("without_bfloat16")
 @pytest.mark.skipif(not graph.runs_here(), reason="no native code here")
-@pytest.mark.parametrize("name", ["dcgan-digits", NO_CHAIN])
+@pytest.mark.parametrize("name", ["dcgan-digits", MODEL])
 def test_native_code_needs_no_instructions(name: str) -> None:
     generator = fastgan.load(name, precision="bf16", device="cpu", backend="torch")
     signature = generator.signature
@@ -114,23 +112,6 @@ def test_native_code_needs_no_instructions(name: str) -> None:
     for output, expected in exact.items():
         assert (found[output] - expected).square().mean() <= 4 * 10 ** (-40 / 10)  # 40 dB
         assert not torch.equal(found[output], expected)
-
-
-@pytest.mark.skipif(
-    {"avx2_bf16", "avx512_bf16"} - {p.name for p in direct.paths(torch.bfloat16)} != set(),
-    reason="this CPU has no AVX512-BF16 to compare with",
-)
-@pytest.mark.parametrize("n", [1, 5])
-def test_without_instructions_the_images_are_the_same(n: int) -> None:
-    model = read(path("dcgan-digits"))
-    latent = fastgan.load("dcgan-digits", device="cpu").latents(n, seed=3)
-    name = model.model.graph.inputs[0].name
-    plan = torch_backend.make(model.model, {name: tuple(latent.shape)}, model.limits)
-    first, second = (
-        direct.DirectExecutable(plan, p, lambda: pytest.fail("not asked for"))({name: latent})
-        for p in direct.paths(torch.bfloat16)
-    )
-    assert torch.equal(first[plan.outputs[0]], second[plan.outputs[0]])
 
 
 @pytest.mark.usefixtures("without_bfloat16")
@@ -151,7 +132,7 @@ def test_a_nan_is_found_without_instructions() -> None:
 @pytest.mark.usefixtures("without_bfloat16", "without_native_code")
 def test_compare_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "_seconds", lambda run: 0.0)
-    code, out, err = run("compare", NO_CHAIN, "--n", 1)
+    code, out, err = run("compare", MODEL, "--n", 1)
     assert code == 0, err
     assert "not run: torch bf16: precision: bf16, not on this CPU" in out
 
@@ -162,14 +143,14 @@ def test_evaluate_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FIGURES", figures)
     for precision in ("all", "fp32,bf16", "bf16,fp32"):
         options = ("--like", "judge", "--precision", precision, "--device", "cpu")
-        code, out, err = run("evaluate", NO_CHAIN, *options)
+        code, out, err = run("evaluate", MODEL, *options)
         assert code == 0, err
         assert re.search(r"not on this CPU: [a-z0-9, ]*bf16", out)
-        code, out, _ = run("evaluate", NO_CHAIN, *options, "--json", "-")
+        code, out, _ = run("evaluate", MODEL, *options, "--json", "-")
         found = json.loads(out)
         assert list(found["figures"]) == ["fp32"]
         assert "not on this CPU" in found["refused"]["bf16"]
-    code, _, err = run("evaluate", NO_CHAIN, "--like", "judge", "--precision", "bf16")
+    code, _, err = run("evaluate", MODEL, "--like", "judge", "--precision", "bf16")
     assert (code, err.count("\n")) == (2, 1)
     assert "not on this CPU" in err
 
@@ -184,7 +165,7 @@ def test_bench_goes_on() -> None:
 @pytest.mark.usefixtures("without_bfloat16", "without_native_code")
 @pytest.mark.parametrize("backend", ["torch", "ort"])
 def test_budgets_name_what_the_machine_has(backend: str) -> None:
-    generator = fastgan.load(NO_CHAIN, device="cpu", backend=backend)
+    generator = fastgan.load(MODEL, device="cpu", backend=backend)
     with pytest.raises(BudgetError, match="8x8 in fp32") as error:
         budget.check(generator, 1e6, 600_000, 1, "uint8", (32, 32))
     assert "bf16" not in str(error.value)

@@ -1,4 +1,4 @@
-// Vectors of FASTGAN_WIDTH floats, and the activations on them, for direct_tile.h.
+// Vectors of FASTGAN_WIDTH floats, and what is common to them; kernels_math.h has every curve.
 #pragma once
 
 #include <stdint.h>
@@ -6,8 +6,6 @@
 
 #include <cmath>
 #include <utility>
-
-#include "direct.h"
 
 #define FASTGAN_INLINE inline __attribute__((always_inline))
 #define FASTGAN_NOINLINE __attribute__((noinline))
@@ -53,11 +51,6 @@ FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
   return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
 #endif
-FASTGAN_INLINE void store_one(float* p, float a) { *p = a; }
-FASTGAN_INLINE void store_one(uint8_t* p, float a) { *p = static_cast<uint8_t>(a); }
-FASTGAN_INLINE void store(uint8_t* p, Vector a) {
-  for (int i = 0; i < kWidth; ++i) store_one(p + i, a[i]);
-}
 
 // Elements as the products take them: one, or a pair, for each lane.
 #ifdef FASTGAN_BF16
@@ -103,11 +96,6 @@ FASTGAN_INLINE Factors splat_factors(const Element* p) {
   memcpy(&pair, p, sizeof pair);
   return splat_factors(pair);
 }
-FASTGAN_INLINE void store_one(Element* p, float a) {
-  alignas(32) Element all[16];
-  store(all, splat(a));
-  *p = all[0];
-}
 #else
 typedef float Element;
 typedef Vector Factors;
@@ -142,16 +130,15 @@ FASTGAN_INLINE float float_of(uint16_t a) {  // bfloat16
 // Of the taps and channels that lanes share, some have weights of -0 where a lane has none
 // (packing.cpp): what is not finite must not come to those by way of 0 * NaN. Makes such sums again.
 //
-// in: the inputs of a tap and a pixel. bias: of the block's lanes, or null.
+// in: the inputs of a tap and a pixel.
 template <class In>
 FASTGAN_NOINLINE void keep_apart(const In& in, int64_t count, int64_t taps, int64_t channels,
-                                 const Element* weights, const float* bias, int64_t block,
-                                 float* values) {
+                                 const Element* weights, int64_t block, float* values) {
   for (int64_t r = 0; r < count; ++r) {
     for (int64_t lane = 0; lane < block; ++lane) {
       float& value = values[r * block + lane];
       if (value - value == 0) continue;
-      value = bias == nullptr ? 0 : bias[lane];
+      value = 0;
       for (int64_t t = 0; t < taps; ++t) {
         const Element* x = in(t, r);
         for (int64_t c = 0; c < channels; ++c) {
@@ -203,23 +190,12 @@ FASTGAN_INLINE Vector hyperbolic_tangent(Vector x) {
   return square < 0.3f ? x * above / below : far;
 }
 
-// Whole numbers from 0 to 255, to nearest even; 0 of a NaN. See Output.
+// Whole numbers from 0 to 255, to nearest even; 0 of a NaN. See BytesPart.
 FASTGAN_INLINE Vector to_bytes(Vector x, float low, float scale) {
   x = (x - low) * scale;
   x = x == x ? x : Vector{};
   const Vector shift = splat(12582912.0f);
   return (clamp(x, 0.0f, 255.0f) + shift) - shift;
-}
-
-FASTGAN_INLINE Vector apply(After after, float slope, Vector x) {
-  switch (after) {
-    case After::kNone: return x;
-    case After::kRelu: return x < 0.0f ? Vector{} : x;
-    case After::kLeakyRelu: return x < 0.0f ? x * splat(slope) : x;
-    case After::kTanh: return hyperbolic_tangent(x);
-    case After::kSigmoid: return sigmoid(x);
-  }
-  return x;
 }
 
 }  // namespace
