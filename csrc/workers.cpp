@@ -65,23 +65,37 @@ bool spin(std::chrono::microseconds time, const Done& done) {
 
 thread_local int64_t thread_of_call = 0;
 
-// The items of a stage, each number on a cache line of its own. `left` holds the call's number above
-// those that nobody has begun, so that a thread which comes late takes none of another call's.
-struct Stage {
-  alignas(64) std::atomic<uint64_t> left{0};
-  alignas(64) std::atomic<uint32_t> done{0};
-  std::atomic<uint32_t> items{0};
+// Two halves of a word that change as one: which stage it is about, and a number.
+struct Count {
+  uint32_t stage, number;
+
+  static Count of(uint64_t word) {
+    return {static_cast<uint32_t>(word >> 32), static_cast<uint32_t>(word)};
+  }
+  uint64_t word() const { return uint64_t{stage} << 32 | number; }
+
+  // Whether it is about a later stage than this one. They are counted through all calls, and begin
+  // again after 2^32.
+  bool is_beyond(uint32_t other) const { return static_cast<int32_t>(stage - other) > 0; }
 };
 
-constexpr int kNumberBits = 32;
-constexpr uint64_t kLeft = (uint64_t{1} << kNumberBits) - 1;
+// A word on a cache line of its own.
+struct alignas(64) Line {
+  std::atomic<uint64_t> word{0};
+};
 
 struct Call {
-  uint32_t number;
-  int64_t stages, workers;  // that may take part
-  Stage* of;
+  uint32_t number;               // its first stage is the one after this
+  int64_t stages, threads;       // threads: that may take part, the calling one included
+  std::atomic<uint32_t>* items;  // of each stage
   Work work;
   void* context;
+};
+
+struct Stage {
+  int64_t index;    // of the call's
+  uint32_t number;  // of all calls'
+  uint32_t items;
 };
 
 class Workers {
@@ -102,12 +116,12 @@ class Workers {
     often_ = std::chrono::steady_clock::now() - ended_ < kOften;
     wake = wake || often_;
     if (wake) keep_away();
-    const Call call = publish(items, work, context, workers);
+    const Call call = publish(items, work, context, 1 + workers);
     if (wake && sleeping_ > 0) {
       { const std::lock_guard<std::mutex> lock(sleep_); }
       wake_.notify_all();
     }
-    take_part(call);
+    take_part(call, 0);
     ended_ = std::chrono::steady_clock::now();
     return true;
   }
@@ -125,27 +139,28 @@ class Workers {
   // A worker that is late, or loses its CPU while it has no item, holds nobody up: a call ends
   // without it. So what it looks at then outlives the call, and may be the next one's already, which
   // it knows by the number: `begun_` goes first when a call is written, `published_` last.
-  Call publish(const std::vector<int64_t>& items, Work work, void* context, int64_t workers) {
+  Call publish(const std::vector<int64_t>& items, Work work, void* context, int64_t threads) {
     const int64_t count = static_cast<int64_t>(items.size());
-    const uint32_t number = ++begun_;
+    const uint32_t number = begun_ + static_cast<uint32_t>(stages_) + 1;
+    begun_ = number;
     if (count > room_) {
       room_ = 2 * count;
-      kept_.emplace_back(new Stage[static_cast<size_t>(room_)]);
+      kept_.emplace_back(new std::atomic<uint32_t>[static_cast<size_t>(room_)]);
     }
-    Stage* const of = kept_.back().get();
+    std::atomic<uint32_t>* const of = kept_.back().get();
     for (int64_t s = 0; s < count; ++s) {
-      const uint64_t left = uint64_t{number} << kNumberBits | static_cast<uint64_t>(items[s]);
-      of[s].left.store(left, std::memory_order_relaxed);
-      of[s].items.store(static_cast<uint32_t>(items[s]), std::memory_order_relaxed);
-      of[s].done.store(0, std::memory_order_relaxed);
+      of[s].store(static_cast<uint32_t>(items[s]), std::memory_order_release);
     }
+    const uint64_t none = Count{number, 0}.word();
+    for (int64_t t = 0; t < threads; ++t) left_[t].word.store(none, std::memory_order_release);
+    done_.word.store(none, std::memory_order_release);
     stages_.store(count, std::memory_order_release);
-    workers_.store(workers, std::memory_order_release);
-    of_.store(of, std::memory_order_release);
+    threads_of_call_.store(threads, std::memory_order_release);
+    items_.store(of, std::memory_order_release);
     work_.store(work, std::memory_order_release);
     context_.store(context, std::memory_order_release);
     published_ = number;
-    return {number, count, workers, of, work, context};
+    return {number, count, threads, of, work, context};
   }
 
   void serve(int64_t index) {
@@ -160,34 +175,79 @@ class Workers {
         --sleeping_;
       }
       seen = published_;
-      const Call call{seen, stages_, workers_, of_, work_, context_};
-      if (begun_ == seen && index < call.workers) take_part(call);
+      const Call call{seen, stages_, threads_of_call_, items_, work_, context_};
+      if (begun_ == seen && 1 + index < call.threads) take_part(call, 1 + index);
     }
   }
 
-  // Takes items until the last stage is done, or the call is over.
-  void take_part(const Call& call) {
+  // Does items until the last stage is done, or the call is over. Each thread has a share of every
+  // stage, items that follow each other: what they read was most often its own in the stage before,
+  // and lies in its cache. Once done with that, it takes from the others'.
+  void take_part(const Call& call, int64_t thread) {
     for (int64_t s = 0; s < call.stages; ++s) {
-      Stage& stage = call.of[s];
-      const auto over = [&] { return stage.left >> kNumberBits != call.number; };
-      const auto done = [&] { return stage.done >= stage.items || over(); };
-      for (uint64_t left = stage.left; (left & kLeft) != 0;) {
-        if (left >> kNumberBits != call.number) return;
-        if (!stage.left.compare_exchange_weak(left, left - 1)) continue;
-        const uint32_t items = stage.items;  // as long as an item is begun, the call goes on
-        call.work(call.context, s, static_cast<int64_t>(items - (left & kLeft)));
-        if (++stage.done == items && waiting_ > 0) {
-          { const std::lock_guard<std::mutex> lock(sleep_); }
-          stage_done_.notify_all();
-        }
-        left = stage.left;
+      const Stage stage{s, call.number + 1 + static_cast<uint32_t>(s),
+                        call.items[s].load(std::memory_order_acquire)};
+      if (begun_ != call.number) return;
+      if (stage.items == 0) continue;
+      // What another thread writes takes its time to come over, so that no look is taken at the
+      // others' shares where nothing is left.
+      add(stage, take(call, stage, thread));
+      for (int64_t t = 1; t < call.threads && !is_done(stage); ++t) {
+        add(stage, take(call, stage, (thread + t) % call.threads));
       }
+      const auto done = [&] { return is_done(stage); };
       if (spin(kPatience, done)) continue;
       std::unique_lock<std::mutex> lock(sleep_);
       ++waiting_;
       stage_done_.wait(lock, done);
       --waiting_;
     }
+  }
+
+  // Does what is left of a thread's share; how many items that was.
+  uint32_t take(const Call& call, const Stage& stage, int64_t thread) {
+    const int64_t first = share(stage.items, thread, call.threads);
+    const int64_t last = share(stage.items, thread + 1, call.threads);
+    if (first == last) return 0;
+    std::atomic<uint64_t>& left = left_[thread].word;
+    uint32_t done = 0;
+    for (uint64_t word = left;;) {
+      const Count found = Count::of(word);
+      if (found.is_beyond(stage.number)) return done;
+      const bool begun = found.stage == stage.number;
+      const uint32_t some = begun ? found.number : static_cast<uint32_t>(last - first);
+      if (some == 0) return done;
+      if (!left.compare_exchange_weak(word, Count{stage.number, some - 1}.word())) continue;
+      call.work(call.context, stage.index, last - some);  // the call goes on until it is counted
+      ++done;
+      word = left;
+    }
+  }
+
+  // The first item of a thread's share.
+  static int64_t share(int64_t items, int64_t thread, int64_t threads) {
+    return (items * thread + threads - 1) / threads;
+  }
+
+  // Counts items of a stage as done.
+  void add(const Stage& stage, uint32_t some) {
+    if (some == 0) return;
+    uint64_t word = done_.word;
+    Count now{};
+    do {
+      const Count found = Count::of(word);
+      now = {stage.number, some + (found.stage == stage.number ? found.number : 0)};
+    } while (!done_.word.compare_exchange_weak(word, now.word()));
+    if (now.number == stage.items && waiting_ > 0) {
+      { const std::lock_guard<std::mutex> lock(sleep_); }
+      stage_done_.notify_all();
+    }
+  }
+
+  bool is_done(const Stage& stage) const {
+    const Count found = Count::of(done_.word);
+    return found.is_beyond(stage.number) ||
+           (found.stage == stage.number && found.number == stage.items);
   }
 
   // Has the workers run on other CPUs than the calling thread's. Where all are taken, a thread that
@@ -215,10 +275,14 @@ class Workers {
   std::chrono::steady_clock::time_point ended_{};  // the last call
   std::atomic<bool> often_{false};
   int64_t room_ = 0;  // stages that there is memory for
-  std::vector<std::unique_ptr<Stage[]>> kept_;
+  std::vector<std::unique_ptr<std::atomic<uint32_t>[]>> kept_;
+  // Items of the stage that each thread's share has left, until somebody begins it those of an
+  // earlier one; and the items of a stage that are done.
+  Line left_[kMostWorkers + 1];
+  Line done_;
   std::atomic<uint32_t> begun_{0}, published_{0};
-  std::atomic<int64_t> stages_{0}, workers_{0};
-  std::atomic<Stage*> of_{nullptr};
+  std::atomic<int64_t> stages_{0}, threads_of_call_{0};
+  std::atomic<std::atomic<uint32_t>*> items_{nullptr};
   std::atomic<Work> work_{nullptr};
   std::atomic<void*> context_{nullptr};
   std::atomic<int64_t> sleeping_{0}, waiting_{0};
@@ -265,7 +329,7 @@ void run_stages(const std::vector<int64_t>& items, Work work, void* context, int
                 bool wake) {
   const int64_t most = items.empty() ? 0 : *std::max_element(items.begin(), items.end());
   const int64_t useful = std::min({threads, most, kMostWorkers + 1});
-  if (useful > 1 && static_cast<uint64_t>(most) <= kLeft) {
+  if (useful > 1 && most <= UINT32_MAX) {
     const int64_t others = std::min(useful, usable_cpus()) - 1;
     if (others > 0 && workers().run(items, work, context, others, wake)) return;
   }

@@ -2,7 +2,8 @@
 //
 // The calling thread takes part, and does everything itself where the others come late: no stage
 // waits for a thread, only for the items of it that a thread has taken, and no call for a thread
-// that has none. Workers spin for a moment after a call, since the next one often follows at once,
+// that has none. Items that follow each other are one thread's, as long as it is not late, and the
+// same part of them in each stage: what it has made last it finds in its own cache. Workers spin for a moment after a call, since the next one often follows at once,
 // then sleep. They keep off the calling thread's CPU, which itself stays as it is.
 #pragma once
 
