@@ -6,15 +6,25 @@
 namespace fastgan {
 namespace {
 
-// Multiply-adds to an item: some 5 microseconds, far above the cost of taking one, and little
-// enough that no thread waits long for another at the end of a layer.
-constexpr int64_t kItem = 1 << 18;
+// Multiply-adds to an item: a microsecond, above the cost of taking one, and little enough that no
+// thread waits long for another at the end of a layer.
+constexpr int64_t kItem = 1 << 17;
 
 // Pixels whose products take as long as reading their weights does.
 constexpr int64_t kFewPixels = 4;
 
 // What a tile costs beside them.
 constexpr int64_t kTile = 1 << 13;
+
+// Multiply-adds of a row of pixels beyond which it is several tiles.
+constexpr int64_t kRow = 1 << 18;
+
+// What it takes to read a float that another thread has just written, in those of weights; and so
+// many of those as stay in a core's own cache.
+constexpr int64_t kFromAnother = 4, kKept = 1 << 17;
+
+// Fewer parts than these are to be an even number, as most often the threads are.
+constexpr int64_t kFewParts = 16;
 
 // Elements that are rounded at a time; and so many, by all items together, that it takes no longer
 // than threads take to wait for each other: each item rounds what it reads then.
@@ -49,6 +59,11 @@ int64_t reflected(int64_t at, int64_t size) {
   if (at < 0) at = -at;
   if (at >= size) at = 2 * (size - 1) - at;
   return at;
+}
+
+// One part more where they are few and an odd number of them, and there are enough to divide.
+int64_t evenly(int64_t all, int64_t parts) {
+  return parts > 1 && parts < kFewParts && parts < all ? parts + parts % 2 : parts;
 }
 
 // How many taps follow each other in each row; 1 where rows differ.
@@ -100,6 +115,7 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     in.row = in.width * in.pixel, in.image = in.height * in.row;
   }
   int64_t low_y = 0, high_y = 0, low_x = 0, high_x = 0, most_y = 0, most_x = 0;
+  int64_t weights_in_all = 0;
   for (DensePhase& phase : shape_.phases) {
     for (const auto& [dy, dx] : phase.taps) {
       low_y = std::min(low_y, dy), high_y = std::max(high_y, dy);
@@ -119,50 +135,58 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     const int64_t most_joined = phase.columns < 2 * rows ? kMostJoined / 2 : kMostJoined;
     if (together && reads <= most_joined && phase.filtering.pixels == 0) {
       phase.joined = in_a_row(phase.taps);
-      phase.pieces = std::min(phase.columns, divide_up(phase.columns * reads * block, kItem));
+      phase.pieces = std::min(phase.columns, divide_up(phase.columns * reads * block, kRow));
       const int64_t most = divide_up(phase.columns, phase.pieces);
       const int64_t pixels = (most - 1) * shape_.in_step_x + phase.joined;
       phase.line = divide_up(pixels * shape_.in.channels, 16) * 16;
       if (phase.joined > 1) room_ = std::max(room_, taps / phase.joined * phase.line);
     }
-    Split of;
+    Split of{};
     of.blocks = divide_up(shape_.lanes(), block);
+    int64_t floats = reads * of.blocks * block;  // of weights
     if (const Filtering& as = phase.filtering; as.pixels > 0) {
       const int64_t m = as.pixels, places = as.places();
       const int64_t inputs = as.parts() * shape_.in.channels;
       most_y = std::max(most_y, divide_up(phase.rows, m) * m * as.stride);
       most_x = std::max(most_x, divide_up(phase.columns, m) * m * as.stride);
       of.tiles = shape_.images * divide_up(phase.rows, m) * divide_up(phase.columns, m);
-      const int64_t floats = places * inputs * of.blocks * block;
-      of.tiles_each = divide_up(of.tiles, divide_up(of.tiles, winograd_tiles(places, rows, floats)));
+      floats = places * inputs * of.blocks * block;
+      of.parts = divide_up(of.tiles, winograd_tiles(places, rows, floats));
       // Every item transforms its inputs, so that it is to be several blocks.
-      const int64_t parts = divide_up(of.tiles, of.tiles_each);
-      of.blocks_each = parts >= kManyItems ? of.blocks : std::min<int64_t>(of.blocks, kFewBlocks);
-      while (of.blocks_each > 1 && parts * divide_up(of.blocks, of.blocks_each) < kFewItems) {
-        of.blocks_each = divide_up(of.blocks_each, 2);
+      of.groups = of.parts >= kManyItems ? 1 : divide_up(of.blocks, kFewBlocks);
+      while (of.groups < of.blocks && of.parts * of.groups < kFewItems) {
+        of.groups = std::min(of.blocks, 2 * of.groups);
       }
+      of.even_out();
       const int64_t padded = winograd_inputs(as, shape_.in.channels, width);
-      room_ = std::max(room_, places * (winograd_place(of.tiles_each * padded) +
-                                        winograd_place(of.tiles_each * block)));
+      const int64_t most = divide_up(of.tiles, of.parts);
+      room_ = std::max(room_, places * (winograd_place(most * padded) +
+                                        winograd_place(most * block)));
     } else if (phase.joined > 1) {
       const int64_t pixels = divide_up(phase.columns, phase.pieces);
       const int64_t tile = reads * block * pixels + divide_up(pixels, rows) * kTile;
       of.tiles = shape_.images / units_ * phase.rows * phase.pieces;
-      of.tiles_each = std::min(of.tiles, divide_up(kItem, tile));
-      of.blocks_each = std::min(of.blocks, divide_up(kItem, tile * of.tiles_each));
+      of.divide(tile);
     } else {
       const int64_t pixels = shape_.images / units_ * phase.rows * phase.columns;
-      of.tiles = divide_up(pixels, rows);
+      of.tiles = phase.tiles = evenly(pixels, divide_up(pixels, rows));
       // Of few pixels what takes time is to read the weights.
       const int64_t high = std::clamp<int64_t>(divide_up(pixels, of.tiles), kFewPixels, rows);
-      const int64_t tile = taps * shape_.in.channels * block * high;
-      of.tiles_each = std::min(of.tiles, divide_up(kItem, tile + kTile));
-      of.blocks_each = std::min(of.blocks, divide_up(kItem, tile * of.tiles_each));
+      if (pixels == 1) of.together = kBlocksOfAPixel;
+      of.divide(taps * shape_.in.channels * block * high + kTile);
     }
     of.first_item = items_;
-    items_ += units_ * divide_up(of.blocks, of.blocks_each) * divide_up(of.tiles, of.tiles_each);
+    items_ += units_ * of.groups * of.parts;
     splits_.push_back(of);
+    alike_ = alike_ && of.groups == splits_[0].groups && of.parts == splits_[0].parts;
+    weights_in_all += floats;
   }
+  // A thread's share of a layer is to be of the pixels that it has made of the one before, unless it
+  // takes longer to read all weights than what another thread has written.
+  const int64_t pixels = given_.height * given_.width * given_.channels +
+                         shape_.out.height * shape_.out.width * shape_.out.channels;
+  const int64_t most = std::min(kKept, kFromAnother * shape_.images * pixels);
+  pixels_first_ = weights_in_all <= most;
   shape_.rows = Reach(shape_.in.height, shape_.in.row, shape_.border, low_y, high_y, most_y);
   shape_.columns = Reach(shape_.in.width, shape_.in.pixel, shape_.border, low_x, high_x, most_x);
   shape_.zeros.assign(shape_.in.channels, 0.0f);
@@ -171,6 +195,41 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
     rows_each_ = divide_up(kRound, shape_.in.row);
     rounds_ = divide_up(shape_.images * shape_.in.height, rows_each_);
   }
+}
+
+Dense::Item Dense::find(int64_t item) const {
+  size_t p = alike_ ? 0 : splits_.size() - 1;
+  while (splits_[p].first_item > item) --p;
+  const int64_t phases = alike_ ? static_cast<int64_t>(splits_.size()) : 1;
+  const int64_t groups = splits_[p].groups, parts = splits_[p].parts;
+  const int64_t each = groups * parts * phases;
+  const int64_t within = item - splits_[p].first_item, unit = within / each;
+  int64_t part = within % each, rest;
+  if (pixels_first_) {
+    rest = part % (phases * groups), part /= phases * groups;
+  } else {
+    rest = part / parts, part %= parts;
+  }
+  return {unit, p + static_cast<size_t>(rest / groups), rest % groups, part};
+}
+
+void Dense::Split::divide(int64_t tile) {
+  parts = std::max<int64_t>(1, tiles / divide_up(kItem, tile));
+  const int64_t some = divide_up(kItem, tile * divide_up(tiles, parts) * together);
+  groups = std::max<int64_t>(1, divide_up(blocks, together) / some);
+  even_out();
+}
+
+void Dense::Split::even_out() {
+  if (parts * groups == 1) return;
+  if (parts % 2 == 1 && groups % 2 == 1) {
+    parts = evenly(tiles, parts);
+    if (parts % 2 == 1) groups = evenly(divide_up(blocks, together), groups);
+  }
+}
+
+int64_t Dense::Split::block(int64_t group) const {
+  return std::min(blocks, group * divide_up(blocks, together) / groups * together);
 }
 
 int64_t Dense::minimal() const {
@@ -202,13 +261,8 @@ void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
     const int64_t first = item * rows_each_;
     return round(memory, first, std::min(rows, first + rows_each_), memory.scratch);
   }
-  size_t p = splits_.size() - 1;
-  while (splits_[p].first_item > item) --p;
+  const auto [unit, p, group, tiles] = find(item);
   const Split& split = splits_[p];
-  const int64_t parts = divide_up(split.tiles, split.tiles_each);
-  const int64_t groups = divide_up(split.blocks, split.blocks_each);
-  const int64_t unit = (item - split.first_item) / (parts * groups);
-  const int64_t within = (item - split.first_item) % (parts * groups);
   const DensePhase& phase = shape_.phases[p];
   const Epilogue& e = shape_.epilogue;
   DensePart part{};
@@ -223,11 +277,10 @@ void Dense::run(const Memory& memory, int64_t stage, int64_t item) const {
   part.scale = memory.at(beside_.scale);
   if (part.scale != nullptr) part.scale += unit * e.scale_image;
   part.images = shape_.images / units_;
-  // Items that follow each other share their weights.
-  part.first_block = within / parts * split.blocks_each;
-  part.last_block = std::min(split.blocks, part.first_block + split.blocks_each);
-  part.first_tile = within % parts * split.tiles_each;
-  part.last_tile = std::min(split.tiles, part.first_tile + split.tiles_each);
+  part.first_block = split.block(group);
+  part.last_block = split.block(group + 1);
+  part.first_tile = tiles * split.tiles / split.parts;
+  part.last_tile = (tiles + 1) * split.tiles / split.parts;
   part.room = memory.rooms + this_thread() * memory.room;
   if (rounded_) {
     float* const rounded = rounds_ > 0 ? memory.scratch : part.room + room_;

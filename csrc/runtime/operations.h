@@ -30,10 +30,24 @@ class Dense : public Operation {
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:
-  // How the items of a phase divide: by blocks of lanes, then by tiles, of each unit.
+  // How the items of a phase divide, of each unit: into groups of blocks of lanes, and parts of
+  // tiles.
   struct Split {
-    int64_t blocks, tiles, blocks_each, tiles_each, first_item;
+    int64_t blocks, tiles;
+    int64_t together = 1;  // blocks that are not parted
+    int64_t groups = 1, parts = 1, first_item = 0;
+
+    void divide(int64_t tile);  // tile: what a block of one costs, in multiply-adds
+    void even_out();
+    int64_t block(int64_t group) const;  // the first of a group
   };
+  // An item of a unit.
+  struct Item {
+    int64_t unit;
+    size_t phase;
+    int64_t group, part;
+  };
+  Item find(int64_t item) const;
   int64_t rounding() const;  // floats that the rounded input takes; 0 of one that is not
   void round(const Memory& memory, int64_t first, int64_t last, float* to) const;  // rows of it
 
@@ -49,6 +63,9 @@ class Dense : public Operation {
   int64_t weights_image_, units_, items_ = 0;  // units: images with weights of their own, or 1
   int64_t room_ = 0;                           // floats that an item takes, beside its rounded input
   std::vector<Split> splits_;
+  bool alike_ = true;  // whether all phases divide alike
+  // Whether items that follow each other are of the same pixels, else of the same weights.
+  bool pixels_first_ = false;
 };
 
 class Depthwise : public Operation {

@@ -72,11 +72,15 @@ struct DensePhase {
   const int8_t* signs;             // Winograd's, of the weights: see winograd.h
   bool sparse;                     // whether weights of -0 are none
   std::vector<int64_t> offsets{};  // of the taps within an image
+  int64_t tiles = 0;               // that its pixels divide into, as even as can be
   int64_t joined = 1;              // taps of a row that are read as one: see kernels_lines.h
   int64_t pieces = 1;              // and of the rows of pixels, which are its tiles then
   int64_t line = 0;                // elements from one of their lines to the next
   bool whole = false;              // no patch reaches over the edge
 };
+
+// Blocks of lanes that are computed at once where there is one pixel alone.
+constexpr int64_t kBlocksOfAPixel = 4;
 
 // Winograd tiles that are computed at once, at most.
 constexpr int64_t kMostWinogradTiles = 36;

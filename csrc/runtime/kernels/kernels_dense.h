@@ -11,14 +11,13 @@ void dense(const DensePart& part) {
   if (part.phase->joined > 1) return dense_lines(part);
   const DensePhase& phase = *part.phase;
   const int64_t pixels = part.images * phase.rows * phase.columns;
-  const int64_t tiles = (pixels + kMostRows - 1) / kMostRows;
   const int64_t taps = static_cast<int64_t>(phase.taps.size());
   const Element* in[kMostTaps * kMostRows];
   TilePixels located;
   for (int64_t t = part.first_tile; t < part.last_tile; ++t) {
     // Tiles as even as can be: one pixel alone takes as long as several.
-    const int64_t first = t * pixels / tiles;
-    located.count = (t + 1) * pixels / tiles - first;
+    const int64_t first = t * pixels / phase.tiles;
+    located.count = (t + 1) * pixels / phase.tiles - first;
     locate(part, first, located);
     point(part, located, in);
     make_tile(part, located, in, taps, part.shape->in.channels);

@@ -89,7 +89,7 @@ FASTGAN_NOINLINE void multiply(const Element* const* in, int64_t taps, int64_t c
 
 // The same of one pixel and several blocks of lanes, `step` elements apart: a block's sums by
 // themselves would wait for each other. values: [kBlocks][V * kWidth].
-constexpr int kBlocks = 4;
+constexpr int kBlocks = kBlocksOfAPixel;
 
 template <int V>
 FASTGAN_NOINLINE void multiply_blocks(const Element* const* in, int64_t taps, int64_t channels,
