@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -79,10 +80,9 @@ class NativeCall:
             for name, meta in made.inputs
         ]
         self._made = [(meta.shape, meta.stride()) for _, meta in made.outputs]
-        #: Whether every input is read row by row, and as it is.
-        self._plain = all(
-            layout is torch.contiguous_format and rows is None for layout, rows in self._reads
-        )
+        #: Whether every input is read row by row; and those that are of a table.
+        self._plain = all(layout is torch.contiguous_format for layout, _ in self._reads)
+        self._tables = [rows for _, rows in self._reads]
         self._kept = low.constants  # what the operations point to
         self._graph = _native.runtime.Graph(
             records=made.records,
@@ -99,10 +99,42 @@ class NativeCall:
 
     def __call__(self, *inputs: Tensor, out: Tensor | None = None) -> tuple[Tensor, ...]:
         """The outputs; the first of them in `out`, if it lies as that does."""
-        tensors, made, kept = self._tensors(inputs, out)
-        self._graph.run(tensors, torch.get_num_threads())
-        del kept
+        straight = self._straight(inputs) if out is None and self._plain else None
+        if straight is None:
+            tensors, made, kept = self._tensors(inputs, out)
+            self._graph.run(tensors, torch.get_num_threads())
+            del kept
+            return made
+        places, numbers = straight
+        made = tuple([torch.empty_strided(*sizes) for sizes in self._made])
+        for t in made:
+            places.append(t.data_ptr())
+        self._graph.run(places, torch.get_num_threads())
+        del numbers
         return made
+
+    def _straight(self, inputs: Sequence[Tensor]) -> tuple[list[int], list[array[float]]] | None:
+        """The addresses of inputs that are read as they are, or are a few numbers of rows.
+
+        What most calls have: a small network takes hardly longer than what `_tensors` does.
+
+        Returns:
+            None where another is among them; and what of them has other memory.
+        """
+        float32 = torch.float32
+        places, others = [], []
+        for x, rows in zip(inputs, self._tables, strict=True):
+            if rows is not None:
+                if x.numel() > _FEW:
+                    return None
+                numbers = array("f", _few_within(x, rows))
+                others.append(numbers)
+                places.append(numbers.buffer_info()[0])
+            elif x.dtype is float32 and x.is_contiguous():
+                places.append(x.data_ptr())
+            else:
+                return None
+        return places, others
 
     def bound(self, inputs: Sequence[Tensor], out: Tensor) -> tuple[Callable[[], None], Tensor]:
         """The same on tensors that stay where they are, and its first output.
@@ -139,15 +171,6 @@ class NativeCall:
         self, inputs: Sequence[Tensor], out: Tensor | None = None
     ) -> tuple[list[int], tuple[Tensor, ...], list[Tensor]]:
         """The addresses of inputs and outputs, the outputs, and the inputs as they are read."""
-        if out is None and self._plain:
-            # What most calls are: a small network takes hardly longer than the loops below.
-            float32 = torch.float32
-            for x in inputs:
-                if x.dtype is not float32 or not x.is_contiguous():
-                    break
-            else:
-                new = tuple([torch.empty_strided(*sizes) for sizes in self._made])
-                return [t.data_ptr() for t in (*inputs, *new)], new, list(inputs)
         given, places = [], []
         for x, (layout, rows) in zip(inputs, self._reads, strict=True):
             read = x if rows is None else _within(x, rows)
@@ -172,15 +195,26 @@ def _within(numbers: Tensor, rows: Rows) -> Tensor:
         ArgumentError: there is no such row.
     """
     if numbers.numel() <= _FEW:
-        listed = numbers.flatten().tolist()
-        least, most = min(listed), max(listed)
-    else:
-        least, most = map(int, numbers.aminmax())
-    with faults_of(rows.origin):
-        if least < -rows.count or most >= rows.count:
+        within = torch.tensor(_few_within(numbers, rows), dtype=torch.float32)
+        return within.reshape(numbers.shape)
+    least, most = map(int, numbers.aminmax())
+    _check(least, most, rows)
+    return torch.where(numbers < 0, numbers + rows.count, numbers) if least < 0 else numbers
+
+
+def _few_within(numbers: Tensor, rows: Rows) -> list[int]:
+    """The same of a few, row by row."""
+    listed: list[int] = (numbers if numbers.dim() == 1 else numbers.flatten()).tolist()
+    least = min(listed)
+    _check(least, max(listed), rows)
+    return [x + rows.count if x < 0 else x for x in listed] if least < 0 else listed
+
+
+def _check(least: int, most: int, rows: Rows) -> None:
+    if least < -rows.count or most >= rows.count:
+        with faults_of(rows.origin):
             wrong = most if most >= rows.count else least
             raise IndexError(f"index {wrong} is out of bounds for a table of {rows.count} rows")
-    return torch.where(numbers < 0, numbers + rows.count, numbers) if least < 0 else numbers
 
 
 def _output(low: Lowering, name: str, slot: int, by_rows: bool) -> Tensor:

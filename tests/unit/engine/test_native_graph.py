@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -426,22 +427,24 @@ def test_curves_keep_their_digits_everywhere(name: str) -> None:
     torch.testing.assert_close(found, expected, rtol=2e-6, atol=4e-7, equal_nan=True)
 
 
-def test_rows_of_a_table_by_labels() -> None:
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (75,)], ids=str)
+def test_rows_of_a_table_by_labels(shape: tuple[int, ...]) -> None:
     """From the end too; what is no row of it is an error, as the library has it."""
-    plan = _lookup()
-    labels = torch.tensor([3, -1, 0, -5, 4])
+    plan = _lookup(shape)
+    labels = (torch.arange(math.prod(shape)) * 3 % 10 - 5).reshape(shape)
     (found,) = native_of(plan)({"label": labels}).values()
     assert torch.equal(found, plan.weights["w0"][labels])
     for wrong in (5, -6):
+        labels.view(-1)[-1] = wrong
         with pytest.raises(FastganError, match="for a table of 5 rows"):
-            native_of(plan)({"label": torch.tensor([0, 1, 2, 3, wrong])})
+            native_of(plan)({"label": labels})
 
 
-def _lookup() -> Plan:
-    net = Network(label=(5,))
-    y = net.add("Gather", [net.weight(5, 7), "label"], (5, 7), axis=0)
+def _lookup(shape: tuple[int, ...] = (5,)) -> Plan:
+    net = Network(label=shape)
+    y = net.add("Gather", [net.weight(5, 7), "label"], (*shape, 7), axis=0)
     plan = net.plan(y)
-    return replace(plan, buffers={**plan.buffers, "label": Buffer("label", (5,), torch.int64)})
+    return replace(plan, buffers={**plan.buffers, "label": Buffer("label", shape, torch.int64)})
 
 
 def small(bf16: bool) -> tuple[graph.GraphExecutable, Network, str]:
