@@ -38,9 +38,10 @@ constexpr int64_t kManyItems = 32, kFewBlocks = 4, kFewItems = 4;
 // lines that a thread copies.
 constexpr int64_t kFewSlack = 6, kMostLines = 1 << 20;
 
-// Of depthwise layers: pixels that are computed at a time, taps for which a copy of the input pays
-// where an edge is near most pixels, and the floats of that copy.
-constexpr int64_t kStrip = 8, kManyTaps = 9, kMostFramed = 1 << 22;
+// Of depthwise layers: pixels that are computed at a time; taps of a strip of them that is near an
+// edge, each looked for by itself in the time that copying so many channels of a strip takes; and the
+// floats of a copy at most.
+constexpr int64_t kStrip = 8, kChannelsOfATap = 8, kMostFramed = 1 << 22;
 
 // How many of `outputs` pixels along an axis no tap reaches over an edge from.
 int64_t inside(const Reach& reach, int64_t outputs, int64_t step) {
@@ -346,13 +347,16 @@ void Depthwise::gather_pixels() {
   shape_.lines = std::move(lines);
 }
 
-// Whether most strips of pixels would look for each tap's input by itself.
+// Whether it takes less to copy the input, with what lies beyond its edges, than to look for each tap
+// of the strips of pixels that are near one.
 bool Depthwise::needs_frame() const {
   const Grid& to = shape_.out;
-  if (!shape_.lines.empty() || static_cast<int64_t>(shape_.taps.size()) < kManyTaps) return false;
-  const int64_t strips = inside(shape_.columns, to.width, shape_.step_x) / kStrip;
-  const int64_t whole = inside(shape_.rows, to.height, shape_.step_y) * strips;
-  return to.width > 1 && 2 * whole < to.height * divide_up(to.width, kStrip);
+  if (!shape_.lines.empty() || to.width == 1) return false;
+  const int64_t strips = divide_up(to.width, kStrip), all = to.height * strips;
+  const int64_t whole = std::min(strips, inside(shape_.columns, to.width, shape_.step_x) / kStrip);
+  const int64_t near = all - inside(shape_.rows, to.height, shape_.step_y) * whole;
+  const int64_t taps = static_cast<int64_t>(shape_.taps.size());
+  return near * taps * kChannelsOfATap > all * shape_.in.channels * shape_.step_y * shape_.step_x;
 }
 
 void Depthwise::add_frame() {
