@@ -326,10 +326,12 @@ def open_session(model: ModelFile, target: Target, profile: str | None = None) -
 def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) -> Any:
     """A session; where the runtime knows only older versions, of the model stamped down."""
     source: str | bytes | None = _source(model, options)
+    # It makes one of equal constants, over two of which a training norm writes its statistics.
+    less = {"disabled_optimizers": ["ConstantSharing"]} if _trains(model) else {}
     refusals = ""
     while source is not None:
         try:
-            return runtime.InferenceSession(source, options, providers=providers)
+            return runtime.InferenceSession(source, options, providers=providers, **less)
         except Exception as error:  # ONNX Runtime's errors have no common base
             if str(error) in refusals:
                 break
@@ -338,6 +340,13 @@ def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) ->
             # All refusals so far: the IR version is refused first, the opset after it.
             source = stamp_down(model, refusals)
     raise BackendError("ONNX Runtime", one_line(last), "a model that it accepts") from last
+
+
+def _trains(model: ModelFile) -> bool:
+    """Whether there is a norm in training mode."""
+    nodes = model.model.graph.all_nodes()
+    norms = (node for node in nodes if node.op_type == "BatchNormalization")
+    return any(node.attributes.get_int("training_mode", 0) for node in norms)
 
 
 def _source(model: ModelFile, options: Any) -> str | bytes:

@@ -1,6 +1,6 @@
 """What exporters write a little wrong, put right as the file is read, so that every backend sees
-the same: negative axes in a permutation, scales that miss the size declared by a rounding, and a
-Celu of no width, which is Relu.
+the same: negative axes in a permutation, scales that miss the size declared by a rounding, a Celu
+of no width, which is Relu, and statistics of a training norm that nobody asks for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def mend(proto: onnx.ModelProto, name: str) -> bool:
         proto: a model that nothing has checked yet.
         name: what messages call it.
     """
-    notes = [*_permutations(proto.graph), *_celus(proto.graph), *_scales(proto.graph)]
+    graph = proto.graph
+    notes = [*_permutations(graph), *_celus(graph), *_statistics(graph), *_scales(graph)]
     for note in notes[:3]:
         log.info("%s: %s", name, note)
     if len(notes) > 3:
@@ -72,6 +73,22 @@ def _celus(graph: onnx.GraphProto) -> Iterator[str]:
             del node.attribute[:]
             what = node.name or next(iter(node.output), "Celu")
             yield f"node {what!r}: Celu of alpha 0 is read as what it comes to, Relu"
+
+
+def _statistics(graph: onnx.GraphProto) -> Iterator[str]:
+    """ONNX Runtime writes them in training, and crashes where they have no names."""
+    for node in _nodes(graph):
+        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+            continue
+        if not any(a.name == "training_mode" and a.i for a in node.attribute):
+            continue
+        given = len(node.output)
+        node.output.extend([""] * (3 - given))
+        for index in (1, 2):
+            if not node.output[index]:
+                node.output[index] = f"{node.output[0]}.statistics.{index}"
+                what = node.name or node.output[0]
+                yield f"node {what!r}: its output {index}, the statistics, is given a name"
 
 
 def _scales(graph: onnx.GraphProto) -> Iterator[str]:

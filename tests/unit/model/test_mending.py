@@ -212,3 +212,24 @@ def test_celu_of_no_width_in_a_branch():
         g = fastgan.load(model.SerializeToString(), device="cpu", backend=backend)
         expected = np.maximum(x[:, :1] - 2 * x[:, 1:], 0)
         np.testing.assert_allclose(g.run({"x": x})["y"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("outputs", [["y"], ["y", "", ""], ["y", "", "q"], ["y", "p", "q"]])
+def test_statistics_that_nobody_asks_for(outputs, backend):
+    """ONNX Runtime ends the process where a training norm's have no names; where they have, it
+    writes them over its constants, and so over equal ones, of which it makes one."""
+    node = h.make_node("BatchNormalization", ["x", *"sbmv"], outputs, training_mode=1)
+    graph = h.make_graph(
+        [node],
+        "norm",
+        [h.make_tensor_value_info("x", T.FLOAT, ["n", 2, 3, 3])],
+        [h.make_tensor_value_info("y", T.FLOAT, ["n", 2, 3, 3])],
+        [nh.from_array(np.full(2, int(name in "sv"), np.float32), name) for name in "sbmv"],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 15)], ir_version=8)
+    g = fastgan.load(model.SerializeToString(), device="cpu", backend=backend)
+    for _ in range(3):
+        x = 2 + 3 * torch.randn(4, 2, 3, 3)
+        expected = torch.nn.functional.batch_norm(x, None, None, training=True)
+        torch.testing.assert_close(g.run({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
