@@ -131,6 +131,7 @@ def generate(
         raise ArgumentError("MODEL", "none", needed)
     # Whatever is wrong with the options is said before a model is loaded.
     account = records.Account("generate", json_file, model)
+    account.keep((like, *typed.files(input)))
     cells = None if grid is None else parse_grid(grid)
     wanted = None if seeds is None else Seeds(seeds)
     pixels = None if size is None else parse_size(size)
@@ -178,6 +179,8 @@ def generate(
     files.sweep(outdir)
     if cells is not None:
         files.check_target("--outdir", outdir / f"grid.{format}", (model,))
+    if json_file is not None and json_file.suffix == f".{format}":
+        account.keep((), [outdir / json_file.name])
     facts = {
         "fastgan": fastgan.__version__, "model": model, "sha256": sha256,
         "backend": generator.backend,

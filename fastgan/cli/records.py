@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastgan.cli import console
+from fastgan.errors import ArgumentError
 from fastgan.host import files
 
 if TYPE_CHECKING:
@@ -45,6 +46,24 @@ class Account:
         check(reads, {"--json": json_file})
         self._command, self._file = command, json_file
         self._ran: dict[str, Any] = {}
+
+    def keep(self, reads: Iterable[Path | str | None], makes: Iterable[Path] = ()) -> None:
+        """Say what else the record must not replace.
+
+        Args:
+            reads: what is read beside the model.
+            makes: what is written beside the record.
+
+        Raises:
+            ArgumentError: the record would go there.
+        """
+        if self._file is None or on_stdout(self._file):
+            return
+        files.check_target("--json", self._file, reads)
+        place = files.identity(self._file)
+        for path in makes:
+            if files.identity(path) == place:
+                raise ArgumentError("--json", f"{path}, where a result goes", "another file")
 
     def say(self, line: str) -> None:
         """A line for people."""
@@ -83,6 +102,10 @@ def check(model: str, outputs: Mapping[str, Path | None]) -> None:
         OSError: its folder can't be made. It is made once there is something to write.
     """
     seen: list[Path | str] = [model]
+    if model and any(path is not None and not on_stdout(path) for path in outputs.values()):
+        from fastgan.model.side_file import beside
+
+        seen.append(beside(Path(model)))
     for option, path in outputs.items():
         if path is not None and not on_stdout(path):
             files.check_target(option, path, seen)

@@ -134,6 +134,12 @@ def inputs(texts: Sequence[str] | None) -> dict[str, Any]:
     return found
 
 
+def files(texts: Sequence[str] | None) -> list[str]:
+    """The files that values are read from."""
+    named = (text.partition("=")[2].strip() for text in texts or () if is_named(text))
+    return [value for value in named if value.lower().endswith(".npy")]
+
+
 def _value(name: str, text: str) -> Any:
     if text.lower().endswith(".npy"):
         import numpy as np

@@ -87,6 +87,7 @@ def video(
     recording.check(output, codec)
     files.check_target("--output", output, (audio, model))
     account = records.Account("video", json_file, model)
+    account.keep((audio, *typed.files(input)), (output,))
     walk, count = _walk(
         Seeds(seeds), columns * rows, num_keyframes, w_frames, interpolation, loop, rng
     )

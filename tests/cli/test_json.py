@@ -114,3 +114,16 @@ def test_every_command_that_reports_has_it() -> None:
         if not any("--json" in option.opts for option in command.params)
     }
     assert without == silent
+
+
+def test_the_record_of_generate_replaces_no_picture(fastgan, tmp_path) -> None:
+    """Neither one that it is to make again, nor one that it makes."""
+    words = ("generate", "dcgan-digits", "--outdir", tmp_path, "--json")
+    picture = tmp_path / "sample000000.png"
+    done = fastgan(*words, picture)
+    assert (done.code, "a result" in done.err, picture.exists()) == (2, True, False)
+    assert fastgan(*words, tmp_path / "a.json").code == 0
+    before = picture.read_bytes()
+    done = fastgan("generate", "--like", picture, "--outdir", tmp_path / "b", "--json", picture)
+    assert (done.code, "also read" in done.err) == (2, True)
+    assert picture.read_bytes() == before

@@ -127,6 +127,7 @@ def apply(
     if film is not None:
         files.check_target("--output", film, (style, mask, model))
         jobs = []
+        account.keep((source, style, mask, *typed.files(input)), (film,))
         if mask is not None and mask.is_dir():
             raise ArgumentError("--mask", "a folder", "one picture, for every frame")
         if resume and _made(film):
@@ -136,6 +137,8 @@ def apply(
     else:
         jobs = folders.find(source, output, suffix, ext, mask)
         targets.check(jobs, (style, model))
+        pictures = {path for job in jobs for path in (job.source, job.mask)}
+        account.keep((*pictures, style, *typed.files(input)), [job.target for job in jobs])
         jobs[0].target.parent.mkdir(parents=True, exist_ok=True)  # or say now that it can't be
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of a file's tags
 
@@ -180,6 +183,7 @@ def apply(
         "signature": stated.signature(),
     }  # fmt: skip
     jobs = targets.settle(jobs, run.result, (style, model))
+    account.keep((), [job.target for job in jobs])
     kept = 0
     if resume:
         every, jobs = jobs, [job for job in jobs if not _made(job.target)]

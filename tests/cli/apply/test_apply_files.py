@@ -289,6 +289,34 @@ def test_resume_keeps_what_is_there(fastgan: Fastgan, model: Path) -> None:
     assert (done.code, done.out) == (0, "3 images were there already\n")
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["in/a.png", "in/b.jpg", "hard.png", "link.png", "mask.png", "w.npy", "model.fastgan.json"],
+)
+def test_the_record_replaces_nothing_that_is_read(
+    fastgan: Fastgan, model: Path, place: str
+) -> None:
+    picture(Path("in/a.png"), 8, 8, 3)
+    picture(Path("in/b.jpg"), 8, 8, 3)
+    Image.new("L", (8, 8)).save("mask.png")
+    np.save("w.npy", np.ones(1))
+    Path("model.fastgan.json").write_text("{}")
+    os.link("in/a.png", "hard.png")
+    os.symlink("in/a.png", "link.png")
+    before = contents()
+    words = ("-i", "in", "--mask", "mask.png", "-i", "w=w.npy", "--json", place)
+    said(fastgan("apply", model, *words), place)
+    assert contents() == before
+
+
+@pytest.mark.parametrize("place", ["out/a_out.png", "out/../out/b_out.jpg"])
+def test_the_record_replaces_no_result(fastgan: Fastgan, model: Path, place: str) -> None:
+    picture(Path("in/a.png"), 8, 8, 3)
+    picture(Path("in/b.jpg"), 8, 8, 3)
+    said(fastgan("apply", model, "-i", "in", "--json", place), "--json", "a result")
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
 def test_resume_sees_what_another_run_made(fastgan: Fastgan, model: Path, name: str) -> None:
     """By another model, or with other options; of results that say how they were made."""
