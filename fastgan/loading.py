@@ -56,6 +56,9 @@ def load(
         source: a path to an ONNX file or a bundle (docs/bundle.md), an ONNX file's bytes, the name
             of a shipped model such as "dcgan-digits", or where one is kept:
             "hf://owner/name/file.onnx", "https://example.org/model.onnx" (docs/bring-a-model.md).
+            A file above a megabyte stays open: weights that are needed again, for images of
+            another size, say, are read again. It may be replaced or deleted; once it is written
+            to, such a call is a ModelFileError.
         device: "auto" (an NVIDIA GPU if there is one), "cpu", "cuda" or "cuda:1".
         precision: "auto" (fp32 on a CPU, fp16 on a GPU), "fp32", "tf32", "fp16", "bf16",
             or "fp8": fp16 with the large layers' products in 8 bits, for which an NVIDIA GPU of

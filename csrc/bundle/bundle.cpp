@@ -82,7 +82,10 @@ Bundle::Bundle(std::unique_ptr<File> file, int64_t most_bytes)
     if (section.kind == File::kProgram) read_program(Fields(section.data, section.size), section);
   }
   require(!programs.empty(), "a bundle without a program");
-  weights_ = std::make_unique<Weights>(1, most_bytes);
+  weights_ = std::make_unique<Weights>(1, true, most_bytes);
+  weights_->behind = [this](const float* from, int64_t floats) {
+    file_->rest(reinterpret_cast<const char*>(from), static_cast<uint64_t>(floats) * sizeof(float));
+  };
 }
 
 void Bundle::read_model(Fields fields) {

@@ -83,9 +83,17 @@ void File::close() {
   how_ = kGiven;
 }
 
-void File::rest() const {
+void File::rest(const char* from, uint64_t bytes) const {
 #ifndef _WIN32
-  if (how_ == kMapped) madvise(const_cast<char*>(data_), size_, MADV_DONTNEED);
+  if (how_ != kMapped) return;
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = static_cast<uint64_t>(from - data_), end = begin + bytes;
+  // Whole pages alone, but for the last of the file.
+  const uint64_t first = (begin + page - 1) / page * page;
+  const uint64_t last = end == size_ ? end : end / page * page;
+  if (first < last) madvise(const_cast<char*>(data_) + first, last - first, MADV_DONTNEED);
+#else
+  (void)from, (void)bytes;
 #endif
 }
 

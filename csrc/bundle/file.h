@@ -39,8 +39,10 @@ class File {
   const std::vector<Section>& sections() const { return sections_; }
   uint64_t size() const { return size_; }
 
-  // Lets go of pages that were read; they are read again where they are needed.
-  void rest() const;
+  // Lets go of pages that were read, of all or of these bytes; they are read again where they are
+  // needed.
+  void rest() const { rest(data_, size_); }
+  void rest(const char* from, uint64_t bytes) const;
 
  private:
   void check();

@@ -28,6 +28,9 @@ struct Product {
   int64_t strides[6] = {};  // of the weight's [ky, kx, channels, block height and width, outputs]
   const float* bias = nullptr;
   int64_t bias_strides[3] = {};  // of [block height and width, outputs]; linear: [height, width, outputs]
+  // Other than 0: which numbers these are, wherever they lie. They may be elsewhere (null) where the
+  // product is packed already (`Weights` of runtime/records.h).
+  int64_t weight_number = 0, bias_number = 0;
 };
 
 struct PackedPhase {

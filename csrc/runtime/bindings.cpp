@@ -71,24 +71,73 @@ void bind_runtime(py::module_& parent) {
       .value("reflect", Border::kReflect)
       .value("edge", Border::kEdge);
 
+  py::class_<Product>(module, "Product")
+      .def(py::init([](const std::array<int64_t, 8>& rows, const std::array<int64_t, 8>& columns,
+                       bool linear, bool depthwise, int64_t channels, int64_t outputs,
+                       std::array<int64_t, 2> block, uintptr_t weight,
+                       const std::array<int64_t, 6>& strides, uintptr_t bias,
+                       const std::array<int64_t, 3>& bias_strides,
+                       std::array<int64_t, 2> numbers) {
+             Product p;
+             p.rows = axis(rows), p.columns = axis(columns);
+             p.linear = linear, p.depthwise = depthwise;
+             p.channels = channels, p.outputs = outputs;
+             p.block_height = block[0], p.block_width = block[1];
+             p.weight = reinterpret_cast<const float*>(weight);
+             p.bias = reinterpret_cast<const float*>(bias);
+             std::copy(strides.begin(), strides.end(), p.strides);
+             std::copy(bias_strides.begin(), bias_strides.end(), p.bias_strides);
+             p.weight_number = numbers[0], p.bias_number = numbers[1];
+             return p;
+           }),
+           py::kw_only(), py::arg("rows"), py::arg("columns"), py::arg("linear"),
+           py::arg("depthwise"), py::arg("channels"), py::arg("outputs"), py::arg("block"),
+           py::arg("weight"), py::arg("strides"), py::arg("bias"), py::arg("bias_strides"),
+           py::arg("numbers"),
+           "weight, bias: addresses, 0 where it is none, or not here; numbers: see packing.h.")
+      .def_property_readonly("most_taps", &most_taps,
+                             "The most taps of a phase, whatever the instruction set.");
+  py::class_<Packing, std::shared_ptr<Packing>>(module, "Packing");
+  py::class_<Weights>(module, "Weights", "Packed weights, each as long as somebody has it.")
+      .def(py::init<int64_t>(), py::arg("threads"))
+      .def("bytes", &Weights::bytes, "Of all that are used by now.")
+      .def(
+          "pack",
+          [](Weights& weights, const Product& product, int64_t most_minimal, bool bf16,
+             int64_t threads) {
+            py::gil_scoped_release release;
+            weights.share_out(threads);
+            return std::const_pointer_cast<Packing>(
+                weights.packed(product, most_minimal, bf16).packing);
+          },
+          py::arg("product"), py::arg("most_minimal"), py::arg("bf16"), py::arg("threads"),
+          "The product's weights as an operation takes them.")
+      .def(
+          "found",
+          [](Weights& weights, const Product& product, int64_t most_minimal, bool bf16) {
+            return std::const_pointer_cast<Packing>(
+                weights.found(product, most_minimal, bf16).packing);
+          },
+          py::arg("product"), py::arg("most_minimal"), py::arg("bf16"),
+          "The same if they are packed by now, of a product that has numbers; else None.");
   py::class_<Graph>(module, "Graph")
       .def(py::init([](const py::bytes& records, int64_t arena, const std::vector<int64_t>& tensors,
-                       const std::vector<std::pair<uintptr_t, int64_t>>& constants,
-                       int64_t threads) {
+                       const std::vector<std::tuple<uintptr_t, int64_t, int64_t>>& constants,
+                       Weights& weights) {
              const std::string_view bytes = records;
              py::gil_scoped_release release;
              Slots slots{arena, tensors, {}};
-             for (const auto& [address, size] : constants) {
-               slots.constants.push_back({reinterpret_cast<const float*>(address), size});
+             for (const auto& [address, size, number] : constants) {
+               slots.constants.push_back({reinterpret_cast<const float*>(address), size, number});
              }
              Fields fields(bytes.data(), bytes.size());
-             Weights weights(threads);
              return std::make_unique<Graph>(read_operations(fields, slots, weights), arena);
            }),
            py::kw_only(), py::arg("records"), py::arg("arena"), py::arg("tensors"),
-           py::arg("constants"), py::arg("threads"),
+           py::arg("constants"), py::arg("weights"),
            "Operations as records.h reads them. arena, tensors: sizes in floats; constants: "
-           "(address, size) of each, which have to stay.")
+           "(address, size, number) of each, which have to stay; address 0: of a weight that "
+           "`weights` has packed.")
       .def(
           "run",
           [](Graph& graph, const std::vector<uintptr_t>& addresses, int64_t threads) {
@@ -132,20 +181,6 @@ void bind_runtime(py::module_& parent) {
       },
       py::arg("numbers"), py::arg("n"),
       "Whether none of n float32 at this address is infinite or NaN.");
-  module.def(
-      "taps",
-      [](const std::array<int64_t, 8>& rows, const std::array<int64_t, 8>& columns, bool linear,
-         int64_t channels, int64_t outputs, std::array<int64_t, 2> block) {
-        Product p;
-        p.rows = axis(rows), p.columns = axis(columns);
-        p.linear = linear;
-        p.channels = channels, p.outputs = outputs;
-        p.block_height = block[0], p.block_width = block[1];
-        return most_taps(p);
-      },
-      py::kw_only(), py::arg("rows"), py::arg("columns"), py::arg("linear"), py::arg("channels"),
-      py::arg("outputs"), py::arg("block"),
-      "The most taps of a phase of a product, whatever the instruction set.");
   module.attr("MOST_TAPS") = kMostTaps;
   module.attr("FEW_CHANNELS") = kFewChannels;
   module.def("path", [] {

@@ -190,12 +190,14 @@ class Reader {
       require(count <= kMostOffset && last <= kMostOffset, "a weight too large");
     }
     require(!p.depthwise || p.strides[2] == 0, "a depthwise layer that is none");
-    p.weight = constant(weight, last);
-    require(p.weight != nullptr && count <= slots_.size(weight), "a weight that is not there");
+    p.weight = constant(weight, last, &p.weight_number);
+    const bool there = p.weight != nullptr || p.weight_number != 0;
+    require(there && count <= slots_.size(weight), "a weight that is not there");
     const int64_t heights = p.linear ? p.rows.outputs : p.block_height;
     const int64_t widths = p.linear ? p.columns.outputs : p.block_width;
     p.bias = constant(bias, (heights - 1) * p.bias_strides[0] + (widths - 1) * p.bias_strides[1] +
-                                (p.outputs - 1) * p.bias_strides[2]);
+                                (p.outputs - 1) * p.bias_strides[2],
+                      &p.bias_number);
     return p;
   }
 
@@ -249,15 +251,22 @@ class Reader {
   // A constant as operations have it: its address.
   void settle(Place& place) const {
     if (place.slot < Slots::kConstants) return;
-    const float* data = slots_.constants[place.slot - Slots::kConstants].data + place.offset;
+    const float* data = slots_.constants[place.slot - Slots::kConstants].data;
+    require(data != nullptr, "a constant that is not there");
+    data += place.offset;
     place = {Place::kConstant, static_cast<int64_t>(reinterpret_cast<intptr_t>(data))};
   }
 
-  const float* constant(const Place& place, int64_t last) const {
+  // number: is told which numbers they are; null where they have to be there.
+  const float* constant(const Place& place, int64_t last, int64_t* number = nullptr) const {
     if (!place.given()) return nullptr;
     require(place.slot >= Slots::kConstants, "a weight that is no constant");
     inside(place, last);
-    return slots_.constants[place.slot - Slots::kConstants].data + place.offset;
+    const Constant& found = slots_.constants[place.slot - Slots::kConstants];
+    if (number != nullptr && place.offset == 0) *number = found.number;
+    require(found.data != nullptr || (number != nullptr && *number != 0),
+            "a constant that is not there");
+    return found.data == nullptr ? nullptr : found.data + place.offset;
   }
 
   void beside(const Epilogue& e, Beside& with, int64_t images, const Grid& out) const {
@@ -273,9 +282,7 @@ class Reader {
 
   std::shared_ptr<const Operation> dense(bool bf16) {
     const DenseRecord r = dense_record();
-    const bool rounds = bf16 && weights_.is_faster_in_bf16(r.product, r.most_minimal);
-    const int64_t width = rounds ? bf16_kernels().width : kernels().width;
-    auto packing = weights_.packed(r.product, width, rounds ? 2 : 1, r.most_minimal);
+    const auto [packing, rounds] = weights_.packed(r.product, r.most_minimal, bf16);
     DenseShape shape{r.images,
                      r.in,
                      r.out,
@@ -618,6 +625,15 @@ void append(std::string& key, const T& value) {
   key.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
+// The last element of a weight.
+int64_t reach_of(const Product& p) {
+  const int64_t sizes[6] = {p.rows.kernel,  p.columns.kernel, p.depthwise ? 1 : p.channels,
+                            p.block_height, p.block_width,    p.outputs};
+  int64_t last = 0;
+  for (int i = 0; i < 6; ++i) last += (sizes[i] - 1) * p.strides[i];
+  return last;
+}
+
 // What is known by: a product, and what was asked of it.
 std::string key_of(const Product& product, std::initializer_list<int64_t> asked) {
   std::string key;
@@ -633,9 +649,11 @@ std::string key_of(const Product& product, std::initializer_list<int64_t> asked)
                                product.block_width}) {
     append(key, number);
   }
-  append(key, product.weight);
+  append(key, product.weight_number == 0 ? product.weight : nullptr);
+  append(key, product.weight_number);
   append(key, product.strides);
-  append(key, product.bias);
+  append(key, product.bias_number == 0 ? product.bias : nullptr);
+  append(key, product.bias_number);
   append(key, product.bias_strides);
   for (const int64_t number : asked) append(key, number);
   return key;
@@ -654,8 +672,14 @@ int64_t Slots::size(const Place& place) const {
 }
 
 void Weights::take(int64_t bytes) {
+  if (!keeps_) return;
   if (bytes > left_) throw std::bad_alloc();
   left_ -= bytes;
+}
+
+bool Weights::is_known(const Product& product) const {
+  const bool biased = product.bias != nullptr || product.bias_number != 0;
+  return keeps_ || (product.weight_number != 0 && (!biased || product.bias_number != 0));
 }
 
 bool Weights::is_faster_in_bf16(const Product& product, int64_t most_minimal) {
@@ -663,19 +687,59 @@ bool Weights::is_faster_in_bf16(const Product& product, int64_t most_minimal) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto at = faster_.find(key);
   if (at != faster_.end()) return at->second;
-  return faster_[key] = fastgan::is_faster_in_bf16(product, most_minimal, left_);
+  require(product.weight != nullptr, "a weight that is not there");
+  const bool found = fastgan::is_faster_in_bf16(product, most_minimal, left_);
+  if (is_known(product)) faster_[key] = found;
+  return found;
+}
+
+Weights::Form Weights::packed(const Product& product, int64_t most_minimal, bool bf16) {
+  const bool rounds = bf16 && is_faster_in_bf16(product, most_minimal);
+  const int64_t width = rounds ? bf16_kernels().width : kernels().width;
+  return {packed(product, width, rounds ? 2 : 1, most_minimal), rounds};
+}
+
+Weights::Form Weights::found(const Product& product, int64_t most_minimal, bool bf16) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  bool rounds = false;
+  if (bf16) {
+    const auto at = faster_.find(key_of(product, {most_minimal}));
+    if (at == faster_.end()) return {};
+    rounds = at->second;
+  }
+  const int64_t width = rounds ? bf16_kernels().width : kernels().width;
+  const auto at = packings_.find(key_of(product, {width, rounds ? 2 : 1, most_minimal}));
+  return {at == packings_.end() ? nullptr : at->second.it.lock(), rounds};
 }
 
 std::shared_ptr<const Packing> Weights::packed(const Product& product, int64_t width, int64_t pack,
                                                int64_t most_minimal) {
   const std::string key = key_of(product, {width, pack, most_minimal});
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::shared_ptr<const Packing>& found = packings_[key];
+  const auto at = packings_.find(key);
+  std::shared_ptr<const Packing> found = at == packings_.end() ? nullptr : at->second.it.lock();
   if (found == nullptr) {
+    require(product.weight != nullptr && (product.bias != nullptr || product.bias_number == 0),
+            "a weight that is not there");
+    for (auto each = packings_.begin(); each != packings_.end();) {
+      each = each->second.it.expired() ? packings_.erase(each) : std::next(each);
+    }
     found = fastgan::pack(product, width, pack, most_minimal, threads_, left_);
     take(found->memory.bytes());
+    if (behind) behind(product.weight, reach_of(product) + 1);
+    if (is_known(product)) packings_[key] = {found, keeps_ ? found : nullptr};
   }
   return found;
+}
+
+int64_t Weights::bytes() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  int64_t sum = 0;
+  for (const auto& [key, known] : packings_) {
+    const std::shared_ptr<const Packing> found = known.it.lock();
+    if (found != nullptr) sum += found->memory.bytes();
+  }
+  return sum;
 }
 
 std::shared_ptr<const Block> Weights::transposed(const float* from, int64_t rows, int64_t columns) {
@@ -703,15 +767,14 @@ template <class Fill>
 std::shared_ptr<const Block> Weights::block(const std::vector<int64_t>& key, int64_t floats,
                                             const Fill& fill) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::shared_ptr<const Block>& found = blocks_[key];
-  if (found == nullptr) {
-    const int64_t bytes = floats * static_cast<int64_t>(sizeof(float));
-    take(bytes);
-    auto made = std::make_shared<Block>(bytes);
-    fill(made->floats());
-    found = made;
-  }
-  return found;
+  const auto at = blocks_.find(key);
+  if (at != blocks_.end()) return at->second;
+  const int64_t bytes = floats * static_cast<int64_t>(sizeof(float));
+  take(bytes);
+  auto made = std::make_shared<Block>(bytes);
+  fill(made->floats());
+  if (keeps_) blocks_[key] = made;
+  return made;
 }
 
 std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, const Slots& slots,

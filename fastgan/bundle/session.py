@@ -212,7 +212,7 @@ def open_session(path: Path, target: Target, limits: Limits, precision: str) -> 
         raise BackendError(f"{bundle.name} in bf16", "a bundle in fp32", "fp32", instead)
     signature = _sized(ports.read(bundle), every)
     graph = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 18}), ir_version=10)
-    file = ModelFile(graph, bundle.name, path, {}, limits, b"")
+    file = ModelFile(graph, bundle.name, path, {}, limits, bytes)
     return BundleSession(BACKEND, Model(file, signature, signature), target, every)
 
 

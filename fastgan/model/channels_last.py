@@ -46,7 +46,8 @@ def channels_first(model: ModelFile) -> tuple[ModelFile, frozenset[str]]:
         _turn_input(graph, value)
     for value in outputs:
         _turn_output(graph, value)
-    return replace(model, _data=ir.to_proto(model.model).SerializeToString()), names
+    data = ir.to_proto(model.model).SerializeToString()  # now: what follows changes the graph
+    return replace(model, _data=lambda: data), names
 
 
 def mark(signature: Signature, names: frozenset[str]) -> Signature:

@@ -30,6 +30,11 @@ def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     return value.const_value.numpy()
 
 
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether there is such data; nobody reads them for that."""
+    return value is not None and value.const_value is not None and not value.is_graph_input()
+
+
 def resolve(node: ir.Node, opset_imports: Mapping[str, int]) -> tuple[Op, dict[str, Any]]:
     """The registered op of a node, and its attributes as Python values.
 
@@ -110,6 +115,11 @@ def to_torch(tensor: ir.TensorProtocol) -> Tensor:
         # The bytes of the file are read-only, and so is every use of the tensor: no copy needed.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+def as_meta(tensor: ir.TensorProtocol) -> Tensor:
+    """An ONNX tensor of a type that torch has, without its data."""
+    return torch.empty(tensor.shape.numpy(), dtype=torch_dtype(tensor.dtype), device="meta")
 
 
 def to_onnx(tensor: Tensor, name: str | None) -> ir.TensorProtocol:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -24,12 +25,14 @@ def make(
     shapes: Mapping[str, tuple[int, ...]],
     limits: Limits | None = None,
     watch: Watch | None = None,
+    *,
+    late: bool = False,
 ) -> Plan:
     """specialise -> rewrite -> lower: the plan of `model` for these input shapes.
 
     Where the file was exported at another batch size, the graph of that size is made one for the
     samples wanted (see `rebatch`). `watch` is told what the passes do; with FASTGAN_DEBUG=rewrite
-    or =plan stderr is.
+    or =plan stderr is. `late`: its weights may be read when they are asked for (`Weights`).
 
     Raises:
         UnsupportedError: where `specialise` or `rebatch` does.
@@ -55,6 +58,8 @@ def make(
         if frozen:
             rebatch(rewritten, frozen, next(shapes[name][0] for name in frozen))
         plan = lower(rewritten)
+    if not late:
+        plan = replace(plan, weights=dict(plan.weights))
     if told and watch is not None:
         debug.tell("rewrite", "\n".join((text.heading(plan), *watch.report())))
     if debug.wants("plan"):

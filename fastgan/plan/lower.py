@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fastgan.ops.elementwise import torch_dtype
 from fastgan.plan import cost
-from fastgan.plan.specialise import attribute_value, to_torch
+from fastgan.plan.specialise import attribute_value
 from fastgan.plan.types import Buffer, Epilogue, Plan, Step
+from fastgan.plan.weights import Weights, meta_of
 
 _EPILOGUE_ATTRIBUTES = {"activation", "parameters", "slopes", "origin"}
 
@@ -20,12 +21,14 @@ def lower(model: ir.Model) -> Plan:
     """The plan of a specialised and rewritten model; every step starts on the library op."""
     graph = model.graph
     buffers = {value.name or "": _buffer(value) for value in graph.inputs}
-    weights: dict[str, Tensor] = {}
-    steps = []
+    tensors: dict[str, ir.TensorProtocol] = {}
     for node in graph:
         for value in node.inputs:
             if value is not None and value.const_value is not None:
-                weights.setdefault(value.name or "", to_torch(value.const_value))
+                tensors.setdefault(value.name or "", value.const_value)
+    weights = Weights(tensors)
+    steps = []
+    for node in graph:
         for value in node.outputs:
             buffers[value.name or ""] = _buffer(value)
         steps.append(_step(node, buffers, weights))
@@ -39,7 +42,7 @@ def lower(model: ir.Model) -> Plan:
     )
 
 
-def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor]) -> Step:
+def _step(node: ir.Node, buffers: dict[str, Buffer], weights: Mapping[str, Tensor]) -> Step:
     inputs = tuple("" if value is None else value.name or "" for value in node.inputs)
     outputs = tuple(value.name or "" for value in node.outputs)
     op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -54,11 +57,11 @@ def _step(node: ir.Node, buffers: dict[str, Buffer], weights: dict[str, Tensor])
     )
     read = [buffers[name] for name in inputs if name in buffers]
     first, second = (*inputs, "", "")[:2]
-    weight = tuple(weights[second].shape) if second in weights else None
+    weight = tuple(meta_of(weights, second).shape) if second in weights else None
     if weight is None and second in buffers:
         weight = buffers[second].shape
     written = [buffers[name] for name in outputs]
-    constant = sum(weights[n].numel() * weights[n].element_size() for n in inputs if n in weights)
+    constant = sum(meta_of(weights, n).nbytes for n in inputs if n in weights)
     return Step(
         op=op,
         inputs=inputs,

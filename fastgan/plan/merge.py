@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fastgan.plan import activations
 from fastgan.plan.lower import with_releases
-from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
+from fastgan.plan.types import Epilogue, Instruction, Plan, Step
+from fastgan.plan.weights import joined, meta_of, only
 
 MOST_TENSORS = 6
 MOST_KEPT = 4
@@ -86,7 +87,7 @@ def merge(plan: Plan, ranks: Container[int] = (2, 3, 4)) -> Plan:
         plan,
         steps=tuple(with_releases(made, set(plan.outputs), buffers)),
         buffers=buffers,
-        weights={name: w for name, w in plan.weights.items() if name in weights},
+        weights=only(plan.weights, weights),
     )
 
 
@@ -121,14 +122,14 @@ def _without_curves(plan: Plan) -> Plan:
 def _without_batch_norms(plan: Plan) -> Plan:
     """The plan with each norm of constant statistics as a product and a sum."""
     steps: list[Step] = []
-    buffers, weights = dict(plan.buffers), dict(plan.weights)
+    buffers, weights, made = dict(plan.buffers), plan.weights, dict[str, Tensor]()
     for step in plan.steps:
         plain = step.op == "BatchNormalization" and len(step.outputs) == 1
         if not plain or step.attributes.get("training_mode", 0):
             steps.append(step)
             continue
         x, *names = step.inputs
-        if x in weights or not all(n in weights and weights[n].dim() == 1 for n in names):
+        if x in weights or not all(n in weights and meta_of(weights, n).dim() == 1 for n in names):
             steps.append(step)
             continue
         scale, shift, mean, variance = (weights[name].double() for name in names)
@@ -137,12 +138,12 @@ def _without_batch_norms(plan: Plan) -> Plan:
         shape = (-1, *[1] * (len(buffers[out].shape) - 2))
         scaled, dtype = f"{out}.scaled", weights[names[0]].dtype
         buffers[scaled] = replace(buffers[out], name=scaled)
-        weights[f"{out}.scale"] = factor.to(dtype).reshape(shape)
-        weights[f"{out}.shift"] = (shift - mean * factor).to(dtype).reshape(shape)
+        made[f"{out}.scale"] = factor.to(dtype).reshape(shape)
+        made[f"{out}.shift"] = (shift - mean * factor).to(dtype).reshape(shape)
         bare = replace(step, attributes={})
         steps.append(replace(bare, op="Mul", inputs=(x, f"{out}.scale"), outputs=(scaled,)))
         steps.append(replace(bare, op="Add", inputs=(scaled, f"{out}.shift")))
-    return replace(plan, steps=tuple(steps), buffers=buffers, weights=weights)
+    return replace(plan, steps=tuple(steps), buffers=buffers, weights=joined(weights, made))
 
 
 def operations(
@@ -209,18 +210,19 @@ def _clip(step: Step, a: _Operand, plan: Plan) -> list[_Operation] | None:
 
 
 def _is_float(name: str, plan: Plan) -> bool:
-    found: Buffer | Tensor = plan.buffers[name] if name in plan.buffers else plan.weights[name]
+    found = plan.buffers[name] if name in plan.buffers else meta_of(plan.weights, name)
     return found.dtype.is_floating_point
 
 
 def _shape(name: str, plan: Plan) -> tuple[int, ...]:
-    found: Buffer | Tensor = plan.buffers[name] if name in plan.buffers else plan.weights[name]
+    found = plan.buffers[name] if name in plan.buffers else meta_of(plan.weights, name)
     return tuple(found.shape)
 
 
 def _operand(name: str, plan: Plan) -> _Operand:
-    weight = plan.weights.get(name)
-    return float(weight) if weight is not None and weight.numel() == 1 else name
+    if name not in plan.weights or meta_of(plan.weights, name).numel() != 1:
+        return name
+    return float(plan.weights[name])
 
 
 @dataclass(eq=False)
@@ -262,7 +264,8 @@ class _Chain:
         assert program is not None
         output = plan.buffers[last.outputs[0]]
         read = sum(
-            plan.buffers[n].bytes if n in plan.buffers else plan.weights[n].nbytes for n in tensors
+            plan.buffers[n].bytes if n in plan.buffers else meta_of(plan.weights, n).nbytes
+            for n in tensors
         )
         return Step(
             op="fastgan.Pointwise",

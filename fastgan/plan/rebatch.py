@@ -102,7 +102,8 @@ class _Changes:
         elif kind in ("Flatten", "Squeeze", "Unsqueeze") and not _keeps_first(node):
             raise UnsupportedError(where(node), "samples in an axis that goes", NEEDED)
         for position, value in enumerate(node.inputs):
-            rows, array = self.flow.rows.get((node, position)), constant(value)
+            rows = self.flow.rows.get((node, position))
+            array = None if rows is None else constant(value)
             if rows is not None and array is not None:
                 self._constants[node, position] = self._each(array, rows)
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.model.late import Late
 from fastgan.ops import random
-from fastgan.ops.nodes import constant
+from fastgan.ops.nodes import constant, is_constant
 from fastgan.ops.registry import names
 
 Array = np.ndarray[Any, Any]
@@ -97,6 +98,8 @@ class Names:
 
     def of_constant(self, tensor: ir.TensorProtocol) -> int:
         """The number of a constant's contents."""
+        if isinstance(tensor, Late):
+            return self.of(("late", tensor.identity))
         if id(tensor) in self.file:
             return self.of(("file", id(tensor)))
         if id(tensor) not in self._constants:  # kept, so that no other takes its identity
@@ -306,13 +309,15 @@ class Flow:
             return None
         if value in self.numbers:
             return self.numbers[value], self._each(value)
-        array, tensor = constant(value), value.const_value
-        if array is None or tensor is None:
+        if not is_constant(value) or value.const_value is None:
             return None
         rows = self.rows.get((node, position))
-        parts = None if rows is None else self._parts(array, rows.axis, rows.inner)
+        array = None if rows is None else constant(value)
+        if rows is None or array is None:
+            return self._names.of_constant(value.const_value)
+        parts = self._parts(array, rows.axis, rows.inner)
         if parts is None:
-            return self._names.of_constant(tensor)
+            return self._names.of_constant(value.const_value)
         return self._names.of_array(parts[:, :, 0])
 
     def _each(self, value: ir.Value | None) -> Hashable:

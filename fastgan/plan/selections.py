@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import UnsupportedError
-from fastgan.ops.nodes import where
+from fastgan.model.late import Late
+from fastgan.ops.nodes import to_torch, where
 from fastgan.ops.registry import Op
 
 _REDUCTIONS = {"add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
@@ -33,7 +34,7 @@ class Slot:
     """What a value of the old graph is; values that are the same share one.
 
     Attributes:
-        tensor: with data, or a meta tensor.
+        tensor: with data, or a meta tensor: of what depends on data, and of a `late` constant.
         name: that it had in the old graph.
         constant: its data as the old graph holds them, so that weights are shared.
         value: its counterpart in the new graph; a known one gets it when it is first needed.
@@ -45,6 +46,20 @@ class Slot:
     constant: ir.TensorProtocol | None = None
     value: ir.Value | None = None
     pending: Pending | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether it is a constant whose numbers nobody has read."""
+        return isinstance(self.constant, Late)
+
+    def known(self) -> Tensor:
+        """The tensor, its numbers read if it is late."""
+        return to_torch(self.constant) if self.late and self.constant else self.tensor
+
+    @property
+    def computed(self) -> bool:
+        """Whether it depends on data."""
+        return self.tensor.is_meta and not self.late
 
 
 @dataclass(frozen=True, slots=True)

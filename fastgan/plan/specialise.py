@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
@@ -22,8 +24,10 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
 from fastgan.limits import GIB, KIB, MIB, Limits, size_text
+from fastgan.model.late import LATE, LEAST, Array, Late
 from fastgan.ops.elementwise import onnx_dtype, torch_dtype
 from fastgan.ops.nodes import (
+    as_meta,
     attribute_value,
     bind_host_inputs,
     check_dtypes,
@@ -181,7 +185,10 @@ class _Walk:
         if op.random:
             attributes["node_index"] = self.random_nodes
             self.random_nodes += 1
-        tensors = [None if slot is None else slot.tensor for slot in inputs]
+        tensors = [
+            None if slot is None else slot.known() if i in op.host else slot.tensor
+            for i, slot in enumerate(inputs)
+        ]
         error = self._undecided(node, op, inputs)
         if error is not None or any(slot is not None and slot.pending for slot in inputs):
             put = put_off(node, op, inputs, attributes, error, self._emit)
@@ -196,6 +203,12 @@ class _Walk:
             cast = ir.node("Cast", [], {"to": int(onnx_dtype(like.dtype))}, name=node.name)
             cast.outputs[0].name = node.outputs[0].name
             return self._apply(cast, inputs[:1])
+        given = [slot for slot in inputs if slot is not None]
+        if any(slot.late for slot in given) and not any(slot.computed for slot in given):
+            later = self._later(node, op, inputs, tensors, attributes)
+            if later is not None:
+                return [later]
+            tensors = [None if slot is None else slot.known() for slot in inputs]
         arguments = bind_host_inputs(node, op, tensors)
         results = self._evaluate(node, op, arguments, attributes)
         check_dtypes(node, op, (*tensors, *results))
@@ -203,8 +216,8 @@ class _Walk:
             made = decisions.decision(node, op.name, tensors, results[0])
             self.decided += [] if made is None else [made]
         if len(results) == 1:
-            for slot in inputs:
-                if slot is not None and slot.tensor is results[0]:
+            for slot, tensor in zip(inputs, tensors, strict=True):
+                if slot is not None and tensor is results[0]:
                     return [slot]
         names = [
             value.name or f"{node.outputs[0].name}.{i}" for i, value in enumerate(node.outputs)
@@ -214,12 +227,65 @@ class _Walk:
             self._keep(node, inputs, slots, attributes)
         return slots
 
+    def _later(
+        self,
+        node: ir.Node,
+        op: ops.Op,
+        inputs: Sequence[_Slot | None],
+        tensors: list[Tensor | None],
+        attributes: dict[str, Any],
+    ) -> _Slot | None:
+        """What a node makes of constants that nobody has read, without reading them: one more of
+        these, unless it is small; None where they have to be read.
+
+        tensors: of the inputs, without their numbers where those are late.
+        """
+        decides = self.decided is not None and op.name in decisions.NAMES and op.name != "Div"
+        if op.random or op.dynamic or decides or len(node.outputs) != 1:
+            return None
+        arguments = bind_host_inputs(node, op, tensors)
+        given = [to_meta(a) for a in arguments] if op.infer is op.function else arguments
+        results = _call(node, op, op.infer, given, attributes)
+        result = results[0]
+        same = [slot for slot, a in zip(inputs, given, strict=False) if a is result]
+        if same or len(results) > 1:
+            return same[0] if same and len(results) == 1 else None
+        name = node.outputs[0].name or ""
+        if not result.is_meta:  # as a shape is
+            return _Slot(result, name)
+        size = result.numel() * result.element_size()
+        if size < LEAST or size > FOLD_BYTES or self.folded + size > TOTAL_FOLD_BYTES:
+            return None
+        if onnx_dtype(result.dtype) not in LATE:
+            return None
+        check_dtypes(node, op, (*tensors, result))
+        self._check_size(node, arguments, results, size, known=True)
+        if self.decided is not None and not op.domain:
+            decided = decisions.decision(node, op.name, tensors, result)
+            self.decided += [] if decided is None else [decided]
+        self.folded += size
+
+        def read() -> Array:
+            known = [None if slot is None else slot.known() for slot in inputs]
+            made = _call(node, op, op.function, bind_host_inputs(node, op, known), attributes)[0]
+            others = (t for t, s in zip(known, inputs, strict=True) if s is not None and not s.late)
+            made = made.clone() if any(map(_shares(made), others)) else made
+            return np.asarray(to_onnx(made, name).numpy())
+
+        identity = (
+            (op.domain, op.name),
+            tuple(sorted((key, _plain(value)) for key, value in attributes.items())),
+            tuple(None if slot is None else _identity(slot) for slot in inputs),
+        )
+        shape = tuple(result.shape)
+        return _Slot(result, name, Late(read, onnx_dtype(result.dtype), shape, identity, name))
+
     @staticmethod
     def _undecided(
         node: ir.Node, op: ops.Op, inputs: Sequence[_Slot | None]
     ) -> UnsupportedError | None:
         """Why the shape of what a node makes is not known; None where it is."""
-        computed = [slot is not None and slot.tensor.is_meta for slot in inputs]
+        computed = [slot is not None and slot.computed for slot in inputs]
         if op.dynamic and any(computed):
             return refusal(node, op.name)
         shaped = op.name in ("Expand", "ConstantOfShape")
@@ -354,7 +420,9 @@ class _Walk:
             constant = value.const_value
             if constant is None:
                 raise UnsupportedError(f"value {value.name!r}", "no definition", "a known value")
-            slot = self.slots[value] = _Slot(to_torch(constant), value.name or "", constant)
+            late = isinstance(constant, Late)
+            tensor = as_meta(constant) if late else to_torch(constant)
+            slot = self.slots[value] = _Slot(tensor, value.name or "", constant)
         return slot
 
     def _value(self, slot: _Slot) -> ir.Value:
@@ -406,13 +474,33 @@ class _Walk:
         return kept[::-1]
 
 
+def _shares(made: Tensor) -> Callable[[Tensor | None], bool]:
+    """Whether a tensor is in the same memory."""
+    place = made.untyped_storage().data_ptr()
+    return lambda other: other is not None and other.untyped_storage().data_ptr() == place
+
+
+def _identity(slot: _Slot) -> Hashable:
+    """Equal for equal numbers."""
+    return slot.constant.identity if isinstance(slot.constant, Late) else _plain(slot.tensor)
+
+
+def _plain(value: Any) -> Hashable:
+    """An attribute, or a constant, as what can be compared."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    numbers = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    digest = hashlib.blake2b(numbers.data, digest_size=32).digest()
+    return str(value.dtype), tuple(value.shape), digest
+
+
 def _known(node: ir.Node, slot: _Slot | None, what: str) -> Any:
     """The one element of a condition or a trip count."""
-    if slot is None or slot.tensor.is_meta:
+    if slot is None or slot.computed:
         raise UnsupportedError(where(node), f"a {what} computed from the data", "a constant")
     if slot.tensor.numel() != 1:
         raise UnsupportedError(where(node), f"a {what} of {slot.tensor.numel()} elements", "one")
-    return slot.tensor.item()
+    return slot.known().item()
 
 
 def _call(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastgan.plan.types import Instruction, Plan, Step
+from fastgan.plan.weights import meta_of
 
 #: Attributes that say nothing at these values: those of a product without any trick.
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -61,7 +62,7 @@ def shapes(plan: Plan, step: Step) -> str:
         if name in plan.buffers:
             read.append(shape_text(plan.buffers[name].shape))
         elif name in plan.weights:
-            read.append(f"[{shape_text(plan.weights[name].shape)}]")
+            read.append(f"[{shape_text(meta_of(plan.weights, name).shape)}]")
     written = [shape_text(plan.buffers[name].shape) for name in step.outputs if name]
     return f"{' '.join(read)} -> {' '.join(written)}"
 

@@ -116,7 +116,8 @@ class Plan:
         inputs, outputs: names of buffers.
         steps: in the order in which they run.
         buffers: every tensor that depends on data, by name.
-        weights: every constant that a step reads, by name, on the CPU in the model's own dtype.
+        weights: every constant that a step reads, by name, on the CPU in the model's own dtype;
+            those of `Weights` may be read only when they are asked for.
     """
 
     inputs: tuple[str, ...]

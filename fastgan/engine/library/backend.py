@@ -16,6 +16,7 @@ from fastgan.engine.library import operators as library
 from fastgan.engine.library.captured import CapturedExecutable, SharedGraphs
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import graph
+from fastgan.engine.native.packing import Shared
 from fastgan.errors import Refusal, UnsupportedError
 from fastgan.host import processor
 from fastgan.model.file import ModelFile
@@ -27,11 +28,13 @@ from fastgan.plan import Plan, make
 class TorchSession(Session):
     """See the module."""
 
-    shared: SharedGraphs | None
+    shared: SharedGraphs | Shared | None
 
-    def share(self) -> SharedGraphs | None:
-        """See `Session.share`: a GPU's graphs."""
-        return SharedGraphs(self.target.device) if self.target.device.type == "cuda" else None
+    def share(self) -> SharedGraphs | Shared | None:
+        """See `Session.share`: a GPU's graphs, a CPU's packed weights."""
+        if self.target.device.type == "cuda":
+            return SharedGraphs(self.target.device)
+        return Shared() if graph.runs_here() else None
 
     def compile(self, shapes: Shapes, target: Target) -> Executable:
         """Plan the model for these shapes and bind each step to the best there is for it."""
@@ -63,16 +66,20 @@ BACKEND = TorchBackend()
 
 
 def compile(
-    model: ModelFile, target: Target, shapes: Shapes, graphs: SharedGraphs | None = None
+    model: ModelFile,
+    target: Target,
+    shapes: Shapes,
+    shared: SharedGraphs | Shared | None = None,
 ) -> Executable:
     """The plan of a model for these shapes, on one native call where that covers it.
 
-    graphs: of a GPU, on which it is captured; None launches its operators one by one.
+    shared: of a GPU the graphs with which it is captured, without which its operators are launched
+        one by one; of a CPU the packed weights of the model.
 
     Raises:
         UnsupportedError: there is no plan, or none that runs in this precision here.
     """
-    plan = make(model.model, shapes, model.limits)
+    plan = make(model.model, shapes, model.limits, late=target.device.type == "cpu")
     opset = model.model.opset_imports.get("", 1)
 
     def bound() -> list[BoundStep]:
@@ -82,9 +89,9 @@ def compile(
         return PlanExecutable(plan, bound(), target.device, target.dtype, target.settings)
 
     if target.device.type != "cpu":
-        if graphs is None or draws_noise(model.model):
+        if not isinstance(shared, SharedGraphs) or draws_noise(model.model):
             return by_library()
-        return CapturedExecutable(plan, bound(), target, graphs)
+        return CapturedExecutable(plan, bound(), target, shared)
     bf16 = target.precision == "bf16"
     if not (bf16 and processor.has_tiles()):
         exact = replace(target, precision="fp32")
@@ -92,7 +99,8 @@ def compile(
         def step_by_library(plan: Plan, index: int) -> BoundStep:
             return bind(plan, index, opset, exact)
 
-        made = graph.executable(plan, opset, step_by_library, by_library, bf16=bf16)
+        packed = shared if isinstance(shared, Shared) else None
+        made = graph.executable(plan, opset, step_by_library, by_library, bf16=bf16, shared=packed)
         if made is not None:
             return made
     if bf16 and not processor.has_bfloat16():

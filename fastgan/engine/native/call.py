@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from fastgan.engine import arena
 from fastgan.engine.arena import Lifetime
 from fastgan.engine.faults import faults_of
 from fastgan.engine.native.lowering import Lowering, Rows
+from fastgan.engine.native.packing import Constant, Product, Shared
+from fastgan.engine.native.records import CONSTANTS, NOTHING, Constants
 from fastgan.engine.native.tensors import ALIGNMENT, ARENA, is_dense, new, plain
 from fastgan.host.native import _native
 
@@ -58,6 +62,51 @@ class Lowered:
         return Lowered(tuple(inputs), tuple(made), floats, records)
 
 
+#: Results of up to so many bytes stay: the most that glibc's threshold takes, but for a head.
+_KEPT = 31 << 20
+
+
+class Packed(Constants):
+    """The constants of a call, but for the weights of products: those are packed one by one, and
+    what each was packed from is gone before the next is read.
+
+    Args:
+        shared: has them, for all calls of the model.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__()
+        self.shared = shared
+        self._products: list[tuple[Product, int]] = []
+        self._slots: dict[int, int] = {}  # by number
+
+    def product(self, made: Product, most_minimal: int) -> list[tuple[int, int]]:
+        """See `Constants.product`; nothing is read."""
+        self._products.append((made, most_minimal))
+        return [
+            NOTHING if constant is None else self._weight(constant) for constant in made.constants
+        ]
+
+    def _weight(self, constant: Constant) -> tuple[int, int]:
+        number = self.shared.number(constant)
+        if number not in self._slots:
+            self._slots[number] = len(self.tensors)
+            self.tensors.append(constant.meta)
+        return CONSTANTS + self._slots[number], 0
+
+    def packed(self, bf16: bool) -> list[Any]:
+        """The weights of all products, which somebody has to have until the operations do."""
+        return [self.shared.pack(made, most, bf16) for made, most in self._products]
+
+    def entries(self) -> list[tuple[int, int, int]]:
+        """Address, size and number of each, as a `_native.runtime.Graph` takes them."""
+        numbers = {slot: number for number, slot in self._slots.items()}
+        return [
+            (0 if tensor.is_meta else tensor.data_ptr(), tensor.numel(), numbers.get(slot, 0))
+            for slot, tensor in enumerate(self.tensors)
+        ]
+
+
 class NativeCall:
     """Steps as one call: `call(*inputs)` is a tuple of outputs, each memory of its own.
 
@@ -65,11 +114,13 @@ class NativeCall:
     made by threads that spin for a millisecond afterwards, on the cores that the next call needs.
 
     Args:
-        low: has lowered the steps.
+        low: has lowered the steps, its constants being `Packed`.
         outputs: names of the buffers that others read.
     """
 
     def __init__(self, low: Lowering, outputs: Sequence[str]) -> None:
+        constants = low.constants
+        assert isinstance(constants, Packed)
         made = Lowered.of(low, outputs, low.plan.outputs)
         self.inputs, self.outputs = tuple(name for name, _ in made.inputs), tuple(outputs)
         self._reads = [
@@ -83,14 +134,17 @@ class NativeCall:
         #: Whether every input is read row by row; and those that are of a table.
         self._plain = all(layout is torch.contiguous_format for layout, _ in self._reads)
         self._tables = [rows for _, rows in self._reads]
-        self._kept = low.constants  # what the operations point to
+        packed = constants.packed(low.bf16)
+        self._kept = constants.tensors  # what the operations point to
         self._graph = _native.runtime.Graph(
             records=made.records,
             arena=made.arena,
             tensors=[meta.numel() for _, meta in (*made.inputs, *made.outputs)],
-            constants=[(t.data_ptr(), t.numel()) for t in low.constants.tensors],
-            threads=torch.get_num_threads(),
+            constants=constants.entries(),
+            weights=constants.shared.native,
         )
+        del packed  # which the operations have now
+        _keep_results()
         ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
         self._ranges = list(zip([0, *ends], ends, strict=False))
         tiles = [self._graph.minimal(first, last) for first, last in self._ranges]
@@ -186,6 +240,17 @@ class NativeCall:
             made.append(torch.empty_strided(shape, strides))
         places += [y.data_ptr() for y in made]
         return places, tuple(made), given
+
+
+@functools.cache
+def _keep_results() -> None:
+    """Have the C library keep the memory of results that are gone, for those of the next call.
+
+    What is larger than a threshold glibc maps, and gives back, by itself: each page of it is a
+    fault, at every call. The threshold follows what is given back (mallopt(3), M_MMAP_THRESHOLD),
+    so it gets one piece of that size, which nobody has touched.
+    """
+    torch.empty(_KEPT, dtype=torch.uint8)
 
 
 def _within(numbers: Tensor, rows: Rows) -> Tensor:

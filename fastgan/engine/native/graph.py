@@ -19,8 +19,9 @@ from fastgan.engine.faults import FAULTS, fault, faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
 from fastgan.engine.native import fields, layers, matrices, recurrent, reductions, sampling
-from fastgan.engine.native.call import KERNEL, Lowered, NativeCall
+from fastgan.engine.native.call import KERNEL, Lowered, NativeCall, Packed
 from fastgan.engine.native.lowering import Lowering, unsupported
+from fastgan.engine.native.packing import Shared
 from fastgan.engine.native.records import Constants
 from fastgan.engine.nonfinite import holds_nonfinite
 from fastgan.engine.prepared import Bound, storing
@@ -207,6 +208,7 @@ def executable(
     other: Callable[[], Executable],
     *,
     bf16: bool = False,
+    shared: Shared | None = None,
 ) -> Executable | None:
     """What runs a plan natively as far as that goes, or None where it is not worth it.
 
@@ -216,11 +218,12 @@ def executable(
         bind: a step of a plan on the library, in fp32.
         other: makes the executable that has all steps on the library.
         bf16: whether products take their factors so.
+        shared: the packed weights of the model.
     """
     if not runs_here():
         return None
     plan = merge(plan, _RANKS)
-    parts = _parts(plan, opset, bf16)
+    parts = _parts(plan, opset, bf16, Shared() if shared is None else shared)
     if all(isinstance(part, Step) for part in parts):
         return None
     if len(parts) == 1 and isinstance(parts[0], tuple):
@@ -245,10 +248,12 @@ def executable(
     return MixedExecutable(plan, bound, other, bf16)
 
 
-def _parts(plan: Plan, opset: int, bf16: bool) -> list[Step | tuple[list[Step], NativeCall]]:
+def _parts(
+    plan: Plan, opset: int, bf16: bool, shared: Shared
+) -> list[Step | tuple[list[Step], NativeCall]]:
     """The steps in order: those of a call together, the library's with the reason why."""
     parts: list[Step | tuple[list[Step], NativeCall]] = []
-    low = Lowering(plan, opset, labels=True, bf16=bf16)
+    low = Lowering(plan, opset, Packed(shared), labels=True, bf16=bf16)
     taken: list[Step] = []
     for index, step in enumerate(plan.steps):
         try:
@@ -260,7 +265,7 @@ def _parts(plan: Plan, opset: int, bf16: bool) -> list[Step | tuple[list[Step], 
         except UnsupportedError as error:
             parts += _call(plan, low, taken, index)
             parts.append(replace(step, note=f"no native code for {error.found}"))
-            low, taken = Lowering(plan, opset, labels=True, bf16=bf16), []
+            low, taken = Lowering(plan, opset, Packed(shared), labels=True, bf16=bf16), []
     return parts + _call(plan, low, taken, len(plan.steps))
 
 

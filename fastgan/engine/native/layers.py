@@ -12,6 +12,7 @@ from fastgan.engine.native.records import NOTHING, Kind, listed, record
 from fastgan.engine.native.tensors import View, new
 from fastgan.plan import Epilogue, Plan, Step
 from fastgan.plan.cost import is_depthwise
+from fastgan.plan.weights import joined, meta_of
 
 #: More groups than this are too little work each.
 _MOST_GROUPS = 16
@@ -51,7 +52,7 @@ def product(low: Lowering, step: Step) -> None:
         x = scaled
     x = low.images(x)
     group = step.attributes["group"]
-    weight = low.plan.weights[step.inputs[1]]
+    weight = meta_of(low.plan.weights, step.inputs[1])
     if group == 1:
         dense(low, step, low.plan, x, y, residual, scale_out)
     elif step.op == "fastgan.Conv" and _plain(step) and is_depthwise(step.op, weight.shape, group):
@@ -74,13 +75,12 @@ def _groups(
 ) -> None:
     """Each group as a convolution of its own, from and to its channels."""
     group = step.attributes["group"]
-    weight, weights = low.plan.weights[step.inputs[1]], dict(low.plan.weights)
+    weight = low.plan.weights[step.inputs[1]]
     channels, outputs = x.shape[1] // group, y.shape[1] // group
     for g in range(group):
-        part = weight.chunk(group)[g]
-        weights[step.inputs[1]] = part
+        own_weights = {step.inputs[1]: weight.chunk(group)[g]}
         if step.epilogue.bias:
-            weights[step.inputs[2]] = low.plan.weights[step.inputs[2]].chunk(group)[g]
+            own_weights[step.inputs[2]] = low.plan.weights[step.inputs[2]].chunk(group)[g]
         slopes = step.epilogue.slopes
         own = slopes[g * outputs : (g + 1) * outputs] if len(slopes) > 1 else slopes
         alone = replace(
@@ -95,7 +95,7 @@ def _groups(
         dense(
             low,
             alone,
-            replace(low.plan, weights=weights),
+            replace(low.plan, weights=joined(low.plan.weights, own_weights)),
             x.narrow(1, g * channels, channels),
             y.narrow(1, g * outputs, outputs),
             of(residual, outputs),
@@ -118,7 +118,7 @@ def _volumes(low: Lowering, step: Step, x: View, y: View) -> None:
     stride, pad, dilation = a["strides"][0], a["pads"][0], a["dilations"][0]
     few, many = (x, y) if transposed else (y, x)
     for k in range(weight.shape[2]):
-        weights = {**low.plan.weights, step.inputs[1]: weight[:, :, k].contiguous()}
+        weights = joined(low.plan.weights, {step.inputs[1]: weight[:, :, k].contiguous()})
         plan = replace(low.plan, weights=weights)
         # Slice i of the few meets slice i * stride + first of the many.
         first = k * dilation - pad
@@ -158,9 +158,9 @@ def dense(
     made = packing.product(step, plan, x.shape, y.shape)
     if made.taps(low.native) > low.native.MOST_TAPS:
         raise unsupported(step, "too many taps")
-    fields = records.product(made, low.constants)
-    fused, residual, scale = low.epilogue(step, y, residual, scale)
     most = _MOST_MINIMAL
+    fields = records.product(made, low.constants, most)
+    fused, residual, scale = low.epilogue(step, y, residual, scale)
 
     def make() -> bytes:
         return record(

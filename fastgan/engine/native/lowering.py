@@ -22,6 +22,7 @@ from fastgan.engine.native.tensors import Root, View, channels_last, is_dense, n
 from fastgan.errors import UnsupportedError
 from fastgan.host.native import _native
 from fastgan.plan import Plan, Step
+from fastgan.plan.weights import meta_of
 
 #: Makes an operation's record once every tensor has its place.
 Make = Callable[[], bytes]
@@ -183,7 +184,8 @@ class Lowering:
             first = 0
             for name in step.inputs:
                 buffer = self.plan.buffers.get(name)
-                size = (self.plan.weights[name] if buffer is None else buffer).shape[axis]
+                given = meta_of(self.plan.weights, name) if buffer is None else buffer
+                size = given.shape[axis]
                 if name in made and name not in self._targets and name not in self.plan.outputs:
                     self._targets[name] = (step.outputs[0], axis, first)
                 first += size

@@ -10,6 +10,7 @@ from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.records import Kind, record
 from fastgan.engine.native.tensors import View, new, plain
 from fastgan.plan import Step
+from fastgan.plan.weights import meta_of
 
 #: Columns of a matrix are packed in blocks of so many at most.
 _MOST_LANES = 32
@@ -21,11 +22,16 @@ _FEW = 4
 
 def product(low: Lowering, step: Step) -> None:
     """MatMul of two tensors that depend on data, or of one."""
-    a, b = low.read(step.inputs[0]), low.read(step.inputs[1])
-    if len(a.shape) < 2 or len(b.shape) < 2:
+    a, weight = low.read(step.inputs[0]), None
+    if step.inputs[1] in low.plan.weights:
+        weight = meta_of(low.plan.weights, step.inputs[1])
+    if weight is None or weight.dim() != 2:
+        b = low.read(step.inputs[1])
+        weight = None
+    if len(a.shape) < 2 or (weight is None and len(b.shape) < 2):
         raise unsupported(step, "a product with a vector")
     y = low.write_rows(step.outputs[0])
-    if step.inputs[1] in low.plan.weights and len(b.shape) == 2:
+    if weight is not None:
         # Packed once: rows by a weight are what a linear map is.
         a = low.rows(a)
         rows, sums = (v.of(v.meta.view(-1, v.shape[-1])) for v in (a, y))

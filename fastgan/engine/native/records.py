@@ -46,7 +46,7 @@ class Constants:
     """The tensors that records point to, each once.
 
     Attributes:
-        tensors: float32, row by row.
+        tensors: float32, row by row; without numbers (meta) where these are packed elsewhere.
     """
 
     def __init__(self) -> None:
@@ -67,6 +67,10 @@ class Constants:
         """Where a constant is, if there is one."""
         return NOTHING if tensor is None else (self.slot(tensor), 0)
 
+    def product(self, made: Product, most_minimal: int) -> list[tuple[int, int]]:
+        """Where the weight and the bias are of a layer that may take tiles of this size."""
+        return [self.place(tensor) for tensor in made.loaded()]
+
 
 def record(kind: Kind, *fields: Any) -> bytes:
     """One operation: whole numbers and others of 8 bytes, in order; see `listed`."""
@@ -82,9 +86,9 @@ def listed(values: Iterable[Any] | Tensor) -> bytes:
     return struct.pack("<q", wide.size) + wide.tobytes()
 
 
-def product(made: Product, constants: Constants) -> bytes:
-    """What a layer computes."""
-    weight, bias = made.tensors
+def product(made: Product, constants: Constants, most_minimal: int) -> bytes:
+    """What a layer computes, by Winograd's filtering of tiles up to `most_minimal`."""
+    weight, bias = constants.product(made, most_minimal)
     _, _, channels, *block, outputs = made.weight.shape
     strides = (0, 0, 0) if made.bias is None else made.bias.stride()
     return b"".join(
@@ -96,9 +100,9 @@ def product(made: Product, constants: Constants) -> bytes:
                 channels,
                 outputs,
                 block,
-                constants.place(weight),
+                weight,
                 made.weight.stride(),
-                constants.place(bias),
+                bias,
                 strides,
             ),
         )

@@ -9,6 +9,7 @@ from fastgan.engine.native.lowering import Lowering, place, unsupported
 from fastgan.engine.native.records import Kind, record
 from fastgan.engine.native.tensors import View, new, plain
 from fastgan.plan import Epilogue, Step
+from fastgan.plan.weights import joined
 
 #: The cells, in the order of csrc/runtime/kernels/kernels.h.
 _CELLS = ("RNN", "GRU", "LSTM")
@@ -37,10 +38,11 @@ def layer(low: Lowering, step: Step) -> None:
     last = [swapped(view) for view in made[1:]]
     first = [swapped(low.input(step, position)) for position in (5, 6)]
     flat = source.of(source.meta.view(-1, source.shape[-1]))
-    for d in range(weights[weight].shape[0]):
+    matrices = weights[weight]
+    for d in range(matrices.shape[0]):
         both = None if not bias else weights[bias][d].float().chunk(2)
-        gates = new(plain((flat.shape[0], weights[weight].shape[1])))
-        own = {**weights, weight: weights[weight][d].t()}
+        gates = new(plain((flat.shape[0], matrices.shape[1])))
+        own = {weight: matrices[d].t()}
         if both is not None:
             own[bias] = both[0]
         alone = replace(
@@ -50,7 +52,8 @@ def layer(low: Lowering, step: Step) -> None:
             attributes={},
             epilogue=Epilogue(bias=both is not None),
         )
-        layers.dense(low, alone, replace(low.plan, weights=own), flat, gates, None, None)
+        plan = replace(low.plan, weights=joined(weights, own))
+        layers.dense(low, alone, plan, flat, gates, None, None)
         constants = (
             weights[recurrence][d],
             None if both is None else both[1],

@@ -8,7 +8,7 @@ built, and nothing later (a runtime, a planner) sees a file that has not passed.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +30,9 @@ class ModelFile:
 
     Attributes:
         model: the graph with its opset imports, local functions inlined, ONNX Runtime's own
-            operators as plain ones (`fastgan.model.plain`). Weights stay in the parsed message, or
-            in the memory that the files beside it were read to.
+            operators as plain ones (`fastgan.model.plain`). Small weights are in the parsed
+            message, large ones are read from the file when their numbers are asked for
+            (`stored`), those beside it are in memory.
         name: what messages call it: the file's name, or "model bytes".
         path: the file, or None where the source was bytes.
         external: the files beside it that weights lie in, by the locations that it gives them, as
@@ -44,7 +45,7 @@ class ModelFile:
     path: Path | None
     external: Mapping[str, Beside]
     limits: Limits
-    _data: bytes
+    _data: Callable[[], bytes]
 
     def to_runtime(self) -> str | bytes:
         """The checked model for `onnxruntime.InferenceSession`: its bytes, so that nobody can
@@ -52,17 +53,18 @@ class ModelFile:
         relative to the file.
 
         Raises:
-            ModelFileError: a file with external data is not what it was when it was read.
+            ModelFileError: the file, or one with external data, is not what it was when it was
+                read.
         """
         if not self.external:
-            return self._data
+            return self._data()
         for file in self.external.values():
             file.check()
         return str(self.path)
 
     def in_memory(self) -> tuple[bytes, Mapping[str, Beside]]:
         """The same in memory: its bytes, and the files beside it by their locations."""
-        return self._data, self.external
+        return self._data(), self.external
 
     def __repr__(self) -> str:
         return f"ModelFile({self.name!r}, {len(self.model.graph)} nodes)"

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from fastgan.errors import ModelFileError
 from fastgan.model.file.source import Source
+from fastgan.model.late import LATE, LEAST, Late
 
 #: Where bytes lie in a file: from which one on, and how many.
 Range = tuple[int, int]
@@ -151,7 +152,15 @@ def _held(tensor: Any, files: Mapping[str, Beside]) -> Any:
         proto = onnx.TensorProto(name=tensor.name, data_type=int(dtype), dims=shape)
         proto.raw_data = data.tobytes()
         return ir.serde.TensorProtoTensor(proto)
-    array = np.require(data.view(dtype.numpy().newbyteorder("<")), requirements="A")
+    kind = dtype.numpy().newbyteorder("<")
+    if tensor.nbytes >= LEAST and dtype in LATE:
+        identity = ("beside", os.path.abspath(tensor.path), offset, shape)
+
+        def read() -> npt.NDArray[Any]:
+            return data.copy().view(kind).reshape(shape)
+
+        return Late(read, dtype, shape, identity, tensor.name)
+    array = np.require(data.view(kind), requirements="A")
     return ir.Tensor(array.reshape(shape), dtype=dtype, shape=tensor.shape, name=tensor.name)
 
 

@@ -17,6 +17,7 @@ from fastgan.model.file import attributes
 from fastgan.model.file.scope import Scope, reaches
 from fastgan.model.file.sizes import AXIS_INPUTS, RANK_INPUTS
 from fastgan.model.file.source import Source
+from fastgan.model.file.stored import Split
 from fastgan.model.file.tensors import BITS, Tensors, type_name
 
 _VALUES: dict[int, Callable[[onnx.AttributeProto], Any]] = {
@@ -49,8 +50,8 @@ class Checker:
         rewritten: a node that had to be written another way with the same meaning, or "".
     """
 
-    def __init__(self, source: Source, limits: Limits) -> None:
-        self.source, self.limits = source, limits
+    def __init__(self, source: Source, limits: Limits, parts: Split) -> None:
+        self.source, self.limits, self._parts = source, limits, parts
         self.tensors = Tensors(source, limits)
         self.nodes = 0
         self.folds = False
@@ -137,13 +138,14 @@ class Checker:
         inside: str,
     ) -> None:
         inputs = set(scope.names)
-        for tensor in graph.initializer:
+        for index, tensor in enumerate(graph.initializer):
             what = f"initializer '{tensor.name}'{inside}"
             if tensor.name in inputs:
                 inputs.remove(tensor.name)  # A default value, which it may have once.
             else:
                 self._define(scope, tensor.name, what)
-            shape = self.tensors.check(tensor, what)
+            cut = self._parts.size(None if inside else index)
+            shape = self.tensors.check(tensor, what, cut)
             scope.weights[tensor.name] = shape
             scope.constants.add(tensor.name)
             if (said := declared.get(tensor.name)) is not None and said.HasField("tensor_type"):

@@ -71,13 +71,14 @@ def main() -> None:
     standard output the error as JSON, or null.
     """
     from fastgan.model.file.parse import parse
+    from fastgan.model.file.source import given
 
     request = json.loads(sys.argv[1])
     limits = Limits(**request["limits"])
     path = None if request["path"] is None else Path(request["path"])
     report: dict[str, object] | None = None
     try:
-        source = Source(sys.stdin.buffer.read(), request["name"], path)
+        source = given(sys.stdin.buffer.read(), request["name"], path)
         _limit_this_process(limits)
         parse(source, limits)
     except FastganError as error:

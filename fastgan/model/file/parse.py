@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -15,17 +18,24 @@ from fastgan.model.file.graph import Checker
 from fastgan.model.file.mending import mend
 from fastgan.model.file.sizes import check_folding
 from fastgan.model.file.source import Source
+from fastgan.model.file.stored import Split, split
 from fastgan.model.file.text import check_text
 
 #: For each location of external data: where that is, and which bytes of it are used.
 Used = dict[str, tuple[str, list[Range]]]
 
+#: Makes the bytes of a model.
+Bytes = Callable[[], bytes]
+
 #: Messages take many times the bytes that they are made of.
 _MESSAGES = 32
 
 
-def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, Used]:
-    """The model in `source`, the bytes that stand for it, and what it uses of files beside it."""
+def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, Bytes, Used]:
+    """The model in `source`, the bytes that stand for it, and what it uses of files beside it.
+
+    Large weights are no part of it (`stored`): they are read from where the source has them.
+    """
     try:
         return _parse(source, limits)
     except FastganError:
@@ -39,30 +49,32 @@ def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, Used]:
         raise source.error(found, "a model that keeps to ONNX's rules") from error
 
 
-def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, bytes, Used]:
-    message = _message(source, limits)
+def _parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, Bytes, Used]:
+    parts = split(source.data, source.store)
+    message = _message(source, parts, limits)
     proto = inline(message, source, limits)
     mended = mend(proto, source.name)
-    checker = Checker(source, limits)
+    checker = Checker(source, limits, parts)
     checker.check(proto)
     if checker.rewritten and checker.tensors.used:
         found, needed = "its last input given as an empty name", "that input left out"
         raise source.error(found, needed, at=checker.rewritten)
     changed = mended or checker.rewritten or checker.tensors.inlined
     as_given = proto is message and not changed
-    data = source.data if as_given else proto.SerializeToString()
+    data: Bytes = source.store.whole if as_given else functools.partial(parts.joined, proto)
     if checker.folds:
         check_folding(proto, checker.tensors.total, source, limits)
     model = _to_ir(proto, source)
+    parts.put(model, proto)
     if checker.tensors.used:
         onnx_ir.external_data.set_base_dir(model.graph, checker.tensors.root)
     return model, data, checker.tensors.used
 
 
-def _message(source: Source, limits: Limits) -> onnx.ModelProto:
+def _message(source: Source, parts: Split, limits: Limits) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
-        proto.ParseFromString(source.data)
+        proto.ParseFromString(bytes(parts.message))
     except DecodeError as error:
         reason = str(error).partition(": ")[2]
         # protobuf before 7 gives no reason.

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastgan import models
 from fastgan.errors import LimitError, ModelFileError
 from fastgan.host import arguments, files
 from fastgan.limits import Limits, size_text
+from fastgan.model.file import stored
+
+#: The bytes of a smaller file stay in memory; a larger one stays open.
+_SMALL = 1 << 20
 
 EXPORT = "`fastgan export` makes one of published weights, fastgan.export(module, path) of a module"
 NEEDED = "an ONNX model file"
@@ -17,11 +22,19 @@ NEEDED = "an ONNX model file"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The bytes of a model file, and where they came from."""
+    """The bytes of a model file, and where they came from.
 
-    data: bytes
+    Attributes:
+        data: all of them, like `bytes`; in memory as long as this is.
+        name: what messages call it.
+        path: the file, or None where the source was bytes.
+        store: what the bytes are read from once `data` is gone.
+    """
+
+    data: Any
     name: str
     path: Path | None
+    store: stored.Store
 
     def error(
         self, found: str, needed: str = NEEDED, instead: str = "", *, at: str = ""
@@ -37,16 +50,22 @@ def open_source(source: str | os.PathLike[str] | bytes, limits: Limits) -> Sourc
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        opened = Source(_read_file(path, limits), path.name, path)
+        data, store = _read_file(path, limits)
+        opened = Source(data, path.name, path, store)
     else:
-        opened = Source(bytes(source), "model bytes", None)
+        opened = given(bytes(source), "model bytes", None)
         _check_size(opened.name, len(opened.data), limits)
     if other := other_format(opened.data, opened.name):
         raise opened.error(other[0], NEEDED, other[1])
     return opened
 
 
-def _read_file(path: Path, limits: Limits) -> bytes:
+def given(data: bytes, name: str, path: Path | None) -> Source:
+    """Bytes as a source."""
+    return Source(data, name, path, stored.Given(data))
+
+
+def _read_file(path: Path, limits: Limits) -> tuple[Any, stored.Store]:
     try:
         if path.is_dir():
             inside = sorted(p.name for p in path.glob("*.onnx"))[:3]
@@ -55,8 +74,11 @@ def _read_file(path: Path, limits: Limits) -> bytes:
         with files.open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             _check_size(str(path), size, limits)
-            # One byte more than it said: a file that grows meanwhile is not read for ever.
-            return file.read(size + 1)
+            opened = stored.Opened(file.fileno(), path)
+            data = opened.read(0, size)
+            if size < _SMALL:
+                return data, stored.Given(bytes(data))
+            return data, opened
     except FileNotFoundError:
         raise ModelFileError(str(path), "no such file", NEEDED, _similar(path)) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -108,29 +130,28 @@ _MAGIC = (
 )
 
 
-def other_format(data: bytes, name: str) -> tuple[str, str] | None:
+def other_format(data: Any, name: str) -> tuple[str, str] | None:
     """(what `data` is, what to do about it) where it is plainly not ONNX, else None."""
     if not data:
         return "an empty file", "download or export it again"
+    head = bytes(data[:512])
     for offset, magic, what, advice in _MAGIC:
-        if data.startswith(magic, offset):
+        if head.startswith(magic, offset):
             return what, advice
-    if data.startswith(b"PK\x03\x04"):
-        return _in_zip(data)
-    if data.startswith(b"\x80") and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if head.startswith(b"PK\x03\x04"):
+        return _in_zip(bytes(data[-(1 << 16) :]))
+    if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a pickle (a PyTorch checkpoint of the old kind, or another Python object)", EXPORT
-    if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") < len(data):
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < len(data):
         return "a safetensors file, which has weights and no graph", EXPORT
-    head = data[:512]
     if head.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
         page = head.lstrip()[:1] == b"<"
         return ("a web page or XML", "download the file itself") if page else ("a text file", "")
     return None
 
 
-def _in_zip(data: bytes) -> tuple[str, str]:
+def _in_zip(tail: bytes) -> tuple[str, str]:
     # The names stand in the archive's directory, at its end; they need no unpacking.
-    tail = data[-(1 << 16) :]
     if b"data.pkl" in tail or b"constants.pkl" in tail:
         return "a PyTorch checkpoint", EXPORT
     if b"model.weights.h5" in tail:

@@ -76,8 +76,11 @@ class Tensors:
             self._folders = (given,) if given == real else (given, real)
         self.root = os.path.commonpath(self._folders) if self._folders else ""
 
-    def check(self, tensor: TensorProto, what: str) -> tuple[int, ...]:
-        """The shape of `tensor`, called `what` in messages, whose data is as long as that says."""
+    def check(self, tensor: TensorProto, what: str, cut: int | None = None) -> tuple[int, ...]:
+        """The shape of `tensor`, called `what` in messages, whose data is as long as that says.
+
+        cut: the bytes of its `raw_data` where these were cut out of the message.
+        """
         shape = tuple(tensor.dims)
         if tensor.data_type not in BITS:
             raise self._error(what, type_name(tensor.data_type), "a tensor data type of ONNX")
@@ -98,19 +101,21 @@ class Tensors:
         if tensor.data_location == TensorProto.EXTERNAL:
             self._check_external(tensor, what, count, size)
         else:
-            self._check_inside(tensor, what, count, size)
+            self._check_inside(tensor, what, count, size, cut)
         return shape
 
-    def _check_inside(self, tensor: TensorProto, what: str, count: int, size: int) -> None:
+    def _check_inside(
+        self, tensor: TensorProto, what: str, count: int, size: int, cut: int | None
+    ) -> None:
         """Whether exactly one field holds the data, and as much of it as the shape says."""
         shape = f"shape {_shape_text(tuple(tensor.dims))} of {type_name(tensor.data_type)}"
         filled = [field for field in _FIELDS if len(getattr(tensor, field))]
-        if tensor.HasField("raw_data"):
+        if tensor.HasField("raw_data") or cut is not None:
             if filled:
                 raise self._error(what, f"data in raw_data and {filled[0]}", "data in one field")
             if tensor.data_type == TensorProto.STRING:
                 raise self._error(what, "strings in raw_data", "strings in string_data")
-            found = len(tensor.raw_data)
+            found = len(tensor.raw_data) if cut is None else cut
             if found != size:
                 raise self._error(what, f"{found} bytes", f"{size} bytes for {shape}")
             return

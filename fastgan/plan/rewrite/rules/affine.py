@@ -48,7 +48,7 @@ class MergeReshapes(Rule):
         parameters = [value for value in node.inputs[1:] if value is not None]
         if given["over"] == "last" and parameters:
             return "a scale or shift differs from pixel to pixel"
-        constants = all(nodes.constant(value) is not None for value in parameters)
+        constants = all(nodes.is_constant(value) for value in parameters)
         if not constants and inner[:2] != (1, total):
             return "a parameter depends on data"
         return None

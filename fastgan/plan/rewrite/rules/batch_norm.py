@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.model.late import Array, computed
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.rule import Rule
-
-Array = np.ndarray[Any, Any]
 
 
 class FoldBatchNorm(Rule):
@@ -34,7 +33,7 @@ class FoldBatchNorm(Rule):
             return "an activation or a residual comes between"
         if nodes.attributes(norm).get("training_mode", 0):
             return "the norm uses the batch's own statistics"
-        if any(nodes.constant(value) is None for value in norm.inputs[1:]):
+        if any(not nodes.is_constant(value) for value in norm.inputs[1:]):
             return "a parameter of the norm depends on data"
         return None
 
@@ -45,40 +44,47 @@ class FoldBatchNorm(Rule):
             np.asarray(nodes.constant(value), np.float64) for value in norm.inputs[1:5]
         )
         factor = scale / np.sqrt(variance + nodes.attributes(norm).get("epsilon", 1e-5))
-        old_weight, old_bias = nodes.constant(weight), nodes.constant(bias)
-        assert old_weight is not None
+        assert weight is not None
+        assert weight.const_value is not None
+        old_bias = nodes.constant(bias)
         if self.of == "Linear":
             # The columns of rows that become images are in the order [C, *size].
-            pixels = old_weight.shape[1] // factor.size
+            pixels = nodes.shape(weight)[1] // factor.size
             factor, shift, mean = (np.repeat(v, pixels) for v in (factor, shift, mean))
         group = nodes.attributes(node).get("group", 1)
-        new_weight = scale_outputs(self.of, old_weight, factor, group)
+        new_weight = scale_outputs(self.of, weight.const_value, factor, group)
         new_bias = (-mean if old_bias is None else old_bias - mean) * factor + shift
+        dtype = new_weight.dtype.numpy()
         return nodes.rebuild(
             op,
             node,
             [
                 x,
-                op.initializer(_tensor(new_weight, old_weight), name=f"{out.name}.weight"),
-                op.initializer(_tensor(new_bias, old_weight), name=f"{out.name}.bias"),
+                op.initializer(new_weight, name=f"{out.name}.weight"),
+                op.initializer(ir.tensor(new_bias.astype(dtype)), name=f"{out.name}.bias"),
             ],
             origin=nodes.origin(node, norm),
         )
 
 
-def scale_outputs(product: str, weight: Array, factor: Array, group: int) -> Array:
-    """The weight with each output channel multiplied by its factor."""
+def scale_outputs(
+    product: str, weight: ir.TensorProtocol, factor: Array, group: int
+) -> ir.TensorProtocol:
+    """The weight with each output channel multiplied by its factor, in double precision."""
+    shape = tuple(weight.shape.numpy())
     if product == "Linear":  # [K, M]
-        return weight * factor
-    if product == "Conv":  # [O, C / group, *kernel]
-        return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-    # ConvTranspose: [C, O / group, *kernel], where channel c belongs to group c // (C / group).
-    per_group = np.repeat(factor.reshape(group, -1), weight.shape[0] // group, axis=0)
-    return weight * per_group.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
+        wide = factor
+    elif product == "Conv":  # [O, C / group, *kernel]
+        wide = factor.reshape(-1, *[1] * (len(shape) - 1))
+    else:  # ConvTranspose: [C, O / group, *kernel], where channel c is of group c // (C / group)
+        per_group = np.repeat(factor.reshape(group, -1), shape[0] // group, axis=0)
+        wide = per_group.reshape(*shape[:2], *[1] * (len(shape) - 2))
 
+    def scaled(array: Array, out: Array | None) -> Array:
+        out = np.empty_like(array) if out is None else out
+        return np.multiply(array, wide, out=out, dtype=np.float64, casting="unsafe")
 
-def _tensor(array: Array, like: Array) -> ir.TensorProtocol:
-    return ir.tensor(np.ascontiguousarray(array.astype(like.dtype)))
+    return computed(weight, f"{product} scaled", scaled, (group, wide.shape, wide))
 
 
 RULES = tuple(FoldBatchNorm.rule(product) for product in nodes.PRODUCTS)

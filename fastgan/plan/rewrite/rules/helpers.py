@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fastgan.ops.nodes import constant as constant
+from fastgan.ops.nodes import is_constant as is_constant
 
 #: The domain of fused operators.
 DOMAIN = "fastgan"

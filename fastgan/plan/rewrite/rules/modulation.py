@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.model.late import Array, computed
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.rule import Rule
 
@@ -23,7 +24,7 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose")
 def _is_scale(value: ir.Value, of: ir.Value) -> bool:
     """Whether a value depends on data and scales whole channels of another."""
     scale, shape = nodes.shape(value), nodes.shape(of)
-    if nodes.constant(value) is not None or len(shape) < 3:
+    if nodes.is_constant(value) or len(shape) < 3:
         return False
     return scale in {(n, shape[1], *[1] * (len(shape) - 2)) for n in (1, shape[0])}
 
@@ -37,7 +38,7 @@ class ScaleInput(Rule):
 
     def refuses(self, x: ir.Value, scale: ir.Value, scaled: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
-        if nodes.constant(x) is not None or nodes.shape(x) != nodes.shape(scaled):
+        if nodes.is_constant(x) or nodes.shape(x) != nodes.shape(scaled):
             return "the images are constant"
         if not _is_scale(scale, x):
             return "not one number for each channel"
@@ -164,14 +165,18 @@ class FoldGain(Rule):
     def rewrite(self, op: Any, gain: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node, number = nodes.producer(product), nodes.constant(gain)
         assert number is not None
-        inputs = nodes.all_inputs(node)
+        inputs, factor = nodes.all_inputs(node), np.float64(number.reshape(-1)[0])
+
+        def times(array: Array, out: Array | None) -> Array:
+            out = np.empty_like(array) if out is None else out
+            return np.multiply(array, factor, out=out, dtype=np.float64, casting="unsafe")
+
         for position in (1, 2, 3):
             value = inputs[position]
-            array = nodes.constant(value)
-            if array is not None:
-                scaled = (array * np.float64(number.reshape(-1)[0])).astype(array.dtype)
-                name = f"{out.name}.{position}"
-                inputs[position] = op.initializer(ir.tensor(scaled), name=name)
+            if value is not None and nodes.is_constant(value):
+                assert value.const_value is not None
+                made = computed(value.const_value, "times", times, (float(factor),))
+                inputs[position] = op.initializer(made, name=f"{out.name}.{position}")
             elif value is not None:
                 scalar = op.initializer(ir.tensor(number.reshape(())), name=f"{out.name}.gain")
                 scaled = op.Mul(value, scalar)

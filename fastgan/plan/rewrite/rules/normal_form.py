@@ -11,18 +11,20 @@ to the epilogue.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.model.late import Array, computed
 from fastgan.ops.convolution import conv_pads, conv_transpose_geometry
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.rule import Rule
 
 
-def _is_constant(value: ir.Value | None) -> bool:
-    return nodes.constant(value) is not None
+def _as_matrix(weight: ir.TensorProtocol, rows: int, columns: int) -> ir.TensorProtocol:
+    return computed(weight, "matrix", lambda a, _: a.reshape(rows, columns), (), (rows, columns))
 
 
 def _geometry(node: ir.Node) -> tuple[dict[str, Any], list[int], list[int], list[int], list[int]]:
@@ -48,7 +50,7 @@ class _Convolution(Rule):
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
             return "of integers"
-        if not all(_is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
+        if not all(nodes.is_constant(v) for v in nodes.producer(out).inputs[1:] if v is not None):
             return "the weight or bias depends on data"
         return None
 
@@ -96,8 +98,9 @@ class NormaliseConvTranspose(_Convolution):
             strides,
             dilations,
         )
-        weight, bias = nodes.constant(node.inputs[1]), nodes.constant([*node.inputs, None][2])
+        weight, bias = node.inputs[1], nodes.constant([*node.inputs, None][2])
         assert weight is not None
+        assert weight.const_value is not None
         group = given.get("group", 1)
         batch, channels = nodes.shape(x)[:2]
         one_pixel = all(s == 1 for s in size) and not any(pads) and not any(extra)
@@ -106,7 +109,8 @@ class NormaliseConvTranspose(_Convolution):
             target = op.initializer(ir.tensor([batch, channels]), name=f"{out.name}.row")
             row = op.Reshape(x, target)
             row.shape, row.type = ir.Shape((batch, channels)), x.type
-            matrix = ir.tensor(weight.reshape(channels, -1))
+            columns = math.prod(nodes.shape(weight)[1:])
+            matrix = _as_matrix(weight.const_value, channels, columns)
             inputs = [row, op.initializer(matrix, name=f"{out.name}.weight")]
             if bias is not None:
                 repeated = ir.tensor(np.repeat(bias, pixels))
@@ -114,7 +118,7 @@ class NormaliseConvTranspose(_Convolution):
             return op.Linear(
                 *inputs,
                 _domain=nodes.DOMAIN,
-                shape=[weight.shape[1], *kernel],
+                shape=[nodes.shape(weight)[1], *kernel],
                 origin=nodes.origin(node),
             )
         explicit = nodes.typed(
@@ -140,7 +144,7 @@ class NormaliseGemm(Rule):
             return "of integers"
         if nodes.attributes(node).get("transA", 0):
             return "the data are transposed"
-        if not all(_is_constant(v) for v in node.inputs[1:] if v is not None):
+        if not all(nodes.is_constant(v) for v in node.inputs[1:] if v is not None):
             return "the matrix or the bias depends on data"
         bias = nodes.constant([*node.inputs, None][2])
         if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
@@ -150,14 +154,21 @@ class NormaliseGemm(Rule):
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(out)
         given = nodes.attributes(node)
-        matrix, bias = nodes.constant(node.inputs[1]), nodes.constant([*node.inputs, None][2])
-        assert matrix is not None
-        matrix = matrix.T if given.get("transB", 0) else matrix
-        matrix = matrix * matrix.dtype.type(given.get("alpha", 1.0))
-        inputs = [x, op.initializer(ir.tensor(np.ascontiguousarray(matrix)), name=f"{out.name}.w")]
+        weight, bias = node.inputs[1], nodes.constant([*node.inputs, None][2])
+        assert weight is not None
+        assert weight.const_value is not None
+        alpha, turned = float(given.get("alpha", 1.0)), bool(given.get("transB", 0))
+
+        def scaled(array: Array, out: Array | None) -> Array:
+            matrix = array.T if turned else array
+            return matrix if alpha == 1 else matrix * matrix.dtype.type(alpha)
+
+        shape = nodes.shape(weight)[::-1] if turned else nodes.shape(weight)
+        matrix = computed(weight.const_value, "Gemm", scaled, (alpha, int(turned)), shape)
+        inputs = [x, op.initializer(matrix, name=f"{out.name}.w")]
         if bias is not None:
-            scaled = bias * bias.dtype.type(given.get("beta", 1.0))
-            row = np.ascontiguousarray(np.broadcast_to(scaled.reshape(-1), matrix.shape[1]))
+            times = bias * bias.dtype.type(given.get("beta", 1.0))
+            row = np.ascontiguousarray(np.broadcast_to(times.reshape(-1), shape[1]))
             inputs.append(op.initializer(ir.tensor(row), name=f"{out.name}.b"))
         return op.Linear(*inputs, _domain=nodes.DOMAIN, origin=nodes.origin(node))
 
@@ -171,7 +182,7 @@ class NormaliseMatMul(Rule):
     def refuses(self, x: ir.Value, matrix: ir.Value, out: ir.Value) -> str | None:
         if not nodes.is_float(out):
             return "of integers"
-        if not _is_constant(matrix):
+        if not nodes.is_constant(matrix):
             return "the matrix depends on data"
         if len(nodes.shape(x)) != 2 or len(nodes.shape(matrix)) != 2:
             return "not two matrices"

@@ -76,14 +76,14 @@ class NormaliseInstanceNorm(Rule):
                 return "its statistics are used"
         if len(nodes.shape(x)) < 3 or len(nodes.shape(gamma)) != 1:
             return "not signals, images or volumes with a scale per channel"
-        constants = all(nodes.constant(value) is not None for value in (gamma, beta))
+        constants = all(nodes.is_constant(value) for value in (gamma, beta))
         if not constants and nodes.shape(x)[0] != 1:
             return "a parameter depends on data"
         return None
 
     def rewrite(self, op: Any, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> Any:
         channels = nodes.shape(x)[1]
-        if any(nodes.constant(value) is None for value in (gamma, beta)):
+        if any(not nodes.is_constant(value) for value in (gamma, beta)):
             rows = op.initializer(ir.tensor([1, channels]), name=f"{out.name}.rows")
             gamma, beta = op.Reshape(gamma, rows), op.Reshape(beta, rows)
             for value, like in ((gamma, x), (beta, x)):
@@ -104,7 +104,7 @@ class NormaliseGroupNorm(Rule):
         return op.GroupNormalization(x, gamma, beta, _allow_other_attributes=True, _outputs=["out"])
 
     def refuses(self, x: ir.Value, gamma: ir.Value, beta: ir.Value, out: ir.Value) -> str | None:
-        if any(nodes.constant(value) is None for value in (gamma, beta)):
+        if any(not nodes.is_constant(value) for value in (gamma, beta)):
             return "a parameter depends on data"
         return None
 
@@ -133,7 +133,7 @@ class NormaliseRows(Rule):
         if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
             return "its statistics are used"
         for value in node.inputs[1:]:
-            if value is not None and nodes.constant(value) is None:
+            if value is not None and not nodes.is_constant(value):
                 return "a parameter depends on data"
         if nodes.shape(gamma) != nodes.shape(x)[-1:]:
             return "the scale is not as long as the last axis"

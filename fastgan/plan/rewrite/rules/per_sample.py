@@ -119,7 +119,7 @@ class ShareWeight(OfAny):
 
     def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
         node = nodes.producer(out)
-        if nodes.constant(node.inputs[1]) is not None:
+        if nodes.is_constant(node.inputs[1]):
             return "the weight is constant"
         if len(node.inputs) > 2 and node.inputs[2] is not None:
             return "it has a bias, which no scale of the weights scales"

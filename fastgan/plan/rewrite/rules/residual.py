@@ -20,7 +20,7 @@ class AddResidual(Rule):
         node = nodes.producer(product)
         if "activation" in node.attributes or nodes.fused_inputs(node)[3] is not None:
             return "the product already has an activation or a residual"
-        if other is product or nodes.constant(other) is not None:
+        if other is product or nodes.is_constant(other):
             return "the other term is the product itself or a constant"
         if nodes.shape(other) != nodes.shape(product):
             return "one of the two broadcasts"

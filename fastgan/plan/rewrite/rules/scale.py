@@ -39,18 +39,18 @@ class FoldScale(Rule):
     def rewrite(self, op: Any, factor: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node = nodes.producer(product)
         x, weight, bias, *others = nodes.all_inputs(node)
-        old, old_bias, constant = (nodes.constant(v) for v in (weight, bias, factor))
-        assert old is not None
+        old_bias, constant = nodes.constant(bias), nodes.constant(factor)
+        assert weight is not None
+        assert weight.const_value is not None
         assert constant is not None
         channels = nodes.shape(product)[1]
         row = np.broadcast_to(constant.astype(np.float64).reshape(-1), channels)
         row = 1 / row if self.behind == "Div" else row
         if self.of == "Linear":  # columns of rows that become images: [C, *size]
-            row = np.repeat(row, old.shape[1] // channels)
+            row = np.repeat(row, nodes.shape(weight)[1] // channels)
         group = nodes.attributes(node).get("group", 1)
-        new = scale_outputs(self.of, old, row, group).astype(old.dtype)
-        array = ir.tensor(np.ascontiguousarray(new))
-        inputs = [x, op.initializer(array, name=f"{out.name}.w"), None, *others]
+        new = scale_outputs(self.of, weight.const_value, np.ascontiguousarray(row), group)
+        inputs = [x, op.initializer(new, name=f"{out.name}.w"), None, *others]
         if old_bias is not None:
             scaled = ir.tensor((old_bias * row).astype(old_bias.dtype))
             inputs[2] = op.initializer(scaled, name=f"{out.name}.b")

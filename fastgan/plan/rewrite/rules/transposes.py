@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from fastgan.model.late import computed
 from fastgan.ops.registry import all_ops, find
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.rule import Rule
@@ -99,7 +100,7 @@ class SinkBelowBinary(Rule):
     def refuses(
         self, x: ir.Value, constant: ir.Value, moved: ir.Value, out: ir.Value
     ) -> str | None:
-        if nodes.constant(constant) is None:
+        if not nodes.is_constant(constant):
             return "the other operand depends on data"
         if not _elementwise(nodes.producer(out)):
             return "it is not elementwise here"
@@ -144,10 +145,10 @@ class PermuteColumns(Rule):
         moved = np.arange(int(np.prod(shape))).reshape(1, *shape).transpose(perm).reshape(-1)
         inputs: list[ir.Value | None] = [node.inputs[0]]
         for value in node.inputs[1:3]:
-            array = nodes.constant(value)
-            assert array is not None
-            columns = ir.tensor(np.ascontiguousarray(array[..., moved]))
-            inputs.append(op.initializer(columns, name=f"{out.name}.{len(inputs)}"))
+            assert value is not None
+            assert value.const_value is not None
+            tensor = computed(value.const_value, "columns", lambda a, _: a[..., moved], (moved,))
+            inputs.append(op.initializer(tensor, name=f"{out.name}.{len(inputs)}"))
         new = [shape[axis - 1] for axis in perm[1:]]
         origin = nodes.origin(node, nodes.producer(out))
         return nodes.rebuild(op, node, inputs, shape=new, origin=origin)

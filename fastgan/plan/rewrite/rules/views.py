@@ -56,7 +56,7 @@ class MergeViews(OfAny):
         whole = nodes.shape(source) == nodes.shape(out)
         if source is x and not whole and node.op_type != "Transpose":
             return "a single view"
-        if nodes.constant(source) is not None:
+        if nodes.is_constant(source):
             return "a constant"
         return None
 
@@ -70,7 +70,7 @@ class MergeViews(OfAny):
 def _view_of(value: ir.Value) -> ir.Value | None:
     """The data that a value is a view of, or None where it is none."""
     source = _source(value)
-    return None if source is value or nodes.constant(source) is not None else source
+    return None if source is value or nodes.is_constant(source) else source
 
 
 class SinkBelowPad(Rule):

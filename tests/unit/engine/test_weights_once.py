@@ -1,0 +1,215 @@
+"""Weights are read once, packed one by one, and shared by all that runs a model."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fastgan
+from fastgan.engine.native import graph
+from fastgan.engine.native.packing import Product, Shared
+from fastgan.errors import ModelFileError
+from fastgan.model.file import stored
+from fastgan.model.late import LEAST
+from fastgan.plan.weights import Weights
+from tests import networks
+
+pytestmark = pytest.mark.skipif(not graph.runs_here(), reason="no native code here")
+
+#: Of the layers below whose weights are read by themselves.
+LARGE = 3
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DCGAN: its first layer becomes rows, batch norms go into the others, the last is small."""
+    made = tmp_path_factory.mktemp("once") / "m.onnx"
+    fastgan.export(networks.dcgan(64, 32, 3, seed=1), made, latent=(64, 1, 1), verify=False)
+    return made
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """How often each weight was read, by where it lies; the whole file apart."""
+    counted: Counter[int] = Counter()
+    read = stored.Opened.read
+
+    def counting(self: stored.Opened, offset: int, size: int) -> Any:
+        if offset:
+            counted[offset] += 1
+        return read(self, offset, size)
+
+    monkeypatch.setattr(stored.Opened, "read", counting)
+    return counted
+
+
+def test_each_weight_is_read_once_whatever_the_batches(path: Path, reads: Counter[int]) -> None:
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    assert len(reads) >= LARGE
+    assert set(reads.values()) == {1}
+    for n in (1, 2, 5):
+        generator.generate(n, batch_size=n)
+    assert set(reads.values()) == {1}
+
+
+def test_a_weight_is_gone_before_the_next_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = Product.loaded
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def watched(self: Product) -> Any:
+        assert all(ref() is None for ref in alive)
+        tensors = loaded(self)
+        alive.extend(weakref.ref(t) for t in tensors if t is not None and t.nbytes >= LEAST)
+        return tensors
+
+    monkeypatch.setattr(Product, "loaded", watched)
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    assert len(alive) >= LARGE
+    assert all(ref() is None for ref in alive)
+    generator.generate(1)
+
+
+def test_nothing_of_a_large_weight_survives_a_load(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, held = stored.memory, []
+
+    def watched(size: int) -> Any:
+        place = memory(size)
+        held.append(weakref.ref(place))
+        return place
+
+    monkeypatch.setattr(stored, "memory", watched)
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    generator.generate(2)
+    assert len(held) > LARGE  # the file itself, and each weight
+    gc.collect()
+    assert all(ref() is None for ref in held)
+
+
+def test_batches_share_packed_weights(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, made = Shared.pack, []
+
+    def watched(self: Shared, *given: Any) -> Any:
+        made.append(pack(self, *given))
+        return made[-1]
+
+    monkeypatch.setattr(Shared, "pack", watched)
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    once = list(made)
+    generator.generate(3, batch_size=3)
+    assert len(made) == 2 * len(once)
+    assert [id(each) for each in made[len(once) :]] == [id(each) for each in once]
+
+
+def test_packed_weights_go_with_the_last_that_uses_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 96, 5, padding=2), nn.Conv2d(96, 96, 5, padding=2))
+    fastgan.export(module, tmp_path / "m.onnx", image=(3, "h", "w"), verify=False)
+    generator = fastgan.load(tmp_path / "m.onnx", device="cpu", backend="torch")
+    session = generator._session
+    bytes_of = session.shared.native.bytes
+    before = bytes_of()
+    assert before > 96 * 96 * 25 * 4
+    shapes = {"x": (1, 3, 40, 24)}
+    name = next(iter(session.model.shapes(1)))
+    session.executable({name: shapes["x"]})
+    assert bytes_of() > before
+    session.forget({name: shapes["x"]})
+    gc.collect()
+    assert bytes_of() == before
+
+
+def test_a_copy_shares_what_its_original_has_packed(path: Path, reads: Counter[int]) -> None:
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    session = generator._session
+    again = session.again(session.model.signature)
+    reads.clear()
+    again.executable(again.model.shapes(2))
+    assert not reads
+
+
+def test_the_images_are_those_of_eager_pytorch_from_bytes_and_path(path: Path) -> None:
+    by_path = fastgan.load(path, device="cpu", backend="torch")
+    by_bytes = fastgan.load(path.read_bytes(), device="cpu", backend="torch")
+    for n in (1, 4):
+        images = by_path.generate(n, seed=3)
+        assert torch.equal(images, by_bytes.generate(n, seed=3))
+    z = torch.randn(2, 64, 1, 1, generator=torch.Generator().manual_seed(0))
+    expected = networks.dcgan(64, 32, 3, seed=1)(z).detach()
+    found = next(iter(by_path.run({by_path.signature.inputs[0].name: z}).values()))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_threads_that_ask_for_batches_at_once(path: Path) -> None:
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    expected = generator.generate(1, seed=5)
+    found: dict[int, torch.Tensor] = {}
+
+    def run(n: int) -> None:
+        found[n] = generator.generate(n, seed=5, batch_size=n)[:1]
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(2, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[n], expected) for n in range(2, 7))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork()")
+def test_a_forked_child_reads_for_itself(path: Path) -> None:
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    weights = generator.plan(1).weights
+    name = max(weights, key=lambda each: weights[each].nbytes)
+    expected = float(weights[name].sum())
+    child = os.fork()
+    if child == 0:
+        same = float(generator.plan(1).weights[name].sum()) == expected
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_file_written_to_after_load(path: Path, tmp_path: Path) -> None:
+    """What was packed runs on, at other batches too; a weight that is asked for is an error."""
+    own = tmp_path / "own.onnx"
+    own.write_bytes(path.read_bytes())
+    generator = fastgan.load(own, device="cpu", backend="torch")
+    expected = generator.generate(1, seed=2)
+    own.write_bytes(bytes(own.stat().st_size))
+    os.utime(own, ns=(0, 1))  # a clock may be too coarse to tell
+    images = generator.generate(3, seed=2, batch_size=3)
+    assert torch.equal(images[:1], expected)
+    weights = generator.plan(3).weights
+    assert isinstance(weights, Weights)
+    late = next(name for name in weights if weights.late(name) is not None)
+    with pytest.raises(ModelFileError, match=r"own\.onnx.*changed since it was loaded"):
+        weights[late]
+
+
+def test_weights_computed_of_others_are_those_of_the_same_file(path: Path) -> None:
+    """Two plans of one model know that a weight with a batch norm in it is the same one."""
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    few, many = (generator.plan(n).weights for n in (1, 3))
+    assert isinstance(few, Weights)
+    assert isinstance(many, Weights)
+    late = [name for name in few if few.late(name) is not None]
+    assert len(late) >= LARGE
+    for name in late:
+        one, other = few.late(name), many.late(name)
+        assert one is not None
+        assert other is not None
+        assert one.identity == other.identity
+        assert torch.equal(few[name], many[name])
+    assert len({one.identity for name in late if (one := few.late(name))}) == len(late)
