@@ -108,9 +108,9 @@ FASTGAN_INLINE Vector exponential_anywhere(Vector x) {
 
 // ln(2^e m) = e ln(2) + ln(m) with m from sqrt(1/2) to sqrt(2).
 FASTGAN_INLINE Vector logarithm(Vector x) {
-  const Integers e = ((Integers)x - 0x3F3504F3) >> 23;
+  const Integers bits = (Integers)magnitude(x), e = (bits - 0x3F3504F3) >> 23;
   const Vector power = __builtin_convertvector(e, Vector);
-  const Vector y = (Vector)((Integers)x - (e << 23)) - 1.0f;
+  const Vector y = (Vector)(bits - e * (1 << 23)) - 1.0f;
   Vector sum = multiply_add(power, splat(-2.12194440e-4f), y * polynomial(kLogPart, y));
   sum = multiply_add(power, splat(0.693359375f), sum);
   for (int i = 0; i < kWidth; ++i) {  // neither 0 nor less, no denormal, no infinity, no NaN
