@@ -53,8 +53,10 @@ def check_in_child(source: Source, limits: Limits) -> None:
     if child.returncode < 0:
         died = f"killed by {signal.Signals(-child.returncode).name}"
     else:
-        last = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        died = f"ended with status {child.returncode}: {''.join(last)[:200]}"
+        last = "".join(child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:])
+        if last.startswith("MemoryError"):  # where there was none left to say so
+            raise source.too_large()
+        died = f"ended with status {child.returncode}: {last[:200]}"
     raise ModelFileError(source.name, f"a file that crashes its reader ({died})", "a sound one")
 
 

@@ -41,8 +41,7 @@ def parse(source: Source, limits: Limits) -> tuple[onnx_ir.Model, Bytes, Used]:
     except FastganError:
         raise
     except MemoryError:
-        needed = "one that fits the memory there is"
-        raise LimitError(source.name, "a file that takes more memory to read", needed) from None
+        raise source.too_large() from None
     except Exception as error:
         # A gap in the checks; the cause is kept, which is how fuzzing finds it.
         found = f"something that stops its reader ({type(error).__name__}: {str(error)[:200]})"

@@ -43,6 +43,11 @@ class Source:
         where = f"{self.name}: {at}" if at else self.name
         return ModelFileError(where, found, needed, instead)
 
+    def too_large(self) -> LimitError:
+        """That there is not the memory to read it."""
+        needed = "one that fits the memory there is"
+        return LimitError(self.name, "a file that takes more memory to read", needed)
+
 
 def open_source(source: str | os.PathLike[str] | bytes, limits: Limits) -> Source:
     """The bytes of `source`, at most `limits.file_bytes` of them, that are not plainly another
