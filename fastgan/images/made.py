@@ -65,7 +65,9 @@ def read(path: Path) -> dict[str, Any]:
     except UnidentifiedImageError:
         raise ArgumentError(str(path), "no picture", needed) from None
     except (ValueError, SyntaxError, TypeError, LookupError, EOFError, struct.error):
-        facts = None  # of what somebody else wrote, or what Pillow finds too large
+        facts = None  # of what somebody else wrote
+    except Image.DecompressionBombError:
+        facts = None  # what Pillow finds too large it does not open
     if not isinstance(facts, dict):
         raise ArgumentError(str(path), "a picture that does not say how it was made", needed)
     return facts

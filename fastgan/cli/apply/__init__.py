@@ -177,7 +177,8 @@ def apply(
     run.facts = {
         "fastgan": fastgan.__version__, "model": model, "sha256": sha256,
         "backend": generator.backend, "precision": generator.precision,
-        "outscale": outscale, "fill": fill, "alpha": alpha, "class": class_, "seed": seed,
+        "outscale": outscale, "tile": tile, "tile_pad": tile_pad, "fill": fill, "alpha": alpha,
+        "class": class_, "seed": seed,
         "style": None if style is None else digest(str(style)),
         "input": [text for text in input if typed.is_named(text)],
         "signature": stated.signature(),

@@ -317,6 +317,16 @@ def test_the_record_replaces_no_result(fastgan: Fastgan, model: Path, place: str
     assert not Path("out").exists()
 
 
+def test_resume_keeps_what_pillow_finds_too_large(
+    fastgan: Fastgan, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(Path("in/a.png"), 8, 12, 3)
+    assert fastgan("apply", model, "-i", "in", "-s", 40).code == 0
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    done = fastgan("apply", model, "-i", "in", "-s", 40, "--resume")
+    assert (done.code, "1 image was there already" in done.out) == (0, True)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
 def test_resume_sees_what_another_run_made(fastgan: Fastgan, model: Path, name: str) -> None:
     """By another model, or with other options; of results that say how they were made."""
@@ -331,6 +341,8 @@ def test_resume_sees_what_another_run_made(fastgan: Fastgan, model: Path, name: 
     said(fastgan("apply", other, *again, "-s", 2), "sha256", "another --output")
     said(fastgan("apply", model, *again), "outscale 2", "another --output")
     said(fastgan("apply", model, *again, "-s", 2, "--range", "0:1"), "signature None")
+    said(fastgan("apply", model, *again, "-s", 2, "--tile", 16), "tile None")
+    said(fastgan("apply", model, *again, "-s", 2, "--tile-pad", 4), "tile_pad None")
     if name != "a.png":
         said(fastgan("apply", model, *again, "-s", 2, "--quality", 50), "quality 95")
     assert contents() == before

@@ -18,7 +18,7 @@ import fastgan
 from fastgan.engine.native import graph
 from fastgan.engine.native.packing import Product, Shared
 from fastgan.errors import ModelFileError
-from fastgan.model.file import stored
+from fastgan.model.file import source, stored
 from fastgan.model.late import LEAST
 from fastgan.plan.weights import Weights
 from tests import networks
@@ -58,6 +58,23 @@ def test_each_weight_is_read_once_whatever_the_batches(path: Path, reads: Counte
     assert set(reads.values()) == {1}
     for n in (1, 2, 5):
         generator.generate(n, batch_size=n)
+    assert set(reads.values()) == {1}
+
+
+def test_no_weight_is_read_to_see_whether_it_is_a_filter(
+    tmp_path: Path, reads: Counter[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the filters of one kernel for all channels are looked for, behind views."""
+    monkeypatch.setattr(source, "_SMALL", 0)
+    made = tmp_path / "m.onnx"
+    network = nn.Sequential(
+        nn.Linear(64, 512), nn.Unflatten(1, (32, 4, 4)), nn.Conv2d(32, 64, 3), nn.Tanh()
+    )
+    fastgan.export(network, made, latent=(64,), verify=False)
+    generator = fastgan.load(made, device="cpu", backend="torch")
+    for n in (1, 3):
+        generator.generate(n, batch_size=n)
+    assert len(reads) == 2
     assert set(reads.values()) == {1}
 
 

@@ -135,16 +135,15 @@ class SinkBelowFilter(Rule):
         return op.Conv(x, weight, _allow_other_attributes=True, _outputs=["out"])
 
     def refuses(self, x: ir.Value, weight: ir.Value, out: ir.Value) -> str | None:
-        source, kernel = _view_of(x), nodes.constant(weight)
-        if source is None or kernel is None:
+        source = _view_of(x)
+        if source is None or not nodes.is_constant(weight):
             return "no view, or the weight depends on data"
         rank, channels = len(nodes.shape(x)), nodes.shape(x)[1]
         group = nodes.attributes(nodes.producer(out)).get("group", 1)
-        if (
-            group != channels
-            or kernel.shape[:2] != (channels, 1)
-            or not (kernel == kernel[:1]).all()
-        ):
+        if group != channels or nodes.shape(weight)[:2] != (channels, 1):
+            return "not a filter for every channel"
+        kernel = nodes.constant(weight)  # only now: a large one is read from the file
+        if kernel is None or not (kernel == kernel[:1]).all():
             return "not one filter for every channel"
         images = nodes.shape(source)
         if len(images) != rank or images[2:] != nodes.shape(x)[2:] or images[:2] == (1, 1):
