@@ -28,7 +28,7 @@ from fastgan.loading import open_model
 from fastgan.measure import machine
 from tests.bundle.capi import library_path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FPS = 60
 #: Milliseconds to the first picture.
 PROMISED = {"dcgan64": 60.0, "dcgan-digits": 6.0}
