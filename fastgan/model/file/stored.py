@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,8 +207,8 @@ class _Fields:
     def __init__(self, data: memoryview) -> None:
         self.data, self.left = data, _MOST_FIELDS
 
-    def of(self, at: int, end: int) -> list[tuple[int, int, int, int, int]]:
-        found = []
+    def of(self, at: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """One after another: all at once they would take many times the memory of the bytes."""
         while at < end:
             begin = at
             tag, at = self._number(at, end)
@@ -224,9 +224,8 @@ class _Fields:
             self.left -= 1
             if at + size > end or not self.left:
                 raise _OddError
-            found.append((tag >> 3, kind, begin, at, at + size))
+            yield tag >> 3, kind, begin, at, at + size
             at += size
-        return found
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
         value = shift = 0
@@ -242,7 +241,7 @@ class _Fields:
 
 def _split(data: memoryview, store: Store) -> Split | None:
     fields = _Fields(data)
-    outer = fields.of(0, len(data))
+    outer = list(fields.of(0, len(data)))
     graphs = [each for each in outer if each[0] == _GRAPH]
     if len(graphs) != 1 or graphs[0][1] != _BYTES or any(each[0] == _FUNCTIONS for each in outer):
         return None
@@ -272,7 +271,7 @@ def _split(data: memoryview, store: Store) -> Split | None:
 
 def _raw_data(fields: _Fields, at: int, end: int) -> tuple[int, int, int] | None:
     """Where a tensor's data lie: the field, their first byte, and their end; None if otherwise."""
-    inner = fields.of(at, end)
+    inner = list(fields.of(at, end))
     by_number = {each[0]: each for each in inner}
     raw, kind = by_number.get(_RAW_DATA), by_number.get(_DATA_TYPE)
     once = len([each for each in inner if each[0] in (_RAW_DATA, _DATA_TYPE)]) == 2
