@@ -18,7 +18,7 @@ namespace {
 constexpr double kSaves = 0.2;
 
 // And bf16 this share of all: where it takes as long, floats are more exact.
-constexpr double kSavesBf16 = 0.08;
+constexpr double kWorthBf16 = 0.08;
 
 // What a multiply-add costs where a block has one vector instead of two, which share each input.
 constexpr double kOneVector = 1.2;
@@ -386,7 +386,7 @@ bool is_faster_in_bf16(const Product& product, int64_t most_minimal, int64_t mos
   const auto cost = [&](int64_t pack) {
     return forms_of(product, made, most_minimal, most_bytes, pack).cost;
   };
-  return cost(2) < (1 - kSavesBf16) * cost(1);
+  return cost(2) < (1 - kWorthBf16) * cost(1);
 }
 
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,

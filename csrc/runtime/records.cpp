@@ -1,7 +1,6 @@
 #include "records.h"
 
 #include <algorithm>
-#include <new>
 
 #include "kernels/kernels.h"
 #include "operations.h"
@@ -620,45 +619,6 @@ class Reader {
   bool bf16_;  // whether products are to be in it
 };
 
-template <class T>
-void append(std::string& key, const T& value) {
-  key.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-// The last element of a weight.
-int64_t reach_of(const Product& p) {
-  const int64_t sizes[6] = {p.rows.kernel,  p.columns.kernel, p.depthwise ? 1 : p.channels,
-                            p.block_height, p.block_width,    p.outputs};
-  int64_t last = 0;
-  for (int i = 0; i < 6; ++i) last += (sizes[i] - 1) * p.strides[i];
-  return last;
-}
-
-// What is known by: a product, and what was asked of it.
-std::string key_of(const Product& product, std::initializer_list<int64_t> asked) {
-  std::string key;
-  for (const Axis* axis : {&product.rows, &product.columns}) {
-    for (const int64_t number : {int64_t{axis->transposed}, axis->inputs, axis->outputs,
-                                 axis->kernel, axis->stride, axis->pad, axis->dilation,
-                                 axis->repeats}) {
-      append(key, number);
-    }
-  }
-  for (const int64_t number : {int64_t{product.linear}, int64_t{product.depthwise},
-                               product.channels, product.outputs, product.block_height,
-                               product.block_width}) {
-    append(key, number);
-  }
-  append(key, product.weight_number == 0 ? product.weight : nullptr);
-  append(key, product.weight_number);
-  append(key, product.strides);
-  append(key, product.bias_number == 0 ? product.bias : nullptr);
-  append(key, product.bias_number);
-  append(key, product.bias_strides);
-  for (const int64_t number : asked) append(key, number);
-  return key;
-}
-
 }  // namespace
 
 int64_t Slots::size(const Place& place) const {
@@ -669,112 +629,6 @@ int64_t Slots::size(const Place& place) const {
     return constants[constant].size;
   }
   throw std::invalid_argument("a place that is none");
-}
-
-void Weights::take(int64_t bytes) {
-  if (!keeps_) return;
-  if (bytes > left_) throw std::bad_alloc();
-  left_ -= bytes;
-}
-
-bool Weights::is_known(const Product& product) const {
-  const bool biased = product.bias != nullptr || product.bias_number != 0;
-  return keeps_ || (product.weight_number != 0 && (!biased || product.bias_number != 0));
-}
-
-bool Weights::is_faster_in_bf16(const Product& product, int64_t most_minimal) {
-  const std::string key = key_of(product, {most_minimal});
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto at = faster_.find(key);
-  if (at != faster_.end()) return at->second;
-  require(product.weight != nullptr, "a weight that is not there");
-  const bool found = fastgan::is_faster_in_bf16(product, most_minimal, left_);
-  if (is_known(product)) faster_[key] = found;
-  return found;
-}
-
-Weights::Form Weights::packed(const Product& product, int64_t most_minimal, bool bf16) {
-  const bool rounds = bf16 && is_faster_in_bf16(product, most_minimal);
-  const int64_t width = rounds ? bf16_kernels().width : kernels().width;
-  return {packed(product, width, rounds ? 2 : 1, most_minimal), rounds};
-}
-
-Weights::Form Weights::found(const Product& product, int64_t most_minimal, bool bf16) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  bool rounds = false;
-  if (bf16) {
-    const auto at = faster_.find(key_of(product, {most_minimal}));
-    if (at == faster_.end()) return {};
-    rounds = at->second;
-  }
-  const int64_t width = rounds ? bf16_kernels().width : kernels().width;
-  const auto at = packings_.find(key_of(product, {width, rounds ? 2 : 1, most_minimal}));
-  return {at == packings_.end() ? nullptr : at->second.it.lock(), rounds};
-}
-
-std::shared_ptr<const Packing> Weights::packed(const Product& product, int64_t width, int64_t pack,
-                                               int64_t most_minimal) {
-  const std::string key = key_of(product, {width, pack, most_minimal});
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto at = packings_.find(key);
-  std::shared_ptr<const Packing> found = at == packings_.end() ? nullptr : at->second.it.lock();
-  if (found == nullptr) {
-    require(product.weight != nullptr && (product.bias != nullptr || product.bias_number == 0),
-            "a weight that is not there");
-    for (auto each = packings_.begin(); each != packings_.end();) {
-      each = each->second.it.expired() ? packings_.erase(each) : std::next(each);
-    }
-    found = fastgan::pack(product, width, pack, most_minimal, threads_, left_);
-    take(found->memory.bytes());
-    if (behind) behind(product.weight, reach_of(product) + 1);
-    if (is_known(product)) packings_[key] = {found, keeps_ ? found : nullptr};
-  }
-  return found;
-}
-
-int64_t Weights::bytes() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  int64_t sum = 0;
-  for (const auto& [key, known] : packings_) {
-    const std::shared_ptr<const Packing> found = known.it.lock();
-    if (found != nullptr) sum += found->memory.bytes();
-  }
-  return sum;
-}
-
-std::shared_ptr<const Block> Weights::transposed(const float* from, int64_t rows, int64_t columns) {
-  return block({reinterpret_cast<intptr_t>(from), rows, columns}, rows * columns, [&](float* to) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
-    }
-  });
-}
-
-std::shared_ptr<const Block> Weights::recurrence(const float* from, int64_t gates, int64_t hidden,
-                                                 int64_t lanes) {
-  const int64_t blocks = divide_up(hidden, lanes);
-  const std::vector<int64_t> key = {reinterpret_cast<intptr_t>(from), gates, hidden, lanes};
-  return block(key, blocks * lanes * gates * hidden, [&](float* to) {
-    for (int64_t i = 0; i < blocks * hidden * gates * lanes; ++i) {
-      const int64_t lane = i / (hidden * gates * lanes) * lanes + i % lanes;
-      const int64_t gate = i / lanes % gates, input = i / (lanes * gates) % hidden;
-      to[i] = lane < hidden ? from[(gate * hidden + lane) * hidden + input] : 0;
-    }
-  });
-}
-
-template <class Fill>
-std::shared_ptr<const Block> Weights::block(const std::vector<int64_t>& key, int64_t floats,
-                                            const Fill& fill) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto at = blocks_.find(key);
-  if (at != blocks_.end()) return at->second;
-  const int64_t bytes = floats * static_cast<int64_t>(sizeof(float));
-  take(bytes);
-  auto made = std::make_shared<Block>(bytes);
-  fill(made->floats());
-  if (keeps_) blocks_[key] = made;
-  return made;
 }
 
 std::vector<std::shared_ptr<const Operation>> read_operations(Fields& fields, const Slots& slots,

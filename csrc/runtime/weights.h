@@ -1,0 +1,75 @@
+// Packed weights, and what else is made of constants once for all programs of a model.
+#pragma once
+
+#include <stdint.h>
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../memory.h"
+#include "../packing/packing.h"
+
+namespace fastgan {
+
+// Weights in the order in which this processor uses them: each once, for all programs of a model.
+class Weights {
+ public:
+  // threads: that pack, the calling one included. keeps: whether all stay until the end, and what
+  // they are made of stays where it is; else what nobody uses goes, and each is known by its numbers.
+  // most_bytes: that all that stay may take; beyond it std::bad_alloc is thrown.
+  explicit Weights(int64_t threads, bool keeps = false, int64_t most_bytes = INT64_MAX)
+      : threads_(threads), keeps_(keeps), left_(most_bytes) {}
+
+  void share_out(int64_t threads) { threads_ = threads; }
+
+  // Is told of so many floats that were packed: nobody needs them soon.
+  std::function<void(const float*, int64_t)> behind;
+
+  // As an operation takes it: with its factors in bf16 where it may and that is faster.
+  struct Form {
+    std::shared_ptr<const Packing> packing;
+    bool rounds = false;
+  };
+  Form packed(const Product& product, int64_t most_minimal, bool bf16);
+  // The same if it is packed by now, of a product without its numbers; else null.
+  Form found(const Product& product, int64_t most_minimal, bool bf16);
+
+  std::shared_ptr<const Packing> packed(const Product& product, int64_t width, int64_t pack,
+                                        int64_t most_minimal);
+  int64_t bytes();  // of all packings that are used by now
+
+  // A matrix [rows][columns] as [columns][rows].
+  std::shared_ptr<const Block> transposed(const float* from, int64_t rows, int64_t columns);
+  // A recurrent layer's matrices [gates][hidden][hidden] as RecurrentShape has them.
+  std::shared_ptr<const Block> recurrence(const float* from, int64_t gates, int64_t hidden,
+                                          int64_t lanes);
+
+ private:
+  struct Known {
+    std::weak_ptr<const Packing> it;
+    std::shared_ptr<const Packing> kept;
+  };
+
+  bool is_known(const Product& product) const;
+  bool is_faster_in_bf16(const Product& product, int64_t most_minimal);  // see packing.h
+  void take(int64_t bytes);
+  // What `fill` makes in so many floats; once for each key, where such stay.
+  template <class Fill>
+  std::shared_ptr<const Block> block(const std::vector<int64_t>& key, int64_t floats,
+                                     const Fill& fill);
+
+  std::atomic<int64_t> threads_;
+  const bool keeps_;
+  int64_t left_;
+  std::mutex mutex_;
+  std::map<std::string, bool> faster_;
+  std::map<std::string, Known> packings_;
+  std::map<std::vector<int64_t>, std::shared_ptr<const Block>> blocks_;  // where they stay
+};
+
+}  // namespace fastgan
