@@ -75,3 +75,13 @@ def computed(
         return np.ascontiguousarray(function(array, array))
 
     return Late(make, source.dtype, sizes, (what, source.identity, sizes, *numbers))
+
+
+def scaled(source: ir.TensorProtocol, factor: Array) -> ir.TensorProtocol:
+    """A tensor times a factor that broadcasts to it, multiplied in double precision."""
+
+    def multiply(array: Array, out: Array | None) -> Array:
+        out = np.empty_like(array) if out is None else out
+        return np.multiply(array, factor, out=out, dtype=np.float64, casting="unsafe")
+
+    return computed(source, "scaled", multiply, (factor.shape, factor))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -40,6 +39,7 @@ from fastgan.ops.nodes import (
 from fastgan.plan import decisions
 from fastgan.plan.selections import Slot as _Slot
 from fastgan.plan.selections import put_off, refusal
+from fastgan.plan.weights import identity_of_numbers
 
 __all__ = ["MisfitError", "attribute_value", "specialise", "to_torch", "without_collection"]
 
@@ -487,11 +487,7 @@ def _identity(slot: _Slot) -> Hashable:
 
 def _plain(value: Any) -> Hashable:
     """An attribute, or a constant, as what can be compared."""
-    if not isinstance(value, Tensor):
-        return repr(value)
-    numbers = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    digest = hashlib.blake2b(numbers.data, digest_size=32).digest()
-    return str(value.dtype), tuple(value.shape), digest
+    return identity_of_numbers(value) if isinstance(value, Tensor) else repr(value)
 
 
 def _known(node: ir.Node, slot: _Slot | None, what: str) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastgan.model.late import Late
 from fastgan.ops.nodes import as_meta, to_torch
 
-__all__ = ["Weights", "identity_of", "joined", "meta_of", "only"]
+__all__ = ["Weights", "identity_of", "identity_of_numbers", "joined", "meta_of", "only"]
 
 
 class Weights(Mapping[str, Tensor]):
@@ -86,10 +86,12 @@ def meta_of(weights: Mapping[str, Tensor], name: str) -> Tensor:
 def identity_of(weights: Mapping[str, Tensor], name: str) -> Hashable:
     """Equal for constants of equal numbers, of one model, whichever plan they are of."""
     late = _late(weights, name)
-    if late is not None:
-        return late.identity
-    tensor = weights[name].detach().contiguous()
-    numbers = tensor.reshape(-1).view(torch.uint8).numpy()
+    return identity_of_numbers(weights[name]) if late is None else late.identity
+
+
+def identity_of_numbers(tensor: Tensor) -> Hashable:
+    """Equal for tensors of equal numbers."""
+    numbers = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
     digest = hashlib.blake2b(numbers.data, digest_size=32).digest()
     return str(tensor.dtype), tuple(tensor.shape), digest
 

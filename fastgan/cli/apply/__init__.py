@@ -152,7 +152,6 @@ def apply(
     Options("pil", tile, tile_pad, alpha, fill, batch_size)  # raises what it would raise later
     began = time.perf_counter()
     generator = how.load(model, stated)
-    sha256 = None if generator.path is None else digest(str(generator.path))
     _check_inputs(generator, mask, style, class_)
     typed.check(generator, given, class_)
     arguments: dict[str, Any] = {
@@ -174,8 +173,11 @@ def apply(
         _play(account, movie.Movie(source, film, arguments, outscale), generator, loaded)
         return
     run = Run(generator, arguments, outscale, quality, metadata=metadata)
+    # A large model takes a moment to be digested.
+    path = generator.path if metadata or resume else None
     run.facts = {
-        "fastgan": fastgan.__version__, "model": model, "sha256": sha256,
+        "fastgan": fastgan.__version__, "model": model,
+        "sha256": None if path is None else digest(str(path)),
         "backend": generator.backend, "precision": generator.precision,
         "outscale": outscale, "tile": tile, "tile_pad": tile_pad, "fill": fill, "alpha": alpha,
         "class": class_, "seed": seed,

@@ -39,19 +39,19 @@ def mend(proto: onnx.ModelProto, name: str) -> bool:
     return bool(notes)
 
 
-def _nodes(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.NodeProto]:
+def _nodes(graph: onnx.GraphProto, op: str, depth: int = 0) -> Iterator[onnx.NodeProto]:
+    """ONNX's nodes of an operator, those of graphs within too."""
     for node in graph.node:
-        yield node
+        if node.op_type == op and node.domain in ("", "ai.onnx"):
+            yield node
         for attribute in node.attribute:
             if attribute.HasField("g") and depth < _DEPTH:
-                yield from _nodes(attribute.g, depth + 1)
+                yield from _nodes(attribute.g, op, depth + 1)
 
 
 def _permutations(graph: onnx.GraphProto) -> Iterator[str]:
     """PyTorch's TorchScript exporter writes `movedim(x, 1, -1)` with the -1 in it."""
-    for node in _nodes(graph):
-        if node.op_type != "Transpose" or node.domain not in ("", "ai.onnx"):
-            continue
+    for node in _nodes(graph, "Transpose"):
         for attribute in node.attribute:
             if attribute.name != "perm" or min(attribute.ints, default=0) >= 0:
                 continue
@@ -64,9 +64,7 @@ def _permutations(graph: onnx.GraphProto) -> Iterator[str]:
 
 def _celus(graph: onnx.GraphProto) -> Iterator[str]:
     """The formula divides by alpha: at 0 ONNX Runtime and ONNX's reference make NaN of it."""
-    for node in _nodes(graph):
-        if node.op_type != "Celu" or node.domain not in ("", "ai.onnx"):
-            continue
+    for node in _nodes(graph, "Celu"):
         given = [(a.name, a.type, a.f) for a in node.attribute]
         if given == [("alpha", onnx.AttributeProto.FLOAT, 0.0)]:
             node.op_type = "Relu"
@@ -77,9 +75,7 @@ def _celus(graph: onnx.GraphProto) -> Iterator[str]:
 
 def _statistics(graph: onnx.GraphProto) -> Iterator[str]:
     """ONNX Runtime writes them in training, and crashes where they have no names."""
-    for node in _nodes(graph):
-        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
-            continue
+    for node in _nodes(graph, "BatchNormalization"):
         if not any(a.name == "training_mode" and a.i for a in node.attribute):
             continue
         given = len(node.output)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from fastgan.model.late import Array, computed
+from fastgan.model.late import Array, scaled
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.rule import Rule
 
@@ -79,12 +79,7 @@ def scale_outputs(
     else:  # ConvTranspose: [C, O / group, *kernel], where channel c is of group c // (C / group)
         per_group = np.repeat(factor.reshape(group, -1), shape[0] // group, axis=0)
         wide = per_group.reshape(*shape[:2], *[1] * (len(shape) - 2))
-
-    def scaled(array: Array, out: Array | None) -> Array:
-        out = np.empty_like(array) if out is None else out
-        return np.multiply(array, wide, out=out, dtype=np.float64, casting="unsafe")
-
-    return computed(weight, f"{product} scaled", scaled, (group, wide.shape, wide))
+    return scaled(weight, wide)
 
 
 RULES = tuple(FoldBatchNorm.rule(product) for product in nodes.PRODUCTS)

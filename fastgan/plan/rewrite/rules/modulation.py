@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from fastgan.model.late import Array, computed
+from fastgan.model.late import scaled
 from fastgan.plan.rewrite.rules import helpers as nodes
 from fastgan.plan.rewrite.rules.rule import Rule
 
@@ -165,22 +165,17 @@ class FoldGain(Rule):
     def rewrite(self, op: Any, gain: ir.Value, product: ir.Value, out: ir.Value) -> Any:
         node, number = nodes.producer(product), nodes.constant(gain)
         assert number is not None
-        inputs, factor = nodes.all_inputs(node), np.float64(number.reshape(-1)[0])
-
-        def times(array: Array, out: Array | None) -> Array:
-            out = np.empty_like(array) if out is None else out
-            return np.multiply(array, factor, out=out, dtype=np.float64, casting="unsafe")
-
+        inputs, factor = nodes.all_inputs(node), np.asarray(number.reshape(-1)[0], np.float64)
         for position in (1, 2, 3):
             value = inputs[position]
             if value is not None and nodes.is_constant(value):
                 assert value.const_value is not None
-                made = computed(value.const_value, "times", times, (float(factor),))
+                made = scaled(value.const_value, factor)
                 inputs[position] = op.initializer(made, name=f"{out.name}.{position}")
             elif value is not None:
                 scalar = op.initializer(ir.tensor(number.reshape(())), name=f"{out.name}.gain")
-                scaled = op.Mul(value, scalar)
-                inputs[position] = nodes.shaped(scaled, nodes.shape(value), value.type)
+                larger = op.Mul(value, scalar)
+                inputs[position] = nodes.shaped(larger, nodes.shape(value), value.type)
         return nodes.rebuild(op, node, inputs, origin=nodes.origin(node, nodes.producer(out)))
 
 
