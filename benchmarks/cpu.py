@@ -5,7 +5,8 @@
 All contenders of a network take turns in one process, with as many threads each, fed the same
 inputs (see `fastgan.measure.timing`). Writes cpu.json and cpu.md, or cpu-busy2.* with `--busy 2`,
 which keeps two other processes busy meanwhile, or cpu-bf16.* with `--precision bf16`, which is
-fastgan's: its peers stay in fp32. A figure is how many times faster fastgan is than a
+fastgan's: its peers stay in fp32, or cpu-avx2.* with `--avx2`: all of them, the peers too, as if on
+a CPU without AVX-512 (see `benchmarks.avx2`). A figure is how many times faster fastgan is than a
 peer: the median of the turns' ratios. `--memory` asks instead what a process of its own takes.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,7 @@ from typing import Any
 import torch
 
 import fastgan
-from benchmarks import busy, footprint
+from benchmarks import avx2, busy, footprint
 from benchmarks.subjects import GROUPS, Subject
 from fastgan.errors import FastganError, one_line
 from fastgan.loading import open_model
@@ -43,6 +45,8 @@ USUAL = ("onnxruntime", "openvino", "ncnn")
 
 def main() -> int:
     options = _options()
+    if options.avx2 and avx2.peers() == "all":
+        return _without_avx512()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     with _folder(options.models) as folder, busy(options.busy):
@@ -63,6 +67,7 @@ def main() -> int:
         "command": ["python", "-m", "benchmarks.cpu", *sys.argv[1:]],
         "machine": machine.describe(),
         "instructions": os.environ.get("FASTGAN_CPU", "all"),
+        "peers_instructions": avx2.peers(),
         "threads": options.threads,
         "precision": options.precision,
         "busy": options.busy,
@@ -73,6 +78,12 @@ def main() -> int:
     stem.with_suffix(".md").write_text(text)
     print(text)
     return 0
+
+
+def _without_avx512() -> int:
+    with tempfile.TemporaryDirectory(prefix="fastgan-bench-") as folder:
+        command = [sys.executable, "-m", "benchmarks.cpu", *sys.argv[1:]]
+        return subprocess.run(command, env=avx2.environment(Path(folder)), check=False).returncode
 
 
 def _options() -> argparse.Namespace:
@@ -88,6 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(USUAL))
     parser.add_argument("--threads", type=int, default=machine.cores())
     parser.add_argument("--busy", type=int, default=0, help="processes that compute meanwhile")
+    parser.add_argument("--avx2", action="store_true", help="as on a CPU without AVX-512")
     parser.add_argument("--models", type=Path, help="where files are exported to, and kept")
     parser.add_argument("--memory", action="store_true", help="peak memory and page faults")
     return parser.parse_args()
