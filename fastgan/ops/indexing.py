@@ -91,10 +91,12 @@ def _from_start(indices: Tensor, extent: int) -> Tensor:
     """Indices from 0 on; ONNX counts negative ones from the end.
 
     Raises:
-        IndexError: one is beyond the axis. A GPU is not waited for to see it.
+        IndexError: one is beyond the axis. A GPU is not waited for to see it, and what
+            torch.compile makes a graph of has no numbers yet.
     """
     indices = indices.long()
-    if indices.device.type == "cpu" and indices.numel():
+    known = indices.device.type == "cpu" and not torch.compiler.is_compiling()
+    if known and indices.numel():
         least, most = (int(end) for end in torch.aminmax(indices))
         if least < -extent or most >= extent:
             found = least if least < -extent else most

@@ -63,7 +63,7 @@ def _sizes(x: Tensor, shape: Sequence[int], allowzero: int) -> list[int]:
     """The shape that ONNX means: a 0 copies that dimension unless allowzero, -1 is what is left."""
     sizes = [x.shape[i] if s == 0 and not allowzero else s for i, s in enumerate(shape)]
     if -1 in sizes:
-        others = math.prod(s for s in sizes if s != -1)
+        others = math.prod([s for s in sizes if s != -1])  # a list: torch.compile knows it
         if others == 0 or x.numel() % others:
             raise ValueError(f"{x.numel()} elements do not fill a shape of {list(shape)}")
         sizes[sizes.index(-1)] = x.numel() // others

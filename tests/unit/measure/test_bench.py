@@ -9,10 +9,15 @@ import types
 
 import pytest
 import torch
+import torch._dynamo
 
+from fastgan import models
+from fastgan.loading import open_model
 from fastgan.measure import ceilings, machine, timing
 from fastgan.measure.bench import advice, peers, table
 from fastgan.measure.bench.report import Cost, Report, Result
+from fastgan.measure.reference import as_module
+from fastgan.measure.subject import example_inputs
 from fastgan.measure.timing import Samples, ratio, take_turns
 
 
@@ -203,3 +208,16 @@ def test_tensorrt_says_why_it_does_not_take_part(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", newest)
     with pytest.raises(peers.MissingError, match=r"11\.4\.0 takes its types from the file"):
         peers.PEERS["tensorrt-fp16"](setting("cuda"))
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_torch_compile_makes_one_graph_of_a_file(name: str) -> None:
+    """Cut in pieces it would be a peer with its hands tied."""
+    model = open_model(name)
+    inputs = list(example_inputs(model, 1).values())
+    torch._dynamo.reset()
+    module = as_module(model, 1)
+    with torch.inference_mode():
+        compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="eager")
+        for made, expected in zip(compiled(*inputs), module(*inputs), strict=True):
+            assert torch.equal(made, expected)
