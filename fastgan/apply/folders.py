@@ -8,17 +8,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastgan.apply import targets
 from fastgan.apply.targets import Job
-from fastgan.errors import ArgumentError, FastganError
+from fastgan.errors import ArgumentError, FastganError, ModelFileError
 from fastgan.host import files
 from fastgan.images import files as image_files
 from fastgan.images.files import Picture
 from fastgan.images.formats import SUFFIXES, WRITTEN
+from fastgan.model.origin import digest
 
 log = logging.getLogger("fastgan")
 
@@ -145,11 +147,16 @@ def _mask(mask: Path | None, path: Path, root: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read for a job, or why it could not be."""
+    """What was read for a job, or why it could not be.
+
+    Attributes:
+        source: the SHA-256 of the picture's file.
+    """
 
     job: Job
     picture: Picture | None = None
     mask: Picture | None = None
+    source: str | None = None
     error: FastganError | None = None
 
 
@@ -171,7 +178,11 @@ def read_ahead(jobs: Sequence[Job]) -> Iterator[Read]:
 def _read(job: Job) -> Read:
     try:
         mask = None if job.mask is None else image_files.read(job.mask)
-        return Read(job, image_files.read(job.source), mask)
+        source = None
+        # First: a file that changes in between is one that was not made yet, for --resume.
+        with suppress(ModelFileError):  # `read` says better what is wrong with it
+            source = digest(str(job.source))
+        return Read(job, image_files.read(job.source), mask, source)
     except FastganError as error:
         return Read(job, error=error)
 

@@ -23,7 +23,7 @@ from fastgan.cli.typed import size as parse_size
 from fastgan.errors import ArgumentError
 from fastgan.host import files
 from fastgan.images import made
-from fastgan.images.formats import NAMES
+from fastgan.images.formats import NAMED, NAMES
 
 if TYPE_CHECKING:
     from fastgan.generator import Generator
@@ -74,7 +74,7 @@ def generate(
         str | None,
         typer.Option(
             help=f"{NAMES}, or npy for floats in the model's own range. "
-            "Default: png; npy for outputs that are no images. "
+            "Default: png, with --like that picture's own; npy for outputs that are no images. "
             "With --shards: webdataset (the default), parquet or png."
         ),
     ] = None,
@@ -96,7 +96,8 @@ def generate(
     like: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Make this picture, which `fastgan generate` wrote, again."
+            metavar="FILE",
+            help="Make this picture, which `fastgan generate` wrote, again, in its format.",
         ),
     ] = None,
     metadata: options.Metadata = True,
@@ -126,6 +127,8 @@ def generate(
         noise, rng, input = told["noise"], told["rng"], told["input"]
         if how.precision == "auto":
             how = replace(how, precision=told["precision"])
+        if format is None and shards is None:
+            format = NAMED.get(like.suffix.lower())
     if model is None:
         needed = "an ONNX file, or a model that ships ('fastgan models' lists them)"
         raise ArgumentError("MODEL", "none", needed)

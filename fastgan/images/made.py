@@ -82,7 +82,9 @@ def _told(image: Image) -> Any:
     return held.get(KEY) if isinstance(held, dict) else None
 
 
-def check(path: Path, wanted: Mapping[str, Any], of_engine: Collection[str], instead: str) -> None:
+def check(
+    path: Path, wanted: Mapping[str, Any], of_engine: Collection[str], instead: str
+) -> dict[str, Any]:
     """That a picture which says how it was made was made so; one that does not say is taken as is.
 
     Args:
@@ -90,14 +92,18 @@ def check(path: Path, wanted: Mapping[str, Any], of_engine: Collection[str], ins
         of_engine: of these, what may differ.
         instead: what to do where something does.
 
+    Returns:
+        What it says; nothing where it does not.
+
     Raises:
         ArgumentError: it was made otherwise.
     """
     try:
         told = read(path)
     except ArgumentError:
-        return
+        return {}
     for name, value in json.loads(json.dumps(wanted)).items():
         if name not in of_engine and name in told and told[name] != value:
             found = f"a picture of {name} {told[name]}"
             raise ArgumentError(str(path), found, f"one of {name} {value}", instead)
+    return told

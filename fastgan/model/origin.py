@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastgan.errors import ModelFileError, Refusal
+from fastgan.host import files
 from fastgan.model.file import ModelFile
 from fastgan.model.signature import Signature
 
@@ -104,7 +105,7 @@ def digest(path: str) -> str:
         ModelFileError: it can't be read.
     """
     try:
-        with open(path, "rb") as file:
+        with files.open_plain(path) as file:
             made = hashlib.sha256()
             while part := file.read(1 << 20):
                 made.update(part)

@@ -54,7 +54,11 @@ def test_other_formats_say_it_too(fastgan, tmp_path, format) -> None:
     assert made.read(picture)["start"] == 1
     again = tmp_path / "again"
     assert fastgan("generate", "--like", picture, "--outdir", again).code == 0
-    assert (again / "sample000001.png").is_file()
+    assert [path.name for path in again.iterdir()] == [picture.name]
+    assert np.abs(pixels(again / picture.name).astype(int) - pixels(picture)).max() <= 1
+    asked = ("--format", "png", "--outdir", tmp_path / "asked")
+    assert fastgan("generate", "--like", picture, *asked).code == 0
+    assert [path.name for path in (tmp_path / "asked").iterdir()] == ["sample000001.png"]
     done = fastgan(*words, "--resume", "--seed", 3)
     assert (done.code, "a picture of seed 0" in done.err) == (2, True)
 

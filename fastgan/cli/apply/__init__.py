@@ -113,7 +113,7 @@ def apply(
     """Restore, upscale, stylise, translate or inpaint pictures.
 
     Folders keep their tree; a video keeps its sound. Results of an earlier run are replaced, what
-    is read never; with --resume and the same options they are kept.
+    is read never; with --resume and the same options they are kept, but for pictures that changed.
     A picture that can't be read is reported at the end, and the exit code is then 1.
     """
     _check_options(ext, quality, outscale, suffix)
@@ -145,7 +145,6 @@ def apply(
     import fastgan
     from fastgan.apply import Options
     from fastgan.cli.apply.run import Run
-    from fastgan.images import made
     from fastgan.images.files import read
     from fastgan.model.origin import digest
 
@@ -189,16 +188,14 @@ def apply(
     account.keep((), [job.target for job in jobs])
     kept = 0
     if resume:
-        every, jobs = jobs, [job for job in jobs if not _made(job.target)]
-        left = {job.index for job in jobs}
-        for job in every:
-            if job.index not in left:
-                of_engine = ("fastgan", "model", "backend")
-                made.check(job.target, run.told(job), of_engine, "another --output")
-        kept = len(every) - len(jobs)
-        if kept:
-            were = "was" if kept == 1 else "were"
-            account.say(f"{console.count(kept, 'image')} {were} there already")
+        there = [job for job in jobs if _made(job.target)]
+        current = {job.index for job in there if run.is_made(job)}
+        jobs = [job for job in jobs if job.index not in current]
+        kept = len(current)
+        for count, what in ((kept, "there already"), (len(there) - kept, "of another picture")):
+            if count:
+                were = "was" if count == 1 else "were"
+                account.say(f"{console.count(count, 'image')} {were} {what}")
         if not jobs:
             account.close(written=[], kept=kept, failed=[])
             return

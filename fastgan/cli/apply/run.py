@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastgan.apply.folders import Read, Writers, alike, read_ahead, together
 from fastgan.cli import console
-from fastgan.errors import ArgumentError
+from fastgan.errors import ArgumentError, ModelFileError
 from fastgan.images import files as image_files
+from fastgan.images import made
 from fastgan.images.files import Header
 from fastgan.images.formats import WRITTEN
 from fastgan.images.pixels import to_pil
@@ -76,15 +77,33 @@ class Run:
         side = round(longest) if self.outscale is not None else math.ceil(longest)
         return Header((side, side), alpha)
 
-    def told(self, job: Job) -> dict[str, Any]:
-        """How the result of a picture is made, for it to say."""
+    def told(self, job: Job, source: str | None = None) -> dict[str, Any]:
+        """How the result of a picture is made, for it to say.
+
+        Args:
+            source: the SHA-256 of the picture's file.
+        """
         format = WRITTEN.get(image_files.format_of(job.target) or "")
         graded = format is not None and format.graded
         return {
             **self.facts,
+            "source": source,
             "mask": None if job.mask is None else digest(str(job.mask)),
             **({"quality": self.quality} if graded else {}),
         }
+
+    def is_made(self, job: Job) -> bool:
+        """Whether a result that is there is of the picture as it is now, as far as it says.
+
+        Raises:
+            ArgumentError: it was made by another model, or with other options.
+        """
+        may_differ = ("fastgan", "model", "backend", "source")
+        told = made.check(job.target, self.told(job), may_differ, "another --output").get("source")
+        try:
+            return told in (None, digest(str(job.source)))
+        except ModelFileError:  # nothing else can be made of it
+            return True
 
     def all(self, jobs: list[Job]) -> None:
         """Read, compute and write, each while the others go on."""
@@ -177,6 +196,6 @@ class Run:
         alike = colours == read.picture.pixels.values.shape[1]
         target.parent.mkdir(parents=True, exist_ok=True)
         profile = read.picture.icc_profile if alike else None
-        facts = self.told(read.job) if self.metadata else None
+        facts = self.told(read.job, read.source) if self.metadata else None
         image_files.write(target, image, self.quality, profile, facts)
         self.written.append(target)

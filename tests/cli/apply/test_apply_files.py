@@ -356,6 +356,30 @@ def test_resume_sees_what_another_run_made(fastgan: Fastgan, model: Path, name: 
         assert not image.getexif()
 
 
+@pytest.mark.parametrize("ext", ["png", "jpg", "webp"])
+def test_resume_sees_a_picture_that_changed(fastgan: Fastgan, model: Path, ext: str) -> None:
+    """By what is in it: neither its name nor its time says so."""
+    for name in "abc":
+        picture(Path(f"in/{name}.png"), 8, 12, 3)
+    words = ("apply", model, "-i", "in", "--ext", ext)
+    assert fastgan(*words).code == 0
+    before, told = contents(), os.stat("in/b.png")
+    Image.new("RGB", (12, 8), (9, 250, 9)).save("in/b.png")
+    os.utime("in/b.png", ns=(told.st_atime_ns, told.st_mtime_ns))
+    os.utime("in/c.png")
+    done = fastgan(*words, "--resume")
+    assert done.code == 0, done.err
+    assert "2 images were there already\n1 image was of another picture\n" in done.out
+    changed = {name for name, data in contents().items() if data != before[name]}
+    assert changed == {"in/b.png", f"out/b_out.{ext}"}
+    done = fastgan(*words, "--resume")
+    assert (done.code, done.out) == (0, "3 images were there already\n")
+    Path("in/b.png").unlink()
+    Path("in/b.png").symlink_to("nowhere")
+    done = fastgan(*words, "--resume")
+    assert (done.code, done.out) == (0, "3 images were there already\n")
+
+
 def test_resume_sees_another_mask_or_style(fastgan: Fastgan, tmp_path: Path) -> None:
     """By what is in them, under whichever name."""
     picture(Path("photo.png"), 16, 16, 3)
