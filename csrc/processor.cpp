@@ -1,7 +1,16 @@
 #include "processor.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "targets/compiler.h"
+#ifdef FASTGAN_X86
+#include <cpuid.h>
+#endif
 
 namespace fastgan {
 namespace {
@@ -16,32 +25,56 @@ Instructions most() {
   return Instructions::kAvx512Bf16;  // fastgan/host/processor.py refuses a name that is none
 }
 
-bool supports(Instructions instructions) {
-#if defined(__x86_64__) && defined(__GNUC__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 =
-      avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-  switch (instructions) {
-    case Instructions::kAvx2:
-      return avx2;
-    case Instructions::kAvx512:
-      return avx512;
-    case Instructions::kAvx512Bf16:
-      return avx512 && __builtin_cpu_supports("avx512bf16");
-    default:
-      return true;
-  }
-#else
-  return instructions == Instructions::kPortable;
-#endif
+#ifdef FASTGAN_X86
+struct Registers {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+};
+
+// What the processor says of itself (Intel's manual, CPUID; AMD's is alike); zeros of what it lacks.
+// Compilers' own functions for it want a library that clang-cl does not link.
+Registers cpuid(unsigned leaf, unsigned part) {
+  Registers r;
+  __get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d);
+  return r;
 }
+
+bool bits(unsigned word, std::initializer_list<int> which) {
+  for (const int bit : which) {
+    if ((word >> bit & 1) == 0) return false;
+  }
+  return true;
+}
+
+// The most that processor and system have.
+Instructions best_here() {
+  const Registers basic = cpuid(1, 0), more = cpuid(7, 0);
+  constexpr int kFma = 12, kSavesRegisters = 27;
+  if (!bits(basic.c, {kFma, kSavesRegisters})) return Instructions::kPortable;
+  unsigned saved, above;  // which registers the system saves: XCR0
+  __asm__("xgetbv" : "=a"(saved), "=d"(above) : "c"(0));
+  constexpr int kAvx2 = 5, kAvx512F = 16, kAvx512Dq = 17, kBf16 = 5;
+  if (!bits(saved, {1, 2}) || !bits(more.b, {kAvx2})) return Instructions::kPortable;
+  if (!bits(saved, {5, 6, 7}) || !bits(more.b, {kAvx512F, kAvx512Dq})) return Instructions::kAvx2;
+  return bits(cpuid(7, 1).a, {kBf16}) ? Instructions::kAvx512Bf16 : Instructions::kAvx512;
+}
+#else
+Instructions best_here() { return Instructions::kPortable; }
+#endif
 
 }  // namespace
 
 bool has(Instructions instructions) {
-  static const Instructions allowed = most();
-  return instructions <= allowed && supports(instructions);
+  static const Instructions allowed = std::min(most(), best_here());
+  return instructions <= allowed;
+}
+
+bool has_carryless_products() {
+#ifdef FASTGAN_X86
+  constexpr int kPclmulqdq = 1;
+  return has(Instructions::kAvx2) && bits(cpuid(1, 0).c, {kPclmulqdq});
+#else
+  return false;
+#endif
 }
 
 }  // namespace fastgan

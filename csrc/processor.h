@@ -16,4 +16,7 @@ enum class Instructions { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
 // Whether the processor has them and this process may use them; FASTGAN_CPU is read once.
 bool has(Instructions instructions);
 
+// Whether there are those of 64 bits (PCLMULQDQ) beside AVX2.
+bool has_carryless_products();
+
 }  // namespace fastgan

@@ -1,9 +1,9 @@
 #include "crc32.h"
 
 #include "../processor.h"
+#include "../targets/compiler.h"
 
-#if defined(__GNUC__) && defined(__x86_64__)
-#define FASTGAN_FOLDS
+#ifdef FASTGAN_X86
 #include <immintrin.h>
 #endif
 
@@ -39,7 +39,7 @@ uint32_t by_tables(uint32_t crc, const unsigned char* p, uint64_t size) {
   return crc;
 }
 
-#ifdef FASTGAN_FOLDS
+#ifdef FASTGAN_X86
 // Four sums of 16 bytes, each carried over the 64 bytes that follow by two products without carry
 // (Gopal and others, "Fast CRC computation for generic polynomials using PCLMULQDQ", Intel, 2009);
 // the constants are x^(64 * 8 + 32), x^(64 * 8 - 32), x^(16 * 8 + 32), x^(16 * 8 - 32), reflected.
@@ -71,10 +71,6 @@ __attribute__((target("pclmul"))) uint32_t by_products(uint32_t crc, const unsig
   _mm_storeu_si128(reinterpret_cast<__m128i*>(left), sums[3]);
   return by_tables(0, left, sizeof left);
 }
-
-bool folds() {
-  return has(Instructions::kAvx2) && __builtin_cpu_supports("pclmul");
-}
 #endif
 
 }  // namespace
@@ -82,8 +78,8 @@ bool folds() {
 uint32_t crc32(const char* data, uint64_t size) {
   const unsigned char* p = reinterpret_cast<const unsigned char*>(data);
   uint32_t crc = 0xFFFFFFFFu;
-#ifdef FASTGAN_FOLDS
-  if (const uint64_t whole = size / kFold * kFold; whole > 0 && folds()) {
+#ifdef FASTGAN_X86
+  if (const uint64_t whole = size / kFold * kFold; whole > 0 && has_carryless_products()) {
     crc = by_products(crc, p, whole);
     p += whole, size -= whole;
   }

@@ -1,4 +1,5 @@
-#if defined(__GNUC__)
+#include "../targets/compiler.h"
+#ifdef FASTGAN_VECTORS
 #define FASTGAN_LANES 2
 #include "fill.h"
 

@@ -7,6 +7,8 @@
 #include <system_error>
 #include <thread>
 
+#include "../targets/compiler.h"
+
 namespace fastgan {
 namespace {
 
@@ -15,11 +17,11 @@ constexpr uint64_t kFloatsPerThread = 1 << 17;
 
 std::vector<const Path*> paths() {
   std::vector<const Path*> all;
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef FASTGAN_X86
   all.push_back(&path_avx512);
   all.push_back(&path_avx2);
 #endif
-#if defined(__GNUC__)
+#ifdef FASTGAN_VECTORS
   all.push_back(&path_baseline);
 #endif
   all.push_back(&path_scalar);

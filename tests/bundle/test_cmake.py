@@ -6,13 +6,78 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from fastgan.bundle.write import write
+from fastgan.loading import open_model
 from tests.bundle.conftest import ROOT, Bundled
+from tests.fuzz.test_bundle import make
 
 CSRC = ROOT / "csrc"
+
+#: What asks which compiler it is.
+ASKS = ("processor", "bundle/crc32", "latents/sampling", "latents/path_*", "runtime/kernels/*")
+
+#: Of a compiler that has vectors as GCC has them, but does not say that it is GCC: clang-cl. The
+#: standard library and the system's own headers have to think that it is.
+PRELUDE = """
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <functional>
+#include <initializer_list>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+#include <cpuid.h>
+#include <immintrin.h>
+#include <math.h>
+#undef __GNUC__
+"""
+
+#: Prints the code that is chosen, as fastgan_version's program would run it.
+CHOSEN = """
+#include <cstdio>
+#include "latents/sampling_cpu.h"
+#include "runtime/kernels/kernels.h"
+int main() {
+  std::printf("%s %s %s\\n", fastgan::kernels().name, fastgan::bf16_kernels().name,
+              fastgan::path_names().front().c_str());
+}
+"""
+
+#: Whether two libraries make the same bytes of bundles.
+COMPARED = """
+import sys
+from pathlib import Path
+import numpy as np
+from tests.bundle import capi
+
+libraries = [capi.Library(Path(path)) for path in sys.argv[1:3]]
+for path in sys.argv[3:]:
+    for format in (capi.FLOAT32, capi.UINT8):
+        made = []
+        for library in libraries:
+            session = library.session(Path(path), threads=1, format=format)
+            at, kind = session.program, (np.float32, np.uint8)[format]
+            if at.in_channels:
+                shape = at.batch, at.in_height, at.in_width, at.in_channels
+                drawn = np.random.default_rng(3).random(shape) * (1, 255)[format]
+                made.append(session.apply(drawn.astype(kind)))
+            else:
+                made.append(session.generate(at.batch, seed=7))
+            session.close()
+        assert made[0].tobytes() == made[1].tobytes(), (path, format)
+        assert np.ptp(made[0].astype(np.float64)) > 0, path
+"""
 
 #: Without C++: what the static library needs of it, its package says.
 PROJECT = """
@@ -87,3 +152,60 @@ def test_it_shows_what_the_header_declares(prefix: Path) -> None:
         r"FASTGAN_API [^;]*?\b(fastgan_\w+)\(", (CSRC / "include/fastgan.h").read_text()
     )
     assert sorted(names) == sorted(declared)
+
+
+def built_by(compiler: str, folder: Path, *flags: str) -> list[Path]:
+    """Objects of the files that ask which compiler it is."""
+    sources = sorted(path for name in ASKS for path in CSRC.glob(f"{name}.cpp"))
+    folder.mkdir()
+    common = ["-std=c++17", "-O0", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden", "-Wall"]
+    objects = [folder / f"{source.parent.name}-{source.stem}.o" for source in sources]
+    for source, target in zip(sources, objects, strict=True):
+        run(compiler, *common, *flags, "-c", source, "-o", target)
+    return objects
+
+
+@pytest.mark.slow
+def test_a_compiler_without_vectors_makes_the_same(
+    prefix: Path, library_path: Path, bundled: Bundled, tmp_path: Path
+) -> None:
+    """MSVC, say: plain C++ gives the bytes of the portable code. GCC holds it to the standard."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not on PATH")
+    objects = built_by(compiler, tmp_path / "objects", "-DFASTGAN_PLAIN", "-pedantic-errors")
+    declared = re.findall(
+        r"FASTGAN_API [^;]*?\b(fastgan_\w+)\(", (CSRC / "include/fastgan.h").read_text()
+    )
+    plain = tmp_path / "plain.so"
+    wanted = [f"-Wl,--undefined={name}" for name in declared]
+    archive = prefix / "lib" / "libfastgan.a"
+    run(compiler, "-shared", "-pthread", *wanted, *objects, archive, "-o", plain)
+    rounded = tmp_path / "bf16.fgb"
+    write(open_model("dcgan-digits"), rounded, precision="bf16")
+    bundles = [rounded, bundled("cgan-digits"), bundled("superres-x4", size=(16, 24))]
+    for name in ("biggan", "sagan", "stylegan2-noise", "cyclegan", "recurrent"):
+        (tmp_path / name).mkdir()
+        bundles.append(make(name, tmp_path / name))
+    environment = {**os.environ, "FASTGAN_CPU": "portable"}
+    command = [sys.executable, "-c", COMPARED, library_path, plain, *bundles]
+    run(*command, cwd=ROOT, env=environment)
+
+
+@pytest.mark.slow
+def test_vectors_are_not_gccs_alone(prefix: Path, tmp_path: Path) -> None:
+    """clang-cl, which does not say that it is GCC, gets the code of each instruction set."""
+    compiler = shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("clang is not installed, its code was not tried: apt install clang")
+    prelude, source, program = (tmp_path / name for name in ("all.h", "chosen.cpp", "chosen"))
+    prelude.write_text(PRELUDE)
+    source.write_text(CHOSEN)
+    objects = built_by(compiler, tmp_path / "objects", "-include", str(prelude), "-Werror")
+    command = [compiler, "-std=c++17", f"-I{CSRC}", source, *objects, "-pthread"]
+    run(*command, prefix / "lib" / "libfastgan.a", "-o", program)
+    gcc = [*command[:4], prefix / "lib" / "libfastgan.a", "-pthread", "-o", tmp_path / "gcc"]
+    run(*gcc)
+    for cap in ("portable", "avx2", "avx512", "avx512_bf16"):
+        environment = {**os.environ, "FASTGAN_CPU": cap}
+        assert run(program, env=environment) == run(tmp_path / "gcc", env=environment)

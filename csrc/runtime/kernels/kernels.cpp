@@ -2,6 +2,8 @@
 
 #include <initializer_list>
 
+#include "../../targets/compiler.h"
+
 namespace fastgan {
 namespace {
 
@@ -18,7 +20,7 @@ const Table& best(std::initializer_list<const Table*> tables) {
 
 const Kernels& kernels() {
   static const Kernels& found = best<Kernels>({
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef FASTGAN_X86
       &kernels_avx512, &kernels_avx2,
 #endif
       &kernels_portable});
@@ -27,7 +29,7 @@ const Kernels& kernels() {
 
 const Bf16Kernels& bf16_kernels() {
   static const Bf16Kernels& found = best<Bf16Kernels>({
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef FASTGAN_X86
       &bf16_kernels_avx512, &bf16_kernels_avx2,
 #endif
       &bf16_kernels_portable});

@@ -1,4 +1,5 @@
-#if defined(__x86_64__) && defined(__GNUC__)
+#include "../../targets/compiler.h"
+#ifdef FASTGAN_X86
 #include "../../targets/avx512_bf16.h"
 
 #define FASTGAN_WIDTH 16

@@ -28,6 +28,7 @@ void fetch_short(const float* p, int64_t rows, int64_t outer, int64_t step, floa
   }
 }
 
+#ifdef FASTGAN_VECTORS
 typedef float Four __attribute__((vector_size(16)));
 
 #ifdef __clang__
@@ -36,12 +37,14 @@ typedef float Four __attribute__((vector_size(16)));
 typedef int32_t FourIntegers __attribute__((vector_size(16)));
 #define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (FourIntegers){i, j, k, l})
 #endif
+#endif
 
 // to[r * to_step + c] = from[c * from_step + r], of so many rows r and columns c.
 void transpose(const float* from, int64_t from_step, int64_t rows, int64_t columns, float* to,
                int64_t to_step) {
-  const int64_t whole = columns / 4 * 4;
   int64_t r = 0;
+#ifdef FASTGAN_VECTORS
+  const int64_t whole = columns / 4 * 4;
   for (; r + 4 <= rows; r += 4) {
     for (int64_t c = 0; c < whole; c += 4) {
       Four x[4];
@@ -59,6 +62,7 @@ void transpose(const float* from, int64_t from_step, int64_t rows, int64_t colum
       for (int i = 0; i < 4; ++i) to[(r + i) * to_step + c] = from[c * from_step + r + i];
     }
   }
+#endif
   for (; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) to[r * to_step + c] = from[c * from_step + r];
   }
@@ -179,13 +183,11 @@ void step_of(const PointwiseStep& step, float* value, const float* other, int64_
     case Code::kRdiv: return each(value, other, n, [&](Vector a, Vector b) { return b / a; });
     case Code::kMinimum:  // a NaN of either stays one
       return each(value, other, n, [&](Vector a, Vector b) {
-        const Vector least = b < a ? b : a;
-        return b != b ? b : least;
+        return select(b != b, b, select(b < a, b, a));
       });
     case Code::kMaximum:
       return each(value, other, n, [&](Vector a, Vector b) {
-        const Vector most = b > a ? b : a;
-        return b != b ? b : most;
+        return select(b != b, b, select(b > a, b, a));
       });
     case Code::kLeakyRelu:
       return each(value, other, n, [&](Vector a, Vector b) { return negative_part(a, a * b); });
@@ -313,7 +315,7 @@ void softmax_of(const float* x, int64_t n, float* y) {
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) {
     const Vector a = load(x + i);
-    all = a > all ? a : all;
+    all = select(a > all, a, all);
   }
   float most = all[0];
   for (int k = 1; k < kWidth; ++k) most = all[k] > most ? all[k] : most;

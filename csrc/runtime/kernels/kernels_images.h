@@ -16,7 +16,7 @@ FASTGAN_INLINE void store_up_to(float* p, Vector x, int64_t n) {
 }
 
 // Whether a tap is none: of weight 0. One of -0 is read as any other.
-FASTGAN_INLINE bool is_gap(float weight) { return weight == 0 && !__builtin_signbit(weight); }
+FASTGAN_INLINE bool is_gap(float weight) { return weight == 0 && !std::signbit(weight); }
 
 // A row's sums, and then those of its columns.
 void resample_in_turn(const ResamplePart& part) {
@@ -70,8 +70,7 @@ void resample(const ResamplePart& part) {
           const float* p = row + columns.at[x * columns.taps + j];
           const Vector a = n == kWidth ? load(p) : load_some(p, n);
           if (shape.maximum) {
-            const Vector most = a > sum ? a : sum;
-            sum = a != a ? a : most;
+            sum = select(a != a, a, select(a > sum, a, sum));
           } else {
             sum = multiply_add(a, splat(both), sum);
           }
@@ -88,10 +87,7 @@ void resample(const ResamplePart& part) {
 
 // Whole numbers of kWidth values of a BytesPart's, the first n of them there.
 FASTGAN_INLINE void store_bytes(const BytesPart& part, const float* from, int64_t n, uint8_t* to) {
-  typedef uint8_t Bytes __attribute__((vector_size(kWidth)));
-  const Vector x = to_bytes(n < kWidth ? load_some(from, n) : load(from), part.low, part.scale);
-  const Bytes bytes = __builtin_convertvector(__builtin_convertvector(x, Integers), Bytes);
-  memcpy(to, &bytes, sizeof bytes);
+  store_bytes(to, to_bytes(load_up_to(from, n), part.low, part.scale));
 }
 
 // kChannels: those of an image, or 0 for any.

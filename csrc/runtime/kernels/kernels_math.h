@@ -47,7 +47,7 @@ FASTGAN_INLINE Vector one_by_one(Vector x, float (*function)(float)) {
   return x;
 }
 
-FASTGAN_INLINE Vector negative_part(Vector x, Vector there) { return x < 0.0f ? there : x; }
+FASTGAN_INLINE Vector negative_part(Vector x, Vector there) { return select(x < 0.0f, there, x); }
 
 FASTGAN_INLINE Vector magnitude(Vector x) { return (Vector)((Integers)x & 0x7FFFFFFF); }
 
@@ -88,7 +88,7 @@ FASTGAN_INLINE Vector error_function(Vector x) {
   const Vector rest = exponential(-clamp(square, 0.0f, 80.0f)) *
                       polynomial(kErfFar, one / multiply_add(size, splat(0.4f), one));
   const Vector far = (Vector)((Integers)(one - rest) | ((Integers)x & INT32_MIN));
-  return size < 1.0f ? near : far;
+  return select(size < 1.0f, near, far);
 }
 
 // e^x - 1 for x <= 0.
@@ -96,20 +96,20 @@ FASTGAN_INLINE Vector exponential_less_one(Vector x) {
   constexpr float kSeries[] = {1.0f,       1.0f / 2,   1.0f / 6,   1.0f / 24,
                                1.0f / 120, 1.0f / 720, 1.0f / 5040};
   const Vector far = exponential(clamp(x, -87.0f, 0.0f)) - 1.0f;
-  return x < -0.35f ? far : x * polynomial(kSeries, x);
+  return select(x < -0.35f, far, x * polynomial(kSeries, x));
 }
 
 // e^x for any x: the square of e^(x / 2) where that is beyond what `exponential` takes.
 FASTGAN_INLINE Vector exponential_anywhere(Vector x) {
   const Vector half = exponential(clamp(x * 0.5f, -87.0f, 87.0f));
   const Vector near = exponential(clamp(x, -87.0f, 87.0f));
-  return magnitude(x) > 87.0f ? half * half : near;
+  return select(magnitude(x) > 87.0f, half * half, near);
 }
 
 // ln(2^e m) = e ln(2) + ln(m) with m from sqrt(1/2) to sqrt(2).
 FASTGAN_INLINE Vector logarithm(Vector x) {
   const Integers bits = (Integers)magnitude(x), e = (bits - 0x3F3504F3) >> 23;
-  const Vector power = __builtin_convertvector(e, Vector);
+  const Vector power = to_floats(e);
   const Vector y = (Vector)(bits - e * (1 << 23)) - 1.0f;
   Vector sum = multiply_add(power, splat(-2.12194440e-4f), y * polynomial(kLogPart, y));
   sum = multiply_add(power, splat(0.693359375f), sum);
@@ -127,7 +127,7 @@ FASTGAN_INLINE Vector softplus(Vector x) {
 
 // x tanh(ln(1 + e^x)), which is a quotient of powers of e^x.
 FASTGAN_INLINE Vector mish(Vector x) {
-  const Vector e = x < -87.0f ? Vector{} : exponential(clamp(x, -87.0f, 20.0f));
+  const Vector e = select(x < -87.0f, Vector{}, exponential(clamp(x, -87.0f, 20.0f)));
   const Vector n = e * (e + 2.0f);  // nothing of an infinity that is below zero, as in ONNX Runtime
   return x * (n / (n + 2.0f));
 }

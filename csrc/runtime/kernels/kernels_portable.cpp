@@ -1,5 +1,5 @@
-// For any processor: vectors of four floats as GCC and Clang make them of what there is.
-#ifdef __GNUC__
+// For any processor: vectors of four floats as GCC and Clang make them of what there is, or as plain
+// C++ has them.
 #include <math.h>
 #include <string.h>
 
@@ -19,4 +19,3 @@ namespace fastgan {
 constexpr Kernels kernels_portable = table("portable", runs_here);
 
 }  // namespace fastgan
-#endif

@@ -1,5 +1,4 @@
 // For any processor: see kernels_portable.cpp.
-#ifdef __GNUC__
 #include <math.h>
 #include <string.h>
 
@@ -19,4 +18,3 @@ namespace fastgan {
 constexpr Bf16Kernels bf16_kernels_portable = bf16_table("portable_bf16", runs_here);
 
 }  // namespace fastgan
-#endif

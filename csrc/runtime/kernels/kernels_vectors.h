@@ -7,16 +7,48 @@
 #include <cmath>
 #include <utility>
 
+#include "../../targets/compiler.h"
+
+#if defined(__GNUC__) || defined(__clang__)
 #define FASTGAN_INLINE inline __attribute__((always_inline))
 #define FASTGAN_NOINLINE __attribute__((noinline))
+#else
+#define FASTGAN_INLINE inline
+#define FASTGAN_NOINLINE
+#endif
 
 namespace fastgan {
 namespace {
 
 constexpr int kWidth = FASTGAN_WIDTH;
 
+}  // namespace
+}  // namespace fastgan
+
+#ifndef FASTGAN_VECTORS
+#include "kernels_plain.h"
+#endif
+
+namespace fastgan {
+namespace {
+
+#ifdef FASTGAN_VECTORS
 typedef float Vector __attribute__((vector_size(4 * FASTGAN_WIDTH)));
 typedef int32_t Integers __attribute__((vector_size(4 * FASTGAN_WIDTH)));
+
+// a where the mask's bits are set, else b.
+FASTGAN_INLINE Vector select(Integers mask, Vector a, Vector b) { return mask ? a : b; }
+FASTGAN_INLINE Integers select(Integers mask, Integers a, Integers b) { return mask ? a : b; }
+
+FASTGAN_INLINE Vector to_floats(Integers x) { return __builtin_convertvector(x, Vector); }
+
+// Of numbers from 0 to 255.
+FASTGAN_INLINE void store_bytes(uint8_t* p, Vector x) {
+  typedef uint8_t Bytes __attribute__((vector_size(kWidth)));
+  const Bytes bytes = __builtin_convertvector(__builtin_convertvector(x, Integers), Bytes);
+  memcpy(p, &bytes, sizeof bytes);
+}
+#endif
 
 // Pixels to a tile, by the registers.
 #if FASTGAN_WIDTH == 16
@@ -81,7 +113,8 @@ FASTGAN_INLINE Vector multiply_add(Factors a, Factors b, Vector c) {
 }
 FASTGAN_INLINE void store(Element* p, Vector a) {  // to nearest even; a NaN stays one
   const Integers bits = (Integers)a;
-  const Integers rounded = a == a ? bits + 0x7FFF + (bits >> 16 & 1) : bits | 0x400000;
+  const Integers nearest = bits + 0x7FFF + ((bits >> 16) & 1);
+  const Integers rounded = select(a == a, nearest, bits | 0x400000);
 #if FASTGAN_WIDTH == 8
   const __m256i upper = _mm256_srli_epi32((__m256i)rounded, 16);
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08);
@@ -168,13 +201,13 @@ FASTGAN_INLINE Vector exponential(Vector x) {
 }
 
 FASTGAN_INLINE Vector clamp(Vector x, float low, float high) {  // a NaN stays one
-  x = x < low ? splat(low) : x;
-  return x > high ? splat(high) : x;
+  x = select(x < low, splat(low), x);
+  return select(x > high, splat(high), x);
 }
 
 FASTGAN_INLINE Vector sigmoid(Vector x) {
   const Vector y = splat(1.0f) / (splat(1.0f) + exponential(-clamp(x, -87.0f, 87.0f)));
-  return x < -87.0f ? Vector{} : y;  // what is too small for a normal number is none: so is x y
+  return select(x < -87.0f, Vector{}, y);  // what is too small for a normal number is none: so is x y
 }
 
 // tanh by e^2x, and near 0, where that cancels, by the first terms of its continued fraction.
@@ -187,13 +220,13 @@ FASTGAN_INLINE Vector hyperbolic_tangent(Vector x) {
   const Vector below =
       multiply_add(multiply_add(square + splat(210.0f), square, splat(4725.0f)), square,
                    splat(10395.0f));
-  return square < 0.3f ? x * above / below : far;
+  return select(square < 0.3f, x * above / below, far);
 }
 
 // Whole numbers from 0 to 255, to nearest even; 0 of a NaN. See BytesPart.
 FASTGAN_INLINE Vector to_bytes(Vector x, float low, float scale) {
   x = (x - low) * scale;
-  x = x == x ? x : Vector{};
+  x = select(x == x, x, Vector{});
   const Vector shift = splat(12582912.0f);
   return (clamp(x, 0.0f, 255.0f) + shift) - shift;
 }

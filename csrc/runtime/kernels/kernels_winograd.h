@@ -80,7 +80,7 @@ FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t 
   Vector read[N * N], half[N * N], all[N * N];
   for (int i = 0; i < N * N; ++i) {
     read[i] = n == kWidth ? load(in[i] + c) : load_some(in[i] + c, n);
-    if (Cleaned) read[i] = poison_of(read[i]) == 0.0f ? read[i] * factor : Vector{};
+    if (Cleaned) read[i] = select(poison_of(read[i]) == 0.0f, read[i] * factor, Vector{});
   }
 #pragma GCC unroll 6
   for (int j = 0; j < N; ++j) transform_in<M, R>(read + j, N, half + j);
