@@ -175,11 +175,39 @@ def _shapes(model: Model, batch: int, size: Size | None) -> Shapes:
     return {**shapes, name: (*shapes[name][:2], *port.sample_shape[1:])}
 
 
+def _planned(model: Model, batch: int, size: Size | None) -> plans.Plan:
+    try:
+        return plans.make(model.file.model, _shapes(model, batch, size), model.file.limits)
+    except UnsupportedError:
+        if size is None:
+            raise
+        fits = next((other for other in _rounded_up(size) if _fits(model, batch, other)), None)
+        if fits is None:  # it is not the size
+            raise
+        found = f"{size[1]}x{size[0]}, which this model does not take"
+        raise ArgumentError("--size", found, f"one that it takes: {fits[1]}x{fits[0]}") from None
+
+
+def _rounded_up(size: Size) -> Iterator[Size]:
+    """Multiples of what networks halve a size by, the nearest first."""
+    for step in (2, 4, 8, 16, 32, 64, 128):
+        height, width = (-(-side // step) * step for side in size)
+        if (height, width) != size:
+            yield height, width
+
+
+def _fits(model: Model, batch: int, size: Size) -> bool:
+    try:
+        plans.make(model.file.model, _shapes(model, batch, size), model.file.limits)
+    except UnsupportedError:
+        return False
+    return True
+
+
 def _program(
     model: Model, batch: int, size: Size | None, constants: Constants, precision: str
 ) -> bytes:
-    shapes = _shapes(model, batch, size)
-    plan = plans.make(model.file.model, shapes, model.file.limits)
+    plan = _planned(model, batch, size)
     made = graph.lowered(plan, model.file.model.opset_imports.get("", 1), constants)
     names = [port.name for port in model.signature.inputs]
     results = [port.name for port in model.signature.outputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -14,11 +15,14 @@ from onnx import helper
 import fastgan
 from fastgan import _native, latents
 from fastgan.bundle.write import _WAYS, write
+from fastgan.engine.native import graph
 from fastgan.errors import ArgumentError, BackendError, ModelFileError, UnsupportedError
 from fastgan.host import processor
 from fastgan.loading import open_model
+from fastgan.ops.registry import find
+from fastgan.plan import activations
 from tests import drawing
-from tests.bundle.conftest import Bundled
+from tests.bundle.conftest import ROOT, Bundled
 from tests.networks import families
 from tests.networks.family import Family
 from tests.unit.models import graph_model, value
@@ -214,6 +218,9 @@ def test_what_a_bundle_cant_be_made_of(tmp_path: Path) -> None:
         write(open_model("dcgan-digits"), path, sizes=[(64, 64)])
     with pytest.raises(ArgumentError, match="batch"):
         write(open_model("dcgan-digits"), path, batches=[0])
+    with pytest.raises(ArgumentError, match=r"--size: found 56x40.*takes: 64x48"):
+        write(open_model("colour-tissue"), path, sizes=[(40, 56)])
+    assert not path.exists()
     onnx = exported(families.FROM_LATENTS["stylegan2-groups"], tmp_path)
     write(open_model(onnx), path, [3])
     assert fastgan.load(path).generate(2).shape[0] == 2
@@ -225,6 +232,26 @@ def test_a_step_without_native_code_is_named(tmp_path: Path) -> None:
     file = graph_model([node], [value("z", ["n", 8])], weights={"axis": np.array(1)})
     with pytest.raises(UnsupportedError, match=r"running.*CumSum"):
         write(open_model(file), tmp_path / "model.fgb")
+
+
+def test_the_documentation_lists_what_is_native() -> None:
+    """Each operator on its side."""
+    page = (ROOT / "docs" / "bundle.md").read_text().partition("## Native code")[2]
+    ours, theirs = re.split(r"\n- ", page.partition("\n- PyTorch's too")[0])[1:]
+    assert ours.startswith("Native: ")
+    assert theirs.startswith("PyTorch's: ")
+    rewritten = {
+        *("Gemm", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+        *("LayerNormalization", "Conv", "ConvTranspose", "Max", "Min", "Clip", "PRelu", "Pow"),
+    }
+    curves = _native.runtime.Curve.__members__
+    activated = {row.onnx for name, row in activations.TABLE.items() if name in curves}
+    table = {name for name in graph._TABLE if "." not in name}
+    listed = {word for word in re.findall(r"\b[A-Z]\w+", ours) if word != "Native"}
+    assert listed == table | activated - {""} | rewritten
+    stay = {word for word in re.findall(r"\b[A-Z]\w+", theirs) if word not in ("PyTorch", "Where")}
+    assert not stay & listed
+    assert all(find("", name, 20) is not None for name in stay), "a name of ONNX's"
 
 
 def test_truncation_has_the_bits_of_decimal_arithmetic() -> None:

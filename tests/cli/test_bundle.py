@@ -26,6 +26,18 @@ def test_a_bundle_says_its_precision(fastgan, tmp_path: Path) -> None:
     assert "batch 1: bf16, " in fastgan("inspect", path).out
 
 
+def test_a_bundle_is_tried_as_on_other_processors(fastgan, tmp_path: Path) -> None:
+    path = tmp_path / "digits.fgb"
+    made = fastgan("bundle", "vae-digits", "-o", path, "--cpu", "portable, avx2", "--json", "-")
+    assert made.code == 0, made.err
+    assert list(json.loads(made.out)["cpu_seconds"]) == ["portable", "avx2"]
+    assert json.loads(made.out)["cpu_seconds"]["portable"] > 0
+    again = tmp_path / "again.fgb"
+    made = fastgan("bundle", "vae-digits", "-o", again, "--cpu", "portable")
+    assert "as with portable: runs, " in made.out
+    assert again.read_bytes() == path.read_bytes(), "nothing of the file depends on it"
+
+
 def test_what_cant_be_bundled_is_one_line(fastgan, tmp_path: Path) -> None:
     path = tmp_path / "model.fgb"
     for arguments, text in (
@@ -34,6 +46,7 @@ def test_what_cant_be_bundled_is_one_line(fastgan, tmp_path: Path) -> None:
         (("superres-x4", "-o", path), "such as 256x256"),
         (("superres-x4", "-o", path, "--size", "big"), "--size"),
         (("vae-digits", "-o", path, "--precision", "fp8"), "fp32 or bf16"),
+        (("vae-digits", "-o", path, "--cpu", "avx2,sse"), "found sse"),
     ):
         result = fastgan("bundle", *arguments)
         assert result.code == 2

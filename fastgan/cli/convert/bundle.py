@@ -16,6 +16,7 @@ EXAMPLES = """
 fastgan bundle dcgan-digits -o digits.fgb  # one image to a run
 fastgan bundle model.onnx -o model.fgb --batch 1,16  # ready for one image, and for sixteen
 fastgan bundle superres-x4 -o x4.fgb --size 256x256,512x512  # ready for images of these sizes
+fastgan bundle dcgan-digits -o digits.fgb --cpu avx2,avx512  # how long it takes on each of these
 """
 
 
@@ -39,6 +40,14 @@ def bundle(
             help="To compute in; bf16 is faster where the processor has AVX512-BF16.",
         ),
     ] = "fp32",
+    cpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Then try it as on these processors: portable, avx2, avx512, avx512_bf16. Every "
+            "bundle is for all of them.",
+        ),
+    ] = None,
     stated: options.Stated = options.Stated(),
     json_file: records.JsonFile = None,
 ) -> None:
@@ -56,9 +65,12 @@ def bundle(
 
     from rich.progress import BarColumn, MofNCompleteColumn
 
+    from fastgan.bundle import trial
     from fastgan.bundle.write import write
     from fastgan.loading import open_model
 
+    processors = [] if cpu is None else [name.strip() for name in cpu.split(",")]
+    trial.check(processors)
     opened = open_model(model, signature=stated.signature())
     output.parent.mkdir(parents=True, exist_ok=True)
     columns: tuple[Any, ...] = ("{task.description}", BarColumn(), MofNCompleteColumn())
@@ -74,8 +86,14 @@ def bundle(
         for count, sides in made.programs
     )
     account.say(f"{output}: {console.number(made.bytes, 'B')}, batches {', '.join(names)}")
+    taken = {name: trial.seconds(output, name) for name in dict.fromkeys(processors)}
+    for name, seconds in taken.items():
+        said = "not tried, this processor has less"
+        if seconds is not None:
+            said = f"runs, {console.digits(1000 * seconds)} ms on one thread"
+        account.say(f"as with {name}: {said}")
     programs = [{"batch": count, "size": sides} for count, sides in made.programs]
-    account.close(written=str(output), bytes=made.bytes, programs=programs)
+    account.close(written=str(output), bytes=made.bytes, programs=programs, cpu_seconds=taken)
 
 
 def inspect(path: str) -> dict[str, Any]:
