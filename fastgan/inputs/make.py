@@ -245,7 +245,10 @@ class Inputs:
         batch = frozen or next((i.shape[0] for i in ports), None)
         batched = [i for i in ports if i.shape[0] == batch and batch != "?"]
         counts = {port.name: tensors[port.name].shape[0] for port in batched}
-        if len(set(counts.values())) > 1 or 0 in counts.values():
+        empty = next((name for name, count in counts.items() if count == 0), None)
+        if empty is not None:
+            raise ArgumentError(f"input {empty!r}", "no rows", "at least one")
+        if len(set(counts.values())) > 1:
             found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
             raise ArgumentError("inputs", f"rows that differ: {found}", "as many of each")
         return None if frozen is None else next(iter(counts.values()))

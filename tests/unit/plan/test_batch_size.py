@@ -190,6 +190,8 @@ def test_rows_that_differ() -> None:
     )
     with pytest.raises(ArgumentError, match="rows that differ: 6 of 'z', 5 of 'c'"):
         g.run({"z": z, "c": c[:5]})
+    with pytest.raises(ArgumentError, match="input 'c': found no rows; needed at least one"):
+        g.run({"z": z, "c": c[:0]})
 
 
 def test_an_index_that_no_table_has_is_one_error() -> None:
