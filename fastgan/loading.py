@@ -134,7 +134,11 @@ def open_model(
     Raises:
         ModelFileError, UnsupportedError, ArgumentError: as `load`.
     """
-    return _opened(source, _resolve(source, limits), limits, signature, isolate)
+    resolved = _resolve(source, limits)
+    if is_bundle(resolved):
+        instead = "fastgan.load, generate, apply, stream, video and live run a bundle"
+        raise ModelFileError(str(source), "a bundle", "the ONNX file that it was made of", instead)
+    return _opened(source, resolved, limits, signature, isolate)
 
 
 def _opened(

@@ -31,7 +31,7 @@ fastgan inspect model.onnx --range 0:1 --write-signature  # what it takes, said 
 
 
 def inspect(
-    model: options.Model,
+    model: options.ModelOrBundle,
     batch: Annotated[int, typer.Option(metavar="N", help="Images per run.")] = 1,
     as_json: options.AsJson = False,
     where: options.Where = options.Where(),
@@ -74,6 +74,14 @@ def inspect(
     if batch < 1:
         raise ArgumentError("--batch", str(batch), "a whole number of at least 1")
     if is_bundle(model):
+        for option, given in (
+            ("--gpu", gpu),
+            ("--why", node),
+            ("--write-signature", write_signature or None),
+            ("--range, --out-range, --mean, --std", stated.signature()),
+        ):
+            if given is not None:
+                raise ArgumentError(option, "a bundle, which holds no graph", "an ONNX file")
         held = bundle.inspect(model)
         typer.echo(json.dumps(held, indent=2)) if as_json else bundle.show(held)
         return

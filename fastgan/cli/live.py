@@ -36,8 +36,8 @@ def live(
         typer.Argument(
             metavar="MODEL...",
             autocompletion=options.models,
-            help="An ONNX file, or a model that ships (see `fastgan models`); of several the page "
-            "chooses one.",
+            help="An ONNX file, a bundle (.fgb), or a model that ships (see `fastgan models`); of "
+            "several the page chooses one.",
             show_default=False,
         ),
     ],

@@ -56,14 +56,18 @@ def models(incomplete: str) -> list[str]:
     return [name for name in models.names() if name.startswith(incomplete)] + sorted(here)
 
 
-def _model(example: str) -> Any:
-    text = f"An ONNX file, or a model that ships (see `fastgan models`): {example}."
+def _model(example: str, files: str = "An ONNX file") -> Any:
+    text = f"{files}, or a model that ships (see `fastgan models`): {example}."
     return typer.Argument(metavar="MODEL", autocompletion=models, help=text, show_default=False)
 
 
 Model = Annotated[str, _model("dcgan-digits")]
 ImageModel = Annotated[str, _model("superres-x4")]
-ModelIfAny = Annotated[str | None, _model("dcgan-digits")]
+#: Of commands that run bundles too.
+_FILES = "An ONNX file, a bundle (.fgb)"
+ModelOrBundle = Annotated[str, _model("dcgan-digits", _FILES)]
+ImageModelOrBundle = Annotated[str, _model("superres-x4", _FILES)]
+ModelIfAny = Annotated[str | None, _model("dcgan-digits", _FILES)]
 Device = Annotated[
     str,
     typer.Option(help="auto (an NVIDIA GPU if there is one), cpu, cuda or cuda:1."),

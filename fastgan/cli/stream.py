@@ -24,7 +24,7 @@ fastgan stream style.onnx --shm /styled --from /game  # every frame of another r
 
 
 def stream(
-    model: options.Model,
+    model: options.ModelOrBundle,
     shm: Annotated[
         str, typer.Option("--shm", metavar="/NAME", help="The ring's name in shared memory.")
     ],

@@ -27,7 +27,7 @@ fastgan video model.onnx --codec ffv1 -o exact.mkv --start 100 --frames 50  # 50
 
 
 def video(
-    model: options.Model,
+    model: options.ModelOrBundle,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file: .mp4, .mkv, .webm, .mov or .gif.")
     ] = Path("out/video.mp4"),

@@ -53,6 +53,17 @@ def test_what_cant_be_bundled_is_one_line(fastgan, tmp_path: Path) -> None:
         assert text in result.err
         assert "Traceback" not in result.err
         assert not path.exists()
+    assert fastgan("bundle", "vae-digits", "-o", path).code == 0
+    other = tmp_path / "other.fgb"
+    for words, text in (
+        (("bench", path), "found a bundle; needed the ONNX file"),
+        (("bundle", path, "-o", other), "found a bundle; needed the ONNX file"),
+        (("inspect", path, "--why", "x"), "--why: found a bundle"),
+        (("inspect", path, "--range", "0:1"), "--range"),
+        (("inspect", path, "--write-signature"), "--write-signature: found a bundle"),
+    ):
+        result = fastgan(*words)
+        assert (result.code, text in result.err) == (2, True), result.err
     path.write_bytes(b"fastgan\n" + bytes(100))
     damaged = fastgan("inspect", path)
     assert damaged.code == 2

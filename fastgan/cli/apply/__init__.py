@@ -37,7 +37,7 @@ fastgan apply net.onnx -i photo.jpg --range 0:1  # where inspect shows a wrong g
 
 
 def apply(
-    model: options.ImageModel,
+    model: options.ImageModelOrBundle,
     input: Annotated[
         list[str],
         typer.Option(
