@@ -191,19 +191,22 @@ const char* fastgan_class_name(const fastgan_model* model, int32_t index) {
   return index < static_cast<int64_t>(classes.size()) ? classes[index].c_str() : nullptr;
 }
 
+static const char* wrong_in(const fastgan_settings& given) {
+  if (given.size != 0 && given.size < sizeof given) return "size: needed sizeof(fastgan_settings)";
+  if (given.threads < 0 || given.threads > 256) return "threads: needed 0 to 256";
+  if (given.batch < 0) return "batch: needed at least 0";
+  if (given.height < 0 || given.width < 0) return "height, width: needed at least 0";
+  const bool known = given.format == FASTGAN_FLOAT32 || given.format == FASTGAN_UINT8;
+  return known ? nullptr : "format: needed FASTGAN_FLOAT32 or FASTGAN_UINT8";
+}
+
 fastgan_status fastgan_prepare(fastgan_model* model, const fastgan_settings* settings,
                                fastgan_session** session) {
   if (session == nullptr) return fail(FASTGAN_ARGUMENT, "session", "NULL");
   *session = nullptr;
   if (model == nullptr) return fail(FASTGAN_ARGUMENT, "model", "NULL");
   const fastgan_settings given = settings == nullptr ? fastgan_settings{} : *settings;
-  if (given.size != 0 && given.size < sizeof given) {
-    return fail(FASTGAN_ARGUMENT, "settings", "its size");
-  }
-  if (given.threads < 0 || given.threads > 256 || given.batch < 0 || given.height < 0 ||
-      given.width < 0 || (given.format != FASTGAN_FLOAT32 && given.format != FASTGAN_UINT8)) {
-    return fail(FASTGAN_ARGUMENT, "settings", "a number out of range");
-  }
+  if (const char* const wrong = wrong_in(given)) return fail(FASTGAN_ARGUMENT, "settings", wrong);
   return guarded(model->bundle->name.c_str(), [&] {
     const BundleProgram& program = choose(*model->bundle, given);
     const int64_t threads = given.threads == 0 ? 1 : given.threads;

@@ -146,7 +146,7 @@ typedef enum fastgan_format {
 
 typedef struct fastgan_settings {
   uint32_t size;    /* sizeof(fastgan_settings), or 0 */
-  int32_t threads;  /* that share a run, the calling one included; 0: one */
+  int32_t threads;  /* that share a run, the calling one included, up to 256; 0: one */
   int64_t batch;    /* images to a run; 0: the smallest batch of the bundle */
   int64_t height, width; /* of images, as the bundle was made for; 0: its first size */
   fastgan_format format;

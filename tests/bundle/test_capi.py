@@ -149,6 +149,25 @@ def test_a_field_of_latents_makes_its_size(
     session.close()
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"threads": -1}, "threads: needed 0 to 256"),
+        ({"threads": 257}, "threads: needed 0 to 256"),
+        ({"batch": -1}, "batch"),
+        ({"height": -8, "width": 8}, "height, width"),
+        ({"format": 2}, "FASTGAN_UINT8"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_settings_is_said(
+    settings: dict[str, int], text: str, library: capi.Library, bundled: Bundled
+) -> None:
+    with pytest.raises(capi.Error, match=f"settings: .*{text}") as error:
+        library.session(bundled("dcgan-digits"), **settings)
+    assert error.value.status == capi.ARGUMENT
+
+
 def test_cancel_and_a_second_call(library: capi.Library, bundled: Bundled) -> None:
     session = library.session(bundled("dcgan-digits"), format=capi.UINT8)
     session.cancel()
