@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 CPU_ROOMS = ("", "latents/", "packing/", "runtime/", "runtime/kernels/", "bundle/")
-PYTHON_ONLY = "frames.cpp"  # not in libfastgan
+PYTHON_ONLY = ("frames.cpp", "results.cpp")  # not in libfastgan
 LIBRARY = "libfastgan.so.1"
 # Bit equality needs every operation rounded on its own, on both compilers.
 CPU_FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"]

@@ -5,6 +5,7 @@
 
 #include "bundle/bindings.h"
 #include "frames.h"
+#include "results.h"
 #include "runtime/bindings.h"
 #include "latents/sampling_cpu.h"
 
@@ -49,5 +50,6 @@ PYBIND11_MODULE(_native, module) {
              "The instruction set paths that run on this processor, best first.");
   fastgan::bind_bundle(module);
   fastgan::bind_frames(module);
+  fastgan::bind_results(module);
   fastgan::bind_runtime(module);
 }

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastgan import latents
-from fastgan.host import arguments, forks
+from fastgan.host import arguments, forks, results
 from fastgan.host.threads import limited
 from fastgan.images.format import ImageFormat
 from fastgan.inputs.draws import Draw, Samples
@@ -252,7 +252,7 @@ class Prepared:
             def copy() -> None:
                 if not copies:
                     with torch.inference_mode():  # as all ways to make images do
-                        copies.append(torch.empty_like(images))
+                        copies.append(results.empty(images.shape, images.dtype, images.device))
                 self._copy(copies[0])
 
             self._make_of(seed, start, copy)

@@ -18,7 +18,7 @@ from fastgan.engine.batches import Batches, automatic_batch, filled
 from fastgan.engine.nonfinite import holds_nonfinite
 from fastgan.engine.prepared import Bound, Run, drawn
 from fastgan.errors import ArgumentError
-from fastgan.host import memory
+from fastgan.host import memory, results
 from fastgan.images import pixels as image_formats
 from fastgan.images.format import ImageFormat, as_asked
 from fastgan.inputs.draws import Draw
@@ -244,10 +244,10 @@ class Runs(ABC):
         self._check_rows(shape, rows)
         sizes = shape[1:]
         if format == "float32":
-            return torch.empty((n, *sizes), device=self.target.device)
+            return results.empty((n, *sizes), torch.float32, self.target.device)
         if len(sizes) == 3:
             sizes = (*sizes[1:], sizes[0])
-        return torch.empty((n, *sizes), dtype=torch.uint8, device=self.target.device)
+        return results.empty((n, *sizes), torch.uint8, self.target.device)
 
     def _check_rows(self, shape: Sequence[int], rows: int) -> None:
         """Raises ArgumentError where what was made of `rows` samples is not a row for each."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan.errors import ArgumentError
-from fastgan.host import memory
+from fastgan.host import memory, results
 from fastgan.host.native import _native
 from fastgan.host.tensors import dense
 from fastgan.images.format import ImageFormat
@@ -128,7 +128,7 @@ def allocate(
             "images", math.prod(shape) * dtype.itemsize, f"{n} results", device,
             "ask for fewer, or smaller ones",
         )  # fmt: skip
-        return torch.empty(shape, dtype=dtype, device=device)
+        return results.empty(shape, dtype, device)
     if not isinstance(out, Tensor):
         raise ArgumentError("out", type(out).__name__, "a torch.Tensor")
     if tuple(out.shape) != shape:

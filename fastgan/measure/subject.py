@@ -11,6 +11,7 @@ from fastgan import latents
 from fastgan.engine import Session
 from fastgan.engine.batches import split
 from fastgan.generator import Generator
+from fastgan.host import results
 from fastgan.inputs import labels
 from fastgan.inputs.given import element_type
 from fastgan.latents.sampling import Sampling
@@ -62,8 +63,7 @@ def batched(
 
     def run() -> Tensor:
         # Put together at the end: a copy between two batches starts threads of another library.
-        results = [generator.run(part)[output] for part in parts]
-        made = results[0] if len(results) == 1 else torch.cat(results)
+        made = results.joined([generator.run(part)[output] for part in parts])
         return made.permute(0, 3, 1, 2) if turned else made
 
     return run

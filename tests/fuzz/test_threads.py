@@ -19,7 +19,7 @@ FAMILIES = ("sagan", "stylegan2-scaled", "keras", "wgan-gp")
 ROUNDS = 20
 
 #: What is Python's, and not the library's.
-OTHERS = {"bindings.cpp", "frames.cpp"}
+OTHERS = {"bindings.cpp", "frames.cpp", "results.cpp"}
 
 
 @pytest.mark.skipif(not os.environ.get("FASTGAN_TSAN"), reason="minutes: FASTGAN_TSAN=1")

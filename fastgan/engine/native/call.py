@@ -19,6 +19,7 @@ from fastgan.engine.native.lowering import Lowering, Rows
 from fastgan.engine.native.packing import Constant, Product, Shared
 from fastgan.engine.native.records import CONSTANTS, NOTHING, Constants
 from fastgan.engine.native.tensors import ALIGNMENT, ARENA, is_dense, new, plain
+from fastgan.host import results
 from fastgan.host.native import _native
 
 #: What `Step.kernel` says of these steps.
@@ -62,7 +63,7 @@ class Lowered:
         return Lowered(tuple(inputs), tuple(made), floats, records)
 
 
-#: Results of up to so many bytes stay: the most that glibc's threshold takes, but for a head.
+#: Memory of up to so many bytes stays: the most that glibc's threshold takes, but for a head.
 _KEPT = 31 << 20
 
 
@@ -131,6 +132,7 @@ class NativeCall:
             for name, meta in made.inputs
         ]
         self._made = [(meta.shape, meta.stride()) for _, meta in made.outputs]
+        self._results = [results.maker(*sizes) for sizes in self._made]
         #: Whether every input is read row by row; and those that are of a table.
         self._plain = all(layout is torch.contiguous_format for layout, _ in self._reads)
         self._tables = [rows for _, rows in self._reads]
@@ -144,7 +146,7 @@ class NativeCall:
             weights=constants.shared.native,
         )
         del packed  # which the operations have now
-        _keep_results()
+        _keep_memory()
         ends = [*low.ends[:-1], len(low.planned)]  # the last step with the outputs' copies
         self._ranges = list(zip([0, *ends], ends, strict=False))
         tiles = [self._graph.minimal(first, last) for first, last in self._ranges]
@@ -160,7 +162,7 @@ class NativeCall:
             del kept
             return made
         places, numbers = straight
-        made = tuple([torch.empty_strided(*sizes) for sizes in self._made])
+        made = tuple([make() for make in self._results])
         for t in made:
             places.append(t.data_ptr())
         self._graph.run(places, torch.get_num_threads())
@@ -236,19 +238,19 @@ class NativeCall:
             there = (out.shape, out.stride(), out.dtype, out.device.type)
             out = out if there == (*self._made[0], torch.float32, "cpu") else None
         made = [] if out is None else [out]
-        for shape, strides in self._made[len(made) :]:
-            made.append(torch.empty_strided(shape, strides))
+        made += [make() for make in self._results[len(made) :]]
         places += [y.data_ptr() for y in made]
         return places, tuple(made), given
 
 
 @functools.cache
-def _keep_results() -> None:
-    """Have the C library keep the memory of results that are gone, for those of the next call.
+def _keep_memory() -> None:
+    """Have the C library keep what torch's operators made between two calls for the next time.
 
     What is larger than a threshold glibc maps, and gives back, by itself: each page of it is a
     fault, at every call. The threshold follows what is given back (mallopt(3), M_MMAP_THRESHOLD),
-    so it gets one piece of that size, which nobody has touched.
+    so it gets one piece of that size, which nobody has touched. Results have memory of their own
+    (`fastgan.host.results`).
     """
     torch.empty(_KEPT, dtype=torch.uint8)
 
