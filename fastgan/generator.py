@@ -369,18 +369,21 @@ class Generator:
         out: Tensor | None, noise: bool, inputs: Mapping[str, Any],
     ) -> Prepared:  # fmt: skip
         image_formats.check_format(format)
-        n, session = arguments.whole("n", n), self._session
+        # What is made knows the parts of this, and not this, which keeps some: it is to be gone as
+        # soon as nobody has it, memory and open file with it.
+        n, session, maker = arguments.whole("n", n), self._session, self._inputs
+        shared_draws = self._signature.shared_draws
         sampling = Sampling.of(0, 0, truncation, rng)
         session.require(n, format, None, out)
-        named, sampling = self._inputs.named(inputs, n, sampling, labels)
+        named, sampling = maker.named(inputs, n, sampling, labels)
         given = named if noise else self._silenced(named, n)
 
         def make(seed: int, start: int) -> dict[str, Any]:
             samples = replace(sampling, seed=seed, start=start)
-            return self._inputs.make(n, samples, labels, given, lazily=True)
+            return maker.make(n, samples, labels, given, lazily=True)
 
         def noise_of(seed: int, start: int) -> Noise:
-            return self._noise(Sampling(seed, start), n) if noise else no_noise
+            return seeded_noise(Sampling(seed, start), n, shared_draws) if noise else no_noise
 
         every = make(0, 0)
         changing = {name for name, value in every.items() if isinstance(value, Draw)}

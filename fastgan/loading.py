@@ -26,6 +26,7 @@ from fastgan.errors import (
 from fastgan.generator import Generator
 from fastgan.host import arguments, debug, files, forks, gpu, processor
 from fastgan.host import threads as cpu_threads
+from fastgan.host.garbage import collected_at_the_end
 from fastgan.limits import Limits
 from fastgan.model import remote, side_file
 from fastgan.model.channels_last import channels_first, mark
@@ -57,8 +58,8 @@ def load(
             of a shipped model such as "dcgan-digits", or where one is kept:
             "hf://owner/name/file.onnx", "https://example.org/model.onnx" (docs/bring-a-model.md).
             A file above a megabyte stays open: weights that are needed again, for images of
-            another size, say, are read again. It may be replaced or deleted; once it is written
-            to, such a call is a ModelFileError.
+            another size, say, are read again. It may be replaced, deleted or touched; once its
+            bytes are others, such a call is a ModelFileError.
         device: "auto" (an NVIDIA GPU if there is one), "cpu", "cuda" or "cuda:1".
         precision: "auto" (fp32 on a CPU, fp16 on a GPU), "fp32", "tf32", "fp16", "bf16",
             or "fp8": fp16 with the large layers' products in 8 bits, for which an NVIDIA GPU of
@@ -151,14 +152,15 @@ def _opened(
     """The model of a source that has been found: by path, or as bytes."""
     options = {"limits": limits, "signature": signature, "isolate": isolate}
     origin = Origin.of(source, resolved, options, reopen)
-    file, turned = channels_first(read(resolved, limits, isolate=isolate))
-    declared = legal.planned(file.model, mark(side_file.describe(file, signature), turned))
-    settled = settle(file.model, declared)
-    if not settled.made.apart or settled.frozen_batch == 1:
-        # Nothing was bound at this size of images yet: the graph may not take it.
-        sized = legal.legal(file.model, declared)
-        if sized is not declared:
-            declared, settled = sized, settle(file.model, sized)
+    with collected_at_the_end():
+        file, turned = channels_first(read(resolved, limits, isolate=isolate))
+        declared = legal.planned(file.model, mark(side_file.describe(file, signature), turned))
+        settled = settle(file.model, declared)
+        if not settled.made.apart or settled.frozen_batch == 1:
+            # Nothing was bound at this size of images yet: the graph may not take it.
+            sized = legal.legal(file.model, declared)
+            if sized is not declared:
+                declared, settled = sized, settle(file.model, sized)
     return Model(file, settled, declared, origin.beside(file))
 
 

@@ -29,6 +29,8 @@ class Late(ir.LazyTensor):
         dtype, shape: of them.
         identity: equal for equal numbers of the same model, whoever made the tensor.
         name: what it is called.
+        holder: gives what `read` reads from, which has to stay meanwhile. The tensor, and a graph
+            that it is in, does not hold that by itself; the model and its plans do. None: itself.
     """
 
     def __init__(
@@ -38,12 +40,13 @@ class Late(ir.LazyTensor):
         shape: Sequence[int],
         identity: Hashable,
         name: str | None = None,
+        holder: Callable[[], Any] | None = None,
     ) -> None:
         def make() -> ir.TensorProtocol:
             return ir.Tensor(read(), dtype=dtype, name=name)
 
         super().__init__(make, dtype=dtype, shape=ir.Shape(shape), cache=False, name=name)
-        self.identity = identity
+        self.identity, self.holder = identity, holder or (lambda: None)
 
 
 def computed(
@@ -74,7 +77,8 @@ def computed(
         array = read()
         return np.ascontiguousarray(function(array, array))
 
-    return Late(make, source.dtype, sizes, (what, source.identity, sizes, *numbers))
+    identity = (what, source.identity, sizes, *numbers)
+    return Late(make, source.dtype, sizes, identity, holder=source.holder)
 
 
 def scaled(source: ir.TensorProtocol, factor: Array) -> ir.TensorProtocol:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from fastgan.errors import LimitError
 from fastgan.host import debug
+from fastgan.host.garbage import collected_at_the_end
 from fastgan.limits import Limits, size_text
 from fastgan.plan import text
 from fastgan.plan.types import Buffer, Epilogue, Instruction, Plan, Step
@@ -44,20 +45,19 @@ def make(
     from fastgan.plan.rebatch import rebatch
     from fastgan.plan.rewrite import rewrite
     from fastgan.plan.rewrite.watch import Watch
-    from fastgan.plan.specialise import specialise, without_collection
+    from fastgan.plan.specialise import specialise
 
     told = debug.wants("rewrite")
     if told and watch is None:
         watch = Watch()
     frozen = _frozen(model, shapes)
-    with without_collection():
-        declared = {
-            name: (frozen[name], *s[1:]) if name in frozen else s for name, s in shapes.items()
-        }
+    declared = {name: (frozen[name], *s[1:]) if name in frozen else s for name, s in shapes.items()}
+    with collected_at_the_end():
         rewritten = rewrite(specialise(model, declared), watch)
         if frozen:
             rebatch(rewritten, frozen, next(shapes[name][0] for name in frozen))
         plan = lower(rewritten)
+        del rewritten
     if not late:
         plan = replace(plan, weights=dict(plan.weights))
     if told and watch is not None:

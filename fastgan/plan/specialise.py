@@ -9,10 +9,8 @@ and there is no separate shape inference to keep in step with the ops.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from fastgan import ops
 from fastgan.errors import ArgumentError, LimitError, UnsupportedError
+from fastgan.host.garbage import collected_at_the_end
 from fastgan.limits import GIB, KIB, MIB, Limits, size_text
 from fastgan.model.late import LATE, LEAST, Array, Late
 from fastgan.ops.elementwise import onnx_dtype, torch_dtype
@@ -41,7 +40,7 @@ from fastgan.plan.selections import Slot as _Slot
 from fastgan.plan.selections import put_off, refusal
 from fastgan.plan.weights import identity_of_numbers
 
-__all__ = ["MisfitError", "attribute_value", "specialise", "to_torch", "without_collection"]
+__all__ = ["MisfitError", "attribute_value", "specialise", "to_torch"]
 
 #: A constant larger than this stays a node of the graph: it is cheaper to compute than to keep.
 FOLD_BYTES = 64 * MIB
@@ -96,20 +95,8 @@ def specialise(
         LimitError: for a tensor that no honest model has.
         ArgumentError: for an input without a shape in `shapes`.
     """
-    with without_collection():
+    with collected_at_the_end():
         return _Walk(model, shapes, decided).run()
-
-
-@contextlib.contextmanager
-def without_collection() -> Iterator[None]:
-    """Garbage collection would go through the growing graph again and again, and find nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _Walk:
@@ -277,8 +264,10 @@ class _Walk:
             tuple(sorted((key, _plain(value)) for key, value in attributes.items())),
             tuple(None if slot is None else _identity(slot) for slot in inputs),
         )
-        shape = tuple(result.shape)
-        return _Slot(result, name, Late(read, onnx_dtype(result.dtype), shape, identity, name))
+        constants = (slot.constant for slot in inputs if slot is not None)
+        holder = next((c.holder for c in constants if isinstance(c, Late)), None)
+        shape, dtype = tuple(result.shape), onnx_dtype(result.dtype)
+        return _Slot(result, name, Late(read, dtype, shape, identity, name, holder))
 
     @staticmethod
     def _undecided(

@@ -33,6 +33,8 @@ class Weights(Mapping[str, Tensor]):
                 self._late[name] = tensor
             else:
                 self._here[name] = tensor if isinstance(tensor, Tensor) else to_torch(tensor)
+        #: What the late ones are read from, which has to stay.
+        self._held = [late.holder() for late in self._late.values()]
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor, on the CPU in the model's own dtype."""

@@ -46,6 +46,8 @@ class ModelFile:
     external: Mapping[str, Beside]
     limits: Limits
     _data: Callable[[], bytes]
+    #: What large weights are read from.
+    _store: object = None
 
     def to_runtime(self) -> str | bytes:
         """The checked model for `onnxruntime.InferenceSession`: its bytes, so that nobody can
@@ -108,4 +110,4 @@ def read(
         from fastgan.model.file.beside import hold
 
         external = hold(model, used, opened)
-    return ModelFile(plain(model), opened.name, opened.path, external, limits, data)
+    return ModelFile(plain(model), opened.name, opened.path, external, limits, data, opened.store)

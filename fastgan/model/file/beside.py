@@ -5,6 +5,7 @@ A mapped file would change with the disk, and end the process where somebody cut
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -34,23 +35,25 @@ class Beside:
         size: of the whole file, in bytes.
         written: when, in nanoseconds.
         data: its bytes as far as the model uses them, read-only; what lies between is zero.
+        ranges: these.
     """
 
     path: str
     size: int
     written: int
     data: npt.NDArray[np.uint8]
+    ranges: tuple[Range, ...]
 
     def check(self) -> None:
-        """Raises ModelFileError where the file is not what it was."""
-        try:
+        """Raises ModelFileError where the file is not what it was: touched alone, it is."""
+        same = False
+        with contextlib.suppress(OSError):
             status = os.stat(self.path)
-            found = status.st_size, status.st_mtime_ns
-        except OSError:
-            found = None
-        if found != (self.size, self.written):
-            found_text = "a file that was changed since it was loaded"
-            raise ModelFileError(self.path, found_text, "the same", "load the model again")
+            same = (status.st_size, status.st_mtime_ns) == (self.size, self.written)
+            same = same or np.array_equal(_read(self.path, self.ranges).data, self.data)
+        if not same:
+            found = "a file that was changed since it was loaded"
+            raise ModelFileError(self.path, found, "the same", "load the model again")
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
@@ -119,7 +122,7 @@ def _read(path: str, ranges: Sequence[Range]) -> Beside:
                 _fill(file, memoryview(data.data)[first:last])
                 done = last
     data.flags.writeable = False
-    return Beside(path, status.st_size, status.st_mtime_ns, data)
+    return Beside(path, status.st_size, status.st_mtime_ns, data, tuple(ranges))
 
 
 def _open(path: str) -> io.FileIO:

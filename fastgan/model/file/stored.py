@@ -7,12 +7,14 @@ is read, from the file or the bytes that were given, whenever its numbers are as
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import onnx
 import onnx_ir as ir
 
 from fastgan.errors import ModelFileError
-from fastgan.host import forks
+from fastgan.host import files, forks
 from fastgan.model.late import LATE, LEAST, Array, Late
 
 #: Memory of so many bytes is the system's own.
@@ -59,6 +61,9 @@ class Given:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
+    def know(self, data: Any, ranges: Iterable[Range]) -> None:
+        """See `Opened.know`: these can't change."""
+
     def read(self, offset: int, size: int) -> Any:
         """A copy of these bytes."""
         place = memory(size)
@@ -69,63 +74,128 @@ class Given:
         """All of them."""
         return self._data
 
+    def holder(self) -> Callable[[], Any]:
+        """What a `Late` takes for one."""
+        return lambda: self
+
 
 class Opened:
     """A file that stays open, so that it is this one whatever its name comes to mean.
 
+    What is read is compared with what was there at first, by checksums: a file that was touched, or
+    written anew with the same bytes, is still the one that was opened. So is one whose descriptor
+    the program has closed, as daemons do with all that they have, if its name leads to it still.
+
     Args:
         descriptor: of a plain file; it is duplicated.
-        path: for messages.
+        path: of it.
     """
 
     def __init__(self, descriptor: int, path: Path) -> None:
-        self._path, self._descriptor = path, os.dup(descriptor)
-        weakref.finalize(self, os.close, self._descriptor)
-        self._stamp, self._lock = self._now(), forks.renewed(threading.Lock())
+        self._name, self._path = str(path), os.path.abspath(path)
+        self._checksums: dict[Range, int] = {}
+        self._lock = forks.renewed(threading.Lock())
+        self._take(os.dup(descriptor))
+
+    def know(self, data: Any, ranges: Iterable[Range]) -> None:
+        """Keep checksums of what was read of the file.
+
+        Args:
+            data: all of its bytes.
+            ranges: what will be read of them by itself, in order.
+        """
+        view, at = memoryview(data), 0
+        for first, size in (*ranges, (len(view), 0)):
+            for begin, end in ((at, first), (first, first + size)):
+                if begin < end:
+                    self._checksums[begin, end - begin] = zlib.crc32(view[begin:end])
+            at = first + size
 
     def read(self, offset: int, size: int) -> Any:
-        """A copy of these bytes.
+        """A copy of these bytes: all of the file, or once that is known (`know`) one of its ranges.
 
         Raises:
             ModelFileError: they are others by now, or can't be read.
         """
         place = memory(size)
-        done = 0
         try:
-            while done < size:
-                count = self._at(offset + done, place[done:])
-                if not count:
-                    break
-                done += count
+            with self._lock:
+                self._find()
+                done = self._fill(offset, place)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise ModelFileError(str(self._path), reason, "a file that can be read") from None
-        if done < size or self._now() != self._stamp:
-            found = "a file that was changed since it was loaded"
-            raise ModelFileError(str(self._path), found, "the same", "load it again")
+            raise ModelFileError(self._name, reason, "a file that can be read") from None
+        known = self._checksums.get((offset, size))
+        if done < size or (known is not None and zlib.crc32(place) != known):
+            raise self._changed()
         return place
 
     def whole(self) -> bytes:
-        """All of the file.
+        """All of the file, once it is known.
 
         Raises:
             ModelFileError: as `read`.
         """
-        return bytes(self.read(0, self._stamp[0]))
+        return b"".join(self.read(*each) for each in self._checksums)
+
+    def holder(self) -> Callable[[], Any]:
+        """What a `Late` takes for one: a graph, whose nodes hold each other, would keep it open."""
+        return weakref.ref(self)
+
+    def _changed(self) -> ModelFileError:
+        found = "a file that was changed since it was loaded"
+        return ModelFileError(self._name, found, "the same", "load it again")
+
+    def _take(self, descriptor: int) -> None:
+        """Read from this one, and close it in the end."""
+        self._descriptor, self._identity = descriptor, _identity(descriptor)
+        self._closing = weakref.finalize(self, _close, descriptor, self._identity)
+
+    def _find(self) -> None:
+        """Open the file again where its descriptor's number is no more, or another file's by now.
+
+        Raises:
+            OSError: it is not where it was.
+        """
+        if _identity(self._descriptor) == self._identity:
+            return
+        with files.open_plain(self._path) as file:
+            self._closing.detach()
+            self._take(os.dup(file.fileno()))
+
+    def _fill(self, offset: int, place: Any) -> int:
+        """Read into a place from there on; how many bytes there were."""
+        done = 0
+        while done < len(place):
+            count = self._at(offset + done, place[done:])
+            if not count:
+                break
+            done += count
+        return done
 
     def _at(self, offset: int, place: Any) -> int:
-        """Fill a place from there on, as far as one call goes; how many bytes that were."""
+        """The same as far as one call goes."""
         if hasattr(os, "preadv"):
             return os.preadv(self._descriptor, [place], offset)
-        with self._lock:  # which Windows needs
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
-            found = os.read(self._descriptor, len(place))
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        found = os.read(self._descriptor, len(place))
         place[: len(found)] = found
         return len(found)
 
-    def _now(self) -> tuple[int, int]:
-        status = os.fstat(self._descriptor)
-        return status.st_size, status.st_mtime_ns
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Which file it is of; None where it is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _close(descriptor: int, identity: tuple[int, int] | None) -> None:
+    """Close a descriptor, unless its number is another file's by now."""
+    if _identity(descriptor) == identity is not None:
+        os.close(descriptor)
 
 
 Store = Given | Opened
@@ -168,14 +238,16 @@ class Split:
         return whole.SerializeToString()
 
     def _tensor(self, tensor: onnx.TensorProto, offset: int, size: int) -> Late:
-        store, dtype, shape = self.store, ir.DataType(tensor.data_type), tuple(tensor.dims)
-        assert store is not None
-        kind = dtype.numpy().newbyteorder("<")
+        dtype, shape = ir.DataType(tensor.data_type), tuple(tensor.dims)
+        assert self.store is not None
+        holder, kind = self.store.holder(), dtype.numpy().newbyteorder("<")
 
         def read() -> Array:
+            store = holder()
+            assert store is not None, "a weight of a model that is gone"
             return np.frombuffer(store.read(offset, size), kind).reshape(shape)
 
-        return Late(read, dtype, shape, ("stored", offset, size, shape), tensor.name)
+        return Late(read, dtype, shape, ("stored", offset, size, shape), tensor.name, holder)
 
 
 def split(data: Any, store: Store) -> Split:
@@ -186,15 +258,16 @@ def split(data: Any, store: Store) -> Split:
 
     Args:
         data: all bytes.
-        store: has them too.
+        store: has them too, and is to know them.
     """
-    whole = Split(data)
-    if len(data) < LEAST or sys.byteorder != "little":
-        return whole
-    try:
-        return _split(memoryview(data), store) or whole
-    except _OddError:
-        return whole
+    found = None
+    if len(data) >= LEAST and sys.byteorder == "little":
+        with contextlib.suppress(_OddError):
+            found = _split(memoryview(data), store)
+    if found is None:
+        found = Split(data)
+    store.know(data, found.cut.values())
+    return found
 
 
 class _OddError(Exception):

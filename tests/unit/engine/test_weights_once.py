@@ -215,6 +215,60 @@ def test_a_file_written_to_after_load(path: Path, tmp_path: Path) -> None:
         weights[late]
 
 
+def test_a_file_touched_after_load(path: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.onnx"
+    own.write_bytes(path.read_bytes())
+    generator = fastgan.load(own, device="cpu", backend="torch")
+    own.touch()
+    os.utime(own, ns=(0, 1))
+    weights = generator.plan(2).weights
+    expected = fastgan.load(path, device="cpu", backend="torch").plan(2).weights
+    for name in weights:
+        assert torch.equal(weights[name], expected[name])
+
+
+def test_a_generator_is_gone_with_its_last_name(path: Path, monkeypatch: Any) -> None:
+    """Its memory and its file with it, whatever it has done: no collector is waited for."""
+    opened, init = [], stored.Opened.__init__
+
+    def watched(self: stored.Opened, *given: Any) -> None:
+        init(self, *given)
+        opened.append(weakref.ref(self))
+
+    monkeypatch.setattr(stored.Opened, "__init__", watched)
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    generator.generate(3, batch_size=2)
+    generator.generate(1)
+    generator.generate(1, format="uint8")
+    name = generator.signature.inputs[0].name
+    generator.run({name: torch.zeros(1, 64, 1, 1)})
+    frame = generator.prepare(1)
+    frame(seed=1)
+    gc.collect()
+    gc.disable()
+    try:
+        session = weakref.ref(generator._session)
+        held = weakref.ref(generator._session.shared)
+        del generator
+        frame()  # which goes on
+        del frame
+        assert [ref() for ref in (session, held, *opened)] == [None] * (2 + len(opened))
+        assert opened
+    finally:
+        gc.enable()
+
+
+def test_what_is_left_of_a_generator_reads_its_weights(path: Path) -> None:
+    """A plan keeps the file open by itself."""
+    generator = fastgan.load(path, device="cpu", backend="torch")
+    weights = generator.plan(1).weights
+    expected = fastgan.load(path, device="cpu", backend="torch").plan(1).weights
+    del generator
+    gc.collect()
+    for name in weights:
+        assert torch.equal(weights[name], expected[name])
+
+
 def test_weights_computed_of_others_are_those_of_the_same_file(path: Path) -> None:
     """Two plans of one model know that a weight with a batch norm in it is the same one."""
     generator = fastgan.load(path, device="cpu", backend="torch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,14 @@ def test_a_file_that_changes_after_load(tmp_path: Path, backend: str, how: str) 
         np.testing.assert_array_equal(result[-1].numpy(), rows)
     with pytest.raises(ModelFileError, match=r"w\.bin.*changed since it was loaded"):
         generator._session.model.file.to_runtime()
+
+
+def test_a_file_that_is_touched_after_load(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random(SIZE, np.float32)
+    path = write(tmp_path, [helper.make_node("Add", ["z", "rows"], ["y"])], {"rows": rows})
+    found = fastgan.load(path, device="cpu")._session.model.file
+    os.utime(tmp_path / "w.bin", ns=(0, 1))
+    assert found.to_runtime() == str(path)
 
 
 @pytest.mark.parametrize("backend", ["torch", "ort"])

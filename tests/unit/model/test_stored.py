@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fastgan.errors import FastganError, ModelFileError
-from fastgan.model.file import read, source
+from fastgan.model.file import ModelFile, read, source
 from fastgan.model.file.stored import Given, split
 from fastgan.model.late import LEAST, Late
 from tests.unit.models import graph_model, value
@@ -218,6 +218,118 @@ def test_a_file_that_is_written_to_is_an_error(tmp_path: Path, how: str) -> None
     for reads in (tensor.numpy, found.to_runtime):
         with pytest.raises(ModelFileError, match=r"m\.onnx.*changed since it was loaded"):
             reads()
+
+
+def same(found: ModelFile, data: bytes, *names: str) -> None:
+    """The weights of a file are still those that it had."""
+    for name in names:
+        tensor = found.model.graph.initializers[name].const_value
+        assert tensor is not None
+        np.testing.assert_array_equal(tensor.numpy(), numbers(data)[name])
+
+
+@pytest.mark.usefixtures("stays_open")
+@pytest.mark.parametrize("how", ["touched", "written anew", "longer"])
+def test_a_file_of_the_same_bytes_is_the_same(tmp_path: Path, how: str) -> None:
+    path, data = tmp_path / "m.onnx", model("a", "b")
+    path.write_bytes(data)
+    found = read(path)
+    if how == "longer":
+        path.write_bytes(data + b"more")
+    elif how == "written anew":
+        path.write_bytes(data)
+    os.utime(path, ns=(0, 1))
+    same(found, data, "a", "b")
+    assert found.to_runtime() == data
+
+
+@pytest.mark.usefixtures("stays_open")
+def test_a_bit_that_changes_is_an_error_whatever_the_clock_says(tmp_path: Path) -> None:
+    path, data = tmp_path / "m.onnx", model("a", "b")
+    path.write_bytes(data)
+    found, before = read(path), path.stat()
+    place = data.index(weight(1).tobytes()) + LEAST
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes([data[place] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    same(found, data, "a")
+    tensor = found.model.graph.initializers["b"].const_value
+    assert tensor is not None
+    for reads in (tensor.numpy, found.to_runtime):
+        with pytest.raises(ModelFileError, match=r"m\.onnx.*changed since it was loaded"):
+            reads()
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The descriptors that were taken, by number."""
+    numbers, dup = [], os.dup
+
+    def watched(descriptor: int) -> int:
+        numbers.append(dup(descriptor))
+        return numbers[-1]
+
+    monkeypatch.setattr(os, "dup", watched)
+    return numbers
+
+
+@pytest.mark.usefixtures("stays_open")
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_program_that_closes_all_descriptors(
+    tmp_path: Path, taken: list[int], reused: bool
+) -> None:
+    """As daemons do; what has the number next is neither read nor closed."""
+    path, data, other = tmp_path / "m.onnx", model("a"), tmp_path / "other"
+    path.write_bytes(data)
+    other.write_bytes(bytes(len(data)))
+    found = read(path)
+    (number,) = taken
+    os.close(number)
+    with other.open("rb") as file:
+        if reused:
+            os.dup2(file.fileno(), number)
+        same(found, data, "a")
+        assert len(taken) == 2
+        os.close(taken[1])
+        path.unlink()
+        if not reused:
+            number = taken[1]
+            os.dup2(file.fileno(), number)
+        tensor = found.model.graph.initializers["a"].const_value
+        assert tensor is not None
+        with pytest.raises(ModelFileError, match=r"m\.onnx.*no such file"):
+            tensor.numpy()
+        del found
+        assert os.path.samestat(os.fstat(number), other.stat())
+        os.close(number)
+
+
+@pytest.mark.usefixtures("stays_open")
+def test_a_name_that_is_another_file_once_the_descriptor_is_closed(
+    tmp_path: Path, taken: list[int]
+) -> None:
+    path, data = tmp_path / "m.onnx", model("a")
+    path.write_bytes(data)
+    found = read(path)
+    os.close(taken[0])
+    (tmp_path / "new").write_bytes(data.replace(weight(0).tobytes(), bytes(2 * LEAST)))
+    os.replace(tmp_path / "new", path)
+    with pytest.raises(ModelFileError, match=r"m\.onnx.*changed since it was loaded"):
+        found.to_runtime()
+
+
+@pytest.mark.usefixtures("stays_open")
+def test_a_file_is_closed_with_its_model(tmp_path: Path, taken: list[int]) -> None:
+    """At once, though the nodes of its graph hold each other."""
+    (tmp_path / "m.onnx").write_bytes(model("a"))
+    found = read(tmp_path / "m.onnx")
+    graph = found.model.graph
+    os.fstat(taken[0])
+    del found
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(taken[0])
+    assert len(graph)
 
 
 def test_types_that_numpy_does_not_know_stay_in_the_message() -> None:
