@@ -1,17 +1,19 @@
 """Resizing, pooling and padding as native operations: each row, and each column, is a sum of a few.
 
 Which ones, and by what weights, the operators themselves say (`fastgan.ops`), asked about images
-that are zero but for one row or one column.
+that are zero but for one row or one column. All else is NumPy's: each operator of torch's that is
+used for the first time takes up to a megabyte of its library into memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from fastgan.engine.native.fields import moved
 from fastgan.engine.native.lowering import Lowering, grid, reference, sizes_of, unsupported
@@ -34,6 +36,11 @@ _LARGEST = 1 << 25
 #: The inputs of each output of an axis, and their weights.
 Taps = tuple[list[list[int]], list[list[float]]]
 
+#: Those of a row that is all there is.
+_ONE: Taps = [[0]], [[1.0]]
+
+Array = npt.NDArray[Any]
+
 
 def resized(low: Lowering, step: Step) -> None:
     """Any linear function of an image's rows, then of its columns: Resize, Pad, AveragePool."""
@@ -45,11 +52,11 @@ def resized(low: Lowering, step: Step) -> None:
     _check_size(step, x.shape, shape)
     y = low.write_images(step.outputs[0])
 
-    def call(images: Tensor) -> Tensor:
+    def call(images: Array) -> Array:
         inputs = list(given[1:])
         if step.op == "Resize" and len(inputs) > 2 and inputs[2] and len(inputs[2]) == len(x.shape):
             inputs[2] = [*images.shape[:2], *inputs[2][2:]]
-        found: Tensor = function(images, *inputs)
+        found: Array = function(torch.from_numpy(images), *inputs).numpy()
         return found
 
     rows, columns = _tables(step, call, x.shape[2:], step.op in ("Resize", "Upsample"))
@@ -74,17 +81,16 @@ def max_pool(low: Lowering, step: Step) -> None:
         size = x.shape[axis]
         seen = []
         for first in range(0, size, _AT_A_TIME):
-            count = min(_AT_A_TIME, size - first)
-            images = torch.zeros(count, 1, *x.shape[2:])
-            for i in range(count):
-                images[i].narrow(axis - 1, first + i, 1).fill_(1.0)
-            found = function(images, *given[1:])
-            others = [a for a in range(2, len(x.shape)) if a != axis]
-            seen.append((found.amax(others) if others else found).flatten(1))
-        read = torch.cat(seen) > 0
-        axes.append(_taps(read.float(), read))
+            images = np.zeros((min(_AT_A_TIME, size - first), 1, *x.shape[2:]), np.float32)
+            for i, image in enumerate(images):
+                _line(image, axis - 1, first + i)[...] = 1
+            found = function(torch.from_numpy(images), *given[1:]).numpy()
+            others = tuple(a for a in range(2, len(x.shape)) if a != axis)
+            seen.append(found.max(others)[:, 0])
+        read = np.concatenate(seen) > 0
+        axes.append(_taps(read, read))
     if len(axes) == 1:
-        axes.insert(0, _taps(torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool)))
+        axes.insert(0, _ONE)
     _resample(low, x, y, axes[0], axes[1], True)
 
 
@@ -98,89 +104,98 @@ def _check_size(step: Step, given: Sequence[int], made: Sequence[int]) -> None:
 
 
 def _tables(
-    step: Step, call: Callable[[Tensor], Tensor], size: tuple[int, ...], weighs_nothing: bool
+    step: Step, call: Callable[[Array], Array], size: tuple[int, ...], weighs_nothing: bool
 ) -> tuple[Taps, Taps]:
     """Which inputs each row and each column is made of, and by what weights.
 
     Args:
         weighs_nothing: whether some of them may be read and have a weight of 0.
     """
-    ones = torch.ones(1, 1, *size)
-    zero = call(torch.zeros_like(ones))
-    if bool(zero.any()):
+    ones = np.ones((1, 1, *size), np.float32)
+    if call(np.zeros_like(ones)).any():
         raise unsupported(step, "a constant beside the image")
     total = call(ones)[0, 0]
-    largest = int(total.abs().argmax())
-    at = np.unravel_index(largest, total.shape)  # torch's imports its compiler
-    scale = float(total.flatten()[largest])
+    at = np.unravel_index(np.abs(total).argmax(), total.shape)
+    scale = total[at]
     if scale == 0:
         raise unsupported(step, "nothing of the image")
-    at_a_time = max(1, min(_AT_A_TIME, _ELEMENTS // total.numel()))
+    at_a_time = max(1, min(_AT_A_TIME, _ELEMENTS // total.size))
     matrices = []
     for axis, extent in enumerate(size):
         seen = []
         for first in range(0, extent, at_a_time):
-            count = min(at_a_time, extent - first)
-            images = torch.zeros(count, 1, *size)
-            for i in range(count):
-                images[i].narrow(axis + 1, first + i, 1).fill_(1.0)
+            images = np.zeros((min(at_a_time, extent - first), 1, *size), np.float32)
+            for i, image in enumerate(images):
+                _line(image, axis + 1, first + i)[...] = 1
             found = call(images)[:, 0]
             for other in reversed(range(len(size))):
                 if other != axis:
-                    found = found.select(other + 1, int(at[other]))
-            seen.append(found.clone())  # without the images that it is a part of
-        matrices.append(torch.cat(seen))
-    if len(size) == 1:
-        matrices.insert(0, torch.ones(1, 1))
-    else:
-        matrices[1] = matrices[1] / scale
-    probe = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
-    made = matrices[0].t() @ probe.reshape(-1, size[-1]) @ matrices[1]
-    if not torch.allclose(made.reshape(total.shape), call(probe)[0, 0], atol=1e-5):
-        raise unsupported(step, "rows and columns that are not apart")
+                    found = found.take(at[other], other + 1)
+            seen.append(found)
+        matrices.append(np.concatenate(seen))
+    if len(size) > 1:
+        matrices[1] /= scale
     reads = [matrix != 0 for matrix in matrices]
     if weighs_nothing:
-        for axis, weighed in enumerate(reads[-len(size) :]):
+        for axis, weighed in enumerate(reads):
             weighed |= _read(call, size, axis, weighed, at_a_time)
-    return _taps(matrices[0], reads[0]), _taps(matrices[1], reads[1])
+    tables = [_taps(matrix, read) for matrix, read in zip(matrices, reads, strict=True)]
+    probe = np.random.default_rng(0).random((1, 1, *size), np.float32)
+    made = probe[0, 0]
+    for axis, taps in enumerate(tables):
+        made = _sum(made, axis, taps)
+    if not np.allclose(made, call(probe)[0, 0], atol=1e-5):
+        raise unsupported(step, "rows and columns that are not apart")
+    return (_ONE, tables[0]) if len(size) == 1 else (tables[0], tables[1])
 
 
 def _read(
-    call: Callable[[Tensor], Tensor],
+    call: Callable[[Array], Array],
     size: tuple[int, ...],
     axis: int,
-    weighed: Tensor,
+    weighed: Array,
     at_a_time: int,
-) -> Tensor:
+) -> Array:
     """Which inputs of an axis each output reads, [inputs, outputs]: those whose NaN reaches it.
 
     They are among those that have a weight and the few beside them, so that all that are far enough
     apart are asked about at once.
     """
-    near = weighed.clone()
+    near = weighed.copy()
     for by in range(1, _BESIDE + 1):
         near[by:] |= weighed[:-by]
         near[:-by] |= weighed[by:]
-    at = torch.arange(size[axis])[:, None]
-    first, last = torch.where(near, at, size[axis]).amin(0), torch.where(near, at, -1).amax(0)
+    at = np.arange(size[axis])[:, None]
+    first, last = np.where(near, at, size[axis]).min(0), np.where(near, at, -1).max(0)
     apart = min(size[axis], int((last - first).max()) + 1)
-    others = [a + 1 for a in range(len(size)) if a != axis]
+    others = tuple(a + 1 for a in range(len(size)) if a != axis)
     seen = []
     for begin in range(0, apart, at_a_time):
-        images = torch.zeros(min(at_a_time, apart - begin), 1, *size)
+        images = np.zeros((min(at_a_time, apart - begin), 1, *size), np.float32)
         for i, image in enumerate(images):
-            image.index_fill_(axis + 1, torch.arange(begin + i, size[axis], apart), torch.nan)
-        found = call(images)[:, 0].isnan().float()
-        seen.append(found.amax(others) if others else found)
-    return near & (torch.cat(seen)[at[:, 0] % apart] > 0)
+            _line(image, axis + 1, slice(begin + i, None, apart))[...] = np.nan
+        seen.append(np.isnan(call(images)[:, 0]).any(others))
+    return near & np.concatenate(seen)[at[:, 0] % apart]
 
 
-def _taps(matrix: Tensor, read: Tensor) -> Taps:
+def _line(image: Array, axis: int, which: int | slice) -> Array:
+    """Some rows, or columns, of an image."""
+    return image[(slice(None),) * axis + (which,)]
+
+
+def _sum(x: Array, axis: int, taps: Taps) -> Array:
+    """What an axis becomes by these taps."""
+    at, weights = map(np.array, taps)
+    ends = (-1,) + (1,) * (x.ndim - 1 - axis)
+    return sum(x.take(at[:, k], axis) * weights[:, k].reshape(ends) for k in range(at.shape[1]))
+
+
+def _taps(matrix: Array, read: Array) -> Taps:
     """[inputs, outputs] as the inputs of each output and their weights, as many for each."""
     most = max(1, int(read.sum(0).max()))
     at, weights = [], []
-    for column, those in zip(matrix.t(), read.t(), strict=True):
-        found = those.nonzero().flatten().tolist()
+    for column, those in zip(matrix.T, read.T, strict=True):
+        found = those.nonzero()[0].tolist()
         at.append(found + [0] * (most - len(found)))
         # A weight of 0 is that of a tap that fills up; of one that is read it is -0.
         given = [float(column[i]) or -0.0 for i in found]
