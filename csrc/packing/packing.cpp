@@ -290,6 +290,47 @@ bool is_moderate(const Product& product, const Source& source, int64_t taps, int
   return true;
 }
 
+// Thrown where a product's numbers are needed, and are not here.
+struct Unread {};
+
+// What a product is packed of, and how its shape divides it, whatever the size of images.
+Key shape_key(const Product& product, const Key& numbers) {
+  Key key = numbers;
+  key.add(product.linear).add(product.depthwise).add(product.channels).add(product.outputs);
+  return key.add(product.block_height).add(product.block_width);
+}
+
+// The taps of a phase along an axis, for each output of a patch, whichever inputs they read.
+void add_taps(Key& key, const AxisPhase& phase) {
+  key.add(phase.taps.size());
+  for (const std::vector<Taps>& of_input : phase.taps) {
+    key.add(of_input.size());
+    for (const Taps& taps : of_input) {
+      key.add(taps.size());
+      for (const int64_t tap : taps) key.add(tap);
+    }
+  }
+}
+
+// What is asked of weights once, and known from then on.
+struct Verdicts {
+  const Key& numbers;
+  Known& known;
+
+  // ask: of the weights.
+  template <class F>
+  bool on(const Product& product, const Geometry& made, const AxisPhase& y, const AxisPhase& x,
+          const Filtering& of, int64_t pack, const F& ask) const {
+    Key key = shape_key(product, numbers);
+    key.add(made.height).add(made.width).add(of.pixels).add(of.taps).add(of.stride).add(pack);
+    add_taps(key, y), add_taps(key, x);
+    const auto at = known.exact.find(key.text());
+    if (at != known.exact.end()) return at->second;
+    if (product.weight == nullptr) throw Unread();
+    return known.exact[key.text()] = ask();
+  }
+};
+
 PhaseSize size_of(const Product& product, const Geometry& made, const AxisPhase& y,
                   const AxisPhase& x, int64_t pack) {
   const int64_t taps = static_cast<int64_t>(y.reads.size() * x.reads.size());
@@ -297,32 +338,43 @@ PhaseSize size_of(const Product& product, const Geometry& made, const AxisPhase&
   return {taps, y.count, x.count, product.channels, made.lanes, phases, pack};
 }
 
+// The taps of some lanes of a phase, [channels][parts][taps of a part][lanes], as they are measured;
+// none where they are not moderate.
+std::vector<float> measured(const Product& product, const Geometry& made, const AxisPhase& y,
+                            const AxisPhase& x, const Filtering& as, int64_t lanes) {
+  const int64_t channels = product.channels, parts = as.parts(), each = as.taps * as.taps;
+  const Source source(product, made, y, x);
+  if (!is_moderate(product, source, parts * each, made.lanes)) return {};
+  std::vector<float> taps(channels * parts * each * lanes);
+  float* to = taps.data();
+  for (int64_t c = 0; c < channels * parts; ++c) {
+    for (int64_t t = 0; t < each; ++t) {
+      for (int64_t l = 0; l < lanes; ++l, ++to) {
+        const int64_t lane = l * made.lanes / lanes;
+        source.read(as.tap(c % parts, t), c / parts, lane, lane + 1, to);
+      }
+    }
+  }
+  return taps;
+}
+
 // The fastest filtering of a phase that has these parts, of tiles up to `most`, that is exact enough;
 // of 0 pixels where there is none.
 Filtering filtering_by(const Product& product, const Geometry& made, const AxisPhase& y,
-                       const AxisPhase& x, const Filtering& as, int64_t most, int64_t pack) {
-  const PhaseSize size = size_of(product, made, y, x, pack);
-  const int64_t channels = product.channels, lanes = std::min(made.lanes, kMeasured);
-  const int64_t parts = as.parts(), each = as.taps * as.taps;
+                       const AxisPhase& x, const Filtering& as, int64_t most, int64_t pack,
+                       const Verdicts& verdicts) {
+  const int64_t lanes = std::min(made.lanes, kMeasured);
   std::vector<float> taps;
-  for (const int64_t m : minimal(as, size, most)) {
-    if (taps.empty()) {
-      const Source source(product, made, y, x);
-      if (!is_moderate(product, source, parts * each, made.lanes)) return as;
-      taps.resize(channels * parts * each * lanes);
-      float* to = taps.data();
-      for (int64_t c = 0; c < channels * parts; ++c) {
-        for (int64_t t = 0; t < each; ++t) {
-          for (int64_t l = 0; l < lanes; ++l, ++to) {
-            const int64_t lane = l * made.lanes / lanes;
-            source.read(as.tap(c % parts, t), c / parts, lane, lane + 1, to);
-          }
-        }
-      }
-    }
+  for (const int64_t m : minimal(as, size_of(product, made, y, x, pack), most)) {
     const Filtering found{m, as.taps, as.stride};
-    const double error = minimal_error(found, taps.data(), channels * parts, lanes, pack > 1);
-    if (error <= (pack > 1 ? kMinimalErrorBf16 : kMinimalError)) return found;
+    const bool exact = verdicts.on(product, made, y, x, found, pack, [&] {
+      if (taps.empty()) taps = measured(product, made, y, x, as, lanes);
+      if (taps.empty()) return false;
+      const int64_t inputs = product.channels * as.parts();
+      const double error = minimal_error(found, taps.data(), inputs, lanes, pack > 1);
+      return error <= (pack > 1 ? kMinimalErrorBf16 : kMinimalError);
+    });
+    if (exact) return found;
   }
   return as;
 }
@@ -335,11 +387,12 @@ void fit(int64_t rows, int64_t lanes, int64_t bytes) {
 
 // How a phase is filtered; of 0 pixels: not at all.
 Filtering filtering_of(const Product& product, const Geometry& made, const AxisPhase& y,
-                       const AxisPhase& x, int64_t most, int64_t most_bytes, int64_t pack) {
+                       const AxisPhase& x, int64_t most, int64_t most_bytes, int64_t pack,
+                       const Verdicts& verdicts) {
   for (const Filtering& as : kFilterings) {
     if (!is_run(y, as) || !is_run(x, as)) continue;
     fit(as.taps * as.taps * as.parts() * product.channels, made.lanes, most_bytes);  // measured
-    return filtering_by(product, made, y, x, as, most, pack);
+    return filtering_by(product, made, y, x, as, most, pack, verdicts);
   }
   return {};
 }
@@ -352,7 +405,7 @@ struct Forms {
 
 // In bf16 either all are, or none: those that are read floats.
 Forms forms_of(const Product& product, const Geometry& made, int64_t most_minimal,
-               int64_t most_bytes, int64_t pack) {
+               int64_t most_bytes, int64_t pack, const Verdicts& verdicts) {
   const double inputs = static_cast<double>(product.rows.inputs * product.columns.inputs);
   const double rounding = kRounded * inputs * static_cast<double>(up(product.channels, kNominal));
   Forms filtered, plain{{}, pack > 1 ? rounding : 0};
@@ -365,7 +418,7 @@ Forms forms_of(const Product& product, const Geometry& made, int64_t most_minima
         to.cost += phase_cost(as, size);
       };
       Filtering as;
-      if (all) as = filtering_of(product, made, y, x, most_minimal, most_bytes, pack);
+      if (all) as = filtering_of(product, made, y, x, most_minimal, most_bytes, pack, verdicts);
       all = all && (pack == 1 || as.pixels > 0);
       add(filtered, as);
       add(plain, {});
@@ -379,21 +432,45 @@ Geometry geometry(const Product& product, int64_t width) {
                   Ways(product.columns, product.linear), width);
 }
 
+// By which weights of the same layout are found.
+Key layout_key(const Product& product, const Geometry& made, const Forms& forms, int64_t width,
+               int64_t pack, const Key& numbers) {
+  Key key = shape_key(product, numbers);
+  key.add(made.height).add(made.width).add(made.vectors).add(width).add(pack);
+  for (const Filtering& of : forms.filterings) key.add(of.pixels).add(of.taps).add(of.stride);
+  key.add(made.rows.size());
+  for (const AxisPhase& y : made.rows) add_taps(key, y);
+  for (const AxisPhase& x : made.columns) add_taps(key, x);
+  return key;
+}
+
 }  // namespace
 
-bool is_faster_in_bf16(const Product& product, int64_t most_minimal, int64_t most_bytes) {
+std::optional<bool> is_faster_in_bf16(const Product& product, int64_t most_minimal,
+                                      int64_t most_bytes, const Key& numbers, Known& known) {
   const Geometry made = geometry(product, kNominal);
+  const Verdicts verdicts{numbers, known};
   const auto cost = [&](int64_t pack) {
-    return forms_of(product, made, most_minimal, most_bytes, pack).cost;
+    return forms_of(product, made, most_minimal, most_bytes, pack, verdicts).cost;
   };
-  return cost(2) < (1 - kWorthBf16) * cost(1);
+  try {
+    return cost(2) < (1 - kWorthBf16) * cost(1);
+  } catch (const Unread&) {
+    return std::nullopt;
+  }
 }
 
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
-                              int64_t most_minimal, int64_t threads, int64_t most_bytes) {
+                              int64_t most_minimal, int64_t threads, int64_t most_bytes,
+                              const Key& numbers, Known& known) {
   // In bf16 every processor is to filter alike, so as one does.
   Geometry made = geometry(product, pack == 1 ? width : kNominal);
-  Forms forms = forms_of(product, made, most_minimal, most_bytes, pack);
+  Forms forms;
+  try {
+    forms = forms_of(product, made, most_minimal, most_bytes, pack, {numbers, known});
+  } catch (const Unread&) {
+    return nullptr;
+  }
   if (pack > 1 && forms.filterings[0].pixels > 0) {
     made = best(product, made.rows, made.columns, made.height, made.width, width);
   } else if (pack > 1) {
@@ -403,6 +480,11 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   const Axis &rows = product.rows, &columns = product.columns;
   const int64_t by = product.block_height, bx = product.block_width;
   const int64_t block = made.vectors * width, blocks = up(made.lanes, block);
+  std::weak_ptr<const Block>& shared =
+      known.blocks[layout_key(product, made, forms, width, pack, numbers).text()];
+  std::shared_ptr<const Block> memory = shared.lock();
+  const bool is_new = memory == nullptr, biased = product.bias != nullptr || product.bias_number != 0;
+  if (is_new && (product.weight == nullptr || (biased && product.bias == nullptr))) return nullptr;
   auto found = std::make_unique<Packing>();
   Packing& packing = *found;
   packing.in_height = rows.inputs, packing.in_width = columns.inputs;
@@ -419,7 +501,7 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   std::vector<int64_t> offsets, signs;
   int64_t bytes = 0;
   const auto take = [&](int64_t rows, int64_t lanes) {  // of float32
-    fit(rows, lanes, most_bytes - bytes);
+    if (is_new) fit(rows, lanes, most_bytes - bytes);
     const int64_t at = bytes;
     bytes = up(bytes + 4 * rows * lanes, 64) * 64;
     return at;
@@ -447,20 +529,22 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
     const int64_t bytes_of = of.pixels > 0 ? taps * product.channels : 0;
     signs.push_back(take(up(bytes_of, 4), blocks * block));
   }
-  const int64_t bias_at = take(product.bias == nullptr ? 0 : 1, blocks * block);
-  packing.memory = Block(bytes);
+  const int64_t bias_at = take(biased ? 1 : 0, blocks * block);
+  if (is_new) shared = memory = std::make_shared<const Block>(bytes);
+  packing.memory = memory;
 
   size_t p = 0;
   for (const AxisPhase& y : made.rows) {
     for (const AxisPhase& x : made.columns) {
       PackedPhase& phase = packing.phases[p];
-      char* const out = packing.memory.data() + offsets[p];
-      int8_t* const sign = reinterpret_cast<int8_t*>(packing.memory.data() + signs[p++]);
+      char* const out = memory->data() + offsets[p];
+      int8_t* const sign = reinterpret_cast<int8_t*>(memory->data() + signs[p++]);
       phase.weights = out;
       if (phase.filtering.pixels > 0) phase.signs = sign;
       const Source source(product, made, y, x);
       const int64_t taps = static_cast<int64_t>(phase.taps.size());
       phase.sparse = source.sparse();
+      if (!is_new) continue;
       const int64_t each = std::max<int64_t>(1, taps * made.lanes);
       const int64_t chunk = std::clamp<int64_t>(kChunk / each, 1, 64) * pack;
       Job job{source,          made.lanes, block, taps, product.channels, pack,
@@ -471,9 +555,9 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
       run_stages({up(product.channels, chunk)}, work, &job, threads);
     }
   }
-  if (product.bias != nullptr) {
-    float* to = reinterpret_cast<float*>(packing.memory.data() + bias_at);
-    packing.bias = to;
+  if (biased) packing.bias = reinterpret_cast<float*>(memory->data() + bias_at);
+  if (biased && is_new) {
+    float* to = reinterpret_cast<float*>(memory->data() + bias_at);
     const int64_t* s = product.bias_strides;
     for (int64_t y = 0; y < packing.patch_height; ++y) {
       for (int64_t x = 0; x < packing.patch_width; ++x) {

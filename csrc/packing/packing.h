@@ -4,7 +4,10 @@
 
 #include <stdint.h>
 
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -50,23 +53,51 @@ struct Packing {
   int64_t pack;     // elements to a lane, 1 of fp32, 2 of bf16
   int64_t in_step_y, in_step_x, out_step_y, out_step_x, patch_height, patch_width;
   std::vector<PackedPhase> phases;
-  const float* bias = nullptr;  // by lanes
-  Block memory;                 // of weights and bias
+  const float* bias = nullptr;          // by lanes
+  std::shared_ptr<const Block> memory;  // of weights and bias
+};
+
+// Numbers and the like, by which something is found again.
+class Key {
+ public:
+  template <class T>
+  Key& add(const T& value) {
+    text_.append(reinterpret_cast<const char*>(&value), sizeof value);
+    return *this;
+  }
+  Key& add(const Key& key) {
+    text_ += key.text_;
+    return *this;
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+// What products of the same weights have in common. Layers of images of another size are most often
+// laid out alike, and weights that were packed so are not even read for them.
+struct Known {
+  std::map<std::string, std::weak_ptr<const Block>> blocks;  // that somebody has
+  std::map<std::string, bool> exact;  // whether a tile of Winograd's is exact enough for weights
 };
 
 // Whether a product whose inputs are floats takes less time with those and its weights rounded to
 // bf16, on a processor with instructions for that. Pairs of them take as long as floats, so half; but
 // the inputs are to be rounded, an odd channel is a pair with nothing, and Winograd's filtering of
 // floats may take larger tiles. The same for every instruction set, and for any number of images.
-// most_minimal, most_bytes: as for `pack`.
-bool is_faster_in_bf16(const Product& product, int64_t most_minimal, int64_t most_bytes);
+// The rest as for `pack`; of a product without its numbers, nothing where they are needed.
+std::optional<bool> is_faster_in_bf16(const Product& product, int64_t most_minimal,
+                                      int64_t most_bytes, const Key& numbers, Known& known);
 
 // width: floats to a vector. pack: elements to a lane.
 // most_minimal: the largest tile of it that may be taken (winograd.h). threads: that share the work.
-// most_bytes: that the result may take; beyond it std::bad_alloc is thrown.
+// most_bytes: that new memory may take; beyond it std::bad_alloc is thrown.
+// numbers: which those of the product are. known: of the products of these, and other, numbers; what
+// is made is put there. Null for a product without its numbers, where they are needed.
 std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pack,
-                              int64_t most_minimal, int64_t threads,
-                              int64_t most_bytes = INT64_MAX);
+                              int64_t most_minimal, int64_t threads, int64_t most_bytes,
+                              const Key& numbers, Known& known);
 
 // The most taps of a phase, whatever the instruction set.
 int64_t most_taps(const Product& product);

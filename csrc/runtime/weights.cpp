@@ -10,11 +10,6 @@
 namespace fastgan {
 namespace {
 
-template <class T>
-void append(std::string& key, const T& value) {
-  key.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
 // The last element of a weight.
 int64_t reach_of(const Product& p) {
   const int64_t sizes[6] = {p.rows.kernel,  p.columns.kernel, p.depthwise ? 1 : p.channels,
@@ -24,29 +19,37 @@ int64_t reach_of(const Product& p) {
   return last;
 }
 
-// What is known by: a product, and what was asked of it.
+// Which numbers a product has.
+Key numbers_of(const Product& product) {
+  Key key;
+  key.add(product.weight_number == 0 ? product.weight : nullptr).add(product.weight_number);
+  key.add(product.strides);
+  key.add(product.bias_number == 0 ? product.bias : nullptr).add(product.bias_number);
+  return key.add(product.bias_strides);
+}
+
+// What a packing is known by: a product, and what was asked of it.
 std::string key_of(const Product& product, std::initializer_list<int64_t> asked) {
-  std::string key;
+  Key key = numbers_of(product);
   for (const Axis* axis : {&product.rows, &product.columns}) {
     for (const int64_t number : {int64_t{axis->transposed}, axis->inputs, axis->outputs,
                                  axis->kernel, axis->stride, axis->pad, axis->dilation,
                                  axis->repeats}) {
-      append(key, number);
+      key.add(number);
     }
   }
-  for (const int64_t number : {int64_t{product.linear}, int64_t{product.depthwise},
-                               product.channels, product.outputs, product.block_height,
-                               product.block_width}) {
-    append(key, number);
+  key.add(product.linear).add(product.depthwise).add(product.channels).add(product.outputs);
+  key.add(product.block_height).add(product.block_width);
+  for (const int64_t number : asked) key.add(number);
+  return key.text();
+}
+
+// Forgets what nobody has any more.
+template <class Map, class F>
+void drop_expired(Map& map, const F& it) {
+  for (auto each = map.begin(); each != map.end();) {
+    each = it(each->second).expired() ? map.erase(each) : std::next(each);
   }
-  append(key, product.weight_number == 0 ? product.weight : nullptr);
-  append(key, product.weight_number);
-  append(key, product.strides);
-  append(key, product.bias_number == 0 ? product.bias : nullptr);
-  append(key, product.bias_number);
-  append(key, product.bias_strides);
-  for (const int64_t number : asked) append(key, number);
-  return key;
 }
 
 }  // namespace
@@ -62,62 +65,61 @@ bool Weights::is_known(const Product& product) const {
   return keeps_ || (product.weight_number != 0 && (!biased || product.bias_number != 0));
 }
 
-bool Weights::is_faster_in_bf16(const Product& product, int64_t most_minimal) {
-  const std::string key = key_of(product, {most_minimal});
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto at = faster_.find(key);
-  if (at != faster_.end()) return at->second;
-  require(product.weight != nullptr, "a weight that is not there");
-  const bool found = fastgan::is_faster_in_bf16(product, most_minimal, left_);
-  if (is_known(product)) faster_[key] = found;
-  return found;
+std::optional<bool> Weights::is_faster_in_bf16(const Product& product, int64_t most_minimal) {
+  Known none;
+  Known& known = is_known(product) ? known_ : none;
+  return fastgan::is_faster_in_bf16(product, most_minimal, left_, numbers_of(product), known);
 }
 
 Weights::Form Weights::packed(const Product& product, int64_t most_minimal, bool bf16) {
-  const bool rounds = bf16 && is_faster_in_bf16(product, most_minimal);
-  const int64_t width = rounds ? bf16_kernels().width : kernels().width;
-  return {packed(product, width, rounds ? 2 : 1, most_minimal), rounds};
+  const Form form = found(product, most_minimal, bf16);
+  require(form.packing != nullptr, "a weight that is not there");
+  return form;
 }
 
 Weights::Form Weights::found(const Product& product, int64_t most_minimal, bool bf16) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  bool rounds = false;
-  if (bf16) {
-    const auto at = faster_.find(key_of(product, {most_minimal}));
-    if (at == faster_.end()) return {};
-    rounds = at->second;
-  }
-  const int64_t width = rounds ? bf16_kernels().width : kernels().width;
-  const auto at = packings_.find(key_of(product, {width, rounds ? 2 : 1, most_minimal}));
-  return {at == packings_.end() ? nullptr : at->second.it.lock(), rounds};
+  const std::optional<bool> rounds = bf16 ? is_faster_in_bf16(product, most_minimal) : false;
+  if (!rounds.has_value()) return {};
+  const int64_t width = *rounds ? bf16_kernels().width : kernels().width;
+  return {make(product, width, *rounds ? 2 : 1, most_minimal), *rounds};
 }
 
 std::shared_ptr<const Packing> Weights::packed(const Product& product, int64_t width, int64_t pack,
                                                int64_t most_minimal) {
-  const std::string key = key_of(product, {width, pack, most_minimal});
   const std::lock_guard<std::mutex> lock(mutex_);
+  const std::shared_ptr<const Packing> found = make(product, width, pack, most_minimal);
+  require(found != nullptr, "a weight that is not there");
+  return found;
+}
+
+std::shared_ptr<const Packing> Weights::make(const Product& product, int64_t width, int64_t pack,
+                                             int64_t most_minimal) {
+  const std::string key = key_of(product, {width, pack, most_minimal});
   const auto at = packings_.find(key);
   std::shared_ptr<const Packing> found = at == packings_.end() ? nullptr : at->second.it.lock();
-  if (found == nullptr) {
-    require(product.weight != nullptr && (product.bias != nullptr || product.bias_number == 0),
-            "a weight that is not there");
-    for (auto each = packings_.begin(); each != packings_.end();) {
-      each = each->second.it.expired() ? packings_.erase(each) : std::next(each);
-    }
-    found = fastgan::pack(product, width, pack, most_minimal, threads_, left_);
-    take(found->memory.bytes());
+  if (found != nullptr) return found;
+  drop_expired(packings_, [](const Made& made) { return made.it; });
+  drop_expired(known_.blocks, [](const std::weak_ptr<const Block>& block) { return block; });
+  Known none;
+  Known& known = is_known(product) ? known_ : none;
+  found = fastgan::pack(product, width, pack, most_minimal, threads_, left_, numbers_of(product),
+                        known);
+  if (found == nullptr) return nullptr;
+  if (found->memory.use_count() == 1) {  // else others have it
+    take(found->memory->bytes());
     if (behind) behind(product.weight, reach_of(product) + 1);
-    if (is_known(product)) packings_[key] = {found, keeps_ ? found : nullptr};
   }
+  if (is_known(product)) packings_[key] = {found, keeps_ ? found : nullptr};
   return found;
 }
 
 int64_t Weights::bytes() {
   const std::lock_guard<std::mutex> lock(mutex_);
   int64_t sum = 0;
-  for (const auto& [key, known] : packings_) {
-    const std::shared_ptr<const Packing> found = known.it.lock();
-    if (found != nullptr) sum += found->memory.bytes();
+  for (const auto& [key, block] : known_.blocks) {
+    const std::shared_ptr<const Block> found = block.lock();
+    if (found != nullptr) sum += found->bytes();
   }
   return sum;
 }

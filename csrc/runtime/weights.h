@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,8 @@
 
 namespace fastgan {
 
-// Weights in the order in which this processor uses them: each once, for all programs of a model.
+// Weights in the order in which this processor uses them: each once, for all programs of a model that
+// lay it out alike, as most do for images of any size.
 class Weights {
  public:
   // threads: that pack, the calling one included. keeps: whether all stay until the end, and what
@@ -36,12 +38,12 @@ class Weights {
     bool rounds = false;
   };
   Form packed(const Product& product, int64_t most_minimal, bool bf16);
-  // The same if it is packed by now, of a product without its numbers; else null.
+  // The same of a product without its numbers, if it is packed in such a layout by now; else null.
   Form found(const Product& product, int64_t most_minimal, bool bf16);
 
   std::shared_ptr<const Packing> packed(const Product& product, int64_t width, int64_t pack,
                                         int64_t most_minimal);
-  int64_t bytes();  // of all packings that are used by now
+  int64_t bytes();  // of all that are used by now
 
   // A matrix [rows][columns] as [columns][rows].
   std::shared_ptr<const Block> transposed(const float* from, int64_t rows, int64_t columns);
@@ -50,13 +52,17 @@ class Weights {
                                           int64_t lanes);
 
  private:
-  struct Known {
+  struct Made {
     std::weak_ptr<const Packing> it;
     std::shared_ptr<const Packing> kept;
   };
 
   bool is_known(const Product& product) const;
-  bool is_faster_in_bf16(const Product& product, int64_t most_minimal);  // see packing.h
+  // With the mutex held; null for a product without its numbers, where they are needed.
+  std::shared_ptr<const Packing> make(const Product& product, int64_t width, int64_t pack,
+                                      int64_t most_minimal);
+  // See packing.h.
+  std::optional<bool> is_faster_in_bf16(const Product& product, int64_t most_minimal);
   void take(int64_t bytes);
   // What `fill` makes in so many floats; once for each key, where such stay.
   template <class Fill>
@@ -67,8 +73,8 @@ class Weights {
   const bool keeps_;
   int64_t left_;
   std::mutex mutex_;
-  std::map<std::string, bool> faster_;
-  std::map<std::string, Known> packings_;
+  Known known_;
+  std::map<std::string, Made> packings_;
   std::map<std::vector<int64_t>, std::shared_ptr<const Block>> blocks_;  // where they stay
 };
 

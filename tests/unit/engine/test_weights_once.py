@@ -20,6 +20,7 @@ from fastgan.engine.native.packing import Product, Shared
 from fastgan.errors import ModelFileError
 from fastgan.model.file import source, stored
 from fastgan.model.late import LEAST
+from fastgan.model.signature import Shapes
 from fastgan.plan.weights import Weights
 from tests import networks
 
@@ -130,22 +131,69 @@ def test_batches_share_packed_weights(path: Path, monkeypatch: pytest.MonkeyPatc
     assert [id(each) for each in made[len(once) :]] == [id(each) for each in once]
 
 
-def test_packed_weights_go_with_the_last_that_uses_them(tmp_path: Path) -> None:
+@pytest.fixture
+def sizable(tmp_path: Path) -> fastgan.Generator:
+    """A generator that takes images of any size, and filters large ones in tiles."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 96, 5, padding=2), nn.Conv2d(96, 96, 5, padding=2))
+    module = nn.Sequential(nn.Conv2d(3, 96, 3, padding=1), nn.ReLU(), nn.Conv2d(96, 96, 3))
     fastgan.export(module, tmp_path / "m.onnx", image=(3, "h", "w"), verify=False)
-    generator = fastgan.load(tmp_path / "m.onnx", device="cpu", backend="torch")
-    session = generator._session
+    return fastgan.load(tmp_path / "m.onnx", device="cpu", backend="torch")
+
+
+def shapes_of(generator: fastgan.Generator, height: int, width: int) -> Shapes:
+    (name,) = generator._session.model.shapes(1)
+    return {name: (1, 3, height, width)}
+
+
+def test_packed_weights_go_with_the_last_that_uses_them(sizable: fastgan.Generator) -> None:
+    session = sizable._session
     bytes_of = session.shared.native.bytes
+    session.executable(shapes_of(sizable, 64, 64))
     before = bytes_of()
-    assert before > 96 * 96 * 25 * 4
-    shapes = {"x": (1, 3, 40, 24)}
-    name = next(iter(session.model.shapes(1)))
-    session.executable({name: shapes["x"]})
+    assert before > 96 * 96 * 9 * 4
+    session.executable(shapes_of(sizable, 4, 5))
     assert bytes_of() > before
-    session.forget({name: shapes["x"]})
+    session.forget(shapes_of(sizable, 4, 5))
     gc.collect()
     assert bytes_of() == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_images_of_any_size_share_packed_weights(
+    sizable: fastgan.Generator, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are laid out alike; few are not. They are not even read for that."""
+    session = sizable._session
+    if precision == "bf16":
+        file = session.model.origin
+        assert file is not None
+        sizable = fastgan.load(file.source, device="cpu", backend="torch", precision="bf16")
+        session = sizable._session
+    bytes_of = session.shared.native.bytes
+    first, loaded, reads = bytes_of(), Product.loaded, []
+
+    def counting(self: Product) -> Any:
+        reads.append(self)
+        return loaded(self)
+
+    monkeypatch.setattr(Product, "loaded", counting)
+    for side in range(4, 98, 3):
+        session.executable(shapes_of(sizable, side, 101 - side))
+    assert bytes_of() < 4 * first
+    few = len(reads)
+    assert few <= 6
+    for side in range(4, 98, 5):
+        session.executable(shapes_of(sizable, side, 101 - side))
+    assert len(reads) == few
+
+
+def test_images_of_any_size_are_those_of_eager_pytorch(sizable: fastgan.Generator) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 96, 3, padding=1), nn.ReLU(), nn.Conv2d(96, 96, 3))
+    for height, width in ((64, 64), (4, 5), (9, 70), (64, 65), (4, 6), (200, 3)):
+        x = torch.randn(1, 3, height, width)
+        (made,) = sizable.run({sizable.signature.inputs[0].name: x}).values()
+        torch.testing.assert_close(made, module(x).detach(), atol=2e-5, rtol=1e-4)
 
 
 def test_a_copy_shares_what_its_original_has_packed(path: Path, reads: Counter[int]) -> None:
