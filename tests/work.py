@@ -32,6 +32,10 @@ def lines(call: Callable[[], object]) -> int:
     return count
 
 
+#: These make room, or give a tensor its sizes in place.
+_UNTOUCHED = ("aten.empty", "aten.as_strided_.")
+
+
 def operators(call: Callable[[], object]) -> list[str]:
     """The operators of torch's that a call runs and that read or write elements.
 
@@ -45,7 +49,8 @@ def operators(call: Callable[[], object]) -> list[str]:
         ) -> Any:
             made = function(*args, **(kwargs or {}))
             name, schema = str(function), function._schema
-            if not name.startswith("aten.empty") and (schema.is_mutable or not _shares(made, args)):
+            written = schema.is_mutable or not _shares(made, args)
+            if written and not name.startswith(_UNTOUCHED):
                 seen.append(name)
             return made
 
