@@ -6,8 +6,8 @@ is read, from the file or the bytes that were given, whenever its numbers are as
 
 No library finds where they lie: of a file of 111 MB protobuf's parser takes 106 MB more, also where
 its schema lacks `raw_data`, its `UnknownFieldSet` 423, and onnx_ir and onnx parse all of it before
-their tensors are lazy. upb can leave bytes in place, but not from Python, whose `decoder` is private
-and reads one number at a time too; so fields are walked here, by their tags and lengths alone.
+their tensors are lazy. upb can leave bytes in place, but not from Python, whose `decoder` is
+private and reads one number at a time too; so fields are walked here, by tags and lengths alone.
 """
 
 from __future__ import annotations
