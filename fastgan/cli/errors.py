@@ -194,6 +194,9 @@ def report(error: Exception) -> int:
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename is not None else ""
         return fail(f"{name}{error.strerror or error}")
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    if missing.partition(".")[0] not in ("", "fastgan"):
+        return fail(f"{missing} is not installed, which fastgan needs; pip install {missing}")
     hint = "" if log.isEnabledFor(logging.DEBUG) else "; 'fastgan --verbose ...' shows where"
     kind = type(error).__name__
     return fail(f"a fault of fastgan, please report it: {kind}: {one_line(error)}{hint}", 1)

@@ -226,6 +226,19 @@ def shell(line: str, *, cwd: Path) -> subprocess.CompletedProcess:
 FASTGAN = f"{sys.executable} -c 'from fastgan.cli import main; main()'"
 
 
+def test_what_is_not_installed_is_said(rgb, tmp_path) -> None:
+    """An install that lost what it needs; it is no fault of the program."""
+    lost = "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')"
+    (tmp_path / "torch.py").write_text(lost)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "fastgan", "inspect", str(rgb)]
+    made = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (made.returncode, made.stdout) == (2, "")
+    assert made.stderr == (
+        "fastgan: torch is not installed, which fastgan needs; pip install torch\n"
+    )
+
+
 def test_in_a_process_of_its_own(tmp_path) -> None:
     done = shell(f"{FASTGAN} inspect nowhere.onnx", cwd=tmp_path)
     assert done.returncode == 2
