@@ -23,7 +23,7 @@ from fastgan.plan import Step
 
 #: Inputs that an axis' weights are asked for at a time; fewer where they make more elements.
 _AT_A_TIME = 16
-_ELEMENTS = 1 << 18
+_ELEMENTS = 1 << 15
 
 #: How far beside those that have a weight an input may be that is read and has none: Keys' cubic of
 #: a whole place reads one before it and two behind it.
