@@ -79,6 +79,8 @@ Weights::Form Weights::packed(const Product& product, int64_t most_minimal, bool
 
 Weights::Form Weights::found(const Product& product, int64_t most_minimal, bool bf16) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  // What was never packed is not laid out in vain.
+  if (product.weight == nullptr && numbers_.count(numbers_of(product).text()) == 0) return {};
   const std::optional<bool> rounds = bf16 ? is_faster_in_bf16(product, most_minimal) : false;
   if (!rounds.has_value()) return {};
   const int64_t width = *rounds ? bf16_kernels().width : kernels().width;
@@ -110,7 +112,10 @@ std::shared_ptr<const Packing> Weights::make(const Product& product, int64_t wid
     take(found->memory->bytes());
     if (behind) behind(product.weight, reach_of(product) + 1);
   }
-  if (is_known(product)) packings_[key] = {found, keeps_ ? found : nullptr};
+  if (is_known(product)) {
+    packings_[key] = {found, keeps_ ? found : nullptr};
+    numbers_.insert(numbers_of(product).text());
+  }
   return found;
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,7 @@ class Weights {
   int64_t left_;
   std::mutex mutex_;
   Known known_;
+  std::set<std::string> numbers_;  // of what was ever packed
   std::map<std::string, Made> packings_;
   std::map<std::vector<int64_t>, std::shared_ptr<const Block>> blocks_;  // where they stay
 };
