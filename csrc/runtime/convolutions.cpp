@@ -455,10 +455,7 @@ void PackWeights::run(const Memory& memory, int64_t, int64_t item) const {
   const int64_t columns = std::min(lanes_, columns_ - first), step = strides_[2];
   const float* in = memory.at(in_) + matrix * strides_[0] + first * step;
   float* out = memory.at(out_) + item * rows_ * lanes_;
-  for (int64_t r = 0; r < rows_; ++r, in += strides_[1], out += lanes_) {
-    for (int64_t c = 0; c < columns; ++c) out[c] = in[c * step];
-    for (int64_t c = columns; c < lanes_; ++c) out[c] = 0;
-  }
+  kernels().pack({in, out, rows_, columns, strides_[1], step, lanes_});
 }
 
 }  // namespace fastgan

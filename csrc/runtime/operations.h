@@ -222,6 +222,34 @@ class Dots : public Operation {
   int64_t each_;  // matrices to an item
 };
 
+// Attention in one pass: the scores of all queries are never held. Keys and values are packed first:
+// by whoever takes a matrix's rows, or where those are parted, in a stage of its own.
+class Attention : public Operation {
+ public:
+  // scales, biases: see AttentionShape; biases that are not there are no places.
+  Attention(AttentionShape shape, Place query, Place key, Place value, Place out, Place scales,
+            const Place (&biases)[kMostBiases]);
+  int64_t stages() const override { return parts_ > 1 ? 2 : 1; }
+  int64_t items(int64_t stage) const override;
+  int64_t scratch() const override { return parts_ > 1 ? count_ * (key_floats_ + value_floats_) : 0; }
+  int64_t room() const override;
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  int64_t blocks() const { return key_blocks_ + value_blocks_; }
+  // Where a matrix is, from the first one on.
+  int64_t offset(const Matrices& strides, int64_t matrix) const;
+  // A block of lanes of a matrix's keys, and behind those of its values.
+  void pack(const Memory& memory, int64_t matrix, int64_t block, float* to) const;
+  void attend(const Memory& memory, int64_t matrix, int64_t part, const float* packed,
+              float* room) const;
+
+  AttentionShape shape_;
+  Place query_, key_, value_, out_, scales_, biases_[kMostBiases];
+  int64_t count_ = 1, key_blocks_, value_blocks_, key_floats_, value_floats_;
+  int64_t parts_, each_ = 1;  // of a matrix's rows; matrices to an item, where they are whole
+};
+
 // A direction of a recurrent layer: a stage for each step of time, of which an item makes some of the
 // hidden values, so that threads share a step whatever the batch.
 class Recurrent : public Operation {

@@ -184,7 +184,7 @@ def test_a_compiler_without_vectors_makes_the_same(
     rounded = tmp_path / "bf16.fgb"
     write(open_model("dcgan-digits"), rounded, precision="bf16")
     bundles = [rounded, bundled("cgan-digits"), bundled("superres-x4", size=(16, 24))]
-    for name in ("biggan", "sagan", "stylegan2-noise", "cyclegan", "recurrent"):
+    for name in ("biggan", "sagan", "stylegan2-noise", "cyclegan", "recurrent", "windows"):
         (tmp_path / name).mkdir()
         bundles.append(make(name, tmp_path / name))
     environment = {**os.environ, "FASTGAN_CPU": "portable"}

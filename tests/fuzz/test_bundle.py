@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNT = 150
 
 
-@pytest.mark.parametrize("name", ["biggan", "sagan", "stylegan2-noise", "cyclegan", "recurrent"])
+@pytest.mark.parametrize(
+    "name", ["biggan", "sagan", "stylegan2-noise", "cyclegan", "recurrent", "windows"]
+)
 def test_mutants_are_errors_or_run(name: str, tmp_path: Path) -> None:
     library = capi.library_path()
     if library is None:
@@ -45,10 +47,10 @@ def test_mutants_are_errors_or_run(name: str, tmp_path: Path) -> None:
 
 
 def make(name: str, folder: Path) -> Path:
-    """The bundle of a small family, or of recurrent layers, which none has."""
+    """The bundle of a small family, or of what none has."""
     onnx, bundle = folder / "model.onnx", folder / "model.fgb"
-    if name == "recurrent":
-        fastgan.export(Recurrent(), onnx, latent=(8, 4), exporter="torchscript")
+    if name in OTHERS:
+        fastgan.export(OTHERS[name](), onnx, latent=(8, 4), exporter="torchscript")
     else:
         family = {**families.FROM_LATENTS, **families.FROM_IMAGES}[name]
         family.export(family.make(), onnx, "torchscript")
@@ -66,3 +68,26 @@ class Recurrent(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.tanh(self.last(self.both(z)[0])[0]).unsqueeze(1)
+
+
+class Windows(nn.Module):
+    """Attention within two windows, each with a mask; a bias and a scale for each of two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Linear(4, 12)
+        self.scale = nn.Parameter(torch.rand(2, 1, 1))
+        self.bias = nn.Parameter(torch.randn(2, 4, 4))
+        mask = torch.zeros(1, 2, 1, 4, 4)
+        mask[:, 1, :, :2, 2:] = -100.0
+        self.register_buffer("mask", mask)
+
+    def forward(self, z: Tensor) -> Tensor:
+        q, k, v = self.maps(z).view(-1, 4, 3, 2, 2).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-2, -1) * self.scale + self.bias).view(-1, 2, 2, 4, 4) + self.mask
+        y = scores.view(-1, 2, 4, 4).softmax(-1) @ v
+        return torch.tanh(y.transpose(1, 2).reshape(-1, 1, 8, 4))
+
+
+#: What no family has.
+OTHERS: dict[str, type[nn.Module]] = {"recurrent": Recurrent, "windows": Windows}

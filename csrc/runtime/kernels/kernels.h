@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "../../packing/packing.h"
 #include "../../packing/winograd.h"
 
 namespace fastgan {
@@ -288,6 +289,62 @@ struct DotsPart {
   int64_t first, last;  // matrices
 };
 
+// Part of a matrix as a product's weights: rows of `lanes` columns, with zeros beyond its own.
+struct PackPart {
+  const float* in;
+  float* out;
+  int64_t rows, columns;
+  int64_t row, column;  // strides
+  int64_t lanes;
+};
+
+// Many matrices: from one to the next along each dimension of a batch, row, column.
+struct Matrices {
+  int64_t batch[kMostDims] = {}, row = 0, column = 0;  // strides
+};
+
+constexpr int64_t kMostBiases = 2;
+
+// Keys whose scores are held at a time: longer lists are gone through in such parts.
+constexpr int64_t kKeysAtOnce = 512;
+
+// softmax(scale * query key + biases) value, of each query [rows][inner], key [inner][keys], value
+// [keys][columns], bias [rows][keys] of a batch.
+struct AttentionShape {
+  int64_t dims = 0, sizes[kMostDims];  // of the batch
+  int64_t rows, inner, keys, columns;
+  float scale;
+  bool zeros;  // whether a query that is left no key gets zeros; else NaN
+  Matrices query, key, value, out;
+  Matrices scales;  // one more factor for each of the batch, where it is given
+  int64_t biases;
+  Matrices bias[kMostBiases];
+
+  // What a product's columns are padded to.
+  static int64_t padded(int64_t columns, int64_t width) {
+    const int64_t lanes = vectors_for(columns, width) * width;
+    return (columns + lanes - 1) / lanes * lanes;
+  }
+  // Floats of a part's room.
+  int64_t room(int64_t most_rows, int64_t tile, int64_t width) const {
+    const int64_t scores = keys < kKeysAtOnce ? padded(keys, width) : kKeysAtOnce;
+    const int64_t copy = query.column == 1 || inner == 1 ? 0 : inner;
+    return tile * (scores + 2 * width) + most_rows * (padded(columns, width) + copy + 2);
+  }
+};
+
+// Rows first .. last - 1 of one of them.
+struct AttentionPart {
+  const AttentionShape* shape;
+  const float* query;
+  const float *key, *value;  // packed: [blocks][inner or keys][lanes of a block]
+  float* out;
+  float scale;
+  const float* biases[kMostBiases];
+  int64_t first, last;
+  float* room;  // as AttentionShape says
+};
+
 // Recurrent layers: h' = tanh(x + W h + b) and its gated relatives.
 enum class Cell { kRnn, kGru, kLstm };
 
@@ -344,6 +401,8 @@ struct Kernels {
   void (*resample)(const ResamplePart& part);
   void (*reduce)(const ReducePart& part);
   void (*dots)(const DotsPart& part);
+  void (*pack)(const PackPart& part);
+  void (*attention)(const AttentionPart& part);
   void (*recurrent)(const RecurrentPart& part);
   void (*bytes)(const BytesPart& part);
 };

@@ -2,6 +2,7 @@
 // instruction set, under its target pragma.
 #pragma once
 
+#include "kernels_attention.h"
 #include "kernels_depthwise.h"
 #include "kernels_images.h"
 #include "kernels_recurrent.h"
@@ -25,46 +26,6 @@ void fetch_short(const float* p, int64_t rows, int64_t outer, int64_t step, floa
   }
   for (int64_t r = 0; r < rows; ++r, p += outer, to += kLength) {
     for (int64_t i = 0; i < kLength; ++i) to[i] = p[i * step];
-  }
-}
-
-#ifdef FASTGAN_VECTORS
-typedef float Four __attribute__((vector_size(16)));
-
-#ifdef __clang__
-#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-typedef int32_t FourIntegers __attribute__((vector_size(16)));
-#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (FourIntegers){i, j, k, l})
-#endif
-#endif
-
-// to[r * to_step + c] = from[c * from_step + r], of so many rows r and columns c.
-void transpose(const float* from, int64_t from_step, int64_t rows, int64_t columns, float* to,
-               int64_t to_step) {
-  int64_t r = 0;
-#ifdef FASTGAN_VECTORS
-  const int64_t whole = columns / 4 * 4;
-  for (; r + 4 <= rows; r += 4) {
-    for (int64_t c = 0; c < whole; c += 4) {
-      Four x[4];
-      for (int i = 0; i < 4; ++i) memcpy(x + i, from + (c + i) * from_step + r, sizeof(Four));
-      const Four low = FASTGAN_SHUFFLE(x[0], x[1], 0, 4, 1, 5);
-      const Four high = FASTGAN_SHUFFLE(x[0], x[1], 2, 6, 3, 7);
-      const Four low2 = FASTGAN_SHUFFLE(x[2], x[3], 0, 4, 1, 5);
-      const Four high2 = FASTGAN_SHUFFLE(x[2], x[3], 2, 6, 3, 7);
-      const Four made[4] = {
-          FASTGAN_SHUFFLE(low, low2, 0, 1, 4, 5), FASTGAN_SHUFFLE(low, low2, 2, 3, 6, 7),
-          FASTGAN_SHUFFLE(high, high2, 0, 1, 4, 5), FASTGAN_SHUFFLE(high, high2, 2, 3, 6, 7)};
-      for (int i = 0; i < 4; ++i) memcpy(to + (r + i) * to_step + c, made + i, sizeof(Four));
-    }
-    for (int64_t c = whole; c < columns; ++c) {
-      for (int i = 0; i < 4; ++i) to[(r + i) * to_step + c] = from[c * from_step + r + i];
-    }
-  }
-#endif
-  for (; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) to[r * to_step + c] = from[c * from_step + r];
   }
 }
 
@@ -388,7 +349,7 @@ void rows_kernel(const RowsPart& part) {
 // All of it, under its name.
 constexpr Kernels table(const char* name, bool (*runs_here)()) {
   return {name,        kWidth,    kMostRows, runs_here, dense, winograd,  depthwise, pointwise, measure,
-          normalise, rows_kernel, resample,  reduce,    dots,  recurrent, bytes};
+          normalise, rows_kernel, resample,  reduce,    dots,  pack,      attention, recurrent, bytes};
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Convolutions of few channels, whose taps of a row are read as one; included by kernels_dense.h.
+// Convolutions on one thread; those of few channels first, whose taps of a row are read as one.
+// Included by kernels_code.h.
 #pragma once
 
 #include "kernels_tile.h"
@@ -242,6 +243,23 @@ void dense_lines(const DensePart& part) {
     if (++y < phase.rows) continue;
     y = 0;
     ++image;
+  }
+}
+
+void dense(const DensePart& part) {
+  if (part.phase->joined > 1) return dense_lines(part);
+  const DensePhase& phase = *part.phase;
+  const int64_t pixels = part.images * phase.rows * phase.columns;
+  const int64_t taps = static_cast<int64_t>(phase.taps.size());
+  const Element* in[kMostTaps * kMostRows];
+  TilePixels located;
+  for (int64_t t = part.first_tile; t < part.last_tile; ++t) {
+    // Tiles as even as can be: one pixel alone takes as long as several.
+    const int64_t first = t * pixels / phase.tiles;
+    located.count = (t + 1) * pixels / phase.tiles - first;
+    locate(part, first, located);
+    point(part, located, in);
+    make_tile(part, located, in, taps, part.shape->in.channels);
   }
 }
 

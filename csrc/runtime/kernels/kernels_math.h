@@ -1,4 +1,5 @@
-// What kernels_code.h has beyond kernels_vectors.h: parts of vectors, and every curve.
+// What kernels_code.h has beyond kernels_vectors.h: parts of vectors, every curve, and matrices turned
+// over.
 #pragma once
 
 #include <stdint.h>
@@ -216,6 +217,72 @@ inline Operands operands(const Epilogue& e, const float* bias, const float* scal
                               : residual + image * e.residual_image + y * e.residual_row +
                                     x * e.residual_pixel + c * e.residual_channel,
           e.slopes == nullptr ? nullptr : e.slopes + c};
+}
+
+#ifdef FASTGAN_VECTORS
+typedef float Four __attribute__((vector_size(16)));
+
+#ifdef __clang__
+#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t FourIntegers __attribute__((vector_size(16)));
+#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (FourIntegers){i, j, k, l})
+#endif
+#endif
+
+// to[r * to_step + c] = from[c * from_step + r], of so many rows r and columns c.
+inline void transpose(const float* from, int64_t from_step, int64_t rows, int64_t columns,
+                      float* to, int64_t to_step) {
+  int64_t r = 0;
+#ifdef FASTGAN_VECTORS
+  const int64_t whole = columns / 4 * 4;
+  for (; r + 4 <= rows; r += 4) {
+    for (int64_t c = 0; c < whole; c += 4) {
+      Four x[4];
+      for (int i = 0; i < 4; ++i) memcpy(x + i, from + (c + i) * from_step + r, sizeof(Four));
+      const Four low = FASTGAN_SHUFFLE(x[0], x[1], 0, 4, 1, 5);
+      const Four high = FASTGAN_SHUFFLE(x[0], x[1], 2, 6, 3, 7);
+      const Four low2 = FASTGAN_SHUFFLE(x[2], x[3], 0, 4, 1, 5);
+      const Four high2 = FASTGAN_SHUFFLE(x[2], x[3], 2, 6, 3, 7);
+      const Four made[4] = {
+          FASTGAN_SHUFFLE(low, low2, 0, 1, 4, 5), FASTGAN_SHUFFLE(low, low2, 2, 3, 6, 7),
+          FASTGAN_SHUFFLE(high, high2, 0, 1, 4, 5), FASTGAN_SHUFFLE(high, high2, 2, 3, 6, 7)};
+      for (int i = 0; i < 4; ++i) memcpy(to + (r + i) * to_step + c, made + i, sizeof(Four));
+    }
+    for (int64_t c = whole; c < columns; ++c) {
+      for (int i = 0; i < 4; ++i) to[(r + i) * to_step + c] = from[c * from_step + r + i];
+    }
+  }
+#endif
+  for (; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) to[r * to_step + c] = from[c * from_step + r];
+  }
+}
+
+// [rows][columns] with any strides as [rows][lanes], with zeros beyond.
+inline void pack(const PackPart& part) {
+  const int64_t rows = part.rows, columns = part.columns, lanes = part.lanes;
+  const float* in = part.in;
+  float* out = part.out;
+  if (part.column == 1 || columns == 1) {
+    for (int64_t r = 0; r < rows; ++r, in += part.row, out += lanes) {
+      int64_t c = 0;
+      for (; c + kWidth <= columns; c += kWidth) store(out + c, load(in + c));
+      if (c < columns) store(out + c, load_some(in + c, columns - c)), c += kWidth;
+      for (; c < lanes; c += kWidth) store(out + c, Vector{});
+    }
+    return;
+  }
+  if (part.row == 1) {
+    transpose(in, part.column, rows, columns, out, lanes);
+  } else {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < columns; ++c) out[r * lanes + c] = in[r * part.row + c * part.column];
+    }
+  }
+  for (int64_t r = 0; columns < lanes && r < rows; ++r) {
+    for (int64_t c = columns; c < lanes; ++c) out[r * lanes + c] = 0;
+  }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Tiles of a convolution on one thread; included by kernels_dense.h.
+// Tiles of a convolution on one thread; included by kernels_lines.h.
 //
 // A tile is R pixels by V vectors of lanes, held in registers over all taps and channels. Each pixel
 // and tap has a pointer to its input, so that edges, steps and dilations cost the inner loop nothing.

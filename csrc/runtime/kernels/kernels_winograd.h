@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "../../packing/winograd.h"
-#include "kernels_dense.h"
+#include "kernels_lines.h"
 
 namespace fastgan {
 namespace {

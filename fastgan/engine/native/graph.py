@@ -18,7 +18,15 @@ from fastgan.engine.base import Executable
 from fastgan.engine.faults import FAULTS, fault, faults_of
 from fastgan.engine.launches import Launches
 from fastgan.engine.library.executor import BoundStep, PlanExecutable
-from fastgan.engine.native import fields, layers, matrices, recurrent, reductions, sampling
+from fastgan.engine.native import (
+    attention,
+    fields,
+    layers,
+    matrices,
+    recurrent,
+    reductions,
+    sampling,
+)
 from fastgan.engine.native.call import KERNEL, Lowered, NativeCall, Packed
 from fastgan.engine.native.lowering import Lowering, unsupported
 from fastgan.engine.native.packing import Shared
@@ -53,6 +61,7 @@ _TABLE: dict[str, Callable[[Lowering, Step], None]] = {
     "MatMul": matrices.product,
     "Einsum": matrices.einsum,
     "Softmax": fields.softmax,
+    attention.OPERATOR: attention.attention,
     "Concat": fields.concat,
     "Resize": sampling.resized,
     "Upsample": sampling.resized,
@@ -81,7 +90,7 @@ def lowered(plan: Plan, opset: int, constants: Constants) -> Lowered:
     Raises:
         UnsupportedError: there is no native code for a step.
     """
-    plan = merge(plan, _RANKS)
+    plan = attention.join(merge(plan, _RANKS), opset)
     low = Lowering(plan, opset, constants, labels=True)
     for step in plan.steps:
         lower = _TABLE.get(step.op)
@@ -222,7 +231,7 @@ def executable(
     """
     if not runs_here():
         return None
-    plan = merge(plan, _RANKS)
+    plan = attention.join(merge(plan, _RANKS), opset)
     parts = _parts(plan, opset, bf16, Shared() if shared is None else shared)
     if all(isinstance(part, Step) for part in parts):
         return None
@@ -273,7 +282,8 @@ def _call(
     plan: Plan, low: Lowering, steps: list[Step], stop: int
 ) -> list[Step | tuple[list[Step], NativeCall]]:
     """Steps before `stop` as one call, or as they are where they are few."""
-    if len(steps) < _FEWEST and len(steps) < len(plan.steps):
+    alone = all(step.op != attention.OPERATOR for step in steps)  # the library has none
+    if alone and len(steps) < _FEWEST and len(steps) < len(plan.steps):
         return [replace(step, note="alone among the library's steps") for step in steps]
     read = {name for step in plan.steps[stop:] for name in step.inputs}.union(plan.outputs)
     outputs = [name for step in steps for name in step.outputs if name in read]

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     DENSE_BF16 = 12
     DOTS = 13
     RECURRENT = 14
+    ATTENTION = 15
 
 
 class Constants:
