@@ -2,7 +2,7 @@
 // result of this size. fastgan/host/results.py is its only user.
 //
 // malloc would not do: glibc cuts aligned memory from a larger piece, and does not put what is left
-// at its ends back together with it, so that the next call's finds no room there, and takes new pages.
+// at its ends back together with it, so that the next call finds no room there, and takes new pages.
 #include "results.h"
 
 #include <iterator>

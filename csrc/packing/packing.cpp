@@ -338,7 +338,7 @@ PhaseSize size_of(const Product& product, const Geometry& made, const AxisPhase&
   return {taps, y.count, x.count, product.channels, made.lanes, phases, pack};
 }
 
-// The taps of some lanes of a phase, [channels][parts][taps of a part][lanes], as they are measured;
+// The taps of some lanes of a phase as they are measured, [channels][parts][taps of a part][lanes];
 // none where they are not moderate.
 std::vector<float> measured(const Product& product, const Geometry& made, const AxisPhase& y,
                             const AxisPhase& x, const Filtering& as, int64_t lanes) {
@@ -483,7 +483,8 @@ std::unique_ptr<Packing> pack(const Product& product, int64_t width, int64_t pac
   std::weak_ptr<const Block>& shared =
       known.blocks[layout_key(product, made, forms, width, pack, numbers).text()];
   std::shared_ptr<const Block> memory = shared.lock();
-  const bool is_new = memory == nullptr, biased = product.bias != nullptr || product.bias_number != 0;
+  const bool is_new = memory == nullptr;
+  const bool biased = product.bias != nullptr || product.bias_number != 0;
   if (is_new && (product.weight == nullptr || (biased && product.bias == nullptr))) return nullptr;
   auto found = std::make_unique<Packing>();
   Packing& packing = *found;
