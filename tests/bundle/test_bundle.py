@@ -241,7 +241,8 @@ def test_the_documentation_lists_what_is_native() -> None:
     assert ours.startswith("Native: ")
     assert theirs.startswith("PyTorch's: ")
     rewritten = {
-        *("Gemm", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+        *("Attention", "Gemm", "BatchNormalization", "InstanceNormalization"),
+        "GroupNormalization",
         *("LayerNormalization", "Conv", "ConvTranspose", "Max", "Min", "Clip", "PRelu", "Pow"),
     }
     curves = _native.runtime.Curve.__members__
