@@ -198,7 +198,7 @@ def concat(low: Lowering, step: Step) -> None:
     y = low.write(step.outputs[0])
     axis = step.attributes.get("axis", 1) % len(y.shape)
     first = 0
-    for name in step.inputs:
+    for name in low.parts_of(step):
         x = low.read(name)
         size = x.shape[axis]
         part = y.narrow(axis, first, size)

@@ -8,7 +8,7 @@ numbers otherwise (`Op.strided`) is no operation.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,9 @@ class Lowering:
         self.labels = labels
         self.tables: dict[str, Rows] = {}  # that inputs of whole numbers are numbers of
         self.ends: list[int] = []  # how many operations there are behind each step
+        self._made = {name: step for step in plan.steps for name in step.outputs}
+        #: What each concatenation is of: names of buffers and weights.
+        self.parts: dict[str, tuple[str, ...]] = {}
         self._copies: dict[tuple[int, bool], tuple[View, View]] = {}
         self._targets: dict[str, tuple[str, int, int]] = {}
         self._moved: list[tuple[View, View]] = []  # what a step wrote, and where it is to be
@@ -174,21 +177,39 @@ class Lowering:
     # Where they write.
 
     def _plan_concatenations(self) -> None:
-        """Have the parts of concatenations written in place, those that are no one else's."""
-        made = {name: step for step in self.plan.steps for name in step.outputs}
+        """Have the parts of concatenations written in place, those that are no one else's.
+
+        One whose parts follow each other in a later one too, as in dense blocks, is a part there.
+        """
+        made = self._made
+        known: list[tuple[int, tuple[str, ...], str]] = []  # axis, parts and name of each
         for step in self.plan.steps:
             if step.op != "Concat" or step.outputs[0] in self.plan.inputs:
                 continue
             out = self.plan.buffers[step.outputs[0]]
             axis = step.attributes.get("axis", 1) % len(out.shape)
+            parts = tuple(step.inputs)
+            for other, inner, name in reversed(known):  # what holds others is behind them
+                if other == axis and name not in self._targets:
+                    parts = _replaced(parts, inner, name)
+            known.append((axis, tuple(step.inputs), step.outputs[0]))
+            self.parts[step.outputs[0]] = parts
             first = 0
-            for name in step.inputs:
-                buffer = self.plan.buffers.get(name)
-                given = meta_of(self.plan.weights, name) if buffer is None else buffer
-                size = given.shape[axis]
+            for name in parts:
+                size = self._shape(name)[axis]
                 if name in made and name not in self._targets and name not in self.plan.outputs:
                     self._targets[name] = (step.outputs[0], axis, first)
                 first += size
+
+    def parts_of(self, step: Step) -> Iterator[str]:
+        """What a concatenation is made of here: names of buffers and weights in order."""
+        for name in self.parts.get(step.outputs[0], step.inputs):
+            whole = name in step.inputs or name in self.views
+            yield from (name,) if whole else self.parts_of(self._made[name])
+
+    def _shape(self, name: str) -> Sequence[int]:
+        buffer = self.plan.buffers.get(name)
+        return meta_of(self.plan.weights, name).shape if buffer is None else buffer.shape
 
     def write_images(self, name: str) -> View:
         """Where [N, C, *sizes] is to be written, the channels of a pixel side by side for sure."""
@@ -318,6 +339,14 @@ class Lowering:
         """What a step reads there, if anything."""
         name = (*step.inputs, *[""] * 8)[position]
         return self.read(name) if name else None
+
+
+def _replaced(parts: tuple[str, ...], run: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Parts with a name in place of the first run of others, if they have it."""
+    for i in range(len(parts) - len(run) + 1):
+        if parts[i : i + len(run)] == run:
+            return (*parts[:i], name, *parts[i + len(run) :])
+    return parts
 
 
 def _read_by_pixel(plan: Plan) -> set[str]:

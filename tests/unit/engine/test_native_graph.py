@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastgan.engine.library.executor import PlanExecutable
 from fastgan.engine.native import graph, sampling
+from fastgan.engine.native.lowering import Lowering
 from fastgan.errors import FastganError
 from fastgan.images.format import ImageFormat
 from fastgan.plan import Buffer, Epilogue, Plan
@@ -98,6 +99,46 @@ def test_concatenations_are_written_in_place() -> None:
         outer = net.add("Concat", [inner, one, "x", two], wide(6), axis=axis)
         after = add_convolution(net, draw, outer, 4, 1)
         check(net.plan(after, outer, two))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_concatenations_of_a_dense_block_share_their_parts(behind: bool) -> None:
+    """Each has all parts of the one before: no part is copied, wherever the new one stands."""
+    net = Network(x=(2, 5, 6, 6))
+    given = {"strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
+    parts = [net.add("fastgan.Conv", ["x", net.weight(4, 5, 3, 3)], (2, 4, 6, 6), **given)]
+    joined = parts[0]
+    for _ in range(4):
+        channels = 4 * len(parts)
+        weight = net.weight(4, channels, 3, 3, scale=0.1)
+        made = net.add("fastgan.Conv", [joined, weight], (2, 4, 6, 6), **given)
+        parts = [made, *parts] if behind else [*parts, made]
+        joined = net.add("Concat", parts, (2, channels + 4, 6, 6), axis=1)
+    last = net.add("fastgan.Conv", [joined, net.weight(4, 20, 1, 1)], (2, 4, 6, 6),
+                   **{**given, "pads": [0] * 4})  # fmt: skip
+    sum_of = net.add("Add", [last, parts[2]], (2, 4, 6, 6))  # a part has other readers too
+    plan = net.plan(sum_of)
+    check(plan)
+    low = Lowering(plan, OPSET)
+    for step in plan.steps:
+        count = len(low.planned)
+        low.lower(step, graph._TABLE[step.op])
+        assert step.op != "Concat" or len(low.planned) == count
+
+
+def test_parts_of_a_concatenation_that_others_have_too() -> None:
+    """An input of the caller's, a part twice, another axis, one that is the caller's as well."""
+    net = Network(x=(2, 4, 6, 6), y=(2, 4, 6, 6))
+    a = net.add("Neg", ["x"], (2, 4, 6, 6))
+    b = net.add("Abs", ["x"], (2, 4, 6, 6))
+    inner = net.add("Concat", [a, "y"], (2, 8, 6, 6), axis=1)
+    twice = net.add("Concat", [a, a], (2, 8, 6, 6), axis=1)
+    rows = net.add("Concat", [a, "y", b], (2, 4, 18, 6), axis=2)
+    outer = net.add("Concat", [b, a, "y", a, a, b], (2, 24, 6, 6), axis=1)
+    again = net.add("Concat", [b, a, "y", b], (2, 16, 6, 6), axis=1)
+    read = [net.add("Exp", [n], net.shapes[n]) for n in (inner, twice, rows, outer, again)]
+    check(net.plan(*read, inner, again))
+    check(net.plan(*read))
 
 
 @pytest.mark.parametrize("name", [n for n in TABLE if TABLE[n].instruction])
