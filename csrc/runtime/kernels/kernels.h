@@ -412,8 +412,10 @@ extern const Kernels kernels_avx512, kernels_avx2, kernels_portable;
 // The best that run on this processor.
 const Kernels& kernels();
 
-// Dense layers of bfloat16 with sums and all that follows in floats. Whatever the instruction set, the
-// results have the same bits but for the last ones of some activations.
+// Dense layers of bfloat16 with sums and all that follows in floats. Whatever the instruction set,
+// the results have the same bits but for the last ones of some activations; of those, and of all
+// that is no such layer, AVX2 and AVX-512 make the same ones too, and portable code, which has no
+// fused multiply-add, others.
 struct Bf16Kernels {
   const char* name;
   int64_t width, rows;  // as Kernels has them
