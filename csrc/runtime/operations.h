@@ -264,25 +264,32 @@ class Recurrent : public Operation {
     Place place;
     int64_t image;
   };
-  // weights: what the shape points to. backwards: from the last step to the first. in: [steps][images]
-  // rows of [gates][hidden]. out: the hidden values of each step, or nothing. Initial and last states
-  // are hidden values and an LSTM's memory.
-  Recurrent(RecurrentShape shape, std::shared_ptr<const Block> weights, int64_t steps, int64_t images,
-            bool backwards, Steps in, Steps out, State hidden, State memory, State last_hidden,
-            State last_memory);
-  int64_t stages() const override { return steps_; }
+  // in: [steps][images] rows of [gates][hidden]. out: the hidden values of each step, or nothing.
+  // Initial and last states are hidden values and an LSTM's memory. lengths: [images], or nothing.
+  struct Tensors {
+    Steps in, out;
+    State hidden, memory, last_hidden, last_memory;
+    Place weight, bias, peepholes, lengths;
+  };
+
+  // packed: the weights as RecurrentShape has them; null: they are of the call, packed in a stage
+  // before the others. backwards: from the last step to the first.
+  Recurrent(const RecurrentShape& shape, std::shared_ptr<const Block> packed, int64_t steps,
+            int64_t images, bool backwards, const Tensors& tensors);
+  int64_t stages() const override { return packing() + steps_ * parts_of(shape_.cell); }
   int64_t items(int64_t) const override { return divide_up(blocks_, blocks_each_); }
-  int64_t scratch() const override { return 3 * images_ * shape_.hidden; }
+  int64_t scratch() const override;
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:
+  int64_t packing() const { return packed_ == nullptr ? 1 : 0; }  // stages
+
   RecurrentShape shape_;
-  std::shared_ptr<const Block> weights_;
+  std::shared_ptr<const Block> packed_;
   int64_t steps_, images_;
   bool backwards_;
-  Steps in_, out_;
-  State hidden_, memory_, last_hidden_, last_memory_;
-  int64_t blocks_, blocks_each_;
+  Tensors tensors_;
+  int64_t lanes_, blocks_, blocks_each_;
 };
 
 // Reads weights that another operation made, as Dense takes them: [blocks][rows][lanes of a block].

@@ -21,7 +21,7 @@ constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
   kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake,
-  kReduce, kDenseBf16, kDots, kRecurrent, kAttention
+  kReduce, kDenseBf16, kDots, kRecurrent, kAttention, kAnyRecurrent
 };
 
 struct DenseRecord {
@@ -54,8 +54,9 @@ class Reader {
       case Kind::kTake: return take();
       case Kind::kReduce: return reduce();
       case Kind::kDots: return dots();
-      case Kind::kRecurrent: return recurrent();
+      case Kind::kRecurrent: return recurrent(false);
       case Kind::kAttention: return attention();
+      case Kind::kAnyRecurrent: return recurrent(true);
     }
     throw std::invalid_argument("an operation of no known kind");
   }
@@ -575,43 +576,68 @@ class Reader {
     return found;
   }
 
-  std::shared_ptr<const Operation> recurrent() {
+  // Any cell, with functions of its own, sequences of several lengths, or weights that are made.
+  std::shared_ptr<const Operation> recurrent(bool any) {
     RecurrentShape shape{};
-    shape.cell = static_cast<Cell>(whole(0, static_cast<int64_t>(Cell::kLstm)));
+    shape.cell = static_cast<Cell>(
+        whole(0, static_cast<int64_t>(any ? Cell::kGruResetFirst : Cell::kLstm)));
     const int64_t time = whole(1, kMostPixels), images = size();
     const int64_t hidden = shape.hidden = whole(1, kMostPixels);
     const int64_t gates = gates_of(shape.cell), last = hidden - 1;
     const bool backwards = flag(), lstm = shape.cell == Cell::kLstm;
-    Recurrent::Steps in = steps(), out = steps();
-    Recurrent::State states[4];  // hidden values and memory before, and behind the last step
-    for (Recurrent::State& state : states) state.image = stride();
-    const float* weight = constant(place(), gates * hidden * hidden - 1);
-    shape.bias = constant(place(), gates * hidden - 1);
-    shape.peepholes = constant(place(), 3 * hidden - 1);
-    in.place = place(), out.place = place();
-    for (Recurrent::State& state : states) state.place = place();
-    require(weight != nullptr, "a weight that is not there");
-    require(lstm || (shape.peepholes == nullptr && !states[1].place.given() &&
-                     !states[3].place.given()),
+    Recurrent::Tensors of{};
+    of.in = steps(), of.out = steps();
+    // Hidden values and memory before, and behind the last step.
+    Recurrent::State* const states[] = {&of.hidden, &of.memory, &of.last_hidden, &of.last_memory};
+    for (Recurrent::State* state : states) state->image = stride();
+    of.weight = place(), of.bias = place(), of.peepholes = place();
+    of.in.place = place(), of.out.place = place();
+    for (Recurrent::State* state : states) state->place = place();
+    if (any) {
+      of.lengths = place();
+      read_if_given(of.lengths, images - 1);
+      for (GateFunction& function : shape.functions) {
+        function.curve =
+            static_cast<GateCurve>(whole(0, static_cast<int64_t>(GateCurve::kSoftplus)));
+        function.alpha = fields_.real();
+        function.beta = fields_.real();
+      }
+      shape.clip = fields_.real();
+      shape.couples = flag();
+      require(!(shape.clip < 0), "a clip below zero");
+      const GateCurve first = shape.cell == Cell::kRnn ? GateCurve::kTanh : GateCurve::kSigmoid;
+      shape.usual = shape.functions[0].curve == first &&
+                    shape.functions[1].curve == GateCurve::kTanh &&
+                    shape.functions[2].curve == GateCurve::kTanh &&
+                    shape.clip == INFINITY && !shape.couples;
+    }
+    require(lstm || (!of.peepholes.given() && !of.memory.place.given() &&
+                     !of.last_memory.place.given()),
             "a memory that is none");
     count(images, Grid{time, 1, gates * hidden, 0, 0, 0});
+    count(1, Grid{gates, hidden, hidden, 0, 0, 0});
     const auto reach_of = [&](const Recurrent::Steps& steps) {
       return (time - 1) * steps.step + (images - 1) * steps.image + last;
     };
-    read(in.place, reach_of(in) + (gates - 1) * hidden);
-    if (out.place.given()) write(out.place, reach_of(out), time * images * hidden);
+    read(of.weight, gates * hidden * hidden - 1);
+    read_if_given(of.bias, gates * hidden - 1);
+    read_if_given(of.peepholes, 3 * hidden - 1);
+    read(of.in.place, reach_of(of.in) + (gates - 1) * hidden);
+    if (of.out.place.given()) write(of.out.place, reach_of(of.out), time * images * hidden);
     for (int i = 0; i < 4; ++i) {
-      const int64_t end = (images - 1) * states[i].image + last;
+      const int64_t end = (images - 1) * states[i]->image + last;
       if (i < 2) {
-        read_if_given(states[i].place, end);
-      } else if (states[i].place.given()) {
-        write(states[i].place, end, images * hidden);
+        read_if_given(states[i]->place, end);
+      } else if (states[i]->place.given()) {
+        write(states[i]->place, end, images * hidden);
       }
     }
-    auto weights = weights_.recurrence(weight, gates, hidden, kHiddenVectors * kernels().width);
-    shape.weights = weights->floats();
-    return std::make_shared<Recurrent>(shape, weights, time, images, backwards, in, out, states[0],
-                                       states[1], states[2], states[3]);
+    std::shared_ptr<const Block> packed;
+    if (of.weight.slot == Place::kConstant) {
+      packed = weights_.recurrence(reinterpret_cast<const float*>(of.weight.offset), shape.cell,
+                                   hidden);
+    }
+    return std::make_shared<Recurrent>(shape, packed, time, images, backwards, of);
   }
 
   // Strides of a batch, of rows and columns.

@@ -4,7 +4,6 @@
 #include <new>
 
 #include "fields.h"
-#include "kernels/kernels.h"
 #include "operation.h"
 
 namespace fastgan {
@@ -137,17 +136,28 @@ std::shared_ptr<const Block> Weights::transposed(const float* from, int64_t rows
   });
 }
 
-std::shared_ptr<const Block> Weights::recurrence(const float* from, int64_t gates, int64_t hidden,
-                                                 int64_t lanes) {
-  const int64_t blocks = divide_up(hidden, lanes);
-  const std::vector<int64_t> key = {reinterpret_cast<intptr_t>(from), gates, hidden, lanes};
-  return block(key, blocks * lanes * gates * hidden, [&](float* to) {
-    for (int64_t i = 0; i < blocks * hidden * gates * lanes; ++i) {
-      const int64_t lane = i / (hidden * gates * lanes) * lanes + i % lanes;
-      const int64_t gate = i / lanes % gates, input = i / (lanes * gates) % hidden;
-      to[i] = lane < hidden ? from[(gate * hidden + lane) * hidden + input] : 0;
-    }
+std::shared_ptr<const Block> Weights::recurrence(const float* from, Cell cell, int64_t hidden) {
+  const int64_t lanes = hidden_vectors(cell) * kernels().width, blocks = divide_up(hidden, lanes);
+  const std::vector<int64_t> key = {reinterpret_cast<intptr_t>(from), static_cast<int64_t>(cell),
+                                    hidden, lanes};
+  return block(key, blocks * lanes * gates_of(cell) * hidden, [&](float* to) {
+    pack_recurrence(from, cell, hidden, 0, blocks, to);
   });
+}
+
+void pack_recurrence(const float* from, Cell cell, int64_t hidden, int64_t first, int64_t last,
+                     float* to) {
+  const int64_t vectors = hidden_vectors(cell), width = kernels().width, gates = gates_of(cell);
+  to += first * vectors * hidden * gates * width;
+  for (int64_t vector = first * vectors; vector < last * vectors; ++vector) {
+    for (int64_t input = 0; input < hidden; ++input) {
+      for (int64_t gate = 0; gate < gates; ++gate) {
+        for (int64_t lane = vector * width; lane < (vector + 1) * width; ++lane) {
+          *to++ = lane < hidden ? from[(gate * hidden + lane) * hidden + input] : 0;
+        }
+      }
+    }
+  }
 }
 
 template <class Fill>

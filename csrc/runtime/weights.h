@@ -15,6 +15,7 @@
 
 #include "../memory.h"
 #include "../packing/packing.h"
+#include "kernels/kernels.h"
 
 namespace fastgan {
 
@@ -48,9 +49,8 @@ class Weights {
 
   // A matrix [rows][columns] as [columns][rows].
   std::shared_ptr<const Block> transposed(const float* from, int64_t rows, int64_t columns);
-  // A recurrent layer's matrices [gates][hidden][hidden] as RecurrentShape has them.
-  std::shared_ptr<const Block> recurrence(const float* from, int64_t gates, int64_t hidden,
-                                          int64_t lanes);
+  // A recurrent layer's matrices [gates][hidden][hidden] as RecurrentPart has them.
+  std::shared_ptr<const Block> recurrence(const float* from, Cell cell, int64_t hidden);
 
  private:
   struct Made {
@@ -79,5 +79,9 @@ class Weights {
   std::map<std::string, Made> packings_;
   std::map<std::vector<int64_t>, std::shared_ptr<const Block>> blocks_;  // where they stay
 };
+
+// Blocks first .. last - 1 of a recurrent layer's matrices, to `to`: see Weights::recurrence.
+void pack_recurrence(const float* from, Cell cell, int64_t hidden, int64_t first, int64_t last,
+                     float* to);
 
 }  // namespace fastgan

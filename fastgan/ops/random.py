@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fastgan.ops.elementwise import torch_dtype
 from fastgan.ops.infer import meta
-from fastgan.ops.registry import register
+from fastgan.ops.registry import holds, register
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -84,9 +84,7 @@ NAMES = frozenset(
 
 def draws_noise(model: ir.Model) -> bool:
     """Whether the graph, or a subgraph or function of it, draws random numbers itself."""
-    return any(node.op_type in NAMES for node in model.graph.all_nodes()) or any(
-        node.op_type in NAMES for function in model.functions.values() for node in function
-    )
+    return holds(model, NAMES)
 
 
 def no_noise(shape: tuple[int, ...], distribution: str, node_index: int) -> Tensor:

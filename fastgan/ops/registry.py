@@ -20,9 +20,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 #: One module for each op family; each registers its ops when it is imported.
 FAMILIES = (
@@ -183,3 +186,9 @@ def load_families() -> None:
     """Import every family once, so that its ops are registered."""
     for family in FAMILIES:
         importlib.import_module(f"fastgan.ops.{family}")
+
+
+def holds(model: ir.Model, names: Container[str]) -> bool:
+    """Whether the graph, or a subgraph or function of it, has one of these operators."""
+    graphs = (model.graph, *model.functions.values())
+    return any(node.op_type in names for graph in graphs for node in graph.all_nodes())

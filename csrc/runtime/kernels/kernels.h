@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -345,20 +346,41 @@ struct AttentionPart {
   float* room;  // as AttentionShape says
 };
 
-// Recurrent layers: h' = tanh(x + W h + b) and its gated relatives.
-enum class Cell { kRnn, kGru, kLstm };
+// Recurrent layers: h' = tanh(x + W h + b) and its gated relatives. A GRU's reset comes before the
+// product with its weights or after it; kGru is the latter.
+enum class Cell { kRnn, kGru, kLstm, kGruResetFirst };
 
-constexpr int64_t gates_of(Cell cell) { return cell == Cell::kRnn ? 1 : cell == Cell::kGru ? 3 : 4; }
+constexpr int64_t gates_of(Cell cell) {
+  return cell == Cell::kRnn ? 1 : cell == Cell::kLstm ? 4 : 3;
+}
 
-// Vectors of hidden values that are computed at once.
-constexpr int64_t kHiddenVectors = 2;
+// Parts of a step: what is reset before a product is made of all hidden values, and so before it.
+constexpr int64_t parts_of(Cell cell) { return cell == Cell::kGruResetFirst ? 2 : 1; }
+
+// Vectors of hidden values that are computed at once, so that several sums are under way.
+constexpr int64_t hidden_vectors(Cell cell) {
+  return cell == Cell::kRnn ? 8 : cell == Cell::kGruResetFirst ? 4 : 2;
+}
+
+// What a gate does to its sum: ONNX's functions for it, with their alpha and beta.
+enum class GateCurve {
+  kTanh, kSigmoid, kRelu, kAffine, kLeakyRelu, kThresholdedRelu, kScaledTanh, kHardSigmoid, kElu,
+  kSoftsign, kSoftplus
+};
+
+struct GateFunction {
+  GateCurve curve;
+  float alpha, beta;
+};
 
 struct RecurrentShape {
   Cell cell;
   int64_t hidden;
-  const float* weights;    // [blocks][hidden][gates][lanes of a block], in ONNX's order of gates
-  const float* bias;       // [gates][hidden], or null
-  const float* peepholes;  // [3][hidden] of an LSTM's input, output, forget gate, or null
+  // Whether f, g and h are the operators' defaults, with no clip and no couple; else what they are.
+  bool usual = true;
+  GateFunction functions[3]{};
+  float clip = INFINITY;  // bounds what f and g take
+  bool couples = false;   // whether an LSTM forgets as much as it takes in
 };
 
 // Rows of images, one stride apart; null where there is none.
@@ -366,15 +388,29 @@ template <class T>
 struct RowsOf {
   T* at = nullptr;
   int64_t image = 0;
+
+  T* row(int64_t i) const { return at == nullptr ? nullptr : at + i * image; }
 };
 
 // Hidden values of blocks first_block .. last_block - 1 after one step of time.
 struct RecurrentPart {
   const RecurrentShape* shape;
   int64_t images, first_block, last_block;
+  const float* weights;    // [blocks][vectors][hidden][gates][lanes], in ONNX's order of gates
+  const float* bias;       // [gates][hidden], or null
+  const float* peepholes;  // [3][hidden] of an LSTM's input, output, forget gate, or null
+  const float* lengths;    // [images], of sequences that end before others; or null
+  int64_t step, part;
   RowsOf<const float> in;                // [gates][hidden]: what the step's input is in each gate
   RowsOf<const float> hidden, memory;    // before; null is zeros
-  RowsOf<float> new_hidden, new_memory;  // a memory is an LSTM's alone
+  // A memory is an LSTM's, or what updates a GRU whose reset comes first: that makes this of
+  // `hidden` in its part 0, and of both the next hidden values in its part 1.
+  RowsOf<float> new_hidden, new_memory;
+  RowsOf<float> reset;                   // hidden values that such a GRU keeps, from part to part
+
+  bool is_over(int64_t image) const {
+    return lengths != nullptr && !(static_cast<float>(step) < lengths[image]);
+  }
 };
 
 // Pixels first .. last - 1 of an image [channels, pixels] as bytes [pixels, channels]:

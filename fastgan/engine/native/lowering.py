@@ -130,12 +130,15 @@ class Lowering:
 
     # What steps read.
 
-    def read(self, name: str) -> View:
-        """A buffer, or a weight as a constant."""
+    def read(self, name: str, *, whole: bool = False) -> View:
+        """A buffer, or a weight as a constant.
+
+        whole: numbers that may be whole ones, which are read as floats.
+        """
         if name in self.plan.buffers and name not in self.views:
             buffer = self.plan.buffers[name]
-            label = self.labels and name in self.plan.inputs and not buffer.dtype.is_floating_point
-            if buffer.dtype != torch.float32 and not label:
+            label = self.labels and (whole or name in self.plan.inputs)
+            if buffer.dtype != torch.float32 and (buffer.dtype.is_floating_point or not label):
                 raise UnsupportedError(name, f"numbers of {buffer.dtype}", "float32")
             if name not in self.inputs:
                 self.inputs.append(name)
@@ -146,7 +149,7 @@ class Lowering:
             self.views[name] = View(Root(meta.numel(), slot=slot), meta)
         elif name not in self.views:
             weight = self.plan.weights[name]
-            if not weight.is_floating_point():
+            if not (whole or weight.is_floating_point()):
                 raise UnsupportedError(f"weight {name!r}", str(weight.dtype), "a float")
             self.views[name] = self.constant(weight)
         return self.views[name]

@@ -37,10 +37,11 @@ def product(low: Lowering, step: Step) -> None:
         rows, sums = (v.of(v.meta.view(-1, v.shape[-1])) for v in (a, y))
         layers.dense(low, replace(step, op="fastgan.Linear"), low.plan, rows, sums, None, None)
     else:
-        _matrices(low, a, b, y, y.shape[:-2])
+        multiply(low, a, b, y, y.shape[:-2])
 
 
-def _matrices(low: Lowering, a: View, b: View, y: View, batch: tuple[int, ...]) -> None:
+def multiply(low: Lowering, a: View, b: View, y: View, batch: tuple[int, ...]) -> None:
+    """Matrices [*batch, rows, inner] by [*batch, inner, columns]."""
     count = math.prod(batch)
     rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
     if inner == 1:  # each element is a product of two
@@ -121,7 +122,7 @@ def einsum(low: Lowering, step: Step) -> None:
     every = (*batch, *rows, *columns)
     y = new(plain([sizes[x] for x in every]))
     shape = (*(sizes[x] for x in batch), a.shape[-2], b.shape[-1])
-    _matrices(low, a, b, y.of(y.meta.view(shape)), shape[:-2])
+    multiply(low, a, b, y.of(y.meta.view(shape)), shape[:-2])
     low.name(step.outputs[0], y.of(y.meta.permute([every.index(x) for x in made])))
 
 

@@ -41,6 +41,7 @@ class Kind(IntEnum):
     DOTS = 13
     RECURRENT = 14
     ATTENTION = 15
+    ANY_RECURRENT = 16
 
 
 class Constants:

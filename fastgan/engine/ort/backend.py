@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fastgan.engine.base import Backend, Executable, Session, Target
+from fastgan.engine.library import backend as library
 from fastgan.engine.ort.versions import stamp_down
 from fastgan.errors import (
     ArgumentError,
@@ -31,6 +32,7 @@ from fastgan.model.file import ModelFile
 from fastgan.model.opened import Model
 from fastgan.model.signature import Shapes
 from fastgan.ops.random import draws_noise
+from fastgan.ops.registry import holds
 from fastgan.plan.batch import as_declared
 
 _INSTALL = "pip install 'fastgan[cpu]', or 'fastgan[gpu]' for an NVIDIA GPU (never both)"
@@ -55,8 +57,15 @@ class OrtSession(Session):
     def __str__(self) -> str:
         return "ONNX Runtime"
 
-    def compile(self, shapes: Shapes, target: Target) -> SessionExecutable:
-        """The runtime's session behind the face of an executable."""
+    def compile(self, shapes: Shapes, target: Target) -> Executable:
+        """The runtime's session behind the face of an executable.
+
+        Raises:
+            UnsupportedError: nothing goes into a layer at which the runtime ends the process then,
+                and there is no plan either.
+        """
+        if any(0 in shape for shape in shapes.values()) and _is_recurrent(self.model.file):
+            return _empty(self.model.file, shapes, target)
         return SessionExecutable(self.runtime, target.device)
 
     def runtime(self) -> Any:
@@ -340,6 +349,21 @@ def _open(runtime: Any, model: ModelFile, options: Any, providers: list[Any]) ->
             # All refusals so far: the IR version is refused first, the opset after it.
             source = stamp_down(model, refusals)
     raise BackendError("ONNX Runtime", one_line(last), "a model that it accepts") from last
+
+
+def _is_recurrent(model: ModelFile) -> bool:
+    """Whether there is a layer at which the runtime ends the process where no rows come in."""
+    return holds(model.model, ("GRU", "LSTM"))
+
+
+def _empty(model: ModelFile, shapes: Shapes, target: Target) -> Executable:
+    """What runs a call of no rows, or of sequences of no steps, in the runtime's place."""
+    try:
+        return library.compile(model, target, shapes)
+    except UnsupportedError as error:
+        given = ", ".join(f"{name} {[*shape]}" for name, shape in shapes.items())
+        needed = "rows, since ONNX Runtime ends the process at a recurrent layer without"
+        raise UnsupportedError(error.where, f"inputs {given}; {error.found}", needed) from error
 
 
 def _trains(model: ModelFile) -> bool:

@@ -76,7 +76,7 @@ def bind(plan: Plan, index: int) -> BoundStep:
 
 def native_of(plan: Plan, bf16: bool = False) -> graph.GraphExecutable:
     made = graph.executable(plan, OPSET, bind, other, bf16=bf16)
-    assert isinstance(made, graph.GraphExecutable), made and made.plan
+    assert isinstance(made, graph.GraphExecutable), made and [s.note for s in made.plan.steps]
     return made
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -200,3 +202,52 @@ def test_providers_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_providers_that_are_none(providers: list, backend: str, message: str) -> None:
     with pytest.raises(FastganError, match=message):
         fastgan.load(model(18, 8), backend=backend, device="cpu", providers=providers)
+
+
+#: Loads a layer and runs it on no rows, or on sequences of no steps, in a process of its own.
+EMPTY = """
+import sys, numpy, fastgan
+model, *sizes = sys.argv[1:]
+g = fastgan.load(model, backend="ort", device="cpu", strict=True)
+for _ in range(2):
+    found = g.run({"x": numpy.zeros([int(size) for size in sizes], "f")})
+    print(*[[*value.shape] for value in found.values()])
+full = g.run({"x": numpy.ones([2, 3, 4], "f")})
+print(*[[*value.shape] for value in full.values()])
+"""
+
+
+@pytest.mark.parametrize(("op", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+@pytest.mark.parametrize("sizes", [(3, 0, 4), (0, 3, 4)])
+@pytest.mark.parametrize("by_sample", [False, True])
+def test_no_rows_into_a_recurrent_layer(
+    op: str, gates: int, sizes: tuple[int, ...], by_sample: bool, tmp_path: Path
+) -> None:
+    """ONNX Runtime ends the process there."""
+    x = "x"
+    nodes = []
+    if by_sample:
+        nodes, x = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2])], "t"
+    nodes.append(helper.make_node(op, [x, "w", "r"], ["y", "h"], hidden_size=5))
+    weights = [
+        onnx.numpy_helper.from_array(np.ones((1, 5 * gates, inner), np.float32), name)
+        for name, inner in (("w", 4), ("r", 5))
+    ]
+    names = ["n", "t", 4] if by_sample else ["t", "n", 4]
+    port = helper.make_tensor_value_info("x", TensorProto.FLOAT, names)
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "yh"]
+    graph = helper.make_graph(nodes, "g", [port], made, weights)
+    opsets = [helper.make_opsetid("", 17)]
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    command = [sys.executable, "-c", EMPTY, str(path), *map(str, sizes)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    time, batch = (sizes[1], sizes[0]) if by_sample else sizes[:2]
+    if sizes[0] == 0:  # the rows of all inputs: none of them is refused as everywhere
+        assert result.returncode == 1
+        assert "ArgumentError" in result.stderr
+        return
+    assert result.returncode == 0, result.stderr
+    empty = f"{[time, 1, batch, 5]} {[1, batch, 5]}"
+    full = "[3, 1, 2, 5] [1, 2, 5]" if by_sample else "[2, 1, 3, 5] [1, 3, 5]"
+    assert result.stdout.splitlines() == [empty, empty, full]

@@ -66,7 +66,17 @@ def test_recurrent_layers_as_in_torch(op: str, bidirectional: bool, lengths: Any
         close(got, state)
 
 
-def test_other_activations_are_refused() -> None:
-    x, w, r = floats(2, 1, 3), floats(1, 4, 3), floats(1, 4, 4)
-    with pytest.raises(UnsupportedError, match="Relu"):
-        run("RNN", 14, x, w, r, outputs=2, hidden_size=4, activations=["Relu"])
+@pytest.mark.parametrize(
+    ("op", "wrong"),
+    [
+        ("RNN", {"activations": ["Cos"]}),
+        ("GRU", {"activations": ["Sigmoid"]}),
+        ("LSTM", {"activations": ["Sigmoid", "Tanh", "Tanh"] * 2}),
+        ("LSTM", {"clip": -1.0}),
+    ],
+)
+def test_what_no_layer_has_is_refused(op: str, wrong: dict[str, Any]) -> None:
+    rows = 4 * len(GATES[op])
+    x, w, r = floats(2, 1, 3), floats(1, rows, 3), floats(1, rows, 4)
+    with pytest.raises(UnsupportedError, match=next(iter(wrong))):
+        run(op, 14, x, w, r, outputs=2, hidden_size=4, **wrong)

@@ -13,6 +13,10 @@ from fastgan.plan.rewrite.rules.rule import Rule
 _NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
 
 
+#: What has sequences of lengths of their own, its input 4.
+_WITH_LENGTHS = ("RNN", "GRU", "LSTM")
+
+
 class DropNeutral(Rule):
     """Mul(x, 1), Div(x, 1), Add(x, 0), Sub(x, 0) -> x."""
 
@@ -51,4 +55,22 @@ class DropChoice(Rule):
         return op.Identity(x if constant.all() else y)
 
 
-RULES = (*(DropNeutral.rule(operator) for operator in _NEUTRAL), DropChoice.rule())
+class DropCast(Rule):
+    """Cast between whole numbers -> its input, where that is the lengths of sequences."""
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        return op.Cast(x, **nodes.ANY, _outputs=["out"])
+
+    def refuses(self, x: ir.Value, out: ir.Value) -> str | None:
+        uses = out.uses()
+        if any(use.node.op_type not in _WITH_LENGTHS or use.idx != 4 for use in uses):
+            return "it is not the lengths of sequences alone"
+        if out.is_graph_output() or x.dtype is None or not x.dtype.is_integer():
+            return "it makes other numbers"
+        return None
+
+    def rewrite(self, op: Any, x: ir.Value, out: ir.Value) -> Any:
+        return op.Identity(x)
+
+
+RULES = (DropCast.rule(), *(DropNeutral.rule(operator) for operator in _NEUTRAL), DropChoice.rule())
