@@ -43,6 +43,9 @@ constexpr int64_t kFewSlack = 6, kMostLines = 1 << 20;
 // floats of a copy at most.
 constexpr int64_t kStrip = 8, kChannelsOfATap = 8, kMostFramed = 1 << 22;
 
+// Floats of the lines that a thread copies of an image's channel: those of a first cache.
+constexpr int64_t kPlaneLines = 1 << 13;
+
 // How many of `outputs` pixels along an axis no tap reaches over an edge from.
 int64_t inside(const Reach& reach, int64_t outputs, int64_t step) {
   const int64_t first = divide_up(std::max<int64_t>(0, reach.first), step);
@@ -436,6 +439,50 @@ void Depthwise::run(const Memory& memory, int64_t stage, int64_t item) const {
     kernels().depthwise({&shape_, in, memory.at(out_), memory.at(beside_.residual),
                          memory.at(beside_.scale), row / height, row % height,
                          memory.rooms + this_thread() * memory.room});
+  }
+}
+
+DepthwisePlanes::DepthwisePlanes(PlanesShape shape, Border border, Place in, Place out)
+    : shape_(std::move(shape)), in_(in), out_(out), planes_(shape_.images * shape_.channels) {
+  PlanesShape& s = shape_;
+  s.zeros = border == Border::kZeros;
+  const int64_t reach_y = (s.kernel_y - 1) * s.dilation_y, reach_x = (s.kernel_x - 1) * s.dilation_x;
+  const int64_t last_y = (s.out.height - 1) * s.step_y, last_x = (s.out.width - 1) * s.step_x;
+  s.rows = Reach(s.in.height, s.in.row, border, std::min<int64_t>(0, -s.pad_y), reach_y - s.pad_y,
+                 last_y);
+  s.columns = Reach(s.in.width, 1, border, std::min<int64_t>(0, -s.pad_x), reach_x - s.pad_x,
+                    last_x);
+  s.span = last_x + reach_x + 1;
+  // A strip that is not full is computed as if it were.
+  const int64_t slack = kMostPlaneVectors * kernels().width;
+  s.phase = divide_up(divide_up(s.span, s.step_x) + slack, 16) * 16;
+  s.line = s.step_x * s.phase;
+  for (int64_t k = 0; k < s.kernel_x; ++k) {
+    const int64_t at = k * s.dilation_x;
+    s.offsets.push_back(at % s.step_x * s.phase + at / s.step_x);
+  }
+  // Rows are as many as a cache holds the lines of, or as lie between two taps.
+  const int64_t fit = std::max<int64_t>(1, (kPlaneLines / s.line - reach_y) / s.step_y);
+  const int64_t least = kPlaneRows * s.dilation_y;
+  rows_each_ = std::min(s.out.height, std::max(fit / least * least, least));
+  parts_ = divide_up(s.out.height, rows_each_);
+  s.lines = (rows_each_ - 1) * s.step_y + reach_y + 1;
+  s.read.assign(static_cast<size_t>(s.lines), 0);
+  for (int64_t row = 0; row < rows_each_; ++row) {
+    for (int64_t k = 0; k < s.kernel_y; ++k) s.read[row * s.step_y + k * s.dilation_y] = 1;
+  }
+  const int64_t products = rows_each_ * s.out.width * s.kernel_y * s.kernel_x;
+  each_ = std::clamp<int64_t>(kItem / 2 / products, 1, planes_ * parts_);
+}
+
+void DepthwisePlanes::run(const Memory& memory, int64_t, int64_t item) const {
+  const int64_t last = std::min(planes_ * parts_, (item + 1) * each_);
+  for (int64_t i = item * each_; i < last; ++i) {
+    const int64_t plane = i / parts_, first = i % parts_ * rows_each_;
+    kernels().planes({&shape_, memory.at(in_), memory.at(out_), plane / shape_.channels,
+                      plane % shape_.channels, first,
+                      std::min(shape_.out.height, first + rows_each_),
+                      memory.rooms + this_thread() * memory.room});
   }
 }
 

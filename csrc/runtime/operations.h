@@ -98,6 +98,21 @@ class Depthwise : public Operation {
   int64_t rows_each_;
 };
 
+// The same where an image's channels lie one behind another.
+class DepthwisePlanes : public Operation {
+ public:
+  // Finishes `shape`: its reaches, and how its lines are copied.
+  DepthwisePlanes(PlanesShape shape, Border border, Place in, Place out);
+  int64_t items(int64_t) const override { return divide_up(planes_ * parts_, each_); }
+  int64_t room() const override { return (shape_.lines + 1) * shape_.line; }
+  void run(const Memory& memory, int64_t stage, int64_t item) const override;
+
+ private:
+  PlanesShape shape_;
+  Place in_, out_;
+  int64_t planes_, rows_each_, parts_, each_;  // parts: of a plane; each: of those to an item
+};
+
 // Any function of elements; with one load alone a copy between any strides.
 class Pointwise : public Operation {
  public:

@@ -21,7 +21,7 @@ constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
   kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake,
-  kReduce, kDenseBf16, kDots, kRecurrent, kAttention, kAnyRecurrent
+  kReduce, kDenseBf16, kDots, kRecurrent, kAttention, kAnyRecurrent, kDepthwisePlanes
 };
 
 struct DenseRecord {
@@ -57,11 +57,12 @@ class Reader {
       case Kind::kRecurrent: return recurrent(false);
       case Kind::kAttention: return attention();
       case Kind::kAnyRecurrent: return recurrent(true);
+      case Kind::kDepthwisePlanes: return depthwise_planes();
     }
     throw std::invalid_argument("an operation of no known kind");
   }
 
-  Kind kind() { return static_cast<Kind>(fields_.whole(1, 15, "an operation of no known kind")); }
+  Kind kind() { return static_cast<Kind>(fields_.whole(1, 16, "an operation of no known kind")); }
 
   DenseRecord dense_record() {
     DenseRecord r{};
@@ -371,6 +372,49 @@ class Reader {
     auto weights = weights_.transposed(weight, channels, taps);
     shape.weights = weights->floats();
     return std::make_shared<Depthwise>(std::move(shape), edge, x, y, with, weights);
+  }
+
+  Planes planes() {
+    Planes found{};
+    found.height = whole(1, kMostPixels);
+    found.width = whole(1, kMostPixels);
+    found.image = stride(), found.channel = stride(), found.row = stride();
+    return found;
+  }
+
+  std::shared_ptr<const Operation> depthwise_planes() {
+    PlanesShape shape{};
+    shape.images = size();
+    const int64_t channels = shape.channels = size();
+    shape.in = planes(), shape.out = planes();
+    const Border edge = border();
+    const auto axis = [&](int64_t outputs, int64_t& step, int64_t& kernel, int64_t& dilation,
+                          int64_t& pad) {
+      step = whole(1, 1 << 12), kernel = whole(1, kMostTaps), dilation = whole(1, 1 << 12);
+      pad = whole(-kMostReach, kMostReach);
+      const int64_t beyond = pad < 0 ? -pad : pad;
+      require((outputs - 1) * step + (kernel - 1) * dilation + beyond <= kMostReach,
+              "a convolution that reaches too far");
+    };
+    axis(shape.out.height, shape.step_y, shape.kernel_y, shape.dilation_y, shape.pad_y);
+    axis(shape.out.width, shape.step_x, shape.kernel_x, shape.dilation_x, shape.pad_x);
+    const int64_t taps = shape.kernel_y * shape.kernel_x;
+    require(taps <= kMostTaps, "too many taps");
+    require(edge != Border::kReflect || shape.in.height > 1 || shape.in.width > 1,
+            "an image of one pixel, reflected");
+    shape.weights = constant(place(), channels * taps - 1);
+    require(shape.weights != nullptr, "a weight that is not there");
+    shape.bias = constant(place(), channels - 1);
+    shape.epilogue = epilogue(channels);
+    Place x = place(), y = place();
+    const auto last = [&](const Planes& p) {
+      return (shape.images - 1) * p.image + (channels - 1) * p.channel + (p.height - 1) * p.row +
+             p.width - 1;
+    };
+    read(x, last(shape.in));
+    write(y, last(shape.out),
+          count(shape.images, Grid{shape.out.height, shape.out.width, channels, 0, 0, 0}));
+    return std::make_shared<DepthwisePlanes>(std::move(shape), edge, x, y);
   }
 
   std::shared_ptr<const Operation> pointwise() {

@@ -90,8 +90,8 @@ def functions(
 ) -> list[tuple[Function, ...]]:
     """The functions f, g and h of each direction, of an operator's attributes.
 
-    Numbers are taken in the order of the functions, by those that have such. What is clipped are the
-    gates' sums, not the memory that h takes, as in ONNX Runtime.
+    Numbers are taken in the order of the functions, by those that have such. What is clipped is
+    the gates' sums, not the memory that h takes, as in ONNX Runtime.
 
     Raises:
         ValueError: they are too few, or none of ONNX's.

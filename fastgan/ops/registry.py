@@ -190,5 +190,5 @@ def load_families() -> None:
 
 def holds(model: ir.Model, names: Container[str]) -> bool:
     """Whether the graph, or a subgraph or function of it, has one of these operators."""
-    graphs = (model.graph, *model.functions.values())
-    return any(node.op_type in names for graph in graphs for node in graph.all_nodes())
+    bodies = (model.graph.all_nodes(), *(body.all_nodes() for body in model.functions.values()))
+    return any(node.op_type in names for body in bodies for node in body)

@@ -162,6 +162,38 @@ struct DepthwisePart {
   float* room;  // of few channels: [lines][step]
 };
 
+// Rows that are computed at once where channels lie one behind another, and vectors of one at most.
+constexpr int kPlaneRows = 4, kMostPlaneVectors = 4;
+
+// The same where an image's channels lie one behind another, row by row.
+struct Planes {
+  int64_t height, width, image, channel, row;  // strides of the last three
+};
+
+struct PlanesShape {
+  int64_t images, channels;
+  Planes in, out;
+  int64_t step_y, step_x, kernel_y, kernel_x, dilation_y, dilation_x, pad_y, pad_x;
+  const float* weights;  // [channels][kernel_y][kernel_x]
+  const float* bias;     // [channels], or null
+  Epilogue epilogue;     // of no scale and no residual
+  Reach rows{}, columns{};
+  // Lines of the input are copied, with what lies beyond their ends: `lines` of them at the most, `line`
+  // floats each, of which `span` are pixels; those `step_x` apart are side by side, `phase` floats.
+  int64_t lines = 0, line = 0, span = 0, phase = 0;
+  std::vector<int64_t> offsets{};  // of a row's taps within a line
+  std::vector<char> read{};        // of each line, whether a tap does
+  bool zeros = false;              // whether that is what lies beyond
+};
+
+struct PlanesPart {
+  const PlanesShape* shape;
+  const float* in;
+  float* out;
+  int64_t image, channel, first, last;  // rows
+  float* room;  // [lines][line], and a line more
+};
+
 // One step of a small program on a running value: see fastgan.plan.types.Instruction.
 enum class Code {
   kLoad, kAdd, kSub, kRsub, kMul, kDiv, kRdiv, kMinimum, kMaximum, kLeakyRelu, kElu, kSquare, kCurve
@@ -430,6 +462,7 @@ struct Kernels {
   void (*dense)(const DensePart& part);
   void (*winograd)(const DensePart& part);
   void (*depthwise)(const DepthwisePart& part);
+  void (*planes)(const PlanesPart& part);
   void (*pointwise)(const PointwisePart& part);
   void (*measure)(const NormPart& part);
   void (*normalise)(const NormPart& part);

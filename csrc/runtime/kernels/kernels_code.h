@@ -5,6 +5,7 @@
 #include "kernels_attention.h"
 #include "kernels_depthwise.h"
 #include "kernels_images.h"
+#include "kernels_planes.h"
 #include "kernels_recurrent.h"
 #include "kernels_reduce.h"
 #include "kernels_winograd.h"
@@ -348,8 +349,9 @@ void rows_kernel(const RowsPart& part) {
 
 // All of it, under its name.
 constexpr Kernels table(const char* name, bool (*runs_here)()) {
-  return {name,        kWidth,    kMostRows, runs_here, dense, winograd,  depthwise, pointwise, measure,
-          normalise, rows_kernel, resample,  reduce,    dots,  pack,      attention, recurrent, bytes};
+  return {name,    kWidth,  kMostRows, runs_here,   dense,    winograd, depthwise,
+          planes,  pointwise, measure, normalise,   rows_kernel, resample, reduce,
+          dots,    pack,    attention, recurrent,   bytes};
 }
 
 }  // namespace

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
 
 from fastgan.engine.native import packing, records, sampling
-from fastgan.engine.native.lowering import Lowering, grid, place, slices, unsupported
+from fastgan.engine.native.lowering import (
+    Lowering,
+    grid,
+    place,
+    sizes_of,
+    slices,
+    unsupported,
+)
 from fastgan.engine.native.records import NOTHING, Kind, listed, record
-from fastgan.engine.native.tensors import View, new
+from fastgan.engine.native.tensors import View, new, plain
 from fastgan.plan import Epilogue, Plan, Step
 from fastgan.plan.cost import is_depthwise
 from fastgan.plan.weights import joined, meta_of
@@ -34,6 +42,9 @@ def product(low: Lowering, step: Step) -> None:
     if step.epilogue.bias and step.inputs[2] not in low.plan.weights:
         raise unsupported(step, "a bias that depends on data")
     x = low.read(step.inputs[0])
+    if _in_planes(low, step, x):
+        _planes(low, step, x)
+        return
     residual, scale_in, scale_out = (low.input(step, i) for i in (3, 4, 5))
     y = low.write_images(step.outputs[0])
     if step.op == "fastgan.Linear":
@@ -185,33 +196,82 @@ def _border(low: Lowering, step: Step) -> int:
     return low.border(_BORDERS[mode])
 
 
-def _depthwise(
-    low: Lowering, step: Step, x: View, y: View, residual: View | None, scale: View | None
-) -> None:
-    a = step.attributes
-    border = _border(low, step)
-    weight = low.plan.weights[step.inputs[1]].float()
-    rank = len(x.shape) - 2
-    kernel, strides, dilations, pads = (
-        [*[one] * (2 - rank), *numbers]
-        for one, numbers in (
-            (1, weight.shape[2:]),
-            (1, a["strides"]),
-            (1, a["dilations"]),
-            (0, a["pads"][:rank]),
-        )
+def _in_planes(low: Lowering, step: Step, x: View) -> bool:
+    """Whether a depthwise layer's channels lie one behind another, and may do so behind it."""
+    group = step.attributes.get("group", 1)
+    if step.op != "fastgan.Conv" or len(x.shape) > 4 or any(step.inputs[3:]) or not _plain(step):
+        return False
+    weight = meta_of(low.plan.weights, step.inputs[1])
+    taps = math.prod(weight.shape[2:])
+    side_by_side = x.shape[-1] == 1 or x.meta.stride(-1) == 1
+    return (
+        is_depthwise(step.op, weight.shape, group)
+        and taps <= low.native.MOST_TAPS
+        and side_by_side
+        and (x.shape[1] == 1 or x.meta.stride(1) != 1)
+        and low.lies_freely(step.outputs[0])
     )
-    taps = [
-        (ky * dilations[0] - pads[0], kx * dilations[1] - pads[1])
-        for ky in range(kernel[0])
-        for kx in range(kernel[1])
-    ]
-    if len(taps) > low.native.MOST_TAPS:
-        raise unsupported(step, "too many taps")
-    weights = low.constants.place(weight.contiguous())
+
+
+def _planes(low: Lowering, step: Step, x: View) -> None:
+    border = _border(low, step)
+    y = low.write(step.outputs[0], like=plain(low.plan.buffers[step.outputs[0]].shape))
+    weights, bias, axes = _of_channels(low, step)
+    fused, _, _ = low.epilogue(step, y, None)
+
+    def planes(view: View) -> list[int]:
+        _, _, height, width = sizes_of(view)
+        image, channel, *row = view.strides[:-1]
+        return [height, width, image, channel, *(row or [0])]
+
+    def make() -> bytes:
+        return record(
+            Kind.DEPTHWISE_PLANES,
+            y.shape[:2],
+            planes(x),
+            planes(y),
+            border,
+            axes,
+            weights,
+            bias,
+            fused,
+            x.place,
+            y.place,
+        )
+
+    low.add(make, x, y)
+
+
+def _of_channels(
+    low: Lowering, step: Step
+) -> tuple[tuple[int, int], tuple[int, int], list[tuple[int, ...]]]:
+    """Where a depthwise layer's weights and bias are; of rows and columns stride, kernel, dilation
+    and pad.
+    """
+    a = step.attributes
+    weight = low.plan.weights[step.inputs[1]].float()
+    rank = weight.dim() - 2
+    axes = [(1, 1, 1, 0)] * (2 - rank)
+    numbers = (a["strides"], weight.shape[2:], a["dilations"], a["pads"][:rank])
+    axes += zip(*numbers, strict=True)
     bias = NOTHING
     if step.epilogue.bias:
         bias = low.constants.place(low.plan.weights[step.inputs[2]].float().contiguous())
+    return low.constants.place(weight.contiguous()), bias, axes
+
+
+def _depthwise(
+    low: Lowering, step: Step, x: View, y: View, residual: View | None, scale: View | None
+) -> None:
+    border = _border(low, step)
+    weights, bias, (rows, columns) = _of_channels(low, step)
+    taps = [
+        (ky * rows[2] - rows[3], kx * columns[2] - columns[3])
+        for ky in range(rows[1])
+        for kx in range(columns[1])
+    ]
+    if len(taps) > low.native.MOST_TAPS:
+        raise unsupported(step, "too many taps")
     fused, residual, scale = low.epilogue(step, y, residual, scale)
 
     def make() -> bytes:
@@ -221,7 +281,7 @@ def _depthwise(
             grid(x),
             grid(y),
             border,
-            strides,
+            (rows[0], columns[0]),
             listed(number for tap in taps for number in tap),
             weights,
             bias,

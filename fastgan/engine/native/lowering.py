@@ -260,6 +260,12 @@ class Lowering:
         self.views[name] = view
         return view
 
+    def lies_freely(self, name: str) -> bool:
+        """Whether a buffer may lie in any order: it is no part of another, and nobody reads its
+        channels side by side.
+        """
+        return name not in self._pixels and name not in self._targets
+
     def name(self, name: str, view: View) -> None:
         """A buffer that is another view of what is there, or a copy where it has a place."""
         if name in self._targets:

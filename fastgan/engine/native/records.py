@@ -42,6 +42,7 @@ class Kind(IntEnum):
     RECURRENT = 14
     ATTENTION = 15
     ANY_RECURRENT = 16
+    DEPTHWISE_PLANES = 17
 
 
 class Constants:

@@ -48,6 +48,13 @@ def test_groups_and_depthwise(bf16: bool) -> None:
             check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5, bf16)
 
 
+@pytest.fixture
+def by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depthwise layers have the channels of a pixel side by side, as amid others."""
+    monkeypatch.setattr(layers, "_in_planes", lambda *given: False)
+
+
+@pytest.mark.usefixtures("by_pixel")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_wide_images_channel_by_channel(stride: int) -> None:
     """Strips of pixels that reach over no edge, and those beside them."""
@@ -67,6 +74,7 @@ def test_wide_images_channel_by_channel(stride: int) -> None:
         check(net.plan(y), 3e-5)
 
 
+@pytest.mark.usefixtures("by_pixel")
 @pytest.mark.parametrize("mode", [None, "reflect", "edge"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_small_images_channel_by_channel(stride: int, mode: str | None) -> None:
@@ -92,6 +100,45 @@ def test_small_images_channel_by_channel(stride: int, mode: str | None) -> None:
         epilogue = Epilogue("relu", bias=True)
         y = net.add("fastgan.Conv", names, (3, c, *after), group=c, epilogue=epilogue, **given)
         check(net.plan(y), 3e-5)
+
+
+@pytest.mark.parametrize("mode", [None, "reflect", "edge"])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_channels_one_behind_another(
+    axes: int, mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PyTorch computes them, and with the bits of pixels whose channels are side by side."""
+    draw = drawing.new_random()
+    for size in (3, 16, 17, 33, 70, 300):
+        for kernel in (1, 3, 4, 5, 7):
+            stride, dilation = draw.randint(1, 3), draw.choice([1, 2, 3, 8])
+            reach, c = dilation * (kernel - 1), draw.choice([1, 3, 6])
+            sizes = [draw.randint(3, 40), size][2 - axes :]
+            most = min(sizes) - 1 if mode else 30
+            pads = [
+                min(most, draw.choice([reach // 2, reach // 2 + 1, 0])) for _ in range(2 * axes)
+            ]
+            after = [
+                (s + pads[i] + pads[i + axes] - reach - 1) // stride + 1
+                for i, s in enumerate(sizes)
+            ]
+            if min(after) < 1:
+                continue
+            net = Network(x=(2, c, *sizes))
+            names = ["x", net.weight(c, 1, *[kernel] * axes, scale=1 / kernel), net.weight(c)]
+            given: dict[str, Any] = {"strides": [stride] * axes, "pads": pads, "group": c}
+            given |= {"dilations": [dilation] * axes} | ({"pad_mode": mode} if mode else {})
+            epilogue = draw.choice(
+                [Epilogue("prelu", slopes=(0.2,) * c, bias=True), Epilogue("silu", bias=True)]
+            )
+            y = net.add("fastgan.Conv", names, (2, c, *after), epilogue=epilogue, **given)
+            plan = net.plan(y)
+            check(plan, 3e-5)
+            x = torch.randn(2, c, *sizes)
+            found = native_of(plan)({"x": x})[y]
+            with monkeypatch.context() as patch:
+                patch.setattr(layers, "_in_planes", lambda *given: False)
+                assert torch.equal(found, native_of(plan)({"x": x})[y]), net.steps[-1]
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])

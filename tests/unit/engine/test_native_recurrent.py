@@ -78,7 +78,9 @@ def add_layer(
     def weight(*shape: int, scale: float = 1.0) -> str:
         """A constant, or what the graph makes of one."""
         name = net.weight(*shape, scale=scale)
-        return net.add("Mul", [name, net.weight(1)], shape) if made and draw.random() < 0.6 else name
+        return (
+            net.add("Mul", [name, net.weight(1)], shape) if made and draw.random() < 0.6 else name
+        )
 
     made = draw.random() < 0.2
     scale = min(0.3, hidden**-0.5)  # so that no sequence runs away
@@ -181,9 +183,7 @@ def test_lengths_that_the_library_makes() -> None:
     for _ in range(3):
         y = net.add("Softmax", [y], net.shapes[y], axis=-1)
     plan = net.plan(y)
-    plan = replace(
-        plan, buffers={**plan.buffers, lengths: Buffer(lengths, (2,), torch.int32)}
-    )
+    plan = replace(plan, buffers={**plan.buffers, lengths: Buffer(lengths, (2,), torch.int32)})
     made = graph.executable(plan, OPSET, bind, other)
     assert isinstance(made, graph.MixedExecutable)
     assert [step.op for step in made.plan.steps] == ["Cast", graph.OPERATOR]
@@ -269,10 +269,13 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_onnx_cases_run_natively(case: Any) -> None:
-    plan = make(read(case.model.SerializeToString()).model, {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in case.model.graph.input
-    })
+    plan = make(
+        read(case.model.SerializeToString()).model,
+        {
+            value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+            for value in case.model.graph.input
+        },
+    )
     run = native_of(plan)
     assert not any(step.note for step in run.plan.steps)
     for inputs, outputs in case.data_sets:
