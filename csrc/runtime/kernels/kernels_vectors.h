@@ -26,7 +26,7 @@ constexpr int kWidth = FASTGAN_WIDTH;
 }  // namespace fastgan
 
 #ifndef FASTGAN_VECTORS
-#include "kernels_plain.h"
+#include "../../targets/plain_vectors.h"
 #endif
 
 namespace fastgan {
