@@ -88,6 +88,7 @@ FASTGAN_OPERATOR(==, int32_t, -int32_t{a == b})
 FASTGAN_OPERATOR(!=, int32_t, -int32_t{a != b})
 FASTGAN_OPERATOR(<, int32_t, -int32_t{a < b})
 FASTGAN_OPERATOR(>, int32_t, -int32_t{a > b})
+FASTGAN_OPERATOR(<=, int32_t, -int32_t{a <= b})
 #undef FASTGAN_OPERATOR
 
 template <class T>

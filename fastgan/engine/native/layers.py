@@ -244,7 +244,7 @@ def _planes(low: Lowering, step: Step, x: View) -> None:
 
 def _of_channels(
     low: Lowering, step: Step
-) -> tuple[tuple[int, int], tuple[int, int], list[tuple[int, ...]]]:
+) -> tuple[tuple[int, int], tuple[int, int], list[tuple[int, int, int, int]]]:
     """Where a depthwise layer's weights and bias are; of rows and columns stride, kernel, dilation
     and pad.
     """
