@@ -119,6 +119,12 @@ def functions(
     return [tuple(made[d * len(usual) :][: len(usual)]) for d in range(directions)]
 
 
+#: Sums of a step for each hidden value.
+_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+#: The operators' further inputs: the last two are an LSTM's.
+_OPTIONAL = ("B", "sequence_lens", "initial_h", "initial_c", "P")
+
 #: One step: (input products with their biases, states, direction's R, its biases, its peepholes,
 #: its functions, how else it differs) -> new states, h first.
 _Step = Callable[..., list[Tensor]]
@@ -191,13 +197,21 @@ def _outputs(
     if directions != (2 if direction == "bidirectional" else 1):
         raise ValueError(f"weights of {directions} directions, {direction}")
     functions(op, directions, **how)
-    if layout:
-        batch, time = x.shape[:2]
-        y, last = (batch, time, directions, hidden), (batch, directions, hidden)
-    else:
-        time, batch = x.shape[:2]
-        y, last = (time, directions, batch, hidden), (directions, batch, hidden)
-    return meta(y, x.dtype), *(meta(last, x.dtype) for _ in range(_states(op)))
+    rows = _GATES[op] * hidden
+    batch, time = x.shape[:2] if layout else (x.shape[1], x.shape[0])
+    states = (batch, directions, hidden) if layout else (directions, batch, hidden)
+    whole: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+        "W": (weight, (directions, rows, x.shape[-1])),
+        "R": (recurrence, (directions, rows, hidden)),
+    }
+    sizes: tuple[tuple[int, ...], ...]
+    sizes = ((directions, 2 * rows), (batch,), states, states, (directions, 3 * hidden))
+    whole |= dict(zip(_OPTIONAL, zip(others, sizes, strict=False), strict=False))
+    for name, (given, needed) in whole.items():
+        if given is not None and tuple(given.shape) != needed:
+            raise ValueError(f"{name} of shape {tuple(given.shape)}, where {needed} is needed")
+    y = (batch, time, directions, hidden) if layout else (time, directions, batch, hidden)
+    return meta(y, x.dtype), *(meta(states, x.dtype) for _ in range(_states(op)))
 
 
 def _states(op: str) -> int:

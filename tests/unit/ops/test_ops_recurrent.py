@@ -80,3 +80,20 @@ def test_what_no_layer_has_is_refused(op: str, wrong: dict[str, Any]) -> None:
     x, w, r = floats(2, 1, 3), floats(1, rows, 3), floats(1, rows, 4)
     with pytest.raises(UnsupportedError, match=next(iter(wrong))):
         run(op, 14, x, w, r, outputs=2, hidden_size=4, **wrong)
+
+
+@pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("name", ["W", "R", "B", "initial_h"])
+def test_weights_of_another_size_are_refused(op: str, name: str) -> None:
+    """PyTorch's dynamo exporter writes such a file of an LSTM with projections."""
+    rows = 4 * len(GATES[op])
+    given = {
+        "W": floats(1, rows, 3),
+        "R": floats(1, rows, 4),
+        "B": floats(1, 2 * rows),
+        "lengths": None,
+        "initial_h": floats(1, 1, 4),
+    }
+    given[name] = given[name][..., :-1]
+    with pytest.raises(UnsupportedError, match=r"of shape .* where .* is needed"):
+        run(op, 14, floats(2, 1, 3), *given.values(), outputs=2, hidden_size=4)
