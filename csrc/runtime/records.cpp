@@ -21,7 +21,8 @@ constexpr int64_t kMostSearch = 1 << 22;
 
 enum class Kind {
   kDense = 1, kMatrices, kPack, kDepthwise, kPointwise, kGather, kNorm, kRows, kResample, kTake,
-  kReduce, kDenseBf16, kDots, kRecurrent, kAttention, kAnyRecurrent, kDepthwisePlanes
+  kReduce, kDenseBf16, kDots, kRecurrent, kAttention, kAnyRecurrent, kDepthwisePlanes,
+  kLast = kDepthwisePlanes
 };
 
 struct DenseRecord {
@@ -62,7 +63,10 @@ class Reader {
     throw std::invalid_argument("an operation of no known kind");
   }
 
-  Kind kind() { return static_cast<Kind>(fields_.whole(1, 16, "an operation of no known kind")); }
+  Kind kind() {
+    constexpr auto last = static_cast<int64_t>(Kind::kLast);
+    return static_cast<Kind>(fields_.whole(1, last, "an operation of no known kind"));
+  }
 
   DenseRecord dense_record() {
     DenseRecord r{};
