@@ -12,6 +12,7 @@ from fastgan.engine import Session
 from fastgan.engine.batches import split
 from fastgan.generator import Generator
 from fastgan.host import results
+from fastgan.host.threads import limited
 from fastgan.inputs import labels
 from fastgan.inputs.given import element_type
 from fastgan.latents.sampling import Sampling
@@ -65,6 +66,19 @@ def batched(
         # Put together at the end: a copy between two batches starts threads of another library.
         made = results.joined([generator.run(part)[output] for part in parts])
         return made.permute(0, 3, 1, 2) if turned else made
+
+    return run
+
+
+def fed(generator: Generator, given: Inputs, n: int) -> Callable[[], Tensor]:
+    """What `generate` does with inputs made beforehand: batches, each written to its place."""
+    session, batch = session_of(generator), batch_of(generator)
+    if batch is None or batch >= n:
+        return batched(generator, given, session.model.output.name, batch)
+
+    def run() -> Tensor:
+        with limited(generator.threads):
+            return session.images(given, n, batch, "float32", None, False)
 
     return run
 

@@ -22,7 +22,7 @@ from fastgan.measure.bench.peers import (
 )
 from fastgan.measure.bench.report import BASELINE, Cost, Report, Result
 from fastgan.measure.reference import unfused_plan
-from fastgan.measure.subject import batch_of, batched, example_inputs
+from fastgan.measure.subject import example_inputs, fed
 from fastgan.measure.timing import Run, ratio, take_turns, waiting
 from fastgan.model.opened import Model
 
@@ -144,13 +144,12 @@ def ours(generator: Generator, model: Model, name: str) -> list[Contender]:
     def seeded(n: int) -> Run:
         return lambda: generator.generate(n)
 
-    def fed(n: int) -> Run:
+    def given(n: int) -> Run:
         inputs = {k: t.to(generator.device) for k, t in example_inputs(model, n).items()}
-        name, batch = model.output.name, batch_of(generator)
-        return batched(generator, inputs, name, batch)
+        return fed(generator, inputs, n)
 
     how = f"{generator.backend} on {generator.device} in {generator.precision}"
-    contenders = [Contender(f"{name} fed", f"{how}, fed latents", fed, generator.precision)]
+    contenders = [Contender(f"{name} fed", f"{how}, fed latents", given, generator.precision)]
     if not model.signature.needed:
         what = f"generate(n): {how}, latents drawn from a seed included"
         contenders.insert(0, Contender(name, what, seeded, generator.precision))

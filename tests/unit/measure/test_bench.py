@@ -11,13 +11,14 @@ import pytest
 import torch
 import torch._dynamo
 
+import fastgan
 from fastgan import models
 from fastgan.loading import open_model
 from fastgan.measure import ceilings, machine, timing
 from fastgan.measure.bench import advice, peers, table
 from fastgan.measure.bench.report import Cost, Report, Result
 from fastgan.measure.reference import as_module
-from fastgan.measure.subject import example_inputs
+from fastgan.measure.subject import batch_of, example_inputs, fed, run_batched
 from fastgan.measure.timing import Samples, ratio, take_turns
 
 
@@ -221,3 +222,12 @@ def test_torch_compile_makes_one_graph_of_a_file(name: str) -> None:
         compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="eager")
         for made, expected in zip(compiled(*inputs), module(*inputs), strict=True):
             assert torch.equal(made, expected)
+
+
+@pytest.mark.parametrize(("name", "n"), [("superres-x4", 5), ("dcgan-digits", 40)])
+def test_what_is_timed_makes_what_single_batches_make(name: str, n: int) -> None:
+    generator, model = fastgan.load(name, device="cpu"), open_model(name)
+    given = example_inputs(model, n)
+    made = fed(generator, given, n)()
+    assert batch_of(generator) < n, "several batches"
+    assert torch.equal(made, run_batched(generator, given, model.output.name, 1))
