@@ -16,7 +16,10 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-CPU_ROOMS = ("", "latents/", "packing/", "runtime/", "runtime/kernels/", "bundle/")
+CPU_ROOMS = (
+    *("", "latents/", "packing/", "bundle/"),
+    *("runtime/", "runtime/kernels/", "runtime/records/"),
+)
 PYTHON_ONLY = ("frames.cpp", "results.cpp")  # not in libfastgan
 LIBRARY = "libfastgan.so.1"
 # Bit equality needs every operation rounded on its own, on both compilers.

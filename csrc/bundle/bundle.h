@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "../runtime/records.h"
+#include "../runtime/records/records.h"
 #include "file.h"
 
 namespace fastgan {

@@ -32,7 +32,7 @@ struct Product {
   const float* bias = nullptr;
   int64_t bias_strides[3] = {};  // of [block height and width, outputs]; linear: [height, width, outputs]
   // Other than 0: which numbers these are, wherever they lie. They may be elsewhere (null) where the
-  // product is packed already (`Weights` of runtime/records.h).
+  // product is packed already (`Weights` of runtime/weights.h).
   int64_t weight_number = 0, bias_number = 0;
 };
 

@@ -7,7 +7,7 @@
 #include "../workers.h"
 #include "graph.h"
 #include "operations.h"
-#include "records.h"
+#include "records/records.h"
 
 namespace py = pybind11;
 
@@ -182,6 +182,8 @@ void bind_runtime(py::module_& parent) {
       py::arg("numbers"), py::arg("n"),
       "Whether none of n float32 at this address is infinite or NaN.");
   module.attr("MOST_TAPS") = kMostTaps;
+  module.attr("MOST_DIMS") = kMostDims;
+  module.attr("MOST_BIASES") = kMostBiases;
   module.attr("FEW_CHANNELS") = kFewChannels;
   module.def("path", [] {
     const Kernels& found = kernels();

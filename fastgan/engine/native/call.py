@@ -36,7 +36,7 @@ class Lowered:
     Attributes:
         inputs, outputs: the caller's tensors in the order of their slots: names, shapes, strides.
         arena: floats of all others.
-        records: the operations (csrc/runtime/records.h).
+        records: the operations (csrc/runtime/records/records.h).
     """
 
     inputs: tuple[tuple[str, Tensor], ...]

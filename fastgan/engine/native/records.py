@@ -1,4 +1,4 @@
-"""Native operations as bytes: what csrc/runtime/records.h reads, and a bundle holds.
+"""Native operations as bytes: what csrc/runtime/records/records.h reads, and a bundle holds.
 
 The fields of each kind, in their order, stand in docs/bundle.md.
 """

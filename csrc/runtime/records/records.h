@@ -7,9 +7,9 @@
 #include <memory>
 #include <vector>
 
-#include "fields.h"
-#include "operation.h"
-#include "weights.h"
+#include "../fields.h"
+#include "../operation.h"
+#include "../weights.h"
 
 namespace fastgan {
 
