@@ -29,32 +29,6 @@ FASTGAN_INLINE void shares_of(Vector (&x)[N]) {
   for (int i = 0; i < N; ++i) x[i] = select(none[i], Vector{}, x[i]);
 }
 
-// The larger ones; b's of a NaN in a.
-FASTGAN_INLINE Vector larger_of(Vector a, Vector b) {
-#if FASTGAN_WIDTH == 16
-  return (Vector)_mm512_max_ps((__m512)a, (__m512)b);
-#elif FASTGAN_WIDTH == 8
-  return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-  return select(a > b, a, b);
-#endif
-}
-
-FASTGAN_INLINE float largest_of(Vector a) {
-#if FASTGAN_WIDTH == 16
-  return _mm512_reduce_max_ps((__m512)a);
-#elif FASTGAN_WIDTH == 8
-  const __m128 four = _mm_max_ps(_mm256_castps256_ps128((__m256)a),
-                                 _mm256_extractf128_ps((__m256)a, 1));
-  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
-#else
-  float most = a[0];
-  for (int i = 1; i < kWidth; ++i) most = a[i] > most ? a[i] : most;
-  return most;
-#endif
-}
-
 // Elements column .. column + n - 1 of a row of a bias.
 FASTGAN_INLINE Vector bias_of(const float* row, int64_t step, int64_t column, int64_t n) {
   if (step == 1) return n < kWidth ? load_some(row + column, n) : load(row + column);
@@ -112,16 +86,10 @@ static_assert(kMostBiases == 2, "score_block has them one by one");
 
 using ScoreBlock = void (*)(const float* const*, int64_t, const float*, const Scores&);
 
-template <int V, int... R>
-constexpr ScoreBlock score_block_of(int64_t rows, std::integer_sequence<int, R...>) {
-  constexpr ScoreBlock all[] = {score_block<R + 1, V>...};
-  return all[rows - 1];
-}
-
-inline ScoreBlock score_block_of(int64_t rows, int64_t vectors) {
-  constexpr auto all = std::make_integer_sequence<int, kMostRows>();
-  return vectors == 1 ? score_block_of<1>(rows, all) : score_block_of<2>(rows, all);
-}
+struct ScoreBlocks {
+  template <int R, int V>
+  static constexpr ScoreBlock of = score_block<R, V>;
+};
 
 // The same of any block, of whose products they are made.
 inline void finish_scores(const float* products, int64_t rows, int64_t block, const Scores& as) {
@@ -189,7 +157,7 @@ class Attending {
   // scores_: of some keys, scaled and with their biases; -inf beyond the last one.
   void score(int64_t first, int64_t count, int64_t key, int64_t keys) {
     const int64_t block = key_vectors_ * kWidth;
-    const ScoreBlock whole = score_block_of(count, key_vectors_);
+    const ScoreBlock whole = made_for<ScoreBlocks>(count, key_vectors_);
     const float* in[kMostRows];
     Scores as;
     as.shape = &shape_, as.scale = part_.scale, as.step = step_, as.largest = largest_;
@@ -206,7 +174,7 @@ class Attending {
       if (side_by_side_ && as.n >= block) {
         whole(in, shape_.inner, at, as);
       } else {
-        multiply_of(count, key_vectors_)(in, 1, shape_.inner, at, products_);
+        made_for<Multiplies>(count, key_vectors_)(in, 1, shape_.inner, at, products_);
         finish_scores(products_, count, block, as);
       }
     }
@@ -260,7 +228,7 @@ class Attending {
   // Adds the shares of some keys' values to sums_.
   void add(int64_t first, int64_t count, int64_t key, int64_t keys) {
     const int64_t block = value_vectors_ * kWidth;
-    const Multiply multiply = multiply_of(count, value_vectors_);
+    const Multiply multiply = made_for<Multiplies>(count, value_vectors_);
     const float* in[kMostRows];
     for (int64_t r = 0; r < count; ++r) in[r] = scores_ + r * step_;
     for (int64_t c = 0; c < wide_; c += block) {

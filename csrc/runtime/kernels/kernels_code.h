@@ -275,12 +275,8 @@ FASTGAN_INLINE double sum_of(const float* x, int64_t n, const F& function) {
 void softmax_of(const float* x, int64_t n, float* y) {
   Vector all = splat(x[0]);
   int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) {
-    const Vector a = load(x + i);
-    all = select(a > all, a, all);
-  }
-  float most = all[0];
-  for (int k = 1; k < kWidth; ++k) most = all[k] > most ? all[k] : most;
+  for (; i + kWidth <= n; i += kWidth) all = larger_of(load(x + i), all);
+  float most = largest_of(all);
   for (; i < n; ++i) most = x[i] > most ? x[i] : most;
   const double total = sum_of(x, n, [&](Vector a, int64_t at, int64_t lanes) {
     const Vector e = exponential(clamp(a - most, -87.0f, 0.0f));
@@ -349,9 +345,9 @@ void rows_kernel(const RowsPart& part) {
 
 // All of it, under its name.
 constexpr Kernels table(const char* name, bool (*runs_here)()) {
-  return {name,    kWidth,  kMostRows, runs_here,   dense,    winograd, depthwise,
-          planes,  pointwise, measure, normalise,   rows_kernel, resample, reduce,
-          dots,    pack,    attention, recurrent,   bytes};
+  return {name,    kWidth,    kMostRows, runs_here, dense,     winograd,
+          depthwise, planes,  pointwise, measure,   normalise, rows_kernel,
+          resample, reduce,   dots,      pack,      attention, recurrent, bytes};
 }
 
 }  // namespace

@@ -48,6 +48,32 @@ FASTGAN_INLINE Vector one_by_one(Vector x, float (*function)(float)) {
   return x;
 }
 
+// The larger ones; b's of a NaN in a.
+FASTGAN_INLINE Vector larger_of(Vector a, Vector b) {
+#if FASTGAN_WIDTH == 16
+  return (Vector)_mm512_max_ps((__m512)a, (__m512)b);
+#elif FASTGAN_WIDTH == 8
+  return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return select(a > b, a, b);
+#endif
+}
+
+FASTGAN_INLINE float largest_of(Vector a) {
+#if FASTGAN_WIDTH == 16
+  return _mm512_reduce_max_ps((__m512)a);
+#elif FASTGAN_WIDTH == 8
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128((__m256)a),
+                                 _mm256_extractf128_ps((__m256)a, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#else
+  float most = a[0];
+  for (int i = 1; i < kWidth; ++i) most = a[i] > most ? a[i] : most;
+  return most;
+#endif
+}
+
 FASTGAN_INLINE Vector negative_part(Vector x, Vector there) { return select(x < 0.0f, there, x); }
 
 FASTGAN_INLINE Vector magnitude(Vector x) { return (Vector)((Integers)x & 0x7FFFFFFF); }

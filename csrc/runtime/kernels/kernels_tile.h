@@ -116,15 +116,22 @@ FASTGAN_NOINLINE void multiply_blocks(const Element* const* in, int64_t taps, in
 
 using Multiply = void (*)(const Element* const*, int64_t, int64_t, const Element*, float*);
 
-template <int V, int... R>
-constexpr Multiply multiply_of(int64_t rows, std::integer_sequence<int, R...>) {
-  constexpr Multiply all[] = {multiply<R + 1, V>...};
+struct Multiplies {
+  template <int R, int V>
+  static constexpr Multiply of = multiply<R, V>;
+};
+
+template <class Functions, int V, int... R>
+constexpr auto made_for(int64_t rows, std::integer_sequence<int, R...>) {
+  constexpr decltype(Functions::template of<1, V>) all[] = {Functions::template of<R + 1, V>...};
   return all[rows - 1];
 }
 
-inline Multiply multiply_of(int64_t rows, int64_t vectors) {
+// The one of `Functions` that is made for so many rows, of pixels say, by vectors.
+template <class Functions>
+inline auto made_for(int64_t rows, int64_t vectors) {
   constexpr auto all = std::make_integer_sequence<int, kMostRows>();
-  return vectors == 1 ? multiply_of<1>(rows, all) : multiply_of<2>(rows, all);
+  return vectors == 1 ? made_for<Functions, 1>(rows, all) : made_for<Functions, 2>(rows, all);
 }
 
 // Calls a function with each run of lanes from `lane` on of the patches of a tile, row by row, where
@@ -254,7 +261,7 @@ inline void make_tile(const DensePart& part, const TilePixels& pixels, const Ele
   const int64_t step = taps * channels * block;
   alignas(64) float room[kMostRows * kMostBlock];
   static_assert(kMostRows >= kBlocks, "room for the blocks of a pixel");
-  const Multiply multiply = multiply_of(pixels.count, part.shape->vectors);
+  const Multiply multiply = made_for<Multiplies>(pixels.count, part.shape->vectors);
   const auto several = part.shape->vectors == 1 ? multiply_blocks<1> : multiply_blocks<2>;
   int64_t ready = part.first_block;
   for (int64_t b = part.first_block; b < part.last_block; ++b) {

@@ -249,7 +249,7 @@ void winograd_by(const DensePart& part) {
           static_cast<const Element*>(part.weights) + (b * N * N + p) * channels * block;
       const Element* in[kMostRows];
       for (int64_t r = 0; r < rows; ++r) in[r] = inputs + p * from + (t + r) * padded;
-      multiply_of(rows, shape.vectors)(in, 1, channels, weights, products + p * to + t * block);
+      made_for<Multiplies>(rows, shape.vectors)(in, 1, channels, weights, products + p * to + t * block);
     };
     for (int64_t p = 0; p < N * N; ++p) {
       for (int64_t g = 0; g < groups; ++g) {  // as even as can be, as in `dense`
