@@ -18,15 +18,13 @@ from torch import Tensor
 from fastgan.engine.native.lowering import Lowering, place
 from fastgan.engine.native.records import Kind, record
 from fastgan.engine.native.tensors import View, plain
+from fastgan.host.native import _native
 from fastgan.plan import Plan, Step
 from fastgan.plan.lower import with_releases
 from fastgan.plan.weights import joined, meta_of
 
 #: The operator of what was found.
 OPERATOR = "fastgan.Attention"
-
-#: As many biases, and axes of a batch, as csrc/runtime/kernels/kernels.h has.
-_MOST_BIASES, _MOST_AXES = 2, 8
 
 #: Elements of a mask that is made here.
 _MOST_MASKED = 1 << 22
@@ -207,9 +205,10 @@ class _Finder:
             found = self._around(step)
         elif step.op == "Attention":
             found = self._whole(step)
-        if found is None or found.batch is None or len(found.batch) > _MOST_AXES:
+        native = _native.runtime
+        if found is None or found.batch is None or len(found.batch) > native.MOST_DIMS:
             return None
-        if len(found.scales) > 1 or len(found.biases) > _MOST_BIASES:
+        if len(found.scales) > 1 or len(found.biases) > native.MOST_BIASES:
             return None
         if not abs(found.scale) <= torch.finfo(torch.float32).max:
             return None
