@@ -26,15 +26,6 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
     return maker(shape, [math.prod(shape[i + 1 :]) for i in range(len(shape))], dtype)()
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Tensors one after another along their first axis; one alone as it is."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    rows = sum(part.shape[0] for part in parts)
-    return torch.cat(list(parts), out=empty((rows, *first.shape[1:]), first.dtype, first.device))
-
-
 def maker(
     shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype = torch.float32
 ) -> Callable[[], Tensor]:

@@ -11,7 +11,6 @@ from fastgan import latents
 from fastgan.engine import Session
 from fastgan.engine.batches import split
 from fastgan.generator import Generator
-from fastgan.host import results
 from fastgan.host.threads import limited
 from fastgan.inputs import labels
 from fastgan.inputs.given import element_type
@@ -64,7 +63,8 @@ def batched(
 
     def run() -> Tensor:
         # Put together at the end: a copy between two batches starts threads of another library.
-        made = results.joined([generator.run(part)[output] for part in parts])
+        results = [generator.run(part)[output] for part in parts]
+        made = results[0] if len(results) == 1 else torch.cat(results)
         return made.permute(0, 3, 1, 2) if turned else made
 
     return run
