@@ -203,7 +203,9 @@ void Session::check_labels(const fastgan_request& request) const {
 }
 
 void Session::generate(const fastgan_request& request, void* out, size_t size) {
-  if (request.size != 0 && request.size < sizeof(fastgan_request)) refuse("request: size: needed sizeof(fastgan_request)");
+  if (request.size != 0 && request.size < sizeof(fastgan_request)) {
+    refuse("request: size: needed sizeof(fastgan_request)");
+  }
   run_batches(request, nullptr, out, size);
 }
 
