@@ -135,7 +135,7 @@ void bind_runtime(py::module_& parent) {
            }),
            py::kw_only(), py::arg("records"), py::arg("arena"), py::arg("tensors"),
            py::arg("constants"), py::arg("weights"),
-           "Operations as records.h reads them. arena, tensors: sizes in floats; constants: "
+           "Operations as records/ reads them. arena, tensors: sizes in floats; constants: "
            "(address, size, number) of each, which have to stay; address 0: of a weight that "
            "`weights` has packed.")
       .def(

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-import tempfile
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from onnx import TensorProto, helper
-from torch import Tensor, nn
+from torch import Tensor
 
-import fastgan
 from fastgan.engine.native import attention, graph
 from fastgan.engine.native.lowering import Lowering
-from fastgan.engine.native.records import NOTHING, Constants, Kind, record
+from fastgan.engine.native.records import Constants, Kind
 from fastgan.host.native import _native
 from fastgan.plan import Plan
 from fastgan.plan.merge import merge
@@ -77,6 +71,15 @@ def is_one(plan: Plan, count: int = 1) -> None:
     ops = [step.op for step in native_of(plan).plan.steps]
     assert ops.count(attention.OPERATOR) == count, ops
     assert "Softmax" not in ops
+
+
+def operations(plan: Plan) -> list[Kind]:
+    """The kinds of the operations that a plan becomes."""
+    plan = attention.join(merge(plan, range(9)), OPSET)
+    low = Lowering(plan, OPSET)
+    for step in plan.steps:
+        low.lower(step, graph._TABLE[step.op])
+    return [Kind(int.from_bytes(each.make()[:8], "little")) for each in low.planned]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -412,211 +415,3 @@ def test_scores_divided_by_nothing() -> None:
     y = product(net, "q", "k", "v", lambda x: net.add("Div", [x, zero], shape))
     found = native_of(net.plan(y))({name: torch.randn(net.shapes[name]) for name in net.inputs})
     assert found[y].isnan().all()
-
-
-def onnx_attention(inputs: dict[str, Tensor], out: Shape, **attributes: Any) -> Tensor:
-    """ONNX's Attention of tensors, by a file; all native."""
-    kinds = {torch.float32: TensorProto.FLOAT, torch.bool: TensorProto.BOOL}
-    constants = [
-        helper.make_tensor(name, kinds[x.dtype], x.shape, x.flatten().tolist())
-        for name, x in inputs.items()
-        if name == "mask"
-    ]
-    given = {name: x for name, x in inputs.items() if name != "mask"}
-    model = helper.make_model(
-        helper.make_graph(
-            [
-                helper.make_node("Attention", list(inputs), ["made"], **attributes),
-                helper.make_node("Tanh", ["made"], ["y"]),
-            ],
-            "attention",
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, x.shape)
-                for name, x in given.items()
-            ],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
-            constants,
-        ),
-        opset_imports=[helper.make_opsetid("", 23)],
-        ir_version=11,
-    )
-    g = fastgan.load(model.SerializeToString(), backend="torch", strict=True, device="cpu")
-    assert not any(step.note for step in g.plan(inputs["q"].shape[0]).steps)
-    return g.run(given)["y"]
-
-
-@pytest.mark.parametrize("scale", [None, 0.3])
-@pytest.mark.parametrize("flat", [False, True])
-@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (3, 1)], ids=str)
-@pytest.mark.parametrize("masked", ["no", "added", "boolean", "causal", "both"])
-def test_onnx_attention(
-    masked: str, heads: tuple[int, int], flat: bool, scale: float | None
-) -> None:
-    many, few = heads
-    q, k, v = (
-        torch.randn(2, count, length, size)
-        for count, length, size in ((many, 20, 6), (few, 33, 6), (few, 33, 10))
-    )
-    added = torch.randn(many, 20, 33) if masked in ("added", "both") else None
-    boolean = torch.rand(20, 33) < 0.7 if masked == "boolean" else None
-    if boolean is not None:
-        boolean[7] = False  # a query that is left no key gets zeros here
-    mask = added if boolean is None else boolean
-    attributes: dict[str, Any] = {} if scale is None else {"scale": scale}
-    allowed = torch.ones(20, 33, dtype=torch.bool)
-    if masked in ("causal", "both"):
-        attributes["is_causal"] = 1
-        allowed = allowed.tril()
-    bias = torch.zeros(many, 20, 33) if added is None else added
-    bias = bias.masked_fill(~(allowed if boolean is None else boolean), -math.inf)
-    keys, values = (x.repeat_interleave(many // few, 1) for x in (k, v))
-    expected = F.scaled_dot_product_attention(q, keys, values, bias, scale=scale)
-    inputs = {"q": q, "k": k, "v": v}
-    if flat:
-        inputs = {name: x.transpose(1, 2).flatten(2) for name, x in inputs.items()}
-        expected = expected.transpose(1, 2).flatten(2)
-        attributes |= {"q_num_heads": many, "kv_num_heads": few}
-    if mask is not None:
-        inputs["mask"] = mask
-    found = onnx_attention(inputs, tuple(expected.shape), **attributes)
-    if boolean is not None:
-        expected = expected.nan_to_num(0.0)
-    torch.testing.assert_close(found, expected.tanh(), rtol=1e-5, atol=1e-5)
-
-
-#: A record of 2 x 3 matrices: queries [4, 5], keys [5, 6], values [6, 7], a scale and a bias each.
-FIELDS: dict[str, Any] = {
-    "axes": 2,
-    "batch": [2, 3],
-    "rows": 4,
-    "inner": 5,
-    "keys": 6,
-    "columns": 7,
-    "scale": 0.5,
-    "zeros": 0,
-    "of queries": [60, 20, 5, 1],
-    "of keys": [90, 30, 6, 1],
-    "of values": [126, 42, 7, 1],
-    "of the output": [84, 28, 7, 1],
-    "of scales": [3, 1, 0, 0],
-    "biases": 1,
-    "of a bias": [72, 24, 6, 1],
-    "queries": (0, 0),
-    "keys at": (0, 120),
-    "values": (0, 300),
-    "output": (1, 0),
-    "scales": (0, 552),
-    "bias": (0, 560),
-}
-
-
-def read_record(**changes: Any) -> Any:
-    fields = {**FIELDS, **{name.replace("_", " "): value for name, value in changes.items()}}
-    assert fields.keys() == FIELDS.keys()
-    runtime = _native.runtime
-    return runtime.Graph(
-        records=record(Kind.ATTENTION, *fields.values()),
-        arena=704,
-        tensors=[168],
-        constants=[],
-        weights=runtime.Weights(1),
-    )
-
-
-def test_a_record_is_read() -> None:
-    assert read_record().floats(1) > 704
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"axes": 9, "batch": [1] * 9}, "too many axes"),
-        ({"axes": -1}, "a size out of range"),
-        ({"batch": [2, 0]}, "a size out of range"),
-        ({"rows": 0}, "a number out of range"),
-        ({"keys": -6}, "a number out of range"),
-        ({"inner": 1 << 40}, "a number out of range"),
-        ({"zeros": 2}, "a flag that is none"),
-        ({"biases": 3}, "a number out of range"),
-        ({"of_queries": [60, 20, -5, 1]}, "a number out of range"),
-        ({"batch": [2, 4]}, "reaches beyond its memory"),
-        ({"rows": 5}, "reaches beyond its memory"),
-        ({"columns": 8}, "reaches beyond its memory"),
-        ({"keys": 7}, "reaches beyond its memory"),
-        ({"of_the_output": [84, 28, 7, 2]}, "reaches beyond its memory"),
-        ({"of_a_bias": [72, 24, 7, 1]}, "reaches beyond its memory"),
-        ({"of_scales": [200, 1, 0, 0]}, "reaches beyond its memory"),
-        ({"of_keys": [1 << 32] * 4}, "reaches beyond its memory|too large"),
-        ({"batch": [1 << 28, 1 << 28]}, "a tensor too large"),
-        ({"rows": 1 << 20, "of_queries": [0] * 4}, "elements that share memory"),
-        ({"keys": 1 << 20, "of_keys": [0] * 4}, "elements that share memory"),
-        ({"columns": 1 << 20, "of_values": [0] * 4}, "elements that share memory"),
-        ({"of_the_output": [0] * 4, "rows": 8}, "elements that share memory|beyond"),
-        ({"queries": NOTHING}, "a tensor that is not there"),
-        ({"bias": NOTHING}, "a tensor that is not there"),
-        ({"output": NOTHING}, "a tensor that is not there"),
-        ({"output": (7, 0)}, "a place that is none"),
-        ({"output": (0, 1 << 60)}, "a number out of range"),
-        ({"values": (1 << 20, 0)}, "a place that is none"),
-    ],
-)
-def test_a_record_that_is_none_is_refused(changes: dict[str, Any], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        read_record(**changes)
-
-
-def operations(plan: Plan) -> list[Kind]:
-    """The kinds of the operations that a plan becomes."""
-    plan = attention.join(merge(plan, range(9)), OPSET)
-    low = Lowering(plan, OPSET)
-    for step in plan.steps:
-        low.lower(step, graph._TABLE[step.op])
-    return [Kind(int.from_bytes(each.make()[:8], "little")) for each in low.planned]
-
-
-class Tokens(nn.Module):
-    """Pixels as tokens through an attention of PyTorch's, and as an image again."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.maps = nn.Linear(16, 48)
-        self.layer = nn.MultiheadAttention(16, 2, batch_first=True)
-        self.register_buffer("mask", torch.randn(2, 16, 16))
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = image.flatten(2).transpose(1, 2)
-        if self.kind == "layer":
-            x = x + self.layer(x, x, x, need_weights=False)[0]
-        else:
-            q, k, v = self.maps(x).view(-1, 16, 3, 2, 8).permute(2, 0, 3, 1, 4)
-            mask = self.mask if self.kind == "mask" else None
-            causal = self.kind == "causal"
-            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
-            x = x + y.transpose(1, 2).flatten(2)
-        return x.transpose(1, 2).reshape(image.shape)
-
-
-@cache
-def exported(kind: str, dynamo: bool, opset: int) -> tuple[bytes, nn.Module]:
-    module = Tokens(kind).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        path, x = Path(folder) / "tokens.onnx", torch.randn(1, 16, 4, 4)
-        given = {"dynamo": dynamo, "opset_version": opset, "external_data": False}
-        torch.onnx.export(module, (x,), path, verbose=False, **given)
-        return path.read_bytes(), module
-
-
-@pytest.mark.parametrize(("dynamo", "opset"), [(False, 18), (True, 18), (True, 23)])
-@pytest.mark.parametrize("kind", ["plain", "mask", "causal", "layer"])
-def test_attention_of_pytorch(kind: str, dynamo: bool, opset: int) -> None:
-    data, module = exported(kind, dynamo, opset)
-    g = fastgan.load(data, backend="torch", strict=True, device="cpu")
-    x = torch.randn(1, 16, 4, 4)
-    with torch.no_grad():
-        expected = module(x)
-    (found,) = g.run({g.signature.inputs[0].name: x}).values()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    ops = [step.op for step in g.plan(1).steps]
-    assert ops.count(attention.OPERATOR) == 1, ops
-    assert not any(step.note for step in g.plan(1).steps)
