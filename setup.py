@@ -18,7 +18,7 @@ from setuptools.errors import CompileError
 
 CPU_ROOMS = (
     *("", "latents/", "packing/", "bundle/"),
-    *("runtime/", "runtime/kernels/", "runtime/records/"),
+    *("runtime/", "runtime/kernels/", "runtime/records/", "runtime/tiles/"),
 )
 PYTHON_ONLY = ("frames.cpp", "results.cpp")  # not in libfastgan
 LIBRARY = "libfastgan.so.1"

@@ -11,15 +11,19 @@
 #ifdef FASTGAN_X86
 #include <cpuid.h>
 #endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace fastgan {
 namespace {
 
-constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512_bf16"};
+constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
 
 Instructions most() {
   const char* name = getenv("FASTGAN_CPU");
-  for (int i = 0; name != nullptr && i < 4; ++i) {
+  for (int i = 0; name != nullptr && i < 5; ++i) {
     if (strcmp(name, kNames[i]) == 0) return static_cast<Instructions>(i);
   }
   return Instructions::kAvx512Bf16;  // fastgan/host/processor.py refuses a name that is none
@@ -45,6 +49,16 @@ bool bits(unsigned word, std::initializer_list<int> which) {
   return true;
 }
 
+// Whether tiles can be used: the system saves their registers for who has asked it to.
+bool may_use_tiles(unsigned saved) {
+#ifdef __linux__
+  constexpr long kAsk = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM of <asm/prctl.h>
+  return bits(saved, {17, 18}) && syscall(SYS_arch_prctl, kAsk, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 // The most that processor and system have.
 Instructions best_here() {
   const Registers basic = cpuid(1, 0), more = cpuid(7, 0);
@@ -55,7 +69,10 @@ Instructions best_here() {
   constexpr int kAvx2 = 5, kAvx512F = 16, kAvx512Dq = 17, kBf16 = 5;
   if (!bits(saved, {1, 2}) || !bits(more.b, {kAvx2})) return Instructions::kPortable;
   if (!bits(saved, {5, 6, 7}) || !bits(more.b, {kAvx512F, kAvx512Dq})) return Instructions::kAvx2;
-  return bits(cpuid(7, 1).a, {kBf16}) ? Instructions::kAvx512Bf16 : Instructions::kAvx512;
+  if (!bits(cpuid(7, 1).a, {kBf16})) return Instructions::kAvx512;
+  constexpr int kAmxBf16 = 22, kAmxTile = 24;
+  const bool tiles = bits(more.d, {kAmxBf16, kAmxTile}) && most() == Instructions::kAmx;
+  return tiles && may_use_tiles(saved) ? Instructions::kAmx : Instructions::kAvx512Bf16;
 }
 #else
 Instructions best_here() { return Instructions::kPortable; }

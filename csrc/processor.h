@@ -11,9 +11,10 @@ namespace fastgan {
 constexpr int64_t kNominal = 8;
 
 // From the least to the most.
-enum class Instructions { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Instructions { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-// Whether the processor has them and this process may use them; FASTGAN_CPU is read once.
+// Whether the processor has them and this process may use them; FASTGAN_CPU is read once. AMX is used
+// where that names it alone: sums go in another order there, and no such processor has timed it yet.
 bool has(Instructions instructions);
 
 // Whether there are those of 64 bits (PCLMULQDQ) beside AVX2.

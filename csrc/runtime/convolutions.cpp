@@ -173,7 +173,10 @@ Dense::Dense(DenseShape shape, Place in, Place out, Beside beside, Place weights
       of.divide(tile);
     } else {
       const int64_t pixels = shape_.images / units_ * phase.rows * phase.columns;
-      of.tiles = phase.tiles = evenly(pixels, divide_up(pixels, rows));
+      if (rounded_) phase.panel = bf16_kernels().panel(pixels, taps, shape_.in.channels);
+      room_ = std::max(room_, phase.panel);
+      const int64_t most = phase.panel > 0 ? kMostPanelPixels : rows;
+      of.tiles = phase.tiles = evenly(pixels, divide_up(pixels, most));
       // Of few pixels what takes time is to read the weights.
       const int64_t high = std::clamp<int64_t>(divide_up(pixels, of.tiles), kFewPixels, rows);
       if (pixels == 1) of.together = kBlocksOfAPixel;

@@ -7,5 +7,8 @@
 #define FASTGAN_VECTORS
 #ifdef __x86_64__
 #define FASTGAN_X86
+#if __has_include(<amxtileintrin.h>) || __has_include(<amxintrin.h>)  // GCC's and Clang's
+#define FASTGAN_AMX
+#endif
 #endif
 #endif

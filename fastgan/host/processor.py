@@ -13,7 +13,8 @@ import platform
 from fastgan.errors import ArgumentError
 
 #: The variable, and from the least to the most what it takes: for each the settings of the
-#: libraries, which read them when they first compute.
+#: libraries, which read them when they first compute. The last one is no cap: native code takes AMX
+#: where it is named alone.
 VARIABLE = "FASTGAN_CPU"
 LEVELS = {
     "portable": {
@@ -28,6 +29,7 @@ LEVELS = {
     },
     "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
     "avx512_bf16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
+    "amx": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"},
 }
 
 #: A refusal's words: what was found, and what was needed.
@@ -65,7 +67,8 @@ def has_tiles() -> bool:
     """Whether oneDNN multiplies tiles of bf16 here (AMX)."""
     import torch
 
-    # What torch says of AMX is the processor's alone; oneDNN's own cap may lie below it.
+    # What torch says of AMX is the processor's alone; oneDNN's own cap may lie below it. Where
+    # "amx" is named, native code has it.
     return cap() is None and has_bfloat16() and bool(torch.cpu._is_amx_tile_supported())
 
 

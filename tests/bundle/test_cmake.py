@@ -7,11 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+import fastgan
 from fastgan.bundle.write import write
+from fastgan.host import processor
+from fastgan.host.native import _native
 from fastgan.loading import open_model
 from tests.bundle.conftest import ROOT, Bundled
 from tests.fuzz.test_bundle import make
@@ -19,7 +25,14 @@ from tests.fuzz.test_bundle import make
 CSRC = ROOT / "csrc"
 
 #: What asks which compiler it is.
-ASKS = ("processor", "bundle/crc32", "latents/sampling", "latents/path_*", "runtime/kernels/*")
+ASKS = (
+    "processor",
+    "bundle/crc32",
+    "latents/sampling",
+    "latents/path_*",
+    "runtime/kernels/*",
+    "runtime/tiles/*",
+)
 
 #: Of a compiler that has vectors as GCC has them, but does not say that it is GCC: clang-cl. The
 #: standard library and the system's own headers have to think that it is.
@@ -79,6 +92,35 @@ for path in sys.argv[3:]:
         assert np.ptp(made[0].astype(np.float64)) > 0, path
 """
 
+#: Layers of at least 16 channels, each between a 3-channel image and one.
+TILED: dict[str, Callable[[], nn.Module]] = {
+    "strided": lambda: nn.Conv2d(48, 40, 4, 2, 1),
+    "transposed": lambda: nn.ConvTranspose2d(64, 24, 4, 2, 1),
+    "upscaling": lambda: nn.Sequential(nn.Conv2d(40, 64, 5, padding=2), nn.PixelShuffle(2)),
+    "pointwise": lambda: nn.Conv2d(64, 96, 1),
+    "dilated": lambda: nn.Conv2d(32, 33, 3, padding=4, dilation=4, padding_mode="reflect"),
+}
+
+#: How far the images of two libraries lie apart, beside how far they reach.
+APART = """
+import sys
+from pathlib import Path
+import numpy as np
+from tests.bundle import capi
+
+vectors, tiles = [capi.Library(Path(path)) for path in sys.argv[1:3]]
+for path in sys.argv[3:]:
+    made = []
+    for library in (vectors, tiles):
+        session = library.session(Path(path), threads=2, format=capi.FLOAT32)
+        at = session.program
+        shape = at.batch, at.in_channels, at.in_height, at.in_width
+        drawn = np.random.default_rng(3).integers(0, 256, shape).astype(np.float32)
+        made.append(session.apply(drawn))
+        session.close()
+    print(np.abs(made[0] - made[1]).max() / np.ptp(made[0]))
+"""
+
 #: Without C++: what the static library needs of it, its package says.
 PROJECT = """
 cmake_minimum_required(VERSION 3.18)
@@ -89,6 +131,12 @@ foreach(kind fastgan static)
   target_link_libraries(by_${kind} PRIVATE fastgan::${kind})
 endforeach()
 """
+
+
+def declared() -> list[str]:
+    """The functions of the C face."""
+    header = (CSRC / "include/fastgan.h").read_text()
+    return re.findall(r"FASTGAN_API [^;]*?\b(fastgan_\w+)\(", header)
 
 
 def run(*command: object, **options: object) -> str:
@@ -148,10 +196,7 @@ def test_it_shows_what_the_header_declares(prefix: Path) -> None:
         pytest.skip("nm is not installed: apt install binutils")
     shared = next((prefix / "lib").glob("libfastgan.so.1.*"))
     names = re.findall(r" T (\w+)", run("nm", "-D", "--defined-only", shared))
-    declared = re.findall(
-        r"FASTGAN_API [^;]*?\b(fastgan_\w+)\(", (CSRC / "include/fastgan.h").read_text()
-    )
-    assert sorted(names) == sorted(declared)
+    assert sorted(names) == sorted(declared())
 
 
 def built_by(compiler: str, folder: Path, *flags: str) -> list[Path]:
@@ -174,11 +219,8 @@ def test_a_compiler_without_vectors_makes_the_same(
     if compiler is None:
         pytest.skip("g++ is not on PATH")
     objects = built_by(compiler, tmp_path / "objects", "-DFASTGAN_PLAIN", "-pedantic-errors")
-    declared = re.findall(
-        r"FASTGAN_API [^;]*?\b(fastgan_\w+)\(", (CSRC / "include/fastgan.h").read_text()
-    )
     plain = tmp_path / "plain.so"
-    wanted = [f"-Wl,--undefined={name}" for name in declared]
+    wanted = [f"-Wl,--undefined={name}" for name in declared()]
     archive = prefix / "lib" / "libfastgan.a"
     run(compiler, "-shared", "-pthread", *wanted, *objects, archive, "-o", plain)
     rounded = tmp_path / "bf16.fgb"
@@ -190,6 +232,39 @@ def test_a_compiler_without_vectors_makes_the_same(
     environment = {**os.environ, "FASTGAN_CPU": "portable"}
     command = [sys.executable, "-c", COMPARED, library_path, plain, *bundles]
     run(*command, cwd=ROOT, env=environment)
+
+
+@pytest.mark.slow
+def test_tiles_make_what_vectors_make(prefix: Path, library_path: Path, tmp_path: Path) -> None:
+    """AMX, which only few processors have: its instructions as loops, by Intel's manual."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not on PATH")
+    if _native.runtime.bf16_path() != "avx512_bf16":
+        pytest.skip("no AVX512-BF16 here, which code for AMX has beside its tiles")
+    objects = built_by(compiler, tmp_path / "objects", "-DFASTGAN_EMULATE_TILES", "-O1")
+    tiles, archive = tmp_path / "tiles.so", prefix / "lib" / "libfastgan.a"
+    wanted = [f"-Wl,--undefined={name}" for name in declared()]
+    run(compiler, "-shared", "-pthread", *wanted, *objects, archive, "-o", tiles)
+    torch.manual_seed(0)
+    bundles = []
+    for whole in (True, False):
+        for name, make_layer in TILED.items():
+            layer = make_layer()
+            channels = next(layer.parameters()).shape[name != "transposed"]
+            net = nn.Sequential(nn.Conv2d(3, channels, 1), layer, nn.LazyConv2d(3, 1))
+            net(torch.zeros(1, 3, 12, 16))
+            for numbers in net.parameters() if whole else ():
+                numbers.data = torch.randint(-1, 2, numbers.shape).float()
+            file = tmp_path / f"{name}-{whole}.onnx"
+            fastgan.export(net, file, image=(3, 12, 16), range=(0.0, 255.0))
+            bundles.append(file.with_suffix(".fgb"))
+            write(open_model(file), bundles[-1], (1, 2), precision="bf16")
+    command = [sys.executable, "-c", APART, library_path, tiles, *bundles]
+    apart = [float(line) for line in run(*command, cwd=ROOT).split()]
+    exact, rounded = apart[: len(TILED)], apart[len(TILED) :]
+    assert exact == [0.0] * len(TILED)  # the sums of whole numbers, in whatever order
+    assert all(0 < x < 1e-2 for x in rounded), rounded  # of a layer that did go by tiles
 
 
 @pytest.mark.slow
@@ -206,6 +281,6 @@ def test_vectors_are_not_gccs_alone(prefix: Path, tmp_path: Path) -> None:
     run(*command, prefix / "lib" / "libfastgan.a", "-o", program)
     gcc = [*command[:4], prefix / "lib" / "libfastgan.a", "-pthread", "-o", tmp_path / "gcc"]
     run(*gcc)
-    for cap in ("portable", "avx2", "avx512", "avx512_bf16"):
+    for cap in processor.LEVELS:
         environment = {**os.environ, "FASTGAN_CPU": cap}
         assert run(program, env=environment) == run(tmp_path / "gcc", env=environment)

@@ -29,6 +29,9 @@ const Kernels& kernels() {
 
 const Bf16Kernels& bf16_kernels() {
   static const Bf16Kernels& found = best<Bf16Kernels>({
+#ifdef FASTGAN_AMX
+      &bf16_kernels_amx,
+#endif
 #ifdef FASTGAN_X86
       &bf16_kernels_avx512, &bf16_kernels_avx2,
 #endif

@@ -78,11 +78,15 @@ struct DensePhase {
   int64_t joined = 1;              // taps of a row that are read as one: see kernels_lines.h
   int64_t pieces = 1;              // and of the rows of pixels, which are its tiles then
   int64_t line = 0;                // elements from one of their lines to the next
+  int64_t panel = 0;               // floats of room for what a tile reads, see Bf16Kernels
   bool whole = false;              // no patch reaches over the edge
 };
 
 // Blocks of lanes that are computed at once where there is one pixel alone.
 constexpr int64_t kBlocksOfAPixel = 4;
+
+// Pixels of a tile of AMX's kernels, at most.
+constexpr int64_t kMostPanelPixels = 32;
 
 // Winograd tiles that are computed at once, at most.
 constexpr int64_t kMostWinogradTiles = 36;
@@ -484,18 +488,22 @@ const Kernels& kernels();
 // Dense layers of bfloat16 with sums and all that follows in floats. Whatever the instruction set,
 // the results have the same bits but for the last ones of some activations; of those, and of all
 // that is no such layer, AVX2 and AVX-512 make the same ones too, and portable code, which has no
-// fused multiply-add, others.
+// fused multiply-add, others. AMX alone, which is used where it is asked for, adds in another order.
 struct Bf16Kernels {
   const char* name;
   int64_t width, rows;  // as Kernels has them
   bool (*runs_here)();
+  // Floats of room for what a tile of kMostPanelPixels reads, where its pixels are put together
+  // beforehand; else 0, and a tile has no more than `rows` of them. channels: an even number.
+  int64_t (*panel)(int64_t pixels, int64_t taps, int64_t channels);
   void (*dense)(const DensePart& part);
   void (*winograd)(const DensePart& part);  // of floats; what they become is rounded
   // Pixels `step` floats apart to such side by side, with a zero behind an odd number of channels.
   void (*round)(const float* from, int64_t pixels, int64_t channels, int64_t step, uint16_t* to);
 };
 
-extern const Bf16Kernels bf16_kernels_avx512, bf16_kernels_avx2, bf16_kernels_portable;
+extern const Bf16Kernels bf16_kernels_amx, bf16_kernels_avx512, bf16_kernels_avx2,
+    bf16_kernels_portable;
 
 const Bf16Kernels& bf16_kernels();
 

@@ -35,7 +35,8 @@ void round_pixels(const float* from, int64_t pixels, int64_t channels, int64_t s
 }
 
 constexpr Bf16Kernels bf16_table(const char* name, bool (*runs_here)()) {
-  return {name, kWidth, kMostRows, runs_here, dense, winograd, round_pixels};
+  const auto none = [](int64_t, int64_t, int64_t) -> int64_t { return 0; };
+  return {name, kWidth, kMostRows, runs_here, none, dense, winograd, round_pixels};
 }
 
 }  // namespace

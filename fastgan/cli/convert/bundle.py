@@ -44,8 +44,8 @@ def bundle(
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help="Then try it as on these processors: portable, avx2, avx512, avx512_bf16. Every "
-            "bundle is for all of them.",
+            help="Then try it as on these processors: portable, avx2, avx512, avx512_bf16, amx. "
+            "Every bundle is for all of them.",
         ),
     ] = None,
     stated: options.Stated = options.Stated(),

@@ -1,7 +1,7 @@
 """The `torch` backend: native code on a CPU (`engine/native/`), PyTorch's operators elsewhere.
 
-On a CPU a plan is one native call as far as there is code for it. In bf16 a CPU with AMX, whose
-tiles the native code lacks, runs torch's operators instead.
+On a CPU a plan is one native call as far as there is code for it. In bf16 a CPU with AMX runs
+torch's operators instead: the native code takes tiles where FASTGAN_CPU=amx asks for them alone.
 """
 
 from __future__ import annotations
