@@ -15,6 +15,8 @@ namespace fastgan {
 // Bytes from a multiple of 64 on; none of 0.
 class Block {
  public:
+  static constexpr size_t kAlignment = 64;
+
   Block() = default;
   // Throws std::bad_alloc.
   explicit Block(int64_t bytes) : bytes_(bytes) {
@@ -42,10 +44,15 @@ class Block {
   int64_t bytes() const { return bytes_; }
 
  private:
-  static constexpr size_t kAlignment = 64;
   void* start_ = nullptr;
   int64_t bytes_ = 0;
 };
+
+// Throws std::bad_alloc where a block of so many rows of floats takes more than these bytes.
+inline void check_room(int64_t rows, int64_t floats, int64_t bytes) {
+  const double size = 4.0 * static_cast<double>(rows) * static_cast<double>(floats);
+  if (size > static_cast<double>(bytes) - Block::kAlignment) throw std::bad_alloc();
+}
 
 // What calls give back for others to take; from any thread.
 template <class T>

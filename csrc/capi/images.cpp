@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../divide.h"
 #include "../runtime/kernels/kernels.h"
 #include "session.h"
 

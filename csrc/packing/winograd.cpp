@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../divide.h"
 #include "../processor.h"
 #include "bfloat16.h"
 
@@ -20,8 +21,6 @@ constexpr double kSaves = 0.15, kSavesBf16 = 0.1;
 // with it take longer than with floats. There those of all phases as they are filtered count.
 constexpr double kNearWeight = 9, kFarWeight = 40;
 constexpr double kManyWeights = 1 << 19;
-
-constexpr int64_t kMostLanes = 64;
 
 template <int M, int R>
 void transform(const float* taps, int64_t lanes, float* to, int64_t step) {
@@ -123,7 +122,7 @@ auto by(const Filtering& of, const F& function) {
 }  // namespace
 
 double phase_cost(const Filtering& as, const PhaseSize& of) {
-  const auto up = [](int64_t a, int64_t b) { return static_cast<double>((a + b - 1) / b); };
+  const auto up = [](int64_t a, int64_t b) { return static_cast<double>(divide_up(a, b)); };
   const double inputs = up(of.channels, kNominal), outputs = up(of.lanes, kNominal);
   const double factors = up(of.channels, of.pack) * outputs;
   const double places = static_cast<double>(as.places()), parts = static_cast<double>(as.parts());

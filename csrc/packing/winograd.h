@@ -105,7 +105,11 @@ double minimal_error(const Filtering& of, const float* taps, int64_t channels, i
 // What is left of a weight beside an infinity; kNoWeight: nothing comes to this lane that way.
 enum Sign : int8_t { kNegative = -1, kZero = 0, kPositive = 1, kNoWeight = 2 };
 
+// The most lanes of a block.
+constexpr int64_t kMostLanes = 64;
+
 // Taps of a part [taps][lanes] -> [places] rows of `lanes`, each `step` floats after the one before.
+// lanes: up to kMostLanes.
 void transform_weights(const Filtering& of, const float* taps, int64_t lanes, float* to,
                        int64_t step);
 

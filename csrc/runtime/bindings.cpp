@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include "../packing/layout.h"
 #include "../workers.h"
 #include "graph.h"
 #include "operations.h"
@@ -94,7 +95,7 @@ void bind_runtime(py::module_& parent) {
            py::arg("depthwise"), py::arg("channels"), py::arg("outputs"), py::arg("block"),
            py::arg("weight"), py::arg("strides"), py::arg("bias"), py::arg("bias_strides"),
            py::arg("numbers"),
-           "weight, bias: addresses, 0 where it is none, or not here; numbers: see packing.h.")
+           "weight, bias: addresses, 0 where it is none, or not here; numbers: see product.h.")
       .def_property_readonly("most_taps", &most_taps,
                              "The most taps of a phase, whatever the instruction set.");
   py::class_<Packing, std::shared_ptr<Packing>>(module, "Packing");

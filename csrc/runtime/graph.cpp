@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "../divide.h"
+
 namespace fastgan {
 
 struct Graph::Run {

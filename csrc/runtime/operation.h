@@ -40,6 +40,4 @@ class Operation {
   virtual void run(const Memory& memory, int64_t stage, int64_t item) const = 0;
 };
 
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace fastgan

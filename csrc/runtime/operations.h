@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "../divide.h"
 #include "../packing/packing.h"
 #include "kernels/kernels.h"
 #include "operation.h"

@@ -3,8 +3,9 @@
 #include <iterator>
 #include <new>
 
+#include "../divide.h"
+#include "../packing/forms.h"
 #include "fields.h"
-#include "operation.h"
 
 namespace fastgan {
 namespace {
@@ -37,8 +38,7 @@ std::string key_of(const Product& product, std::initializer_list<int64_t> asked)
       key.add(number);
     }
   }
-  key.add(product.linear).add(product.depthwise).add(product.channels).add(product.outputs);
-  key.add(product.block_height).add(product.block_width);
+  add_shape(key, product);
   for (const int64_t number : asked) key.add(number);
   return key.text();
 }

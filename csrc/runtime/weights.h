@@ -14,7 +14,9 @@
 #include <vector>
 
 #include "../memory.h"
+#include "../packing/known.h"
 #include "../packing/packing.h"
+#include "../packing/product.h"
 #include "kernels/kernels.h"
 
 namespace fastgan {
@@ -62,7 +64,7 @@ class Weights {
   // With the mutex held; null for a product without its numbers, where they are needed.
   std::shared_ptr<const Packing> make(const Product& product, int64_t width, int64_t pack,
                                       int64_t most_minimal);
-  // See packing.h.
+  // See packing/forms.h.
   std::optional<bool> is_faster_in_bf16(const Product& product, int64_t most_minimal);
   void take(int64_t bytes);
   // What `fill` makes in so many floats; once for each key, where such stay.

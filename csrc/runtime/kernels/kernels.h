@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "../../packing/packing.h"
+#include "../../packing/layout.h"
 #include "../../packing/winograd.h"
 
 namespace fastgan {

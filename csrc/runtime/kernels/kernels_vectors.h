@@ -161,7 +161,8 @@ FASTGAN_INLINE float float_of(uint16_t a) {  // bfloat16
 }
 
 // Of the taps and channels that lanes share, some have weights of -0 where a lane has none
-// (packing.cpp): what is not finite must not come to those by way of 0 * NaN. Makes such sums again.
+// (packing/source.h): what is not finite must not come to those by way of 0 * NaN. Makes such sums
+// again.
 //
 // in: the inputs of a tap and a pixel.
 template <class In>

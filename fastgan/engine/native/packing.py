@@ -38,7 +38,7 @@ class Axis:
 
     @property
     def numbers(self) -> list[int]:
-        """As `Axis` of csrc/packing/geometry.h has them."""
+        """As `Axis` of csrc/packing/axis.h has them."""
         return [
             int(self.transposed), self.inputs, self.outputs, self.kernel, self.stride, self.pad,
             self.dilation, self.repeats,
@@ -102,7 +102,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What a step computes, as `Product` of csrc/packing/packing.h has it.
+    """What a step computes, as `Product` of csrc/packing/product.h has it.
 
     Attributes:
         axes: height and width.

@@ -1,4 +1,4 @@
-// Convolutions as csrc/runtime takes them: phases of pixels that share taps, and patches.
+// An axis of a convolution as csrc/runtime takes it: phases of outputs that share taps, and patches.
 //
 // Along one axis, output o of a convolution reads input `stride * o - pad + dilation * k` through
 // tap k of its kernel; of a transposed one it meets the taps k with `o + pad - dilation * k` a

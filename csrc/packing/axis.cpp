@@ -1,13 +1,15 @@
-#include "geometry.h"
+#include "axis.h"
 
 #include <algorithm>
 #include <map>
 #include <numeric>
 
+#include "../divide.h"
+
 namespace fastgan {
 namespace {
 
-int64_t floor_of(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+int64_t floor_of(int64_t a, int64_t b) { return a >= 0 ? a / b : -divide_up(-a, b); }
 
 AxisPhase phase(const Axis& axis, int64_t first, int64_t size, int64_t periods) {
   std::map<int64_t, std::vector<Taps>> reads;
@@ -28,7 +30,7 @@ AxisPhase phase(const Axis& axis, int64_t first, int64_t size, int64_t periods) 
     }
   }
   const int64_t step = periods * axis.period();
-  AxisPhase made{(axis.outputs - first + step - 1) / step, first, step, periods * axis.advance(),
+  AxisPhase made{divide_up(axis.outputs - first, step), first, step, periods * axis.advance(),
                  {}, {}};
   for (auto& [at, taps] : reads) {
     made.reads.push_back(at);
