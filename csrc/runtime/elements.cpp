@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "../processor.h"
@@ -104,6 +105,47 @@ Resample::Resample(ResampleShape shape, Place in, Place out)
   const int64_t apart = each * columns.taps + divide_up(span, kNominal) * shape_.rows.taps;
   if (!shape_.maximum && 4 * apart < 3 * whole && span <= kMostSpan) shape_.span = span;
   rows_each_ = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, row));
+  if (shape_.span > 0 && shape_.channels < kernels().width &&
+      shape_.out_pixel == shape_.channels) {
+    join_pixels();
+  }
+}
+
+void Resample::join_pixels() {
+  const ResampleAxis& columns = shape_.columns;
+  const int64_t width = kernels().width, taps = columns.taps, channels = shape_.channels;
+  const int64_t length = columns.outputs * channels, vectors = divide_up(length, width);
+  shape_.windows.assign(vectors * taps, -1);
+  shape_.lanes.assign(vectors * taps * width, 0);
+  shape_.factors.assign(vectors * taps * width, 0.0f);
+  int64_t joined = 0;
+  for (int64_t v = 0; v < vectors; ++v) {
+    const int64_t first = v * width, last = std::min(length, first + width);
+    for (int64_t t = 0; t < taps; ++t) {
+      const auto tap = [&](int64_t i) { return i / channels * taps + t; };
+      const auto at = [&](int64_t i) { return columns.at[tap(i)] + i % channels; };
+      int64_t low = at(first), high = low;
+      bool there = true;
+      for (int64_t i = first; i < last; ++i) {
+        const float weight = columns.weights[tap(i)];
+        there = there && (weight != 0 || std::signbit(weight));
+        low = std::min(low, at(i)), high = std::max(high, at(i));
+      }
+      if (!there || high - low >= width) continue;
+      shape_.windows[v * taps + t] = low;
+      ++joined;
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t to = (v * taps + t) * width + i - first;
+        shape_.lanes[to] = static_cast<int32_t>(at(i) - low);
+        shape_.factors[to] = columns.weights[tap(i)];
+      }
+    }
+  }
+  if (2 * joined >= vectors * taps) shape_.vectors = vectors;  // else most are as they were
+}
+
+int64_t Resample::room() const {
+  return shape_.span == 0 ? 0 : (divide_up(shape_.span, 16) + 1) * 16;  // a vector may reach over it
 }
 
 int64_t Resample::items(int64_t) const {

@@ -277,6 +277,14 @@ struct ResampleShape {
   // Floats of a row that columns read, where rows are summed up first: each of them once, not for
   // each column that it is read for. 0: they are not.
   int64_t span = 0;
+  // Of such rows of few channels, whose pixels fill no vector, but lie one behind another: the vectors
+  // of a row, and what each is made of. Lane l of vector v reads tap t at `windows[v][t]`, the first
+  // of a vector's floats, and lanes[v][t][l] floats further. A window of -1: they are too far apart, or
+  // some lane has no such tap.
+  int64_t vectors = 0;                 // 0: not so
+  std::vector<int64_t> windows;        // [vectors][taps]
+  std::vector<int32_t> lanes;          // [vectors][taps][width]
+  std::vector<float> factors;          // the same
 };
 
 struct ResamplePart {
