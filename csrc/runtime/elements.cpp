@@ -114,34 +114,33 @@ Resample::Resample(ResampleShape shape, Place in, Place out)
 void Resample::join_pixels() {
   const ResampleAxis& columns = shape_.columns;
   const int64_t width = kernels().width, taps = columns.taps, channels = shape_.channels;
-  const int64_t length = columns.outputs * channels, vectors = divide_up(length, width);
-  shape_.windows.assign(vectors * taps, -1);
-  shape_.lanes.assign(vectors * taps * width, 0);
-  shape_.factors.assign(vectors * taps * width, 0.0f);
-  int64_t joined = 0;
-  for (int64_t v = 0; v < vectors; ++v) {
-    const int64_t first = v * width, last = std::min(length, first + width);
-    for (int64_t t = 0; t < taps; ++t) {
-      const auto tap = [&](int64_t i) { return i / channels * taps + t; };
-      const auto at = [&](int64_t i) { return columns.at[tap(i)] + i % channels; };
-      int64_t low = at(first), high = low;
-      bool there = true;
-      for (int64_t i = first; i < last; ++i) {
-        const float weight = columns.weights[tap(i)];
-        there = there && (weight != 0 || std::signbit(weight));
-        low = std::min(low, at(i)), high = std::max(high, at(i));
-      }
-      if (!there || high - low >= width) continue;
-      shape_.windows[v * taps + t] = low;
-      ++joined;
-      for (int64_t i = first; i < last; ++i) {
-        const int64_t to = (v * taps + t) * width + i - first;
-        shape_.lanes[to] = static_cast<int32_t>(at(i) - low);
-        shape_.factors[to] = columns.weights[tap(i)];
-      }
+  const int64_t length = columns.outputs * channels, sets = divide_up(length, width) * taps;
+  std::vector<int64_t> windows(sets);
+  std::vector<int64_t> places(width);
+  std::vector<int32_t> lanes(sets * width);
+  std::vector<float> factors(sets * width);
+  for (int64_t set = 0; set < sets; ++set) {
+    const int64_t first = set / taps * width, last = std::min(length, first + width);
+    int64_t low = shape_.span, high = 0;
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t tap = i / channels * taps + set % taps;
+      const float weight = columns.weights[tap];
+      factors[set * width + i - first] = weight;
+      int64_t& place = places[i - first] = -1;
+      if (weight == 0 && !std::signbit(weight)) continue;
+      place = columns.at[tap] + i % channels;
+      low = std::min(low, place), high = std::max(high, place);
+    }
+    if (high - low >= width) return;  // they are too far apart for a vector
+    windows[set] = std::min(low, high);
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t place = places[i - first];
+      if (place >= 0) lanes[set * width + i - first] = static_cast<int32_t>(place - low);
     }
   }
-  if (2 * joined >= vectors * taps) shape_.vectors = vectors;  // else most are as they were
+  shape_.windows = std::move(windows);
+  shape_.lanes = std::move(lanes);
+  shape_.factors = std::move(factors);
 }
 
 int64_t Resample::room() const {

@@ -21,33 +21,17 @@ FASTGAN_INLINE bool is_gap(float weight) { return weight == 0 && !std::signbit(w
 // Sums of a row's columns, pixels of few channels together: see ResampleShape's vectors. The same
 // sums in the same order as those of each pixel by itself.
 inline void join_columns(const ResampleShape& shape, const float* row, float* out) {
-  const ResampleAxis& columns = shape.columns;
-  const int64_t taps = columns.taps, channels = shape.channels, length = columns.outputs * channels;
-  for (int64_t v = 0; v < shape.vectors; ++v) {
-    const int64_t first = v * kWidth, left = length - first;
-    const int64_t* windows = shape.windows.data() + v * taps;
-    const int32_t* lanes = shape.lanes.data() + v * taps * kWidth;
-    const float* factors = shape.factors.data() + v * taps * kWidth;
+  const int64_t taps = shape.columns.taps, length = shape.columns.outputs * shape.channels;
+  const int64_t* windows = shape.windows.data();
+  const int32_t* lanes = shape.lanes.data();
+  const float* factors = shape.factors.data();
+  for (int64_t first = 0; first < length; first += kWidth) {
     Vector sum{};
-    for (int64_t t = 0; t < taps; ++t) {
-      Vector a, weights;
-      if (windows[t] >= 0) {
-        a = permute(load(row + windows[t]), load(lanes + t * kWidth));
-        weights = load(factors + t * kWidth);
-        sum = multiply_add(a, weights, sum);
-        continue;
-      }
-      alignas(64) float apart[kWidth] = {}, by[kWidth] = {};
-      alignas(64) int32_t read[kWidth] = {};
-      for (int64_t l = 0; l < kWidth && l < left; ++l) {
-        const int64_t tap = (first + l) / channels * taps + t;
-        if (is_gap(columns.weights[tap])) continue;
-        apart[l] = row[columns.at[tap] + (first + l) % channels];
-        by[l] = columns.weights[tap], read[l] = -1;
-      }
-      sum = select(load(read), multiply_add(load(apart), load(by), sum), sum);
+    for (int64_t t = 0; t < taps; ++t, ++windows, lanes += kWidth, factors += kWidth) {
+      const Vector weights = load(factors), a = permute(load(row + *windows), load(lanes));
+      sum = select((Integers)weights == 0, sum, multiply_add(a, weights, sum));
     }
-    store_up_to(out + first, sum, left);
+    store_up_to(out + first, sum, length - first);
   }
 }
 
@@ -68,7 +52,7 @@ void resample_in_turn(const ResamplePart& part) {
     store_up_to(part.room + i, sum, n);
   }
   float* out = part.out + part.image * shape.out_image + part.y * shape.out_row;
-  if (shape.vectors > 0) return join_columns(shape, part.room, out);
+  if (!shape.windows.empty()) return join_columns(shape, part.room, out);
   at = columns.at.data(), weights = columns.weights.data();
   for (int64_t x = 0; x < columns.outputs; ++x, out += shape.out_pixel) {
     for (int64_t c = 0; c < shape.channels; c += kWidth) {
