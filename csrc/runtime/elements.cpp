@@ -115,8 +115,7 @@ void Resample::join_pixels() {
   const ResampleAxis& columns = shape_.columns;
   const int64_t width = kernels().width, taps = columns.taps, channels = shape_.channels;
   const int64_t length = columns.outputs * channels, sets = divide_up(length, width) * taps;
-  std::vector<int64_t> windows(sets);
-  std::vector<int64_t> places(width);
+  std::vector<int64_t> windows(sets), places(width);
   std::vector<int32_t> lanes(sets * width);
   std::vector<float> factors(sets * width);
   for (int64_t set = 0; set < sets; ++set) {

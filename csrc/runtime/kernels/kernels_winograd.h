@@ -259,7 +259,8 @@ struct LaneRun {
   int64_t vector, skip, n, out, residual;
 };
 
-// Whether a tile's pixels are written by `write_tile`: lanes of whole patches, bias, residual and curve.
+// Whether a tile's pixels are written by `write_tile`: lanes of whole patches, a bias, a residual
+// and a curve.
 inline bool is_written_at_once(const DensePart& part) {
   const DenseShape& shape = *part.shape;
   const Epilogue& e = shape.epilogue;
@@ -286,8 +287,8 @@ inline int64_t find_runs(const DenseShape& shape, int64_t first, int64_t block, 
   return count;
 }
 
-// Finishes and stores the pixels of a tile, [M][M][block], of which `rows` x `columns` are there: the
-// first begins at output (y, x).
+// Finishes and stores the pixels of a tile, [M][M][block], of which `rows` x `columns` are there:
+// the first begins at output (y, x).
 template <int M>
 FASTGAN_NOINLINE void write_tile(const DensePart& part, const LaneRun* runs, int64_t count,
                                  const float* bias, int64_t block, int64_t image, int64_t y,
@@ -296,17 +297,21 @@ FASTGAN_NOINLINE void write_tile(const DensePart& part, const LaneRun* runs, int
   const Epilogue& e = shape.epilogue;
   const Grid& out = shape.out;
   const int64_t out_row = shape.out_step_y * out.row, out_pixel = shape.out_step_x * out.pixel;
-  const int64_t row = shape.out_step_y * e.residual_row, pixel = shape.out_step_x * e.residual_pixel;
+  const int64_t row = shape.out_step_y * e.residual_row;
+  const int64_t pixel = shape.out_step_x * e.residual_pixel;
   float* const to = part.out + image * out.image + y * out.row + x * out.pixel;
   const float* beside = part.residual;
   if (beside != nullptr) {
     beside += image * e.residual_image + y * e.residual_row + x * e.residual_pixel;
   }
-  alignas(64) int32_t order[kWidth];
   const auto each = [&](const auto& curve) {
     for (const LaneRun* run = runs; run < runs + count; ++run) {
-      for (int i = 0; i < kWidth; ++i) order[i] = static_cast<int32_t>((i + run->skip) % kWidth);
-      const Integers from = load(order);
+      Integers from{};
+      if (run->skip != 0) {
+        alignas(64) int32_t order[kWidth];
+        for (int i = 0; i < kWidth; ++i) order[i] = static_cast<int32_t>((i + run->skip) % kWidth);
+        from = load(order);
+      }
       const auto lanes = [&](const float* p) {
         const Vector read = load(p + run->vector);
         return run->skip == 0 ? read : permute(read, from);

@@ -180,7 +180,7 @@ def test_resizing(mode: str, sizes: tuple[int, int]) -> None:
 def test_few_channels_are_resized_as_many_are(
     channels: int, mode: str, sizes: tuple[int, int]
 ) -> None:
-    """Those of a pixel fill no vector, those of a row do: to the same bits, what is not finite too."""
+    """Those of a pixel fill no vector, those of a row do: to the same bits, NaNs too."""
     x = torch.randn(2, 32, 11, 14)
     x[0, :, 0, 0], x[0, :, 10, 6], x[1, :, 4, 13] = math.inf, math.nan, -math.inf
     made = []
