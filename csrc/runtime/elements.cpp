@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "../processor.h"
@@ -104,6 +105,45 @@ Resample::Resample(ResampleShape shape, Place in, Place out)
   const int64_t apart = each * columns.taps + divide_up(span, kNominal) * shape_.rows.taps;
   if (!shape_.maximum && 4 * apart < 3 * whole && span <= kMostSpan) shape_.span = span;
   rows_each_ = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, row));
+  if (shape_.span > 0 && shape_.channels < kernels().width &&
+      shape_.out_pixel == shape_.channels) {
+    join_pixels();
+  }
+}
+
+void Resample::join_pixels() {
+  const ResampleAxis& columns = shape_.columns;
+  const int64_t width = kernels().width, taps = columns.taps, channels = shape_.channels;
+  const int64_t length = columns.outputs * channels, sets = divide_up(length, width) * taps;
+  std::vector<int64_t> windows(sets), places(width);
+  std::vector<int32_t> lanes(sets * width);
+  std::vector<float> factors(sets * width);
+  for (int64_t set = 0; set < sets; ++set) {
+    const int64_t first = set / taps * width, last = std::min(length, first + width);
+    int64_t low = shape_.span, high = 0;
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t tap = i / channels * taps + set % taps;
+      const float weight = columns.weights[tap];
+      factors[set * width + i - first] = weight;
+      int64_t& place = places[i - first] = -1;
+      if (weight == 0 && !std::signbit(weight)) continue;
+      place = columns.at[tap] + i % channels;
+      low = std::min(low, place), high = std::max(high, place);
+    }
+    if (high - low >= width) return;  // they are too far apart for a vector
+    windows[set] = std::min(low, high);
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t place = places[i - first];
+      if (place >= 0) lanes[set * width + i - first] = static_cast<int32_t>(place - low);
+    }
+  }
+  shape_.windows = std::move(windows);
+  shape_.lanes = std::move(lanes);
+  shape_.factors = std::move(factors);
+}
+
+int64_t Resample::room() const {
+  return shape_.span == 0 ? 0 : (divide_up(shape_.span, 16) + 1) * 16;  // a vector may reach over it
 }
 
 int64_t Resample::items(int64_t) const {

@@ -202,11 +202,12 @@ class Resample : public Operation {
  public:
   Resample(ResampleShape shape, Place in, Place out);
   int64_t items(int64_t) const override;
-  int64_t room() const override { return divide_up(shape_.span, 16) * 16; }
+  int64_t room() const override;
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:
   static constexpr int64_t kMostSpan = 1 << 20;
+  void join_pixels();
   ResampleShape shape_;
   Place in_, out_;
   int64_t rows_each_;

@@ -281,6 +281,12 @@ struct ResampleShape {
   // Floats of a row that columns read, where rows are summed up first: each of them once, not for
   // each column that it is read for. 0: they are not.
   int64_t span = 0;
+  // Of such rows, where pixels of few channels fill no vector, but lie one behind another: what
+  // each vector of a row of outputs is made of. Lane l of vector v reads tap t at windows[v][t] +
+  // lanes[v][t][l], the latter below a vector's width. Empty: pixel by pixel.
+  std::vector<int64_t> windows;  // [vectors][taps]
+  std::vector<int32_t> lanes;    // [vectors][taps][width]
+  std::vector<float> factors;    // likewise; as `weights`, of which 0 is no tap
 };
 
 struct ResamplePart {

@@ -30,6 +30,23 @@ void fetch_short(const float* p, int64_t rows, int64_t outer, int64_t step, floa
   }
 }
 
+// n elements, every third: a channel of pixels of three. Of so many vectors as a channel's lie in,
+// each lane of one vector is in another one's place.
+inline void fetch_thirds(const float* p, int64_t n, float* to) {
+  alignas(64) int32_t from[kWidth], second[kWidth], third[kWidth];
+  for (int i = 0; i < kWidth; ++i) {
+    const int at = 3 * i % kWidth, vector = 3 * i / kWidth;
+    from[i] = at, second[at] = vector == 1 ? -1 : 0, third[at] = vector == 2 ? -1 : 0;
+  }
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth, p += 3 * kWidth) {
+    const Vector last = load_some(p + 2 * kWidth, kWidth - 2);  // nothing beyond it is read
+    const Vector both = select(load(second), load(p + kWidth), load(p));
+    store(to + i, permute(select(load(third), last, both), load(from)));
+  }
+  for (; i < n; ++i, p += 3) to[i] = *p;
+}
+
 // Elements first .. first + n - 1 of a tensor: where they lie, or a copy of them.
 const float* fetch(const PointwiseShape& shape, int64_t tensor, const float* from, int64_t first,
                    int64_t n, float* room) {
@@ -80,6 +97,8 @@ const float* fetch(const PointwiseShape& shape, int64_t tensor, const float* fro
       for (int64_t i = 0; i < run; ++i) to[i] = p[i];
     } else if (step == 0) {
       for (int64_t i = 0; i < run; ++i) to[i] = *p;
+    } else if (step == 3) {
+      fetch_thirds(p, run, to);
     } else {
       for (int64_t i = 0; i < run; ++i) to[i] = p[i * step];
     }

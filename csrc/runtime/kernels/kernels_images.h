@@ -18,6 +18,23 @@ FASTGAN_INLINE void store_up_to(float* p, Vector x, int64_t n) {
 // Whether a tap is none: of weight 0. One of -0 is read as any other.
 FASTGAN_INLINE bool is_gap(float weight) { return weight == 0 && !std::signbit(weight); }
 
+// Sums of a row's columns, pixels of few channels together: see ResampleShape's vectors. The same
+// sums in the same order as those of each pixel by itself.
+inline void join_columns(const ResampleShape& shape, const float* row, float* out) {
+  const int64_t taps = shape.columns.taps, length = shape.columns.outputs * shape.channels;
+  const int64_t* windows = shape.windows.data();
+  const int32_t* lanes = shape.lanes.data();
+  const float* factors = shape.factors.data();
+  for (int64_t first = 0; first < length; first += kWidth) {
+    Vector sum{};
+    for (int64_t t = 0; t < taps; ++t, ++windows, lanes += kWidth, factors += kWidth) {
+      const Vector weights = load(factors), a = permute(load(row + *windows), load(lanes));
+      sum = select((Integers)weights == 0, sum, multiply_add(a, weights, sum));
+    }
+    store_up_to(out + first, sum, length - first);
+  }
+}
+
 // A row's sums, and then those of its columns.
 void resample_in_turn(const ResamplePart& part) {
   const ResampleShape& shape = *part.shape;
@@ -35,6 +52,7 @@ void resample_in_turn(const ResamplePart& part) {
     store_up_to(part.room + i, sum, n);
   }
   float* out = part.out + part.image * shape.out_image + part.y * shape.out_row;
+  if (!shape.windows.empty()) return join_columns(shape, part.room, out);
   at = columns.at.data(), weights = columns.weights.data();
   for (int64_t x = 0; x < columns.outputs; ++x, out += shape.out_pixel) {
     for (int64_t c = 0; c < shape.channels; c += kWidth) {

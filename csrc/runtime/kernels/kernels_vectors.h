@@ -84,6 +84,25 @@ FASTGAN_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
 }
 #endif
 
+// Lanes of a, each the one whose number is in `from`.
+FASTGAN_INLINE Vector permute(Vector a, Integers from) {
+#if FASTGAN_WIDTH == 16
+  return (Vector)_mm512_permutexvar_ps((__m512i)from, (__m512)a);
+#elif FASTGAN_WIDTH == 8
+  return (Vector)_mm256_permutevar8x32_ps((__m256)a, (__m256i)from);
+#else
+  Vector permuted;
+  for (int i = 0; i < kWidth; ++i) permuted[i] = a[from[i]];
+  return permuted;
+#endif
+}
+
+FASTGAN_INLINE Integers load(const int32_t* p) {
+  Integers a;
+  memcpy(&a, p, sizeof a);
+  return a;
+}
+
 // Elements as the products take them: one, or a pair, for each lane.
 #ifdef FASTGAN_BF16
 typedef uint16_t Element;

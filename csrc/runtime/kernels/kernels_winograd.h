@@ -77,17 +77,29 @@ template <int M, int R, bool Cleaned>
 FASTGAN_INLINE Vector transform_tile(const float* const* in, int64_t c, int64_t n, Element* to,
                                      int64_t place, float factor) {
   constexpr int N = M + R - 1;
-  Vector read[N * N], half[N * N], all[N * N];
-  for (int i = 0; i < N * N; ++i) {
-    read[i] = n == kWidth ? load(in[i] + c) : load_some(in[i] + c, n);
-    if (Cleaned) read[i] = select(poison_of(read[i]) == 0.0f, read[i] * factor, Vector{});
+  Vector half[N * N], corners{};
+#pragma GCC unroll 6
+  for (int j = 0; j < N; ++j) {
+    Vector column[N], made[N];
+#pragma GCC unroll 6
+    for (int i = 0; i < N; ++i) {
+      const float* from = in[i * N + j] + c;
+      column[i] = n == kWidth ? load(from) : load_some(from, n);
+      if (Cleaned) column[i] = select(poison_of(column[i]) == 0.0f, column[i] * factor, Vector{});
+    }
+    transform_in<M, R>(column, 1, made);
+#pragma GCC unroll 6
+    for (int i = 0; i < N; ++i) half[i * N + j] = made[i];
   }
 #pragma GCC unroll 6
-  for (int j = 0; j < N; ++j) transform_in<M, R>(read + j, N, half + j);
+  for (int i = 0; i < N; ++i) {
+    Vector made[N];
+    transform_in<M, R>(half + i * N, 1, made);
 #pragma GCC unroll 6
-  for (int i = 0; i < N; ++i) transform_in<M, R>(half + i * N, 1, all + i * N);
-  for (int i = 0; i < N * N; ++i) store(to + i * place + c, all[i]);
-  return poison_of(all[0] + all[N - 1] + all[N * N - N] + all[N * N - 1]);
+    for (int j = 0; j < N; ++j) store(to + (i * N + j) * place + c, made[j]);
+    if (i == 0 || i == N - 1) corners = corners + made[0] + made[N - 1];
+  }
+  return poison_of(corners);
 }
 
 // The transform of all channels of a tile's inputs; returns whether one is not finite.
@@ -158,6 +170,17 @@ FASTGAN_INLINE void point_tile(const DensePart& part, int64_t image, int64_t y, 
   const int64_t* rows = shape.rows.at.data() + shape.rows.before + down;
   const int64_t* columns = shape.columns.at.data() + shape.columns.before + across;
   const float* base = static_cast<const float*>(part.in) + image * shape.in.image;
+  const int64_t far = (N - 1) * stride;
+  if (down >= 0 && down + far < shape.in.height && across >= 0 && across + far < shape.in.width) {
+    base += down * shape.in.row + across * shape.in.pixel;
+    const int64_t row = stride * shape.in.row, pixel = stride * shape.in.pixel;
+#pragma GCC unroll 6
+    for (int i = 0; i < N; ++i) {
+#pragma GCC unroll 6
+      for (int j = 0; j < N; ++j) in[i * N + j] = base + i * row + j * pixel;
+    }
+    return;
+  }
   for (int i = 0; i < N; ++i) {
     for (int j = 0; j < N; ++j) {
       const int64_t row = rows[i * stride], column = columns[j * stride];
@@ -190,14 +213,25 @@ FASTGAN_NOINLINE bool winograd_tile_out(const float* products, int64_t place, in
   constexpr int N = M + R - 1;
   Vector poison{};
   for (int64_t lane = 0; lane < block; lane += kWidth) {
-    Vector read[N * N], half[M * N], all[M * M];
-    for (int i = 0; i < N * N; ++i) read[i] = load(products + i * place + lane);
+    Vector half[M * N], corners{};
 #pragma GCC unroll 6
-    for (int j = 0; j < N; ++j) transform_out<M, R>(read + j, N, half + j, N);
+    for (int j = 0; j < N; ++j) {
+      Vector column[N], made[M];
+#pragma GCC unroll 6
+      for (int i = 0; i < N; ++i) column[i] = load(products + (i * N + j) * place + lane);
+      transform_out<M, R>(column, 1, made, 1);
 #pragma GCC unroll 4
-    for (int i = 0; i < M; ++i) transform_out<M, R>(half + i * N, 1, all + i * M, 1);
-    for (int i = 0; i < M * M; ++i) store(to + i * block + lane, all[i]);
-    poison += poison_of(all[0] + all[M - 1] + all[M * M - M] + all[M * M - 1]);
+      for (int i = 0; i < M; ++i) half[i * N + j] = made[i];
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < M; ++i) {
+      Vector made[M];
+      transform_out<M, R>(half + i * N, 1, made, 1);
+#pragma GCC unroll 4
+      for (int j = 0; j < M; ++j) store(to + (i * M + j) * block + lane, made[j]);
+      if (i == 0 || i == M - 1) corners = corners + made[0] + made[M - 1];
+    }
+    poison += poison_of(corners);
   }
   return is_poison(poison);
 }
@@ -215,6 +249,94 @@ FASTGAN_NOINLINE void winograd_tile_in_smaller(const DensePart& part, int64_t im
   for (int64_t p = 0; p < part.phase->filtering.parts(); ++p, to += channels) {
     point_tile<M, R>(part, image, y, x, p, in);
     transform_all<M, R, true>(in, channels, to, place, kSmaller);
+  }
+}
+
+// Lanes of a block that lie side by side in the output, `n` of a vector: from which on, how many
+// lanes of the vector are others', and where they go from the pixel's place on, there and in the
+// residual.
+struct LaneRun {
+  int64_t vector, skip, n, out, residual;
+};
+
+// Whether a tile's pixels are written by `write_tile`: lanes of whole patches, a bias, a residual
+// and a curve.
+inline bool is_written_at_once(const DensePart& part) {
+  const DenseShape& shape = *part.shape;
+  const Epilogue& e = shape.epilogue;
+  const int64_t channels = shape.out.channels;
+  const bool pixelwise = shape.lanes() == channels;
+  if (!part.phase->whole || part.scale != nullptr || e.slopes != nullptr) return false;
+  if (!pixelwise && shape.out.pixel != channels) return false;
+  if (part.residual == nullptr) return true;
+  return e.residual_channel == 1 && (pixelwise || e.residual_pixel == channels);
+}
+
+// The runs of a block from `first` on; returns how many.
+inline int64_t find_runs(const DenseShape& shape, int64_t first, int64_t block, LaneRun* runs) {
+  const int64_t row = shape.patch_width * shape.out.channels, left = shape.lanes() - first;
+  int64_t count = 0;
+  for (int64_t at = 0; at < block && at < left;) {
+    const int64_t down = (first + at) / row, across = (first + at) % row, skip = at % kWidth;
+    int64_t n = kWidth - skip;
+    if (n > row - across) n = row - across;
+    runs[count++] = {at - skip, skip, n, down * shape.out.row + across,
+                     down * shape.epilogue.residual_row + across};
+    at += n;
+  }
+  return count;
+}
+
+// Finishes and stores the pixels of a tile, [M][M][block], of which `rows` x `columns` are there:
+// the first begins at output (y, x).
+template <int M>
+FASTGAN_NOINLINE void write_tile(const DensePart& part, const LaneRun* runs, int64_t count,
+                                 const float* bias, int64_t block, int64_t image, int64_t y,
+                                 int64_t x, int64_t rows, int64_t columns, const float* pixels) {
+  const DenseShape& shape = *part.shape;
+  const Epilogue& e = shape.epilogue;
+  const Grid& out = shape.out;
+  const int64_t out_row = shape.out_step_y * out.row, out_pixel = shape.out_step_x * out.pixel;
+  const int64_t row = shape.out_step_y * e.residual_row;
+  const int64_t pixel = shape.out_step_x * e.residual_pixel;
+  float* const to = part.out + image * out.image + y * out.row + x * out.pixel;
+  const float* beside = part.residual;
+  if (beside != nullptr) {
+    beside += image * e.residual_image + y * e.residual_row + x * e.residual_pixel;
+  }
+  const auto each = [&](const auto& curve) {
+    for (const LaneRun* run = runs; run < runs + count; ++run) {
+      Integers from{};
+      if (run->skip != 0) {
+        alignas(64) int32_t order[kWidth];
+        for (int i = 0; i < kWidth; ++i) order[i] = static_cast<int32_t>((i + run->skip) % kWidth);
+        from = load(order);
+      }
+      const auto lanes = [&](const float* p) {
+        const Vector read = load(p + run->vector);
+        return run->skip == 0 ? read : permute(read, from);
+      };
+      const Vector more = bias == nullptr ? Vector{} : lanes(bias);
+      const bool whole = run->n == kWidth;
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < columns; ++j) {
+          Vector value = lanes(pixels + (i * M + j) * block);
+          if (bias != nullptr) value += more;
+          if (beside != nullptr) {
+            const float* p = beside + i * row + j * pixel + run->residual;
+            value += whole ? load(p) : load_some(p, run->n);
+          }
+          value = curve(value);
+          float* const place = to + i * out_row + j * out_pixel + run->out;
+          whole ? store(place, value) : store_some(place, value, run->n);
+        }
+      }
+    }
+  };
+  switch (e.curve) {
+    case Curve::kNone: return each([&](Vector x) { return x; });
+    case Curve::kRelu: return each([&](Vector x) { return negative_part(x, Vector{}); });
+    default: return each([&](Vector x) { return bend(e.curve, e.parameter, x); });
   }
 }
 
@@ -243,7 +365,11 @@ void winograd_by(const DensePart& part) {
     x[t] = tile % across * M;
     poison[t] = winograd_tile_in<M, R>(part, image[t], y[t], x[t], inputs + t * padded, from);
   }
+  const bool at_once = is_written_at_once(part);
+  LaneRun runs[kMostBlock];
   for (int64_t b = part.first_block; b < part.last_block; ++b) {
+    const int64_t some = at_once ? find_runs(shape, b * block, block, runs) : 0;
+    const float* bias = shape.bias == nullptr ? nullptr : shape.bias + b * block;
     const auto multiply_tiles = [&](int64_t p, int64_t t, int64_t rows) {
       const Element* weights =
           static_cast<const Element*>(part.weights) + (b * N * N + p) * channels * block;
@@ -273,8 +399,14 @@ void winograd_by(const DensePart& part) {
                          phase.signs + b * taps * shape.in.channels * block, block, pixels);
       }
       TilePixels of;
-      const int64_t left = phase.columns - x[t];
+      const int64_t left = phase.columns - x[t], below = phase.rows - y[t];
       of.count = left < M ? left : M;
+      if (at_once) {
+        write_tile<M>(part, runs, some, bias, block, image[t],
+                      phase.out_y + y[t] * shape.out_step_y, phase.out_x + x[t] * shape.out_step_x,
+                      below < M ? below : M, of.count, pixels);
+        continue;
+      }
       for (int64_t i = 0; i < M && y[t] + i < phase.rows; ++i) {
         for (int64_t j = 0; j < of.count; ++j) {
           of.image[j] = image[t];

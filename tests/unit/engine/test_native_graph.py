@@ -175,6 +175,34 @@ def test_resizing(mode: str, sizes: tuple[int, int]) -> None:
     check(net.plan(y))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 7])
+@pytest.mark.parametrize(("mode", "sizes"), [("cubic", (44, 57)), ("linear", (23, 31))])
+def test_few_channels_are_resized_as_many_are(
+    channels: int, mode: str, sizes: tuple[int, int]
+) -> None:
+    """Those of a pixel fill no vector, those of a row do: to the same bits, NaNs too."""
+    x = torch.randn(2, 32, 11, 14)
+    x[0, :, 0, 0], x[0, :, 10, 6], x[1, :, 4, 13] = math.inf, math.nan, -math.inf
+    made = []
+    for count in (channels, 32):
+        net = Network(x=(2, count, 11, 14))
+        names = ["x", "", "", net.host([2, count, *sizes])]
+        y = net.add("Resize", names, (2, count, *sizes), mode=mode)
+        made.append(native_of(net.plan(y))({"x": x[:, :count].contiguous()})[y][:, :channels])
+    assert not made[0].isfinite().all()
+    torch.testing.assert_close(*made, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 37, 200])
+def test_channels_of_pixels_of_three(width: int) -> None:
+    """They lie three apart, the last of them at the end of memory."""
+    net = Network(x=(2, 3, 3, width))
+    x = net.add("Transpose", ["x"], (2, 3, width, 3), perm=[0, 2, 3, 1])
+    y = net.add("Relu", [x], (2, 3, width, 3))
+    z = net.add("Transpose", [y], (2, 3, 3, width), perm=[0, 3, 1, 2])
+    check(net.plan(net.add("Add", [z, "x"], (2, 3, 3, width)), z))
+
+
 def test_resizing_some_of_the_channels() -> None:
     """Others lie between theirs."""
     net = Network(x=(2, 11, 9, 10))

@@ -392,8 +392,9 @@ torch.manual_seed(0)
 found = hashlib.sha256()
 for mode, size, to in (
     ("linear", (6, 7), (12, 14)), ("linear", (5, 40), (10, 41)), ("cubic", (24, 28), (9, 11)),
+    ("cubic", (12, 14), (48, 53)),
 ):
-    for channels in (1, 5, 8, 24, 33):
+    for channels in (1, 3, 5, 8, 24, 33):
         net = Network(x=(1, channels, *size))
         names = ["x", "", "", net.host([1, channels, *to])]
         y = net.add("Resize", names, (1, channels, *to), mode=mode)
@@ -454,6 +455,24 @@ def test_minimal_filtering(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
         kernel = f"native F({most}x{most})" if most else "native"
         assert [step.kernel for step in native_of(plan).plan.steps] == [kernel] * 2
         check(plan, 4e-6 if most < 4 else 2e-5)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("out", "shuffle"), [(3, 2), (3, 4), (1, 3), (5, 4)])
+def test_filtered_tiles_fall_into_pixels_of_few_channels(
+    out: int, shuffle: int, residual: bool
+) -> None:
+    """Rows of patches that end within vectors, of tiles that the image's edges cut off."""
+    net, given = Network(x=(2, 32, 18, 21)), {"strides": [1, 1], "dilations": [1, 1], "group": 1}
+    products, shape = out * shuffle**2, (2, out, 18 * shuffle, 21 * shuffle)
+    names = ["x", net.weight(products, 32, 3, 3, scale=288**-0.5), net.weight(products)]
+    names += [net.weight(*shape)] if residual else []
+    given |= {"pads": [1] * 4, "shuffle": shuffle, "shuffle_mode": "CRD"}
+    epilogue = Epilogue("leaky_relu", (0.3,), bias=True, residual=residual)
+    plan = net.plan(net.add("fastgan.Conv", names, shape, epilogue=epilogue, **given))
+    if products >= 48:
+        assert native_of(plan).plan.steps[0].kernel == "native F(4x4)"
+    check(plan, 2e-5)
 
 
 @pytest.mark.parametrize(("most", "tile"), [(0, 0), (2, 2), (4, 3)])
