@@ -455,27 +455,42 @@ DepthwisePlanes::DepthwisePlanes(PlanesShape shape, Border border, Place in, Pla
                  last_y);
   s.columns = Reach(s.in.width, 1, border, std::min<int64_t>(0, -s.pad_x), reach_x - s.pad_x,
                     last_x);
-  s.span = last_x + reach_x + 1;
-  // A strip that is not full is computed as if it were.
-  const int64_t slack = kMostPlaneVectors * kernels().width;
-  s.phase = divide_up(divide_up(s.span, s.step_x) + slack, 16) * 16;
-  s.line = s.step_x * s.phase;
+  const int64_t width = kernels().width;
+  s.copied = !s.zeros || s.step_x > 2 || s.kernel_x > kMostEdgeTaps;
+  const int64_t apart = s.step_x > 2 ? s.step_x : 1;  // phases
+  if (s.copied) {
+    s.span = last_x + reach_x + 1;
+    // A strip that is not full is computed as if it were.
+    s.inside_last = divide_up(s.out.width, width) * width;
+    const int64_t slack = kMostPlaneVectors * width * (s.step_x == 2 ? 2 : 1);
+    s.phase = divide_up(divide_up(s.span, apart) + slack, 16) * 16;
+    s.line = apart * s.phase;
+  } else {
+    s.inside_first = divide_up(std::max<int64_t>(0, s.pad_x), s.step_x);
+    const int64_t beyond = s.in.width - reach_x + s.pad_x;  // the first place of none
+    s.inside_last = std::min(s.out.width, std::max<int64_t>(0, beyond) / s.step_x);
+  }
   for (int64_t k = 0; k < s.kernel_x; ++k) {
     const int64_t at = k * s.dilation_x;
-    s.offsets.push_back(at % s.step_x * s.phase + at / s.step_x);
+    s.offsets.push_back(s.copied ? at % apart * s.phase + at / apart : at - s.pad_x);
   }
-  // Rows are as many as a cache holds the lines of, or as lie between two taps.
-  const int64_t fit = std::max<int64_t>(1, (kPlaneLines / s.line - reach_y) / s.step_y);
-  const int64_t least = kPlaneRows * s.dilation_y;
+  // Rows are as many as a cache holds the copies of, or as are enough for an item, or as lie between
+  // two taps.
+  const int64_t row = s.out.width * s.kernel_y * s.kernel_x, enough = kItem / 2;
+  const int64_t most = s.copied ? (kPlaneLines / s.line - reach_y) / s.step_y : enough / row;
+  const int64_t fit = std::max<int64_t>(1, most), least = kPlaneRows * s.dilation_y;
   rows_each_ = std::min(s.out.height, std::max(fit / least * least, least));
   parts_ = divide_up(s.out.height, rows_each_);
-  s.lines = (rows_each_ - 1) * s.step_y + reach_y + 1;
-  s.read.assign(static_cast<size_t>(s.lines), 0);
-  for (int64_t row = 0; row < rows_each_; ++row) {
-    for (int64_t k = 0; k < s.kernel_y; ++k) s.read[row * s.step_y + k * s.dilation_y] = 1;
+  if (s.copied) {
+    s.lines = (rows_each_ - 1) * s.step_y + reach_y + 1;
+    s.read.assign(static_cast<size_t>(s.lines), 0);
+    for (int64_t row = 0; row < rows_each_; ++row) {
+      for (int64_t k = 0; k < s.kernel_y; ++k) s.read[row * s.step_y + k * s.dilation_y] = 1;
+    }
   }
-  const int64_t products = rows_each_ * s.out.width * s.kernel_y * s.kernel_x;
-  each_ = std::clamp<int64_t>(kItem / 2 / products, 1, planes_ * parts_);
+  const int64_t all = planes_ * parts_;
+  const int64_t each = std::clamp<int64_t>(enough / (rows_each_ * row), 1, all);
+  each_ = divide_up(all, evenly(all, divide_up(all, each)));
 }
 
 void DepthwisePlanes::run(const Memory& memory, int64_t, int64_t item) const {

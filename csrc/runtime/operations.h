@@ -105,7 +105,7 @@ class DepthwisePlanes : public Operation {
   // Finishes `shape`: its reaches, and how its lines are copied.
   DepthwisePlanes(PlanesShape shape, Border border, Place in, Place out);
   int64_t items(int64_t) const override { return divide_up(planes_ * parts_, each_); }
-  int64_t room() const override { return (shape_.lines + 1) * shape_.line; }
+  int64_t room() const override { return shape_.copied ? (shape_.lines + 1) * shape_.line : 0; }
   void run(const Memory& memory, int64_t stage, int64_t item) const override;
 
  private:

@@ -169,6 +169,9 @@ struct DepthwisePart {
 // Rows that are computed at once where channels lie one behind another, and vectors of one at most.
 constexpr int kPlaneRows = 4, kMostPlaneVectors = 4;
 
+// Taps of a row at the most for lines that are not copied.
+constexpr int kMostEdgeTaps = 16;
+
 // The same where an image's channels lie one behind another, row by row.
 struct Planes {
   int64_t height, width, image, channel, row;  // strides of the last three
@@ -182,12 +185,15 @@ struct PlanesShape {
   const float* bias;     // [channels], or null
   Epilogue epilogue;     // of no scale and no residual
   Reach rows{}, columns{};
-  // Lines of the input are copied, with what lies beyond their ends: `lines` of them at the most, `line`
-  // floats each, of which `span` are pixels; those `step_x` apart are side by side, `phase` floats.
+  // Where a line holds all that a tap may reach, it is a copy; else it is the input's own, and
+  // zeros are beyond. `lines` copies at the most, `line` floats each, of which `span` are pixels;
+  // where more than two apart are an output's, those are side by side, `phase` floats of them.
+  bool copied = false, zeros = false;  // zeros: whether they are what lies beyond
   int64_t lines = 0, line = 0, span = 0, phase = 0;
-  std::vector<int64_t> offsets{};  // of a row's taps within a line
+  // Columns of outputs whose taps lie within a line: inside_first <= column < inside_last.
+  int64_t inside_first = 0, inside_last = 0;
+  std::vector<int64_t> offsets{};  // of a row's taps, from an output's place in a line
   std::vector<char> read{};        // of each line, whether a tap does
-  bool zeros = false;              // whether that is what lies beyond
 };
 
 struct PlanesPart {
@@ -195,7 +201,7 @@ struct PlanesPart {
   const float* in;
   float* out;
   int64_t image, channel, first, last;  // rows
-  float* room;  // [lines][line], and a line more
+  float* room;  // of copies: [lines][line], and a line more
 };
 
 // One step of a small program on a running value: see fastgan.plan.types.Instruction.

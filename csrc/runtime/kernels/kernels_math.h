@@ -33,6 +33,35 @@ FASTGAN_INLINE Vector load_some(const float* p, int64_t n) {
 #endif
 }
 
+// Which lanes of a vector lie in memory that may be read: the first to one before the last.
+#if FASTGAN_WIDTH == 16
+typedef __mmask16 Within;
+FASTGAN_INLINE Within lanes_within(int64_t first, int64_t last) {
+  return static_cast<__mmask16>((1u << last) - (1u << first));
+}
+FASTGAN_INLINE Vector load_within(const float* p, Within lanes) {
+  return (Vector)_mm512_maskz_loadu_ps(lanes, p);
+}
+#elif FASTGAN_WIDTH == 8
+typedef __m256i Within;
+FASTGAN_INLINE Within lanes_within(int64_t first, int64_t last) {
+  return _mm256_andnot_si256(first_lanes(first), first_lanes(last));
+}
+FASTGAN_INLINE Vector load_within(const float* p, Within lanes) {
+  return (Vector)_mm256_maskload_ps(p, lanes);
+}
+#else
+struct Within {
+  int64_t first, last;
+};
+FASTGAN_INLINE Within lanes_within(int64_t first, int64_t last) { return {first, last}; }
+FASTGAN_INLINE Vector load_within(const float* p, Within lanes) {
+  Vector a{};
+  for (int64_t i = lanes.first; i < lanes.last; ++i) a[i] = p[i];
+  return a;
+}
+#endif
+
 FASTGAN_INLINE void store_some(float* p, Vector a, int64_t n) {
 #if FASTGAN_WIDTH == 16
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)a);

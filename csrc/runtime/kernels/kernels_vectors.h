@@ -10,9 +10,11 @@
 #include "../../targets/compiler.h"
 
 #if defined(__GNUC__) || defined(__clang__)
-#define FASTGAN_INLINE inline __attribute__((always_inline))
+#define FASTGAN_INLINED __attribute__((always_inline))  // of lambdas
+#define FASTGAN_INLINE inline FASTGAN_INLINED
 #define FASTGAN_NOINLINE __attribute__((noinline))
 #else
+#define FASTGAN_INLINED
 #define FASTGAN_INLINE inline
 #define FASTGAN_NOINLINE
 #endif
