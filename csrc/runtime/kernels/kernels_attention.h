@@ -15,7 +15,8 @@ namespace {
 // Vectors of exponentials that are made at once.
 constexpr int kAtOnce = FASTGAN_WIDTH == 16 ? 4 : 2;
 
-// e^x of each for x <= 0; 0 where that is no normal number, which e^-88 is made of by its power of two.
+// e^x of each for x <= 0; 0 where that is no normal number: e^-88 is, as its power of two has no
+// exponent.
 template <int N>
 FASTGAN_INLINE void shares_of(Vector (&x)[N]) {
 #pragma GCC unroll 8

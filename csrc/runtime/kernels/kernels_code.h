@@ -175,8 +175,8 @@ bool turns(const PointwiseShape& shape) {
   return strides[inner] > 1 && strides[inner - 1] == 1;
 }
 
-// Whole rows of such a tensor from element `first` on, as many as lie side by side; how many elements
-// those are.
+// Whole rows of such a tensor from element `first` on, as many as lie side by side; how many
+// elements those are.
 int64_t turn_rows(const PointwisePart& part, int64_t first) {
   const PointwiseShape& shape = *part.shape;
   const int64_t tensor = shape.steps.front().tensor, inner = shape.dims - 1;
