@@ -15,18 +15,13 @@ namespace {
 // Vectors of exponentials that are made at once.
 constexpr int kAtOnce = FASTGAN_WIDTH == 16 ? 4 : 2;
 
-// e^x of each for x <= 0; 0 where that is no normal number.
+// e^x of each for x <= 0; 0 where that is no normal number: e^-88 is, as its power of two has no
+// exponent.
 template <int N>
 FASTGAN_INLINE void shares_of(Vector (&x)[N]) {
-  Integers none[N];
 #pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) {
-    none[i] = x[i] < -87.0f;
-    x[i] = select(none[i], splat(-87.0f), x[i]);
-  }
+  for (int i = 0; i < N; ++i) x[i] = select(x[i] < -87.0f, splat(-88.0f), x[i]);
   exponentials(x);
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) x[i] = select(none[i], Vector{}, x[i]);
 }
 
 // Elements column .. column + n - 1 of a row of a bias.

@@ -183,12 +183,48 @@ void step_of(const PointwiseStep& step, float* value, const float* other, int64_
   }
 }
 
+// Whether elements are but laid out anew, those that lie side by side now having been rows apart.
+bool turns(const PointwiseShape& shape) {
+  if (shape.steps.size() != 1) return false;
+  const PointwiseStep& step = shape.steps.front();
+  const int64_t inner = shape.dims - 1;
+  if (step.code != Code::kLoad || step.tensor < 0) return false;
+  if (!shape.dense[0] || inner < 1 || shape.sizes[inner] < 4) return false;
+  const int64_t* strides = shape.strides[step.tensor + 1];
+  return strides[inner] > 1 && strides[inner - 1] == 1;
+}
+
+// Whole rows of such a tensor from element `first` on, as many as lie side by side; how many
+// elements those are.
+int64_t turn_rows(const PointwisePart& part, int64_t first) {
+  const PointwiseShape& shape = *part.shape;
+  const int64_t tensor = shape.steps.front().tensor, inner = shape.dims - 1;
+  const int64_t* strides = shape.strides[tensor + 1];
+  const int64_t length = shape.sizes[inner];
+  if (first % length != 0) return 0;
+  const int64_t beside = shape.sizes[inner - 1] - first / length % shape.sizes[inner - 1];
+  const int64_t left = (part.last - first) / length, rows = beside < left ? beside : left;
+  int64_t at = 0;
+  for (int64_t d = inner, rest = first; d >= 0; rest /= shape.sizes[d--]) {
+    at += rest % shape.sizes[d] * strides[d];
+  }
+  transpose(part.tensors[tensor] + at, strides[inner], rows, length, part.out + first, length);
+  return rows * length;
+}
+
 void pointwise(const PointwisePart& part) {
   const PointwiseShape& shape = *part.shape;
   alignas(64) float value[kElements], room[kElements], kept[kMostKept][kElements];
   const int64_t inner = shape.dims - 1;
-  for (int64_t first = part.first; first < part.last; first += kElements) {
-    const int64_t n = part.last - first < kElements ? part.last - first : kElements;
+  const bool turned = turns(shape);
+  for (int64_t first = part.first, n; first < part.last; first += n) {
+    n = turned ? turn_rows(part, first) : 0;
+    if (n > 0) continue;
+    n = part.last - first < kElements ? part.last - first : kElements;
+    if (turned) {  // what of a row another part has begun or ends
+      const int64_t left = shape.sizes[inner] - first % shape.sizes[inner];
+      n = left < n ? left : n;
+    }
     for (const PointwiseStep& step : shape.steps) {
       const float* other = room;
       if (step.tensor >= 0) {

@@ -274,42 +274,73 @@ inline Operands operands(const Epilogue& e, const float* bias, const float* scal
           e.slopes == nullptr ? nullptr : e.slopes + c};
 }
 
-#ifdef FASTGAN_VECTORS
-typedef float Four __attribute__((vector_size(16)));
-
-#ifdef __clang__
-#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-typedef int32_t FourIntegers __attribute__((vector_size(16)));
-#define FASTGAN_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (FourIntegers){i, j, k, l})
+// Clang's, and GCC's from 12 on; without it transposing goes number by number.
+#if defined(FASTGAN_VECTORS) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define FASTGAN_SHUFFLES
 #endif
 #endif
 
-// to[r * to_step + c] = from[c * from_step + r], of so many rows r and columns c.
-inline void transpose(const float* from, int64_t from_step, int64_t rows, int64_t columns,
-                      float* to, int64_t to_step) {
-  int64_t r = 0;
-#ifdef FASTGAN_VECTORS
-  const int64_t whole = columns / 4 * 4;
-  for (; r + 4 <= rows; r += 4) {
-    for (int64_t c = 0; c < whole; c += 4) {
-      Four x[4];
-      for (int i = 0; i < 4; ++i) memcpy(x + i, from + (c + i) * from_step + r, sizeof(Four));
-      const Four low = FASTGAN_SHUFFLE(x[0], x[1], 0, 4, 1, 5);
-      const Four high = FASTGAN_SHUFFLE(x[0], x[1], 2, 6, 3, 7);
-      const Four low2 = FASTGAN_SHUFFLE(x[2], x[3], 0, 4, 1, 5);
-      const Four high2 = FASTGAN_SHUFFLE(x[2], x[3], 2, 6, 3, 7);
-      const Four made[4] = {
-          FASTGAN_SHUFFLE(low, low2, 0, 1, 4, 5), FASTGAN_SHUFFLE(low, low2, 2, 3, 6, 7),
-          FASTGAN_SHUFFLE(high, high2, 0, 1, 4, 5), FASTGAN_SHUFFLE(high, high2, 2, 3, 6, 7)};
-      for (int i = 0; i < 4; ++i) memcpy(to + (r + i) * to_step + c, made + i, sizeof(Four));
+#ifdef FASTGAN_SHUFFLES
+// K rows of K numbers, which are turned by exchanging the two S x S off the diagonal of each
+// 2 S x 2 S, for S = 1, 2, 4 .. K / 2.
+template <int K>
+struct Square {
+  typedef float Row __attribute__((vector_size(4 * K)));
+
+  // Of rows S apart, the one as it is then: where its numbers come from, of the one (0 .. K - 1) or
+  // the other.
+  static constexpr int first(int i, int s) { return i & s ? K + i - s : i; }
+  static constexpr int second(int i, int s) { return i & s ? K + i : i + s; }
+
+  template <int S, int... I>
+  static FASTGAN_INLINE void exchange(Row& a, Row& b, std::integer_sequence<int, I...>) {
+    const Row made = __builtin_shufflevector(a, b, first(I, S)...);
+    b = __builtin_shufflevector(a, b, second(I, S)...);
+    a = made;
+  }
+
+  template <int S = 1>
+  static FASTGAN_INLINE void turn(Row (&x)[K]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < K; ++i) {
+      if ((i & S) == 0) exchange<S>(x[i], x[i + S], std::make_integer_sequence<int, K>());
     }
-    for (int64_t c = whole; c < columns; ++c) {
-      for (int i = 0; i < 4; ++i) to[(r + i) * to_step + c] = from[c * from_step + r + i];
+    if constexpr (2 * S < K) turn<2 * S>(x);
+  }
+};
+#endif
+
+// to[r * to_step + c] = from[c * from_step + r], of so many rows r and columns c: by squares of K,
+// and what is left by smaller ones.
+template <int K = kWidth>
+void transpose(const float* from, int64_t from_step, int64_t rows, int64_t columns, float* to,
+               int64_t to_step) {
+#ifdef FASTGAN_SHUFFLES
+  if constexpr (K >= 4) {
+    const int64_t whole_rows = rows / K * K, whole_columns = columns / K * K;
+    for (int64_t r = 0; r < whole_rows; r += K) {
+      for (int64_t c = 0; c < whole_columns; c += K) {
+        typename Square<K>::Row x[K];
+#pragma GCC unroll 16
+        for (int i = 0; i < K; ++i) memcpy(x + i, from + (c + i) * from_step + r, sizeof *x);
+        Square<K>::turn(x);
+#pragma GCC unroll 16
+        for (int i = 0; i < K; ++i) memcpy(to + (r + i) * to_step + c, x + i, sizeof *x);
+      }
     }
+    if (whole_columns < columns) {
+      transpose<K / 2>(from + whole_columns * from_step, from_step, whole_rows,
+                       columns - whole_columns, to + whole_columns, to_step);
+    }
+    if (whole_rows < rows) {
+      transpose<K / 2>(from + whole_rows, from_step, rows - whole_rows, columns,
+                       to + whole_rows * to_step, to_step);
+    }
+    return;
   }
 #endif
-  for (; r < rows; ++r) {
+  for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) to[r * to_step + c] = from[c * from_step + r];
   }
 }

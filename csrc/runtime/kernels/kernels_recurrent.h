@@ -95,8 +95,9 @@ struct AnyFunctions {
   Vector h(Vector x) const { return function_of(shape.functions[2], x); }
 };
 
-// What becomes of a vector of hidden values and its memory. in, state: what each gate is before its
-// function, of the input and of the state.
+// What becomes of a vector of hidden values and its memory, and of an LSTM's its memory and how far
+// its output gate is open: h(memory) times that are its hidden values. in, state: what each gate is
+// before its function, of the input and of the state. peepholes: three of an LSTM, or null.
 template <Cell kCell, int kPart, class Functions>
 FASTGAN_INLINE Vector hidden_of(const Functions& of, const Vector* in, const Vector* state,
                                 const Vector* peepholes, Vector before, Vector& memory) {
@@ -107,11 +108,13 @@ FASTGAN_INLINE Vector hidden_of(const Functions& of, const Vector* in, const Vec
     const Vector fresh = of.g(in[2] + reset * state[2]);
     return (1.0f - update) * fresh + update * before;
   } else if constexpr (kCell == Cell::kLstm) {
-    const Vector input = of.f(in[0] + state[0] + peepholes[0] * memory);
-    const Vector forget = of.couples ? 1.0f - input
-                                     : of.f(in[2] + state[2] + peepholes[2] * memory);
+    const auto sum = [&](int gate) {
+      const Vector x = in[gate] + state[gate];
+      return peepholes == nullptr ? x : x + peepholes[gate] * memory;
+    };
+    const Vector input = of.f(sum(0)), forget = of.couples ? 1.0f - input : of.f(sum(2));
     memory = forget * memory + input * of.g(in[3] + state[3]);
-    return of.f(in[1] + state[1] + peepholes[1] * memory) * of.h(memory);
+    return of.f(sum(1));
   } else if constexpr (kPart == 0) {
     memory = of.f(in[0] + state[0]);
     return of.f(in[1] + state[1]) * before;
@@ -160,24 +163,42 @@ void recurrent_block(const RecurrentPart& part, int64_t block, int64_t image) {
   for (int i = 0; i < kImages; ++i) {
     const int64_t own = image + i;
     for (int v = 0; v < kBlock && lanes(v) > 0; ++v) {
-      Vector in[kGates], state[kGates], peepholes[3] = {};
+      Vector in[kGates], state[kGates], peepholes[3];
       for (int g = 0; g < kGates; ++g) {
         in[g] = read(part.in.row(own) + (kFirst + g) * hidden, v);
         state[g] = all[i][v][g];
       }
-      if (kCell == Cell::kLstm && part.peepholes != nullptr) {
+      const bool peeps = kCell == Cell::kLstm && part.peepholes != nullptr;
+      if (peeps) {
         for (int g = 0; g < 3; ++g) peepholes[g] = read(part.peepholes + g * hidden, v);
       }
       Vector before = read(part.hidden.row(own), v), memory = read(part.memory.row(own), v);
       const auto made = [&](const auto& functions) {
-        return hidden_of<kCell, kPart>(functions, in, state, peepholes, before, memory);
+        return hidden_of<kCell, kPart>(functions, in, state, peeps ? peepholes : nullptr, before,
+                                       memory);
       };
-      Vector now = shape.usual ? made(UsualFunctions<kCell>{}) : made(AnyFunctions{shape, shape.couples});
+      const Vector now = shape.usual ? made(UsualFunctions<kCell>{})
+                                     : made(AnyFunctions{shape, shape.couples});
       const int64_t at = first + v * kWidth, n = lanes(v);
       constexpr bool kResets = kInParts && kPart == 0;
-      store_some((kResets ? part.reset : part.new_hidden).row(own) + at, now, n);
+      if constexpr (kCell == Cell::kLstm) {
+        all[i][v][0] = memory, all[i][v][1] = now;
+      } else {
+        store_some((kResets ? part.reset : part.new_hidden).row(own) + at, now, n);
+      }
       if constexpr (kCell == Cell::kLstm || kResets) {
         store_some(part.new_memory.row(own) + at, memory, n);
+      }
+    }
+  }
+  if constexpr (kCell == Cell::kLstm) {  // on their own, so that none waits for its memory
+    for (int i = 0; i < kImages; ++i) {
+      for (int v = 0; v < kBlock && lanes(v) > 0; ++v) {
+        const Vector memory = all[i][v][0];
+        const Vector bent = shape.usual ? UsualFunctions<kCell>{}.h(memory)
+                                        : AnyFunctions{shape, shape.couples}.h(memory);
+        float* const to = part.new_hidden.row(image + i) + first + v * kWidth;
+        store_some(to, all[i][v][1] * bent, lanes(v));
       }
     }
   }
