@@ -87,7 +87,8 @@ template <int kRows, int kVectors, int kKernel, int kStep, bool kEdge>
 FASTGAN_INLINE void plane_sums(const PlanesShape& shape, const float* weights,
                                const PlaneLines& lines, int64_t x, const Within* within,
                                Vector (*sums)[kVectors]) {
-  const int64_t taps = kKernel > 0 ? kKernel : shape.kernel_x;
+  // Known beforehand where that makes little code: of five and more a turn of the loop is long enough.
+  const int64_t taps = kKernel == 3 ? 3 : shape.kernel_x;
   const int64_t* offsets = shape.offsets.data();
   // Where taps are side by side, two of them take every second pixel each of the same.
   const bool pairs = kStep == 2 && shape.dilation_x == 1;
@@ -112,7 +113,6 @@ FASTGAN_INLINE void plane_sums(const PlanesShape& shape, const float* weights,
       }
     };
     const int64_t step = pairs ? 2 : 1;
-#pragma GCC unroll 4
     for (int64_t tap = 0; tap < taps; tap += step) {
 #pragma GCC unroll 4
       for (int l = 0; l < kLines; ++l) {
@@ -154,31 +154,42 @@ FASTGAN_INLINE void plane_sums(const PlanesShape& shape, const float* weights,
   }
 }
 
+// Finishes and stores n sums each of `rows` rows that lie `pitch` apart, and `step` apart then.
+FASTGAN_NOINLINE inline void write_planes(const PlanesPart& part, const float* sums, int64_t rows,
+                                          int64_t pitch, int64_t n, float* out, int64_t step) {
+  const PlanesShape& shape = *part.shape;
+  const Epilogue& e = shape.epilogue;
+  const Vector bias = splat(shape.bias == nullptr ? 0.0f : shape.bias[part.channel]);
+  for (int64_t row = 0; row < rows; ++row, sums += pitch, out += step) {
+    for (int64_t i = 0; i < n; i += kWidth) {
+      Vector y = load(sums + i);
+      if (shape.bias != nullptr) y += bias;
+      y = e.slopes != nullptr ? negative_part(y, y * e.slopes[part.channel])
+                              : bend(e.curve, e.parameter, y);
+      store_up_to(out + i, y, n - i);
+    }
+  }
+}
+
 // Pixels x .. x + n - 1, of kVectors vectors or less, of rows that are `step` apart. within: where
 // taps reach over an edge, which lanes of each vector that they read do not.
 template <int kRows, int kVectors, int kKernel, int kStep, bool kEdge>
 FASTGAN_NOINLINE void plane_strip(const PlanesPart& part, const PlaneLines& lines, int64_t x,
                                   int64_t n, const Within* within, float* out, int64_t step) {
   const PlanesShape& shape = *part.shape;
-  const Epilogue& e = shape.epilogue;
-  const int64_t channel = part.channel;
   Vector sums[kRows][kVectors] = {};
   plane_sums<kRows, kVectors, kKernel, kStep, kEdge>(
-      shape, shape.weights + channel * shape.kernel_y * shape.kernel_x, lines, x, within, sums);
+      shape, shape.weights + part.channel * shape.kernel_y * shape.kernel_x, lines, x, within, sums);
+  alignas(64) float values[kRows * kVectors * kWidth];
 #pragma GCC unroll 4
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t left = n - v * kWidth;
-      if (left <= 0) continue;
-      Vector y = kStep == 2 ? in_order(sums[row][v]) : sums[row][v];
-      if (shape.bias != nullptr) y += shape.bias[channel];
-      y = e.slopes != nullptr ? negative_part(y, y * e.slopes[channel])
-                              : bend(e.curve, e.parameter, y);
-      float* const to = out + row * step + x + v * kWidth;
-      left < kWidth ? store_some(to, y, left) : store(to, y);
+      const Vector sum = kStep == 2 ? in_order(sums[row][v]) : sums[row][v];
+      store(values + (row * kVectors + v) * kWidth, sum);
     }
   }
+  write_planes(part, values, kRows, kVectors * kWidth, n, out + x, step);
 }
 
 using PlaneStrip = void (*)(const PlanesPart&, const PlaneLines&, int64_t, int64_t, const Within*,
