@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -199,9 +199,9 @@ def test_it_shows_what_the_header_declares(prefix: Path) -> None:
     assert sorted(names) == sorted(declared())
 
 
-def built_by(compiler: str, folder: Path, *flags: str) -> list[Path]:
-    """Objects of the files that ask which compiler it is."""
-    sources = sorted(path for name in ASKS for path in CSRC.glob(f"{name}.cpp"))
+def built_by(compiler: str, folder: Path, *flags: str, files: Sequence[str] = ASKS) -> list[Path]:
+    """Objects of files: of those that ask which compiler it is."""
+    sources = sorted(path for name in files for path in CSRC.glob(f"{name}.cpp"))
     folder.mkdir()
     common = ["-std=c++17", "-O0", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden", "-Wall"]
     objects = [folder / f"{source.parent.name}-{source.stem}.o" for source in sources]
@@ -242,7 +242,8 @@ def test_tiles_make_what_vectors_make(prefix: Path, library_path: Path, tmp_path
         pytest.skip("g++ is not on PATH")
     if _native.runtime.bf16_path() != "avx512_bf16":
         pytest.skip("no AVX512-BF16 here, which code for AMX has beside its tiles")
-    objects = built_by(compiler, tmp_path / "objects", "-DFASTGAN_EMULATE_TILES", "-O1")
+    emulated, files = ["-DFASTGAN_EMULATE_TILES", "-O1"], ["runtime/tiles/*"]
+    objects = built_by(compiler, tmp_path / "objects", *emulated, files=files)
     tiles, archive = tmp_path / "tiles.so", prefix / "lib" / "libfastgan.a"
     wanted = [f"-Wl,--undefined={name}" for name in declared()]
     run(compiler, "-shared", "-pthread", *wanted, *objects, archive, "-o", tiles)

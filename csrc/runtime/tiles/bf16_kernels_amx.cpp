@@ -52,6 +52,7 @@ FASTGAN_NOINLINE void multiply_tiles(const Element* panel, int64_t taps, int64_t
                                      int64_t numbers, const Element* weights, float* values) {
   constexpr int64_t kRow = 4 * V * kTileLanes;  // bytes of a pair of all lanes, and of a pixel's sums
   const int64_t pixel = 2 * channels;
+  settle_memory(panel);
   FASTGAN_TILE_ZERO(0);
   if (V > 1) FASTGAN_TILE_ZERO(1);
   if (P > 1) FASTGAN_TILE_ZERO(2);

@@ -21,7 +21,13 @@ struct alignas(64) TileSizes {
 
 #ifndef FASTGAN_EMULATE_TILES
 
-FASTGAN_INLINE void begin_tiles(const TileSizes& sizes) { _tile_loadconfig(&sizes); }
+// What is in memory now: GCC's instructions do not say how much of it they read.
+FASTGAN_INLINE void settle_memory(const void* p) { __asm__ volatile("" : : "r"(p) : "memory"); }
+
+FASTGAN_INLINE void begin_tiles(const TileSizes& sizes) {
+  settle_memory(&sizes);
+  _tile_loadconfig(&sizes);
+}
 FASTGAN_INLINE void end_tiles() { _tile_release(); }  // a switch of threads saves them else
 
 // Numbers of registers are part of an instruction; strides count bytes.
@@ -37,6 +43,8 @@ struct Tile {
 };
 thread_local Tile tiles[8];
 thread_local TileSizes tile_sizes;
+
+inline void settle_memory(const void*) {}
 
 inline void begin_tiles(const TileSizes& sizes) {
   tile_sizes = sizes;
