@@ -258,7 +258,7 @@ def test_tiles_make_what_vectors_make(prefix: Path, library_path: Path, tmp_path
             for numbers in net.parameters() if whole else ():
                 numbers.data = torch.randint(-1, 2, numbers.shape).float()
             file = tmp_path / f"{name}-{whole}.onnx"
-            fastgan.export(net, file, image=(3, 12, 16), range=(0.0, 255.0))
+            fastgan.export(net, file, image=(3, 12, 16), range=(0.0, 255.0), exporter="torchscript")
             bundles.append(file.with_suffix(".fgb"))
             write(open_model(file), bundles[-1], (1, 2), precision="bf16")
     command = [sys.executable, "-c", APART, library_path, tiles, *bundles]
