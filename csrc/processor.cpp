@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
 
 #include "targets/compiler.h"
 #ifdef FASTGAN_X86
@@ -23,7 +24,7 @@ constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512_bf16", "
 
 Instructions most() {
   const char* name = getenv("FASTGAN_CPU");
-  for (int i = 0; name != nullptr && i < 5; ++i) {
+  for (int i = 0; name != nullptr && i < static_cast<int>(std::size(kNames)); ++i) {
     if (strcmp(name, kNames[i]) == 0) return static_cast<Instructions>(i);
   }
   return Instructions::kAvx512Bf16;  // fastgan/host/processor.py refuses a name that is none

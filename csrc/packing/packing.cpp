@@ -19,7 +19,7 @@ namespace fastgan {
 namespace {
 
 // What fastgan/engine/native/ takes is far below.
-constexpr size_t kMostTaps = 1 << 16;
+constexpr size_t kMostPacked = 1 << 16;
 
 // Weights that are packed at a time, so that what they are read from stays in a cache.
 constexpr int64_t kChunk = 1 << 16;
@@ -121,7 +121,7 @@ Packing unfilled(const Product& product, const Layout& layout, const Forms& form
   packing.pack = pack;
   for (const AxisPhase& y : layout.rows) {
     for (const AxisPhase& x : layout.columns) {
-      if (y.reads.size() * x.reads.size() > kMostTaps) {
+      if (y.reads.size() * x.reads.size() > kMostPacked) {
         throw std::invalid_argument("too many taps");
       }
       PackedPhase phase{nullptr, y.count, x.count, by * y.output, bx * x.output, {}, {}, nullptr,

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 
 #include "../processor.h"
@@ -126,7 +125,7 @@ void Resample::join_pixels() {
       const float weight = columns.weights[tap];
       factors[set * width + i - first] = weight;
       int64_t& place = places[i - first] = -1;
-      if (weight == 0 && !std::signbit(weight)) continue;
+      if (is_gap(weight)) continue;
       place = columns.at[tap] + i % channels;
       low = std::min(low, place), high = std::max(high, place);
     }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "../../divide.h"
 #include "../../packing/layout.h"
 #include "../../packing/winograd.h"
 
@@ -98,7 +99,7 @@ constexpr int64_t winograd_place(int64_t floats) { return ((floats + 15) / 16 | 
 // Inputs of a Winograd tile at each place: the parts' channels one after another, and what the last
 // vector has beyond them.
 inline int64_t winograd_inputs(const Filtering& as, int64_t channels, int64_t width) {
-  const int64_t padded = (channels + width - 1) / width * width;
+  const int64_t padded = divide_up(channels, width) * width;
   return (as.parts() - 1) * channels + padded;
 }
 
@@ -278,6 +279,9 @@ struct ResampleAxis {
   std::vector<float> weights;  // [outputs][taps]; a tap of weight 0 is not read, one of -0 is
 };
 
+// Whether a tap is none: of weight 0. One of -0 is read as any other. Each instruction set's own.
+static inline bool is_gap(float weight) { return weight == 0 && !std::signbit(weight); }
+
 struct ResampleShape {
   int64_t images, channels;
   int64_t in_image;
@@ -372,7 +376,7 @@ struct AttentionShape {
   // What a product's columns are padded to.
   static int64_t padded(int64_t columns, int64_t width) {
     const int64_t lanes = vectors_for(columns, width) * width;
-    return (columns + lanes - 1) / lanes * lanes;
+    return divide_up(columns, lanes) * lanes;
   }
   // Floats of a part's room.
   int64_t room(int64_t most_rows, int64_t tile, int64_t width) const {

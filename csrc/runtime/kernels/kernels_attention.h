@@ -129,7 +129,7 @@ class Attending {
   }
 
   void run() {
-    const int64_t tiles = (rows_ + kMostRows - 1) / kMostRows;
+    const int64_t tiles = divide_up(rows_, kMostRows);
     for (int64_t key = 0; key < shape_.keys; key += kKeysAtOnce) {
       const int64_t left = shape_.keys - key, keys = left < kKeysAtOnce ? left : kKeysAtOnce;
       for (int64_t t = 0; t < tiles; ++t) {

@@ -256,7 +256,7 @@ void measure(const NormPart& part) {
   const NormShape& shape = *part.shape;
   const int64_t channels = shape.in.channels;
   const float* base = part.in + part.image * shape.in.image;
-  const int64_t most = channels > 64 ? (4096 + channels - 1) / channels : 64;
+  const int64_t most = channels > 64 ? divide_up(4096, channels) : 64;
   float *mean = part.mean, *deviation = part.deviation, *here = part.room, *apart = here + channels;
   for (int64_t c = 0; c < channels; ++c) mean[c] = deviation[c] = 0;
   const auto pixel = [&](int64_t p) {

@@ -15,9 +15,6 @@ FASTGAN_INLINE void store_up_to(float* p, Vector x, int64_t n) {
   n < kWidth ? store_some(p, x, n) : store(p, x);
 }
 
-// Whether a tap is none: of weight 0. One of -0 is read as any other.
-FASTGAN_INLINE bool is_gap(float weight) { return weight == 0 && !std::signbit(weight); }
-
 // Sums of a row's columns, pixels of few channels together: see ResampleShape's vectors. The same
 // sums in the same order as those of each pixel by itself.
 inline void join_columns(const ResampleShape& shape, const float* row, float* out) {

@@ -209,7 +209,7 @@ void dense_lines(const DensePart& part) {
                 (some - 1) * shape.in_step_x + joined, line);
     }
     const int64_t out_y = phase.out_y + y * shape.out_step_y;
-    const int64_t groups = (some + kMostRows - 1) / kMostRows;
+    const int64_t groups = divide_up(some, kMostRows);
     for (int64_t g = 0, begin = 0; g < groups; ++g) {
       const int64_t high = (some - begin + groups - g - 1) / (groups - g);  // as even as can be
       const int64_t out_x = phase.out_x + (first + begin) * shape.out_step_x;

@@ -13,64 +13,55 @@ namespace fastgan {
 namespace {
 
 
-#if FASTGAN_WIDTH == 8
-FASTGAN_INLINE __m256i first_lanes(int64_t n) {
+// Which lanes of a vector there are: the first n, or some of them; and what is loaded or stored of
+// those alone. Zeros are in the others.
+#if FASTGAN_WIDTH == 16
+typedef __mmask16 Lanes;
+FASTGAN_INLINE Lanes first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+FASTGAN_INLINE Lanes lanes_from(int64_t first, Lanes lanes) {
+  return static_cast<__mmask16>(lanes & ~first_lanes(first));
+}
+FASTGAN_INLINE Vector load_lanes(const float* p, Lanes lanes) {
+  return (Vector)_mm512_maskz_loadu_ps(lanes, p);
+}
+FASTGAN_INLINE void store_lanes(float* p, Vector a, Lanes lanes) {
+  _mm512_mask_storeu_ps(p, lanes, (__m512)a);
+}
+#elif FASTGAN_WIDTH == 8
+typedef __m256i Lanes;
+FASTGAN_INLINE Lanes first_lanes(int64_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
                             _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-#endif
-
-// The first n < kWidth floats; zeros beyond.
-FASTGAN_INLINE Vector load_some(const float* p, int64_t n) {
-#if FASTGAN_WIDTH == 16
-  return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
-#elif FASTGAN_WIDTH == 8
-  return (Vector)_mm256_maskload_ps(p, first_lanes(n));
-#else
-  Vector a{};
-  for (int64_t i = 0; i < n; ++i) a[i] = p[i];
-  return a;
-#endif
+FASTGAN_INLINE Lanes lanes_from(int64_t first, Lanes lanes) {
+  return _mm256_andnot_si256(first_lanes(first), lanes);
 }
-
-// Which lanes of a vector lie in memory that may be read: the first to one before the last.
-#if FASTGAN_WIDTH == 16
-typedef __mmask16 Within;
-FASTGAN_INLINE Within lanes_within(int64_t first, int64_t last) {
-  return static_cast<__mmask16>((1u << last) - (1u << first));
-}
-FASTGAN_INLINE Vector load_within(const float* p, Within lanes) {
-  return (Vector)_mm512_maskz_loadu_ps(lanes, p);
-}
-#elif FASTGAN_WIDTH == 8
-typedef __m256i Within;
-FASTGAN_INLINE Within lanes_within(int64_t first, int64_t last) {
-  return _mm256_andnot_si256(first_lanes(first), first_lanes(last));
-}
-FASTGAN_INLINE Vector load_within(const float* p, Within lanes) {
+FASTGAN_INLINE Vector load_lanes(const float* p, Lanes lanes) {
   return (Vector)_mm256_maskload_ps(p, lanes);
 }
+FASTGAN_INLINE void store_lanes(float* p, Vector a, Lanes lanes) {
+  _mm256_maskstore_ps(p, lanes, (__m256)a);
+}
 #else
-struct Within {
+struct Lanes {
   int64_t first, last;
 };
-FASTGAN_INLINE Within lanes_within(int64_t first, int64_t last) { return {first, last}; }
-FASTGAN_INLINE Vector load_within(const float* p, Within lanes) {
+FASTGAN_INLINE Lanes first_lanes(int64_t n) { return {0, n}; }
+FASTGAN_INLINE Lanes lanes_from(int64_t first, Lanes lanes) { return {first, lanes.last}; }
+FASTGAN_INLINE Vector load_lanes(const float* p, Lanes lanes) {
   Vector a{};
   for (int64_t i = lanes.first; i < lanes.last; ++i) a[i] = p[i];
   return a;
 }
+FASTGAN_INLINE void store_lanes(float* p, Vector a, Lanes lanes) {
+  for (int64_t i = lanes.first; i < lanes.last; ++i) p[i] = a[i];
+}
 #endif
 
-FASTGAN_INLINE void store_some(float* p, Vector a, int64_t n) {
-#if FASTGAN_WIDTH == 16
-  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)a);
-#elif FASTGAN_WIDTH == 8
-  _mm256_maskstore_ps(p, first_lanes(n), (__m256)a);
-#else
-  for (int64_t i = 0; i < n; ++i) p[i] = a[i];
-#endif
-}
+// The first n < kWidth floats; zeros beyond.
+FASTGAN_INLINE Vector load_some(const float* p, int64_t n) { return load_lanes(p, first_lanes(n)); }
+
+FASTGAN_INLINE void store_some(float* p, Vector a, int64_t n) { store_lanes(p, a, first_lanes(n)); }
 
 FASTGAN_INLINE Vector one_by_one(Vector x, float (*function)(float)) {
   for (int i = 0; i < kWidth; ++i) x[i] = function(x[i]);

@@ -85,7 +85,7 @@ struct PlaneLines {
 // not read, nor is what is beyond an edge.
 template <int kRows, int kVectors, int kKernel, int kStep, bool kEdge>
 FASTGAN_INLINE void plane_sums(const PlanesShape& shape, const float* weights,
-                               const PlaneLines& lines, int64_t x, const Within* within,
+                               const PlaneLines& lines, int64_t x, const Lanes* within,
                                Vector (*sums)[kVectors]) {
   // Known beforehand where that makes little code: of five and more a turn of the loop is long enough.
   const int64_t taps = kKernel == 3 ? 3 : shape.kernel_x;
@@ -94,7 +94,7 @@ FASTGAN_INLINE void plane_sums(const PlanesShape& shape, const float* weights,
   const bool pairs = kStep == 2 && shape.dilation_x == 1;
   constexpr int kReads = kStep * kVectors;  // vectors of a tap
   const auto get = [&](const float* p, int64_t i) {
-    if constexpr (kEdge) return load_within(p, within[i]);
+    if constexpr (kEdge) return load_lanes(p, within[i]);
     return load(p);
   };
   // Calls `add` with each tap, the number of each line that is there, and the tap's pixels of it.
@@ -175,7 +175,7 @@ FASTGAN_NOINLINE inline void write_planes(const PlanesPart& part, const float* s
 // taps reach over an edge, which lanes of each vector that they read do not.
 template <int kRows, int kVectors, int kKernel, int kStep, bool kEdge>
 FASTGAN_NOINLINE void plane_strip(const PlanesPart& part, const PlaneLines& lines, int64_t x,
-                                  int64_t n, const Within* within, float* out, int64_t step) {
+                                  int64_t n, const Lanes* within, float* out, int64_t step) {
   const PlanesShape& shape = *part.shape;
   Vector sums[kRows][kVectors] = {};
   plane_sums<kRows, kVectors, kKernel, kStep, kEdge>(
@@ -192,7 +192,7 @@ FASTGAN_NOINLINE void plane_strip(const PlanesPart& part, const PlaneLines& line
   write_planes(part, values, kRows, kVectors * kWidth, n, out + x, step);
 }
 
-using PlaneStrip = void (*)(const PlanesPart&, const PlaneLines&, int64_t, int64_t, const Within*,
+using PlaneStrip = void (*)(const PlanesPart&, const PlaneLines&, int64_t, int64_t, const Lanes*,
                             float*, int64_t);
 
 template <int kRows, int kKernel, int kStep>
@@ -224,7 +224,7 @@ void plane_strips(const PlanesPart& part, const PlaneLines& all) {
   const int64_t count = part.last - part.first, d = shape.dilation_y, width = shape.out.width;
   float* const out = part.out + part.image * shape.out.image + part.channel * shape.out.channel +
                      part.first * shape.out.row;
-  Within within[kMostEdgeTaps * kStep * 2];
+  Lanes within[kMostEdgeTaps * kStep * 2];
   for (int64_t x = 0; x < width;) {
     // Vectors that no tap reaches over an edge from; of one alone, the next is computed with it.
     const int64_t left = width - x;
@@ -236,7 +236,7 @@ void plane_strips(const PlanesPart& part, const PlaneLines& all) {
       const int64_t from = x * kStep + shape.offsets[i / reads] + i % reads * kWidth;
       const int64_t there = shape.in.width - from;
       const int64_t last = there < 0 ? 0 : there < kWidth ? there : kWidth;
-      within[i] = lanes_within(from > 0 ? 0 : -from < last ? -from : last, last);
+      within[i] = lanes_from(from > 0 ? 0 : -from < last ? -from : last, first_lanes(last));
     }
     const auto compute = [&](PlaneStrip strip, int64_t row, int64_t apart) {
       PlaneLines lines = all;

@@ -33,7 +33,7 @@ FASTGAN_INLINE float total_of(Vector a) {
 // A vector with zeros beyond its first n < kWidth lanes.
 FASTGAN_INLINE Vector first_of(Vector a, int64_t n) {
 #if FASTGAN_WIDTH == 16
-  return (Vector)_mm512_maskz_mov_ps(static_cast<__mmask16>((1u << n) - 1), (__m512)a);
+  return (Vector)_mm512_maskz_mov_ps(first_lanes(n), (__m512)a);
 #elif FASTGAN_WIDTH == 8
   return (Vector)_mm256_and_ps((__m256)a, _mm256_castsi256_ps(first_lanes(n)));
 #else

@@ -348,9 +348,9 @@ void winograd_by(const DensePart& part) {
   const int64_t block = shape.vectors * kWidth;
   const int64_t channels = phase.filtering.parts() * shape.in.channels;
   const int64_t padded = winograd_inputs(phase.filtering, shape.in.channels, kWidth);
-  const int64_t down = (phase.rows + M - 1) / M, across = (phase.columns + M - 1) / M;
+  const int64_t down = divide_up(phase.rows, M), across = divide_up(phase.columns, M);
   const int64_t count = part.last_tile - part.first_tile;
-  const int64_t groups = (count + kMostRows - 1) / kMostRows;
+  const int64_t groups = divide_up(count, kMostRows);
   const int64_t from = winograd_place(count * padded), to = winograd_place(count * block);
   Element* const inputs = reinterpret_cast<Element*>(part.room);  // [N * N][count][padded]
   float* const products = part.room + N * N * from / kPack;       // [N * N][count][block]

@@ -86,7 +86,7 @@ void dense_tiles(const DensePart& part) {
   const int64_t taps = static_cast<int64_t>(phase.taps.size()), numbers = numbers_of(channels);
   const int64_t block = shape.vectors * kWidth, step = taps * channels * block;
   Element* const panel = reinterpret_cast<Element*>(part.room);
-  constexpr int64_t kSome = (kAtOnce + kMostRows - 1) / kMostRows;
+  constexpr int64_t kSome = divide_up(kAtOnce, kMostRows);
   const Element* in[kMostTaps * kMostRows];
   TilePixels located[kSome];
   alignas(64) float values[kAtOnce * kMostBlock];

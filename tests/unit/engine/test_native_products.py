@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +9,6 @@ import pytest
 import torch
 
 from fastgan.engine.native import layers
-from fastgan.host import processor
 from fastgan.measure.tolerances import TOLERANCES
 from fastgan.plan import Epilogue
 from tests import drawing
@@ -37,108 +33,6 @@ def test_convolutions(axes: int, bf16: bool) -> None:
         c, out = draw.choice([1, 3, 5, 16, 33]), draw.choice([1, 3, 17, 32, 40])
         net = Network(x=(draw.randint(1, 3), c, *(draw.randint(2, 9) for _ in range(axes))))
         check(net.plan(add_convolution(net, draw, "x", out, 1)), 3e-5, bf16)
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-def test_groups_and_depthwise(bf16: bool) -> None:
-    draw = drawing.new_random()
-    for c, out, groups in ((6, 6, 6), (13, 13, 13), (4, 8, 2), (24, 36, 4), (3, 3, 3)):
-        for axes in (1, 2):
-            net = Network(x=(2, c, *(draw.randint(3, 9) for _ in range(axes))))
-            check(net.plan(add_convolution(net, draw, "x", out, groups)), 3e-5, bf16)
-
-
-@pytest.fixture
-def by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Depthwise layers have the channels of a pixel side by side, as amid others."""
-    monkeypatch.setattr(layers, "_in_planes", lambda *given: False)
-
-
-@pytest.mark.usefixtures("by_pixel")
-@pytest.mark.parametrize("stride", [1, 2])
-def test_wide_images_channel_by_channel(stride: int) -> None:
-    """Strips of pixels that reach over no edge, and those beside them."""
-    for c, size, kernel, dilation in (
-        (5, 40, 3, 1),
-        (24, 37, 7, 1),
-        (16, 44, 3, 5),
-        (35, 33, 9, 1),
-    ):
-        net = Network(x=(2, c, size, size))
-        reach = dilation * (kernel - 1)
-        after = (size - 1) // stride + 1
-        given = {"strides": [stride] * 2, "pads": [reach // 2] * 4, "dilations": [dilation] * 2}
-        names = ["x", net.weight(c, 1, kernel, kernel, scale=1 / kernel), net.weight(c)]
-        shape = (2, c, after, after)
-        y = net.add("fastgan.Conv", names, shape, group=c, epilogue=Epilogue(bias=True), **given)
-        check(net.plan(y), 3e-5)
-
-
-@pytest.mark.usefixtures("by_pixel")
-@pytest.mark.parametrize("mode", [None, "reflect", "edge"])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_small_images_channel_by_channel(stride: int, mode: str | None) -> None:
-    """Where most pixels lie near an edge: what is beyond it is copied beside the image first."""
-    own = {"pad_mode": mode} if mode else {}
-    for c, height, width, kernel, dilation in (
-        (24, 32, 32, 7, 3),
-        (17, 8, 8, 3, 1),
-        (5, 6, 11, 5, 1),
-        (40, 9, 2, 3, 1),
-        (6, 7, 26, 3, 2),
-    ):
-        net = Network(x=(3, 2 * c, height, width))
-        bounds = [net.host([1]), net.host([c + 1]), net.host([1])]
-        part = net.add("Slice", ["x", *bounds], (3, c, height, width))
-        pad = min(dilation * (kernel - 1) // 2, min(height, width) - 1)
-        reach = dilation * (kernel - 1)
-        after = [(size + 2 * pad - reach - 1) // stride + 1 for size in (height, width)]
-        if min(after) < 1:
-            continue
-        given = {"strides": [stride] * 2, "pads": [pad] * 4, "dilations": [dilation] * 2, **own}
-        names = [part, net.weight(c, 1, kernel, kernel, scale=1 / kernel), net.weight(c)]
-        epilogue = Epilogue("relu", bias=True)
-        y = net.add("fastgan.Conv", names, (3, c, *after), group=c, epilogue=epilogue, **given)
-        check(net.plan(y), 3e-5)
-
-
-@pytest.mark.parametrize("mode", [None, "reflect", "edge"])
-@pytest.mark.parametrize("axes", [1, 2])
-def test_channels_one_behind_another(
-    axes: int, mode: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As PyTorch computes them, and with the bits of pixels whose channels are side by side."""
-    draw = drawing.new_random()
-    for size in (3, 16, 17, 33, 70, 300):
-        for kernel in (1, 3, 4, 5, 7):
-            stride, dilation = draw.randint(1, 3), draw.choice([1, 2, 3, 8])
-            reach, c = dilation * (kernel - 1), draw.choice([1, 3, 6])
-            sizes = [draw.randint(3, 40), size][2 - axes :]
-            most = min(sizes) - 1 if mode else 30
-            pads = [
-                min(most, draw.choice([reach // 2, reach // 2 + 1, 0])) for _ in range(2 * axes)
-            ]
-            after = [
-                (s + pads[i] + pads[i + axes] - reach - 1) // stride + 1
-                for i, s in enumerate(sizes)
-            ]
-            if min(after) < 1:
-                continue
-            net = Network(x=(2, c, *sizes))
-            names = ["x", net.weight(c, 1, *[kernel] * axes, scale=1 / kernel), net.weight(c)]
-            given: dict[str, Any] = {"strides": [stride] * axes, "pads": pads, "group": c}
-            given |= {"dilations": [dilation] * axes} | ({"pad_mode": mode} if mode else {})
-            epilogue = draw.choice(
-                [Epilogue("prelu", slopes=(0.2,) * c, bias=True), Epilogue("silu", bias=True)]
-            )
-            y = net.add("fastgan.Conv", names, (2, c, *after), epilogue=epilogue, **given)
-            plan = net.plan(y)
-            check(plan, 3e-5)
-            x = torch.randn(2, c, *sizes)
-            found = native_of(plan)({"x": x})[y]
-            with monkeypatch.context() as patch:
-                patch.setattr(layers, "_in_planes", lambda *given: False)
-                assert torch.equal(found, native_of(plan)({"x": x})[y]), net.steps[-1]
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
@@ -319,99 +213,6 @@ def test_in_bf16_is_rounded_what_makes_it_faster(
 ) -> None:
     *layer, rounded = form
     assert made_by(*layer)[0] == rounded
-
-
-#: But for AMX, whose sums go in another order (tests/bundle/test_cmake.py).
-ALIKE_ON = set(processor.LEVELS) - {"amx"}
-
-ALIKE = """
-import hashlib, torch
-from tests.unit.engine.native_networks import Epilogue, Network, native_of
-from tests.unit.engine.test_native_products import FORMS, drawn, made_by
-
-def say(*what):
-    print(*[hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()
-            if isinstance(x, torch.Tensor) else x for x in what])
-
-for channels, outputs, size in ((21, 3, 9), (128, 64, 16), (64, 3, 32)):
-    net = Network(x=(1, channels, size, size))
-    given = {"strides": [2, 2], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
-    given |= {"output_padding": [0, 0], "epilogue": Epilogue("relu")}
-    shape = (1, outputs, 2 * size, 2 * size)
-    weight = net.weight(channels, outputs, 4, 4)
-    net.weights[weight] = drawn(channels, outputs, 4, 4)
-    y = net.add("fastgan.ConvTranspose", ["x", weight], shape, **given)
-    native = native_of(net.plan(y), bf16=True)
-    say(native.plan.steps[0].kernel, native({"x": drawn(1, channels, size, size)})[y])
-for *layer, rounded in FORMS:
-    form, made = made_by(*layer)
-    say(form, *([] if form == "none" else [made]))
-"""
-
-
-@pytest.mark.slow
-def test_every_processor_rounds_alike() -> None:
-    """The same layers, in the same way, whether it has instructions for bf16 or not."""
-    code, found = [sys.executable, "-c", ALIKE], set()
-    for level in ALIKE_ON:
-        given = {**os.environ, processor.VARIABLE: level}
-        done = subprocess.run(code, env=given, check=True, capture_output=True, text=True)
-        found.add(done.stdout)
-    assert len(found) == 1
-
-
-WHOLE = """
-import hashlib, fastgan
-from tests.unit.engine.test_native_products import drawn
-for name in ("aae-digits", "colour-tissue", "vae-digits-encoder"):
-    for precision in ("fp32", "bf16"):
-        model = fastgan.load(name, device="cpu", precision=precision)
-        plan = model.plan(2)
-        made = model.run({name: drawn(*plan.buffers[name].shape) for name in plan.inputs})
-        numbers = b"".join(x.contiguous().numpy().tobytes() for x in made.values())
-        print(name, precision, hashlib.sha256(numbers).hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_whole_models_are_the_same_with_vectors_of_any_length() -> None:
-    found = set()
-    for level in ALIKE_ON - {"portable"}:  # which rounds a product on its own
-        given = {**os.environ, processor.VARIABLE: level}
-        code = [sys.executable, "-c", WHOLE]
-        done = subprocess.run(code, env=given, check=True, capture_output=True, text=True)
-        assert done.stdout.count("\n") == 6
-        found.add(done.stdout)
-    assert len(found) == 1
-
-
-RESIZED = """
-import hashlib, torch
-from tests.unit.engine.native_networks import Network, native_of
-torch.manual_seed(0)
-found = hashlib.sha256()
-for mode, size, to in (
-    ("linear", (6, 7), (12, 14)), ("linear", (5, 40), (10, 41)), ("cubic", (24, 28), (9, 11)),
-    ("cubic", (12, 14), (48, 53)),
-):
-    for channels in (1, 3, 5, 8, 24, 33):
-        net = Network(x=(1, channels, *size))
-        names = ["x", "", "", net.host([1, channels, *to])]
-        y = net.add("Resize", names, (1, channels, *to), mode=mode)
-        made = native_of(net.plan(y))({"x": torch.randn(1, channels, *size)})[y]
-        found.update(made.contiguous().numpy().tobytes())
-print(found.hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_vectors_of_any_length_resize_in_the_same_order() -> None:
-    code, found = [sys.executable, "-c", RESIZED], set()
-    for level in ALIKE_ON - {"portable"}:  # which may round a product on its own
-        given = {**os.environ, processor.VARIABLE: level}
-        done = subprocess.run(code, env=given, check=True, capture_output=True, text=True)
-        found.add(done.stdout)
-    assert len(found) == 1
 
 
 @pytest.mark.parametrize("bf16", [False, True])
