@@ -16,44 +16,44 @@ namespace {
 // Which lanes of a vector there are: the first n, or some of them; and what is loaded or stored of
 // those alone. Zeros are in the others.
 #if FASTGAN_WIDTH == 16
-typedef __mmask16 Lanes;
-FASTGAN_INLINE Lanes first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
-FASTGAN_INLINE Lanes lanes_from(int64_t first, Lanes lanes) {
+typedef __mmask16 LaneMask;
+FASTGAN_INLINE LaneMask first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+FASTGAN_INLINE LaneMask lanes_from(int64_t first, LaneMask lanes) {
   return static_cast<__mmask16>(lanes & ~first_lanes(first));
 }
-FASTGAN_INLINE Vector load_lanes(const float* p, Lanes lanes) {
+FASTGAN_INLINE Vector load_lanes(const float* p, LaneMask lanes) {
   return (Vector)_mm512_maskz_loadu_ps(lanes, p);
 }
-FASTGAN_INLINE void store_lanes(float* p, Vector a, Lanes lanes) {
+FASTGAN_INLINE void store_lanes(float* p, Vector a, LaneMask lanes) {
   _mm512_mask_storeu_ps(p, lanes, (__m512)a);
 }
 #elif FASTGAN_WIDTH == 8
-typedef __m256i Lanes;
-FASTGAN_INLINE Lanes first_lanes(int64_t n) {
+typedef __m256i LaneMask;
+FASTGAN_INLINE LaneMask first_lanes(int64_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
                             _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-FASTGAN_INLINE Lanes lanes_from(int64_t first, Lanes lanes) {
+FASTGAN_INLINE LaneMask lanes_from(int64_t first, LaneMask lanes) {
   return _mm256_andnot_si256(first_lanes(first), lanes);
 }
-FASTGAN_INLINE Vector load_lanes(const float* p, Lanes lanes) {
+FASTGAN_INLINE Vector load_lanes(const float* p, LaneMask lanes) {
   return (Vector)_mm256_maskload_ps(p, lanes);
 }
-FASTGAN_INLINE void store_lanes(float* p, Vector a, Lanes lanes) {
+FASTGAN_INLINE void store_lanes(float* p, Vector a, LaneMask lanes) {
   _mm256_maskstore_ps(p, lanes, (__m256)a);
 }
 #else
-struct Lanes {
+struct LaneMask {
   int64_t first, last;
 };
-FASTGAN_INLINE Lanes first_lanes(int64_t n) { return {0, n}; }
-FASTGAN_INLINE Lanes lanes_from(int64_t first, Lanes lanes) { return {first, lanes.last}; }
-FASTGAN_INLINE Vector load_lanes(const float* p, Lanes lanes) {
+FASTGAN_INLINE LaneMask first_lanes(int64_t n) { return {0, n}; }
+FASTGAN_INLINE LaneMask lanes_from(int64_t first, LaneMask lanes) { return {first, lanes.last}; }
+FASTGAN_INLINE Vector load_lanes(const float* p, LaneMask lanes) {
   Vector a{};
   for (int64_t i = lanes.first; i < lanes.last; ++i) a[i] = p[i];
   return a;
 }
-FASTGAN_INLINE void store_lanes(float* p, Vector a, Lanes lanes) {
+FASTGAN_INLINE void store_lanes(float* p, Vector a, LaneMask lanes) {
   for (int64_t i = lanes.first; i < lanes.last; ++i) p[i] = a[i];
 }
 #endif

@@ -85,7 +85,7 @@ struct PlaneLines {
 // not read, nor is what is beyond an edge.
 template <int kRows, int kVectors, int kKernel, int kStep, bool kEdge>
 FASTGAN_INLINE void plane_sums(const PlanesShape& shape, const float* weights,
-                               const PlaneLines& lines, int64_t x, const Lanes* within,
+                               const PlaneLines& lines, int64_t x, const LaneMask* within,
                                Vector (*sums)[kVectors]) {
   // Known beforehand where that makes little code: of five and more a turn of the loop is long enough.
   const int64_t taps = kKernel == 3 ? 3 : shape.kernel_x;
@@ -175,7 +175,7 @@ FASTGAN_NOINLINE inline void write_planes(const PlanesPart& part, const float* s
 // taps reach over an edge, which lanes of each vector that they read do not.
 template <int kRows, int kVectors, int kKernel, int kStep, bool kEdge>
 FASTGAN_NOINLINE void plane_strip(const PlanesPart& part, const PlaneLines& lines, int64_t x,
-                                  int64_t n, const Lanes* within, float* out, int64_t step) {
+                                  int64_t n, const LaneMask* within, float* out, int64_t step) {
   const PlanesShape& shape = *part.shape;
   Vector sums[kRows][kVectors] = {};
   plane_sums<kRows, kVectors, kKernel, kStep, kEdge>(
@@ -192,7 +192,7 @@ FASTGAN_NOINLINE void plane_strip(const PlanesPart& part, const PlaneLines& line
   write_planes(part, values, kRows, kVectors * kWidth, n, out + x, step);
 }
 
-using PlaneStrip = void (*)(const PlanesPart&, const PlaneLines&, int64_t, int64_t, const Lanes*,
+using PlaneStrip = void (*)(const PlanesPart&, const PlaneLines&, int64_t, int64_t, const LaneMask*,
                             float*, int64_t);
 
 template <int kRows, int kKernel, int kStep>
@@ -224,7 +224,7 @@ void plane_strips(const PlanesPart& part, const PlaneLines& all) {
   const int64_t count = part.last - part.first, d = shape.dilation_y, width = shape.out.width;
   float* const out = part.out + part.image * shape.out.image + part.channel * shape.out.channel +
                      part.first * shape.out.row;
-  Lanes within[kMostEdgeTaps * kStep * 2];
+  LaneMask within[kMostEdgeTaps * kStep * 2];
   for (int64_t x = 0; x < width;) {
     // Vectors that no tap reaches over an edge from; of one alone, the next is computed with it.
     const int64_t left = width - x;
